@@ -1,0 +1,237 @@
+//! What lies in the maps: the layouts the program and the controller share.
+//!
+//! Owns names, layouts and sizes (docs/map-abi.md). A change here is a new [`VERSION`], and with it a new pin directory.
+//! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
+
+use crate::limiter::Limit;
+use crate::policy::{BUDGETS, TYPE_ENTRIES, TypeEntry};
+use crate::reason::REASONS;
+use crate::types::COUNTER_ROWS;
+
+/// Version of everything in this file; names the pin directory.
+pub const VERSION: u32 = 1;
+
+/// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
+pub const MAX_INTERFACES: u32 = 16;
+/// Slots in the counter map.
+pub const SLOTS: u32 = MAX_INTERFACES + 1;
+/// Entries of the `INTERFACES` map; a power of two.
+pub const INTERFACE_ENTRIES: u32 = 32;
+/// Positions behind `ifindex % INTERFACE_ENTRIES` where an interface may be found.
+pub const INTERFACE_PROBES: u32 = 4;
+
+/// One attached interface, an entry of `INTERFACES`. Layout: 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Interface {
+    /// Kernel index; 0 marks a free entry.
+    pub ifindex: u32,
+    /// Its slot in the counter map and in address scopes, 1 to [`MAX_INTERFACES`].
+    pub slot: u32,
+    /// MAC address as a big-endian 48-bit number.
+    pub mac: u64,
+    /// [`INTERFACE_STRIPS_TAGS`] or 0.
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The driver removes VLAN tags before XDP and VLANs are in use: an untagged frame may belong to any of them.
+pub const INTERFACE_STRIPS_TAGS: u32 = 1;
+
+/// Buckets of `ADDRESSES4` and `ADDRESSES6` together with one bank; the maps hold two banks. A power of two.
+pub const ADDRESS_BUCKETS: u32 = 1024;
+/// Addresses in one bucket.
+pub const BUCKET_WAYS: usize = 4;
+
+/// A bucket of `ADDRESSES4`. Layout: 32 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bucket4 {
+    /// Each an address in the low half and a [`Scope`] with its kind in the high half, in no order; 0 is free.
+    pub entries: [u64; BUCKET_WAYS],
+}
+
+/// An entry of a [`Bucket6`]. Layout: 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Entry6 {
+    /// First eight bytes of the address, as a big-endian number.
+    pub high: u64,
+    /// Last eight bytes.
+    pub low: u64,
+    /// A [`Scope`] with its kind; 0 is free.
+    pub scope: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A bucket of `ADDRESSES6`. Layout: 96 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bucket6 {
+    /// In no order.
+    pub entries: [Entry6; BUCKET_WAYS],
+}
+
+/// Where an address is owned, and what it is there: slot in bits 0 to 4, kind in 5 to 7, VLAN in 8 to 31.
+///
+/// VLAN: 0 for untagged, otherwise the outer identifier in the low twelve bits and the inner one in the high twelve, where
+/// 0xfff (reserved in IEEE 802.1Q) stands for a single service tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope(pub u32);
+
+impl Scope {
+    /// Bits of the kind.
+    pub const KIND_MASK: u32 = 0b111 << 5;
+    /// The inner identifier that marks a single service tag.
+    pub const SERVICE_ONLY: u32 = 0xfff;
+
+    /// A scope without a kind, as a lookup knows it.
+    #[inline(always)]
+    pub const fn new(slot: u32, vlan: u32) -> Self {
+        Self(slot & 0x1f | vlan << 8)
+    }
+
+    /// The same scope with a kind, as the table holds it.
+    pub const fn with_kind(self, kind: AddressKind) -> Self {
+        Self(self.0 | (kind as u32) << 5)
+    }
+}
+
+/// What an address in the table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AddressKind {
+    /// The host's own unicast address.
+    Own = 1,
+    /// The broadcast address of one of the host's prefixes.
+    Broadcast = 2,
+    /// Not an address: the scope is configured at all.
+    Present = 3,
+}
+
+/// Multiplier that spreads addresses over buckets; 2^64 over the golden ratio, odd. The table holds the host's own
+/// addresses only, so nobody can choose collisions and no secret is needed.
+pub const ADDRESS_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Bucket of an IPv4 entry (its kind masked out) within a bank.
+#[inline(always)]
+pub const fn bucket4(entry: u64) -> u32 {
+    ((entry ^ entry >> 32).wrapping_mul(ADDRESS_HASH) >> 54) as u32
+}
+
+/// Bucket of an IPv6 address within a bank.
+#[inline(always)]
+pub const fn bucket6(high: u64, low: u64, scope: Scope) -> u32 {
+    ((high ^ low.rotate_left(32) ^ scope.0 as u64).wrapping_mul(ADDRESS_HASH) >> 54) as u32
+}
+
+/// Bits of an address that a limiter level looks at. Layout: 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Mask {
+    /// For the high half of an IPv6 address.
+    pub v6_high: u64,
+    /// For the low half of an IPv6 address.
+    pub v6_low: u64,
+    /// For an IPv4 address.
+    pub v4: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// One level of the limiter: who shares a bucket, and what the bucket holds. Layout: 40 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Level {
+    /// Rate and burst.
+    pub limit: Limit,
+    /// Who shares.
+    pub mask: Mask,
+}
+
+/// Everything the controller can change at run time but addresses: one of two banks of `SETTINGS`. Layout: see the size below.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Settings {
+    /// `SETTINGS_*` flags.
+    pub flags: u32,
+    /// TTL of IPv4 answers, 1 to 255.
+    pub ttl: u32,
+    /// Hop limit of IPv6 answers, 1 to 255.
+    pub hop_limit: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Per-source level of echo.
+    pub source: Level,
+    /// Per-prefix level of echo.
+    pub prefix: Level,
+    /// Rate and burst of each [`crate::policy::Budget`].
+    pub budgets: [Limit; BUDGETS],
+    /// Replies a CPU takes from each budget at once, at least 1.
+    pub batches: [u32; BUDGETS],
+    /// What is done with each type.
+    pub types: [TypeEntry; TYPE_ENTRIES],
+}
+
+/// This bank is in use; an all-zero bank means pass.
+pub const SETTINGS_PRESENT: u32 = 1;
+/// Echo requests are answered (off: handed to the kernel within the limits).
+pub const SETTINGS_ECHO: u32 = 2;
+/// The ICMP checksum is verified before answering.
+pub const SETTINGS_VERIFY_FULL: u32 = 4;
+/// There are VIP prefixes in `VIPS`.
+pub const SETTINGS_VIPS: u32 = 8;
+
+/// What `SWITCH` says: which bank of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force. One byte changes at a
+/// time, so no reader can see a mix.
+pub const SWITCH_SETTINGS: u32 = 1;
+/// See [`SWITCH_SETTINGS`].
+pub const SWITCH_ADDRESSES: u32 = 2;
+
+/// One counter, an entry of `COUNTERS` (per CPU). Layout: 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counter {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of those frames, from the Ethernet header on, as received.
+    pub bytes: u64,
+}
+
+/// Entries of `COUNTERS`: per slot, per row of the type table, per reason.
+pub const COUNTERS: u32 = SLOTS * COUNTER_ROWS as u32 * REASONS as u32;
+
+/// Position of a counter.
+#[inline(always)]
+pub const fn counter_index(slot: u32, row: u32, reason: u32) -> u32 {
+    (slot * COUNTER_ROWS as u32 + row) * REASONS as u32 + reason
+}
+
+/// What a CPU has taken from the budgets and not used yet; the one entry of `LEASES` (per CPU). Layout: 64 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Leases {
+    /// Packets left of each budget.
+    pub tokens: [u32; BUDGETS],
+    /// Tick at which the total reply budget was last found exhausted by this CPU.
+    pub exhausted_at: u64,
+    /// State of the sampler that feeds `show sources`.
+    pub sampler: u64,
+    /// Written and read back where the verifier is not to follow a value.
+    pub scratch: u64,
+    /// Zero; fills the cache line.
+    pub reserved: u64,
+}
+
+const _: () = {
+    assert!(size_of::<Interface>() == 24);
+    assert!(size_of::<Level>() == 40);
+    assert!(size_of::<Bucket4>() == 32 && size_of::<Bucket6>() == 96);
+    assert!(size_of::<Counter>() == 16);
+    assert!(size_of::<Leases>() == 64);
+    assert!(size_of::<TypeEntry>() == 8);
+    assert!(size_of::<Settings>() == 16 + 2 * 40 + BUDGETS * 16 + BUDGETS * 4 + TYPE_ENTRIES * 8);
+    assert!(INTERFACE_ENTRIES.is_power_of_two() && ADDRESS_BUCKETS == 1 << 10);
+};

@@ -1,0 +1,66 @@
+//! Access to the bytes of a received frame, the same for kernel memory and host memory.
+//!
+//! Owns the one way to reach packet bytes: a *window*, one bounds check for one header, a reference to a fixed-size
+//! array that is then read at constant indices. It knows nothing of what the bytes mean.
+
+/// A received frame that starts with its Ethernet header.
+pub trait Frame {
+    /// Bytes the frame has in its first buffer, from the Ethernet header on.
+    fn len(&self) -> usize;
+
+    /// Bytes of the whole frame over all its buffers; asked for only when `len` is too short for the IP packet.
+    fn total_len(&self) -> usize;
+
+    /// The `N` bytes at `offset`, or `None` where they are not all in the first buffer.
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;
+}
+
+/// A frame in host memory, in one buffer.
+pub struct SliceFrame<'a> {
+    bytes: &'a mut [u8],
+}
+
+impl<'a> SliceFrame<'a> {
+    /// Takes the bytes of a frame from its Ethernet header on.
+    pub fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes }
+    }
+}
+
+impl Frame for SliceFrame<'_> {
+    fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn total_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.bytes.get_mut(offset..offset.checked_add(N)?)?.try_into().ok()
+    }
+}
+
+/// The `N` bytes at the constant `AT` of a window; refused at compile time where they do not fit.
+#[inline(always)]
+pub fn field<const AT: usize, const N: usize, const W: usize>(window: &[u8; W]) -> [u8; N] {
+    const { assert!(AT + N <= W) };
+    let mut bytes = [0; N];
+    let mut i = 0;
+    while i < N {
+        bytes[i] = window[AT + i];
+        i += 1;
+    }
+    bytes
+}
+
+/// Writes `bytes` at the constant `AT` of a window; refused at compile time where they do not fit.
+#[inline(always)]
+pub fn set_field<const AT: usize, const N: usize, const W: usize>(window: &mut [u8; W], bytes: [u8; N]) {
+    const { assert!(AT + N <= W) };
+    let mut i = 0;
+    while i < N {
+        window[AT + i] = bytes[i];
+        i += 1;
+    }
+}

@@ -1,0 +1,21 @@
+//! The ICMP packet path: everything about it that can be thought without a kernel.
+//!
+//! Owns frames, wire formats, checksums, parsing, policy, the limiter's arithmetic, verdicts, the pipeline and the map
+//! ABI. It does not own a clock, a map or a socket: those reach it through [`frame::Frame`] and [`tables::Tables`], so
+//! that the same code runs in the kernel behind the verifier, in host tests and fuzzers, and in `icmp-ctl replay`.
+//!
+//! Code here obeys the verifier (docs/verifier.md): windows instead of slices, constant indices, everything in the
+//! packet path inlined, nothing that can panic.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod abi;
+pub mod checksum;
+pub mod frame;
+pub mod limiter;
+pub mod pipeline;
+pub mod policy;
+pub mod reason;
+pub mod tables;
+pub mod types;
+pub mod wire;

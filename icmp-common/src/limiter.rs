@@ -1,0 +1,191 @@
+//! The limiter's arithmetic: buckets, cells, and how a packet is charged to them.
+//!
+//! Owns GCRA cells (RFC 4443 section 2.4(f) recommends a token bucket; GCRA is one that fits a word), rows of cells with
+//! conservative update, and the batches a CPU takes from a budget. Pure: state, limit and time come in, state and decision
+//! go out. It owns no clock, no map, and does not know who shares a cell.
+//!
+//! A cell holds the instant at which its bucket was, or will have been, *empty*, not the usual theoretical arrival time. The two
+//! differ by the burst, and so an exhausted bucket stays exhausted when its limit is changed: nobody gets a fresh burst out
+//! of a change (docs/adr/0006-limiter.md). Zero, an untouched cell, is a full bucket.
+//!
+//! Time is counted in [`UNITS_PER_TICK`] parts of a jiffy. A clock that stands still gives nothing; one that jumps back stops a
+//! bucket for [`MAX_SKEW`] at most; one that jumps ahead fills it, no further than its burst.
+
+/// Log2 of [`UNITS_PER_TICK`].
+pub const TICK_SHIFT: u32 = 24;
+/// Units of time in one tick of the kernel's clock. With 2^24 the highest rate, one packet a unit, is beyond any link's at every
+/// HZ, and 40 bits are left for ticks: 34 years at HZ = 1000.
+pub const UNITS_PER_TICK: u64 = 1 << TICK_SHIFT;
+
+/// How far ahead of the clock a cell may be before it is taken for a leftover of a clock that jumped, in units. Only a clock read
+/// on another CPU (one tick) and replies lent to familiar sources (a fraction of a second) get a cell ahead at all.
+pub const MAX_SKEW: u64 = 2048 << TICK_SHIFT;
+
+/// How often a compare-and-swap is tried before the packet counts as over its limit. A failed try means that another CPU
+/// was admitted from the same cell meanwhile, so giving up never starves a cell and never admits too much.
+pub const TRIES: u32 = 8;
+
+/// A rate and a burst. Layout: 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Limit {
+    /// Units of time one packet costs; 0 is unlimited.
+    pub interval: u64,
+    /// Units of time a full bucket holds: the burst times the interval. Less than an interval admits nothing.
+    pub capacity: u64,
+}
+
+impl Limit {
+    /// Admits everything.
+    pub const UNLIMITED: Self = Self { interval: 0, capacity: 0 };
+    /// Admits nothing.
+    pub const NOTHING: Self = Self { interval: 1, capacity: 0 };
+
+    /// True where nothing has to be charged.
+    #[inline(always)]
+    pub const fn is_unlimited(&self) -> bool {
+        self.interval == 0
+    }
+}
+
+/// What a charge makes of a cell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Charge {
+    /// The packet is within the limit; the cell becomes this.
+    Admitted(u64),
+    /// The packet is over the limit; the cell stays.
+    Refused,
+    /// The cell is from a clock that jumped back. The packet is refused, the cell becomes this, and counts on from now.
+    Repaired(u64),
+}
+
+/// Charges `cost` units to a bucket that was empty at `cell`, under `limit`, at `now`.
+#[inline(always)]
+pub const fn charge(cell: u64, limit: &Limit, cost: u64, now: u64) -> Charge {
+    let filled = now.wrapping_sub(cell);
+    // More than half of all time away means that the cell lies ahead of the clock.
+    if filled > i64::MAX as u64 {
+        return if filled.wrapping_neg() > MAX_SKEW { Charge::Repaired(now) } else { Charge::Refused };
+    }
+    let start = if filled > limit.capacity { now.wrapping_sub(limit.capacity) } else { cell };
+    if now.wrapping_sub(start) < cost { Charge::Refused } else { Charge::Admitted(start.wrapping_add(cost)) }
+}
+
+/// Cells that several CPUs share.
+pub trait Cells {
+    /// The value of a cell, or `None` where there is no such cell.
+    fn load(&self, index: u32) -> Option<u64>;
+
+    /// Sets a cell to `new` if it still is `old`; true if it was.
+    fn swap(&self, index: u32, old: u64, new: u64) -> bool;
+}
+
+/// What became of a packet at one level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Within the limit, and charged.
+    Admitted,
+    /// Over the limit.
+    Refused,
+    /// A cell could not be read: a fault of ours, which never drops a packet and is bounded by the total budget.
+    Fault,
+}
+
+/// The fuller of two cells of one source: the one that has been empty for longer, seen from `now`.
+#[inline(always)]
+const fn fuller(a: u64, b: u64, now: u64) -> u64 {
+    if (now.wrapping_sub(a) as i64) < (now.wrapping_sub(b) as i64) { b } else { a }
+}
+
+/// True where cell value `a` means less left than `b`, or as much.
+#[inline(always)]
+const fn at_or_after(a: u64, b: u64) -> bool {
+    a.wrapping_sub(b) as i64 >= 0
+}
+
+/// Charges one packet to a source's two cells, one in each row.
+///
+/// The packet is over the limit only if both cells say so; an admitted one raises both to the same value and leaves a cell
+/// alone that others have raised further (conservative update), so a source gets less than its due only where both of its cells
+/// are shared. Exact over all CPUs: the first cell is raised last and commits the admission; whoever read what another
+/// CPU has changed since decides again. A restart may leave a cell raised, which errs towards refusing.
+#[inline(always)]
+pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, now: u64) -> Admission {
+    if limit.is_unlimited() {
+        return Admission::Admitted;
+    }
+    for _ in 0..TRIES {
+        let (Some(a), Some(b)) = (cells.load(first), cells.load(second)) else { return Admission::Fault };
+        match charge(fuller(a, b, now), limit, limit.interval, now) {
+            Charge::Refused => return Admission::Refused,
+            Charge::Admitted(raised) => {
+                if (at_or_after(b, raised) || cells.swap(second, b, raised))
+                    && (at_or_after(a, raised) || cells.swap(first, a, raised))
+                {
+                    return Admission::Admitted;
+                }
+            }
+            Charge::Repaired(repaired) => {
+                // Whoever gets there first repairs; a lost race means that it has been done.
+                cells.swap(second, b, repaired);
+                cells.swap(first, a, repaired);
+                return Admission::Refused;
+            }
+        }
+    }
+    Admission::Refused
+}
+
+/// Takes up to `batch` packets at once from the one cell of a budget; how many were taken.
+///
+/// Dividing is left to the case that something is there to take, so that an exhausted budget costs a load and a compare.
+#[inline(always)]
+pub fn take_batch<C: Cells>(cells: &C, index: u32, limit: &Limit, batch: u32, now: u64) -> Option<u32> {
+    for _ in 0..TRIES {
+        let cell = cells.load(index)?;
+        match charge(cell, limit, limit.interval, now) {
+            Charge::Refused => return Some(0),
+            Charge::Repaired(repaired) => {
+                cells.swap(index, cell, repaired);
+                return Some(0);
+            }
+            Charge::Admitted(after_one) => {
+                // An interval of zero is unlimited and was asked about before; this spares the program a panic.
+                let left = now.wrapping_sub(after_one).checked_div(limit.interval)?;
+                let more = if left < batch as u64 - 1 { left } else { batch as u64 - 1 };
+                if cells.swap(index, cell, after_one.wrapping_add(more.wrapping_mul(limit.interval))) {
+                    return Some(more as u32 + 1);
+                }
+            }
+        }
+    }
+    Some(0)
+}
+
+/// Charges one packet to a budget's cell whether or not it is there: what a familiar source gets from the reserve is taken from what
+/// the others get next.
+#[inline(always)]
+pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
+    for _ in 0..TRIES {
+        let Some(cell) = cells.load(index) else { return };
+        let filled = now.wrapping_sub(cell);
+        let start =
+            if filled <= i64::MAX as u64 && filled > limit.capacity { now.wrapping_sub(limit.capacity) } else { cell };
+        if cells.swap(index, cell, start.wrapping_add(limit.interval)) {
+            return;
+        }
+    }
+}
+
+/// Hashes an address, already masked to what a level looks at, with a secret drawn at load.
+///
+/// Two rounds of multiplication by secret odd numbers with a shift between them. Each round alone is universal (any two inputs that
+/// the attacker picks without the secret collide in a table of m cells with probability 2/m or less); the shift folds the
+/// well-mixed high bits back so that differences do not survive linearly (docs/adr/0006-limiter.md).
+#[inline(always)]
+pub const fn hash(secret: &[u64; 4], high: u64, low: u64) -> u64 {
+    let mut h = (high ^ secret[0]).wrapping_mul(secret[1] | 1);
+    h ^= h >> 32;
+    h = (h ^ low ^ secret[2]).wrapping_mul(secret[3] | 1);
+    h ^ h >> 29
+}

@@ -1,0 +1,709 @@
+//! The packet's way, top to bottom: parse -> own? -> classify -> policy -> limit -> respond -> count.
+//!
+//! Owns the order of the steps and every decision about a single frame. It does not own positions (`wire`), checksum
+//! arithmetic (`checksum`), what a type deserves (`policy`) or bucket arithmetic (`limiter`). Handing over is always correct,
+//! answering must be earned: whatever a step is not sure of ends in a reason whose verdict is pass. Steps look, only
+//! `respond` writes, and only when nothing is left to be checked. Source and destination are always those of the request.
+//!
+//! The rules that comments name are in docs/packet-path.md.
+
+use crate::abi::{
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL,
+    SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_SETTINGS, Scope, Settings,
+};
+use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u32};
+use crate::frame::{Frame, field, set_field};
+use crate::limiter::{self, Admission};
+use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
+use crate::reason::{Reason, Verdict};
+use crate::tables::{self, Tables, kind_bits};
+use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
+use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
+
+/// Bytes of an IPv4 header without options and an ICMP header, the window everything about an IPv4 request is read from.
+const V4_WINDOW: usize = ipv4::LEN + icmpv4::LEN;
+/// Bytes of an IPv6 header and an ICMPv6 header.
+const V6_WINDOW: usize = ipv6::LEN + icmpv6::LEN;
+
+/// How a frame ended: why, and in which row of the type table it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why.
+    pub reason: Reason,
+    /// Row of the counter map.
+    pub row: u8,
+}
+
+/// Handles one frame that came in on `ifindex`: decides, turns it into its reply if it is answered, counts.
+///
+/// The frame is changed only if the verdict is [`Verdict::Answer`].
+#[inline(always)]
+pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> Outcome {
+    let interface = tables::interface(tables, ifindex);
+    let outcome = match decide(frame, tables, interface.as_ref()) {
+        Ok(outcome) | Err(outcome) => outcome,
+    };
+    tables.count(interface.map_or(0, |i| i.slot), outcome.row, outcome.reason, frame.total_len() as u64);
+    outcome
+}
+
+/// A step's result: go on, or the frame's end.
+type Step<T> = Result<T, Outcome>;
+
+/// Ends a frame.
+#[inline(always)]
+const fn end<T>(reason: Reason, row: u8) -> Step<T> {
+    Err(Outcome { reason, row })
+}
+
+#[inline(always)]
+fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Interface>) -> Step<Outcome> {
+    let link = parse_link(frame)?;
+    match link.ether_type {
+        ethernet::IPV4 => {
+            let packet = parse_v4(frame, &link)?;
+            let place = Place::find(tables, interface, &link, IPV4_ROW)?;
+            let target = own_v4(tables, &place, &link, &packet)?;
+            let message = classify(tables, &place, Family::V4, packet.icmp_type, packet.code, IPV4_ROW)?;
+            let echo = policy(tables, &place, &message)?;
+            limit_echo(tables, &place, &echo, packet.source as u64, 0, Family::V4)?;
+            respond_v4(frame, tables, &place, &link, &packet, target, &message)
+        }
+        ethernet::IPV6 => {
+            let packet = parse_v6(frame, &link)?;
+            let place = Place::find(tables, interface, &link, IPV6_ROW)?;
+            let target = own_v6(tables, &place, &link, &packet)?;
+            let message = classify(tables, &place, Family::V6, packet.icmp_type, packet.code, IPV6_ROW)?;
+            let echo = policy(tables, &place, &message)?;
+            limit_echo(tables, &place, &echo, packet.source.0, packet.source.1, Family::V6)?;
+            respond_v6(frame, tables, &place, &link, &packet, target, &message)
+        }
+        _ => end(Reason::NotIp, NO_IP_ROW),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------- parse
+
+/// What the link layer says of a frame.
+struct Link {
+    /// Where the IP header starts.
+    l3: usize,
+    /// VLAN as [`Scope`] counts it; 0 is untagged or priority-tagged.
+    vlan: u32,
+    ether_type: u16,
+    destination: u64,
+    source: u64,
+}
+
+#[inline(always)]
+fn parse_link<F: Frame>(frame: &mut F) -> Step<Link> {
+    let Some(header) = frame.window::<{ ethernet::LEN }>(0) else { return end(Reason::Truncated, NO_IP_ROW) };
+    let destination = mac(field::<{ ethernet::DESTINATION }, 6, _>(header));
+    let source = mac(field::<{ ethernet::SOURCE }, 6, _>(header));
+    let ether_type = u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header));
+    let untagged = Link { l3: ethernet::LEN, vlan: 0, ether_type, destination, source };
+    if ether_type != ethernet::CUSTOMER_TAG && ether_type != ethernet::SERVICE_TAG {
+        return Ok(untagged);
+    }
+    // one or two tags are understood; behind a third one there is no IP for us.
+    let (outer, inner_type) = tag(frame, ethernet::LEN)?;
+    if inner_type != ethernet::CUSTOMER_TAG && inner_type != ethernet::SERVICE_TAG {
+        let single = if ether_type == ethernet::SERVICE_TAG { Scope::SERVICE_ONLY << 12 } else { 0 };
+        let vlan = if outer == 0 { 0 } else { outer | single };
+        return Ok(Link { l3: ethernet::LEN + ethernet::TAG_LEN, vlan, ether_type: inner_type, ..untagged });
+    }
+    let (inner, last_type) = tag(frame, ethernet::LEN + ethernet::TAG_LEN)?;
+    // A priority tag around or inside another is nothing anybody configures: 0xffffff is never in the table.
+    let vlan = if outer == 0 || inner == 0 { 0xff_ffff } else { outer | inner << 12 };
+    Ok(Link { l3: ethernet::LEN + 2 * ethernet::TAG_LEN, vlan, ether_type: last_type, ..untagged })
+}
+
+/// VLAN identifier and EtherType of the tag at `offset`.
+#[inline(always)]
+fn tag<F: Frame>(frame: &mut F, offset: usize) -> Step<(u32, u16)> {
+    let Some(tag) = frame.window::<{ ethernet::TAG_LEN }>(offset) else { return end(Reason::Truncated, NO_IP_ROW) };
+    let control = u16::from_be_bytes(field::<0, 2, _>(tag));
+    Ok(((control & ethernet::VLAN_ID_MASK) as u32, u16::from_be_bytes(field::<2, 2, _>(tag))))
+}
+
+/// An address as a big-endian 48-bit number.
+#[inline(always)]
+fn mac(bytes: [u8; 6]) -> u64 {
+    (u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as u64) << 16
+        | u16::from_be_bytes([bytes[4], bytes[5]]) as u64
+}
+
+/// An IPv4 packet that holds an ICMP message, every length proved.
+struct PacketV4 {
+    source: u32,
+    destination: u32,
+    icmp_len: usize,
+    icmp_type: u8,
+    code: u8,
+}
+
+#[inline(always)]
+fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
+    let available = frame.len();
+    let Some(header) = frame.window::<V4_WINDOW>(link.l3) else {
+        return end(short_frame(frame), IPV4_ROW);
+    };
+    if header[ipv4::PROTOCOL] != ipv4::ICMP {
+        return end(Reason::NotIcmp, IPV4_ROW);
+    }
+    // version 4 and exactly five words.
+    let version_ihl = header[ipv4::VERSION_IHL];
+    if version_ihl != ipv4::VERSION_4_IHL_5 {
+        let options = version_ihl & ipv4::VERSION_MASK == ipv4::VERSION_4_IHL_5 & ipv4::VERSION_MASK
+            && version_ihl > ipv4::VERSION_4_IHL_5;
+        return end(if options { Reason::IpOptions } else { Reason::BadIpHeader }, IPV4_ROW);
+    }
+    // no fragment, not even the first; the reserved bit clear.
+    let fragment = u16::from_be_bytes(field::<{ ipv4::FRAGMENT }, 2, _>(header));
+    if fragment & (ipv4::FRAGMENT_MASK | ipv4::RESERVED_FLAG) != 0 {
+        let reserved = fragment & ipv4::RESERVED_FLAG != 0;
+        return end(if reserved { Reason::ReservedFlag } else { Reason::Fragment }, IPV4_ROW);
+    }
+    // the IP length counts, what the frame has beyond it is padding.
+    let total_len = u16::from_be_bytes(field::<{ ipv4::TOTAL_LEN }, 2, _>(header)) as usize;
+    let packet = PacketV4 {
+        source: u32::from_be_bytes(field::<{ ipv4::SOURCE }, 4, _>(header)),
+        destination: u32::from_be_bytes(field::<{ ipv4::DESTINATION }, 4, _>(header)),
+        icmp_len: total_len.wrapping_sub(ipv4::LEN),
+        icmp_type: header[ipv4::LEN + icmpv4::TYPE],
+        code: header[ipv4::LEN + icmpv4::CODE],
+    };
+    let intact = Sum::ZERO.add_words::<0, { ipv4::LEN }, _>(header).verifies();
+    if total_len < V4_WINDOW {
+        return end(Reason::BadLength, IPV4_ROW);
+    }
+    if link.l3 + total_len > available {
+        return end(beyond_first_buffer(frame, link.l3 + total_len), IPV4_ROW);
+    }
+    //= https://www.rfc-editor.org/rfc/rfc1122#section-3.2.1.2
+    //# A host MUST verify the IP header checksum on every received
+    //# datagram and silently discard every datagram that has a bad
+    //# checksum.
+    if !intact {
+        return end(Reason::BadIpChecksum, IPV4_ROW);
+    }
+    Ok(packet)
+}
+
+/// An IPv6 packet that holds an ICMPv6 message, every length proved.
+struct PacketV6 {
+    source: ipv6::Halves,
+    destination: ipv6::Halves,
+    icmp_len: usize,
+    icmp_type: u8,
+    code: u8,
+}
+
+#[inline(always)]
+fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
+    let available = frame.len();
+    let Some(header) = frame.window::<V6_WINDOW>(link.l3) else {
+        return end(short_frame(frame), IPV6_ROW);
+    };
+    // answered only where ICMPv6 follows directly.
+    let next_header = header[ipv6::NEXT_HEADER];
+    if next_header != ipv6::ICMPV6 {
+        return end(if is_extension(next_header) { Reason::ExtensionHeader } else { Reason::NotIcmp }, IPV6_ROW);
+    }
+    let first_word = u32::from_be_bytes(field::<{ ipv6::VERSION_CLASS_LABEL }, 4, _>(header));
+    if first_word >> 28 != ipv6::VERSION_6 {
+        return end(Reason::BadIpHeader, IPV6_ROW);
+    }
+    // a payload length of zero is shorter than the eight bytes every message has.
+    let payload_len = u16::from_be_bytes(field::<{ ipv6::PAYLOAD_LEN }, 2, _>(header)) as usize;
+    let packet = PacketV6 {
+        source: halves::<{ ipv6::SOURCE }>(header),
+        destination: halves::<{ ipv6::DESTINATION }>(header),
+        icmp_len: payload_len,
+        icmp_type: header[ipv6::LEN + icmpv6::TYPE],
+        code: header[ipv6::LEN + icmpv6::CODE],
+    };
+    if payload_len < icmpv6::LEN {
+        return end(Reason::BadLength, IPV6_ROW);
+    }
+    if link.l3 + ipv6::LEN + payload_len > available {
+        return end(beyond_first_buffer(frame, link.l3 + ipv6::LEN + payload_len), IPV6_ROW);
+    }
+    Ok(packet)
+}
+
+#[inline(always)]
+fn halves<const AT: usize>(header: &[u8; V6_WINDOW]) -> ipv6::Halves
+where
+{
+    let bytes = field::<AT, 16, _>(header);
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
+}
+
+#[inline(always)]
+fn is_extension(next_header: u8) -> bool {
+    let mut found = false;
+    for extension in ipv6::EXTENSION_HEADERS {
+        found |= next_header == extension;
+    }
+    found
+}
+
+/// Why a header does not fit the first buffer.
+#[inline(always)]
+fn short_frame<F: Frame>(frame: &F) -> Reason {
+    if frame.total_len() > frame.len() { Reason::MultiBuffer } else { Reason::Truncated }
+}
+
+/// Why a packet that ends at `end` does not fit the first buffer.
+#[inline(always)]
+fn beyond_first_buffer<F: Frame>(frame: &F, end: usize) -> Reason {
+    if end <= frame.total_len() { Reason::MultiBuffer } else { Reason::BadLength }
+}
+
+// ----------------------------------------------------------------------------------------------------------------- own?
+
+/// Where the frame came in, and the tables in force there for the time of this frame.
+struct Place<'t> {
+    settings: &'t Settings,
+    scope: Scope,
+    mac: u64,
+    strips_tags: bool,
+    addresses: u32,
+}
+
+impl<'t> Place<'t> {
+    #[inline(always)]
+    fn find<T: Tables>(tables: &'t T, interface: Option<&Interface>, link: &Link, row: u8) -> Step<Self> {
+        // nothing configured is nothing answered and nothing dropped.
+        let Some(interface) = interface else { return end(Reason::Unconfigured, row) };
+        let Some(switch) = tables.switch() else { return end(Reason::Unconfigured, row) };
+        let Some(settings) = tables.settings(switch & SWITCH_SETTINGS) else { return end(Reason::Unconfigured, row) };
+        if settings.flags & SETTINGS_PRESENT == 0 {
+            return end(Reason::Unconfigured, row);
+        }
+        Ok(Self {
+            settings,
+            scope: Scope::new(interface.slot, link.vlan),
+            mac: interface.mac,
+            strips_tags: interface.flags & INTERFACE_STRIPS_TAGS != 0,
+            addresses: if switch & SWITCH_ADDRESSES == 0 { 0 } else { ADDRESS_BUCKETS },
+        })
+    }
+}
+
+/// Whom a message for this host is addressed to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    /// One of the host's unicast addresses, or a VIP.
+    Own,
+    /// A broadcast or multicast address.
+    Group,
+}
+
+/// who the frame is for on the link. Frames of a VLAN that is not configured are nobody's here.
+#[inline(always)]
+fn own_link<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, row: u8) -> Step<()> {
+    if link.destination != place.mac && link.destination & ethernet::GROUP_BIT == 0 {
+        return end(Reason::ForeignMac, row);
+    }
+    if link.vlan != 0
+        && tables::kind4(tables, place.addresses, 0, place.scope) != Some(kind_bits(AddressKind::Present))
+    {
+        return end(Reason::UnknownVlan, row);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &PacketV4) -> Step<Target> {
+    own_link(tables, place, link, IPV4_ROW)?;
+    let Some(kind) = tables::kind4(tables, place.addresses, packet.destination, place.scope) else {
+        return end(Reason::Unconfigured, IPV4_ROW);
+    };
+    // own, or a group the host may belong to, or nothing of ours.
+    let target = if kind == kind_bits(AddressKind::Own) {
+        Target::Own
+    } else if kind == kind_bits(AddressKind::Broadcast) || ipv4::is_group(packet.destination) {
+        Target::Group
+    } else if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip4(packet.destination) {
+        Target::Own
+    } else {
+        return end(Reason::NotOwnAddress, IPV4_ROW);
+    };
+    // a source that one other host can have.
+    if ipv4::is_martian_source(packet.source) {
+        return end(Reason::MartianSource, IPV4_ROW);
+    }
+    match tables::kind4(tables, place.addresses, packet.source, place.scope) {
+        Some(0) => Ok(target),
+        Some(kind) if kind == kind_bits(AddressKind::Broadcast) => end(Reason::MartianSource, IPV4_ROW),
+        Some(_) => end(Reason::OwnSource, IPV4_ROW),
+        None => end(Reason::Unconfigured, IPV4_ROW),
+    }
+}
+
+#[inline(always)]
+fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &PacketV6) -> Step<Target> {
+    own_link(tables, place, link, IPV6_ROW)?;
+    let (high, low) = packet.destination;
+    // own, or a group whose members the stack knows, or nothing of ours; ::, ::1 and mapped addresses are in
+    // no table.
+    let target = if ipv6::is_multicast(high) {
+        Target::Group
+    } else {
+        match tables::kind6(tables, place.addresses, high, low, place.scope) {
+            None => return end(Reason::Unconfigured, IPV6_ROW),
+            Some(0) if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip6(high, low) => Target::Own,
+            Some(0) => return end(Reason::NotOwnAddress, IPV6_ROW),
+            Some(_) => Target::Own,
+        }
+    };
+    Ok(target)
+}
+
+// ------------------------------------------------------------------------------------------------------------- classify
+
+/// A message and what the policy says of its type and code.
+struct Message {
+    decision: Decision,
+    is_echo_request: bool,
+    code: u8,
+}
+
+#[inline(always)]
+fn classify<T: Tables>(
+    _tables: &T,
+    place: &Place<'_>,
+    family: Family,
+    icmp_type: u8,
+    code: u8,
+    row: u8,
+) -> Step<Message> {
+    let Some(entry) = place.settings.types.get(type_index(family, icmp_type)) else {
+        return end(Reason::Unconfigured, row);
+    };
+    let echo_request = match family {
+        Family::V4 => icmpv4::ECHO_REQUEST,
+        Family::V6 => icmpv6::ECHO_REQUEST,
+    };
+    Ok(Message { decision: entry.decision(code), is_echo_request: icmp_type == echo_request, code })
+}
+
+// --------------------------------------------------------------------------------------------------------------- policy
+
+/// An echo request the policy would have answered.
+struct Echo {
+    row: u8,
+}
+
+/// Ends everything but an echo request that is to be answered.
+#[inline(always)]
+fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<Echo> {
+    let Decision { action, budget, row } = message.decision;
+    if action == Action::Answer as u8 && message.is_echo_request {
+        return Ok(Echo { row });
+    }
+    if action == Action::Drop as u8 {
+        return end(Reason::PolicyDrop, row);
+    }
+    if action == Action::Limit as u8 {
+        return match draw(tables, place.settings, budget as usize & (BUDGETS - 1)) {
+            Draw::Taken | Draw::Fault => end(Reason::WithinLimit, row),
+            Draw::Exhausted => end(Reason::LimitedBudget, row),
+        };
+    }
+    end(Reason::PolicyPass, row)
+}
+
+// ---------------------------------------------------------------------------------------------------------------- limit
+
+/// What a budget gave.
+enum Draw {
+    Taken,
+    Exhausted,
+    /// A fault of ours: nothing is refused because of it.
+    Fault,
+}
+
+/// Takes one packet from a budget, a batch at a time.
+#[inline(always)]
+fn draw<T: Tables>(tables: &T, settings: &Settings, budget: usize) -> Draw {
+    let (Some(limit), Some(batch)) = (settings.budgets.get(budget), settings.batches.get(budget)) else {
+        return Draw::Fault;
+    };
+    if limit.is_unlimited() {
+        return Draw::Taken;
+    }
+    let drawn = tables.with_leases(|leases| {
+        let tokens = leases.tokens.get_mut(budget)?;
+        if *tokens == 0 {
+            let now = tables.ticks() << limiter::TICK_SHIFT;
+            *tokens = limiter::take_batch(tables, budget_cell(budget), limit, *batch, now)?;
+        }
+        if *tokens == 0 {
+            return Some(false);
+        }
+        *tokens -= 1;
+        Some(true)
+    });
+    match drawn.flatten() {
+        Some(true) => Draw::Taken,
+        Some(false) => Draw::Exhausted,
+        None => Draw::Fault,
+    }
+}
+
+/// Position of a budget's cell, each in a cache line of its own at the start of the map.
+#[inline(always)]
+const fn budget_cell(budget: usize) -> u32 {
+    (budget * CELLS_PER_LINE) as u32
+}
+
+/// Cells of 8 bytes in a cache line of 64.
+const CELLS_PER_LINE: usize = 8;
+/// Cells before the first row.
+pub const BUDGET_CELLS: u32 = (BUDGETS * CELLS_PER_LINE) as u32;
+/// Rows of cells: two for sources, two for prefixes.
+pub const ROWS: u32 = 4;
+
+/// an echo request over a limit is dropped, or the limit would be void. Ends it unless total, source and prefix all admit.
+///
+/// The total comes first: it is the cheapest to ask, and in a flood nothing else has to be.
+#[inline(always)]
+fn limit_echo<T: Tables>(tables: &T, place: &Place<'_>, echo: &Echo, high: u64, low: u64, family: Family) -> Step<()> {
+    let settings = place.settings;
+    match draw(tables, settings, Budget::Replies as usize) {
+        Draw::Exhausted => return end(Reason::LimitedTotal, echo.row),
+        Draw::Taken | Draw::Fault => {}
+    }
+    let now = tables.ticks() << limiter::TICK_SHIFT;
+    let levels = [(&settings.source, 0, Reason::LimitedSource), (&settings.prefix, 2, Reason::LimitedPrefix)];
+    for (level, row, refused) in levels {
+        let masked = match family {
+            Family::V4 => (high & level.mask.v4 as u64, 0),
+            Family::V6 => (high & level.mask.v6_high, low & level.mask.v6_low),
+        };
+        let hash = limiter::hash(&tables.secret(), masked.0, masked.1);
+        let cells = tables.cell_mask() + 1;
+        let first = BUDGET_CELLS + row * cells + ((hash >> 40) as u32 & tables.cell_mask());
+        let second = BUDGET_CELLS + (row + 1) * cells + ((hash >> 8) as u32 & tables.cell_mask());
+        if limiter::charge_rows(tables, first, second, &level.limit, now) == Admission::Refused {
+            give_back(tables, settings, Budget::Replies as usize);
+            return end(refused, echo.row);
+        }
+    }
+    Ok(())
+}
+
+/// Returns what `draw` took, when another level refused the packet.
+#[inline(always)]
+fn give_back<T: Tables>(tables: &T, settings: &Settings, budget: usize) {
+    let unlimited = settings.budgets.get(budget).is_none_or(limiter::Limit::is_unlimited);
+    if !unlimited {
+        tables.with_leases(|leases| {
+            if let Some(tokens) = leases.tokens.get_mut(budget) {
+                *tokens = tokens.wrapping_add(1);
+            }
+        });
+    }
+}
+
+// -------------------------------------------------------------------------------------------------------------- respond
+
+/// The checks that only an answer needs, the same for both families; ends a request that the kernel has to see.
+#[inline(always)]
+fn earn_answer(place: &Place<'_>, link: &Link, target: Target, message: &Message) -> Step<()> {
+    let row = message.decision.row;
+    if place.settings.flags & SETTINGS_ECHO == 0 {
+        return end(Reason::PolicyPass, row);
+    }
+    if target == Target::Group {
+        return end(Reason::GroupEcho, row);
+    }
+    if link.destination != place.mac {
+        return end(Reason::LinkGroup, row);
+    }
+    // the answer must go to one other host.
+    if link.source & ethernet::GROUP_BIT != 0 || link.source == 0 {
+        return end(Reason::MartianSource, row);
+    }
+    if link.source == place.mac {
+        return end(Reason::OwnSource, row);
+    }
+    // stacks differ in what they do with other codes.
+    if message.code != 0 {
+        return end(Reason::EchoCode, row);
+    }
+    if place.strips_tags && link.vlan == 0 {
+        return end(Reason::StrippedVlan, row);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn respond_v4<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV4,
+    target: Target,
+    message: &Message,
+) -> Step<Outcome> {
+    earn_answer(place, link, target, message)?;
+    let row = message.decision.row;
+    if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
+        match sum_message(frame, tables, link.l3 + ipv4::LEN, packet.icmp_len) {
+            None => return end(Reason::MultiBuffer, row),
+            Some(sum) if !sum.verifies() => return end(Reason::BadIcmpChecksum, row),
+            Some(_) => {}
+        }
+    }
+    let Some(header) = frame.window::<V4_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
+    let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
+    // the TTL is ours, never the request's.
+    let ttl_word = field::<{ ipv4::TTL }, 2, _>(header);
+    let new_ttl_word = [place.settings.ttl as u8, ttl_word[1]];
+    checksum = update_u32(checksum, u16::from_ne_bytes(ttl_word) as u32, u16::from_ne_bytes(new_ttl_word) as u32);
+    // identification and DF come back as they came, but an identification of 0 only with DF.
+    let id_word = field::<{ ipv4::IDENTIFICATION }, 4, _>(header);
+    if id_word == [0; 4] {
+        let with_df = [0, 0, (ipv4::DONT_FRAGMENT >> 8) as u8, 0];
+        checksum = update_u32(checksum, 0, u32::from_ne_bytes(with_df));
+        set_field::<{ ipv4::IDENTIFICATION }, 4, _>(header, with_df);
+    }
+    set_field::<{ ipv4::TTL }, 2, _>(header, new_ttl_word);
+    set_field::<{ ipv4::CHECKSUM }, 2, _>(header, checksum.to_ne_bytes());
+    // swapping the addresses leaves both sums alone.
+    let source = field::<{ ipv4::SOURCE }, 4, _>(header);
+    let destination = field::<{ ipv4::DESTINATION }, 4, _>(header);
+    set_field::<{ ipv4::SOURCE }, 4, _>(header, destination);
+    set_field::<{ ipv4::DESTINATION }, 4, _>(header, source);
+    let request = u16::from_ne_bytes(field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header));
+    set_field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header, echo_reply_v4(request).to_ne_bytes());
+    header[ipv4::LEN + icmpv4::TYPE] = icmpv4::ECHO_REPLY;
+    swap_macs(frame);
+    Ok(Outcome { reason: Reason::Answered, row })
+}
+
+#[inline(always)]
+fn respond_v6<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV6,
+    target: Target,
+    message: &Message,
+) -> Step<Outcome> {
+    earn_answer(place, link, target, message)?;
+    let row = message.decision.row;
+    if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
+        let Some(header) = frame.window::<V6_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
+        // RFC 8200 section 8.1: both addresses, the length and the next header, each in a 32-bit word.
+        let pseudo = Sum::ZERO
+            .add_words::<{ ipv6::SOURCE }, 32, _>(header)
+            .add_u32((packet.icmp_len as u32).to_be())
+            .add_u32((ipv6::ICMPV6 as u32).to_be());
+        match sum_message(frame, tables, link.l3 + ipv6::LEN, packet.icmp_len) {
+            None => return end(Reason::MultiBuffer, row),
+            Some(sum) if !sum.add(pseudo).verifies() => return end(Reason::BadIcmpChecksum, row),
+            Some(_) => {}
+        }
+    }
+    let Some(header) = frame.window::<V6_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
+    // version and traffic class stay, the flow label becomes zero.
+    let class = header[ipv6::VERSION_CLASS_LABEL + 1] & 0xf0;
+    set_field::<{ ipv6::VERSION_CLASS_LABEL + 1 }, 3, _>(header, [class, 0, 0]);
+    header[ipv6::HOP_LIMIT] = place.settings.hop_limit as u8;
+    let source = field::<{ ipv6::SOURCE }, 16, _>(header);
+    let destination = field::<{ ipv6::DESTINATION }, 16, _>(header);
+    set_field::<{ ipv6::SOURCE }, 16, _>(header, destination);
+    set_field::<{ ipv6::DESTINATION }, 16, _>(header, source);
+    let request = u16::from_ne_bytes(field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header));
+    set_field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header, echo_reply_v6(request).to_ne_bytes());
+    header[ipv6::LEN + icmpv6::TYPE] = icmpv6::ECHO_REPLY;
+    swap_macs(frame);
+    Ok(Outcome { reason: Reason::Answered, row })
+}
+
+/// back to the host the frame came from. The window was there when the frame was parsed and is there still.
+#[inline(always)]
+fn swap_macs<F: Frame>(frame: &mut F) {
+    if let Some(header) = frame.window::<{ ethernet::LEN }>(0) {
+        let destination = field::<{ ethernet::DESTINATION }, 6, _>(header);
+        let source = field::<{ ethernet::SOURCE }, 6, _>(header);
+        set_field::<{ ethernet::DESTINATION }, 6, _>(header, source);
+        set_field::<{ ethernet::SOURCE }, 6, _>(header, destination);
+    }
+}
+
+/// Bytes summed at a stretch.
+const CHUNK: usize = 64;
+/// Stretches that one buffer can have: a page of 4 KiB is the usual size, what is longer goes to the kernel.
+const MAX_CHUNKS: usize = 4096 / CHUNK;
+/// Where a message can start at most, as a mask: behind two tags and an IPv6 header.
+const MAX_START: usize = 127;
+const _: () = assert!(ethernet::LEN + 2 * ethernet::TAG_LEN + ipv6::LEN <= MAX_START);
+const _: () = assert!((MAX_CHUNKS * CHUNK).is_power_of_two());
+
+/// Sum over the ICMP message of `len` bytes at `start`, R-24, R-30 and R-69; `None` where it is too long to be summed here.
+///
+/// All lengths were proved before; the windows prove them again for the verifier, which follows every path on its own. Before and
+/// behind the chunks the paths are brought together by values of which it knows nothing, or it would follow the chunks once for
+/// each way a frame can get here, and the tail once for each number of chunks.
+#[inline(always)]
+fn sum_message<F: Frame, T: Tables>(frame: &mut F, tables: &T, start: usize, len: usize) -> Option<Sum> {
+    let mut sum = Sum::ZERO;
+    let mut at = start;
+    let mut left = len;
+    if len >= CHUNK {
+        let place = tables.opaque(start << 16 | len);
+        let start = place >> 16 & MAX_START;
+        at = start;
+        left = place & 0xffff;
+        for _ in 0..MAX_CHUNKS {
+            if left < CHUNK {
+                break;
+            }
+            sum = sum.add_words::<0, CHUNK, CHUNK>(frame.window::<CHUNK>(at)?);
+            at += CHUNK;
+            left -= CHUNK;
+        }
+        if left >= CHUNK {
+            return None;
+        }
+        let len = tables.opaque(len);
+        at = start + (len & ((MAX_CHUNKS * CHUNK - 1) & !(CHUNK - 1)));
+        left = len & (CHUNK - 1);
+    }
+    for _ in 0..CHUNK / 4 {
+        if left < 4 {
+            break;
+        }
+        sum = sum.add_u32(u32::from_ne_bytes(*frame.window::<4>(at)?));
+        at += 4;
+        left -= 4;
+    }
+    if left >= 2 {
+        sum = sum.add_u16(u16::from_ne_bytes(*frame.window::<2>(at)?));
+        at += 2;
+        left -= 2;
+    }
+    if left == 1 {
+        // An odd length is summed as if a zero byte followed.
+        let [last] = *frame.window::<1>(at)?;
+        sum = sum.add_u16(u16::from_ne_bytes([last, 0]));
+    }
+    Some(sum)
+}
+
+impl Outcome {
+    /// What becomes of the frame.
+    #[inline(always)]
+    pub const fn verdict(&self) -> Verdict {
+        self.reason.verdict()
+    }
+}

@@ -1,0 +1,148 @@
+//! Why a frame ended the way it did: one list for the program, the CLI, JSON, the metrics and the documentation.
+//!
+//! Owns the reasons, their names and the verdict each belongs to. Every frame ends in exactly one reason, every reason
+//! belongs to exactly one verdict, and what was received equals the sum over the reasons.
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Handed to the kernel's stack, unmodified.
+    Pass,
+    /// Turned into its reply and sent back through the interface it came from.
+    Answer,
+    /// Discarded because the policy says so.
+    Drop,
+    /// Discarded because a limit was exceeded.
+    Limit,
+}
+
+impl Verdict {
+    /// The name in JSON, metrics and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Answer => "answer",
+            Self::Drop => "drop",
+            Self::Limit => "limit",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident $name:literal $verdict:ident)+) => {
+        /// Why a frame ended the way it did. The discriminant is the index in the counter map (docs/map-abi.md).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// All reasons in the order of their discriminants.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The name in JSON, metrics and tables.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// One sentence for people.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc,)+),)+ }
+            }
+
+            /// What becomes of a frame that ends in this reason.
+            #[inline(always)]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$variant => Verdict::$verdict,)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// IPv4 or IPv6, but another protocol than ICMP.
+    NotIcmp "not-icmp" Pass
+    /// Neither IPv4 nor IPv6: another EtherType, or an 802.3 length.
+    NotIp "not-ip" Pass
+    /// Tagged for a VLAN this interface is not configured for.
+    UnknownVlan "unknown-vlan" Pass
+    /// The tag may have been removed before XDP, so an untagged answer could reach the wrong VLAN.
+    StrippedVlan "stripped-vlan" Pass
+    /// Cut off before its headers end.
+    Truncated "truncated" Pass
+    /// Goes on in further buffers than the first.
+    MultiBuffer "multi-buffer" Pass
+    /// IP version or header length that cannot be.
+    BadIpHeader "bad-ip-header" Pass
+    /// IPv4 header with options.
+    IpOptions "ip-options" Pass
+    /// The IPv4 flag bit that must be zero is set.
+    ReservedFlag "reserved-flag" Pass
+    /// A fragment, the first one included.
+    Fragment "fragment" Pass
+    /// IPv6 with an extension header, listener messages among them.
+    ExtensionHeader "extension-header" Pass
+    /// IP length beyond the frame, or too short for an ICMP header.
+    BadLength "bad-length" Pass
+    /// IPv4 header checksum that does not verify.
+    BadIpChecksum "bad-ip-checksum" Pass
+    /// The frame is for another host's MAC address.
+    ForeignMac "foreign-mac" Pass
+    /// Unicast packet in a broadcast or multicast frame.
+    LinkGroup "link-group" Pass
+    /// Addressed to somebody else.
+    NotOwnAddress "not-own-address" Pass
+    /// Source address that no single other host can have.
+    MartianSource "martian-source" Pass
+    /// Source address or source MAC address is this host's own.
+    OwnSource "own-source" Pass
+    /// Nothing is configured for it: no settings, no interface, or a lookup failed.
+    Unconfigured "unconfigured" Pass
+    /// The policy passes this type.
+    PolicyPass "policy-pass" Pass
+    /// Within the budget of its kind.
+    WithinLimit "within-limit" Pass
+    /// Echo request to a broadcast, multicast or anycast address: the kernel decides.
+    GroupEcho "group-echo" Pass
+    /// Echo request with a code other than zero.
+    EchoCode "echo-code" Pass
+    /// ICMP checksum that does not verify.
+    BadIcmpChecksum "bad-icmp-checksum" Pass
+    /// Answered.
+    Answered "answered" Answer
+    /// The policy drops this type.
+    PolicyDrop "policy-drop" Drop
+    /// Its source is over the per-source limit.
+    LimitedSource "limited-source" Limit
+    /// Its source's prefix is over the per-prefix limit.
+    LimitedPrefix "limited-prefix" Limit
+    /// The total reply budget is exhausted.
+    LimitedTotal "limited-total" Limit
+    /// The budget of its kind of message is exhausted.
+    LimitedBudget "limited-budget" Limit
+}
+
+/// How many reasons there are.
+pub const REASONS: usize = Reason::ALL.len();
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn discriminants_are_the_positions_in_the_list_of_all() {
+        for (i, reason) in Reason::ALL.iter().enumerate() {
+            assert_eq!(*reason as usize, i, "{}", reason.name());
+        }
+    }
+
+    #[test]
+    fn no_two_reasons_share_a_name() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            for b in &Reason::ALL[i + 1..] {
+                assert_ne!(a.name(), b.name());
+            }
+        }
+    }
+}

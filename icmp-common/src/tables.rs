@@ -1,0 +1,84 @@
+//! What the packet path needs from outside: maps and the clock, behind one trait.
+//!
+//! Owns the trait and the lookups that are the same wherever the tables lie: an interface by its index, an address by its
+//! bucket. The kernel's side is icmp-ebpf's `maps.rs`, the host's is icmp-ctl's `replay.rs`. A lookup that fails is `None`,
+//! and `None` ends in a pass.
+
+use crate::abi::{
+    AddressKind, Bucket4, Bucket6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Leases, Scope, Settings, bucket4, bucket6,
+};
+use crate::limiter::Cells;
+use crate::reason::Reason;
+
+/// Maps and clock as one CPU sees them while it handles one frame.
+pub trait Tables: Cells {
+    /// Which banks are in force: `abi::SWITCH_*`.
+    fn switch(&self) -> Option<u32>;
+    /// A bank of settings.
+    fn settings(&self, bank: u32) -> Option<&Settings>;
+    /// An entry of the interface table.
+    fn interface_entry(&self, index: u32) -> Option<&Interface>;
+    /// A bucket of IPv4 addresses, both banks counted through.
+    fn addresses4(&self, index: u32) -> Option<&Bucket4>;
+    /// A bucket of IPv6 addresses, both banks counted through.
+    fn addresses6(&self, index: u32) -> Option<&Bucket6>;
+    /// True where a VIP prefix covers an IPv4 address.
+    fn vip4(&self, address: u32) -> bool;
+    /// True where a VIP prefix covers an IPv6 address.
+    fn vip6(&self, high: u64, low: u64) -> bool;
+    /// What this CPU has taken from the budgets.
+    fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R>;
+    /// Cells in one row of the limiter, less one; the number is a power of two.
+    fn cell_mask(&self) -> u32;
+    /// The secret drawn at load.
+    fn secret(&self) -> [u64; 4];
+    /// The kernel's tick counter (jiffies).
+    fn ticks(&self) -> u64;
+    /// The same value, but one of which the verifier knows nothing, so that paths that differ only in what it knows join.
+    fn opaque(&self, value: usize) -> usize;
+    /// Counts one frame.
+    fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64);
+}
+
+/// The entry of an interface: its place is its index, or one of the few behind it.
+#[inline(always)]
+pub fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<Interface> {
+    for probe in 0..INTERFACE_PROBES {
+        let entry = tables.interface_entry(ifindex.wrapping_add(probe) & (INTERFACE_ENTRIES - 1))?;
+        if entry.ifindex == ifindex {
+            return Some(*entry);
+        }
+    }
+    None
+}
+
+/// What an IPv4 address is in a scope; 0 where the table does not have it, otherwise an [`AddressKind`] as a number.
+#[inline(always)]
+pub fn kind4<T: Tables>(tables: &T, bank_offset: u32, address: u32, scope: Scope) -> Option<u32> {
+    let key = address as u64 | (scope.0 as u64) << 32;
+    let bucket = tables.addresses4(bank_offset + bucket4(key))?;
+    for entry in bucket.entries {
+        if entry & !((Scope::KIND_MASK as u64) << 32) == key {
+            return Some((entry >> 32) as u32 & Scope::KIND_MASK);
+        }
+    }
+    Some(0)
+}
+
+/// What an IPv6 address is in a scope, as [`kind4`].
+#[inline(always)]
+pub fn kind6<T: Tables>(tables: &T, bank_offset: u32, high: u64, low: u64, scope: Scope) -> Option<u32> {
+    let bucket = tables.addresses6(bank_offset + bucket6(high, low, scope))?;
+    for entry in &bucket.entries {
+        if entry.high == high && entry.low == low && entry.scope & !Scope::KIND_MASK == scope.0 {
+            return Some(entry.scope & Scope::KIND_MASK);
+        }
+    }
+    Some(0)
+}
+
+/// The kind as [`kind4`] and [`kind6`] return it.
+#[inline(always)]
+pub const fn kind_bits(kind: AddressKind) -> u32 {
+    (kind as u32) << 5
+}

@@ -1,0 +1,129 @@
+//! Every ICMP type: what it is called, what is done with it by default, and the clause behind that.
+//!
+//! Owns the rows made from data/icmp-types.tsv and their numbering in the counter map. It decides nothing about a packet;
+//! the policy does, from a table that starts as these defaults.
+
+use crate::policy::{Action, Budget};
+
+/// An IP version, as far as ICMP types and addresses depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4 and ICMP.
+    V4,
+    /// IPv6 and ICMPv6.
+    V6,
+}
+
+impl Family {
+    /// The name in JSON, metrics and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+}
+
+/// One row of the type table: a type, a range of types nobody distinguishes, or one code of a type.
+#[derive(Clone, Copy, Debug)]
+pub struct TypeRow {
+    /// ICMP or ICMPv6.
+    pub family: Family,
+    /// First type of the row.
+    pub first: u8,
+    /// Last type of the row, the same as `first` but for ranges.
+    pub last: u8,
+    /// The one code this row is about, where a code has a row of its own.
+    pub code: Option<u8>,
+    /// nftables' name where it has one, a name in its style where it has none, the numbers for a range.
+    pub name: &'static str,
+    /// The registry's name.
+    pub title: &'static str,
+    /// current, deprecated or historic.
+    pub status: &'static str,
+    /// What is done by default.
+    pub action: Action,
+    /// Whose budget a limited message is charged to.
+    pub budget: Budget,
+    /// The clause behind the default.
+    pub clause: &'static str,
+}
+
+include!(concat!(env!("OUT_DIR"), "/types.rs"));
+
+/// Rows in the counter map: three for frames without an ICMP type, then one for each of [`ROWS`].
+pub const COUNTER_ROWS: usize = FIRST_TYPE_ROW as usize + ROWS.len();
+
+/// Counter row of frames that are neither IPv4 nor IPv6.
+pub const NO_IP_ROW: u8 = 0;
+/// Counter row of IPv4 frames without a readable ICMP type.
+pub const IPV4_ROW: u8 = 1;
+/// Counter row of IPv6 frames without a readable ICMPv6 type.
+pub const IPV6_ROW: u8 = 2;
+/// Counter row of the first of [`ROWS`].
+pub const FIRST_TYPE_ROW: u8 = 3;
+
+const _: () = assert!(COUNTER_ROWS <= 256, "a counter row is kept in a byte");
+
+/// Family and type name of a counter row, as the metrics label them; empty where there is none.
+pub const fn row_labels(row: usize) -> (&'static str, &'static str) {
+    if row == NO_IP_ROW as usize {
+        ("other", "")
+    } else if row == IPV4_ROW as usize {
+        (Family::V4.name(), "")
+    } else if row == IPV6_ROW as usize {
+        (Family::V6.name(), "")
+    } else {
+        let row = &ROWS[row - FIRST_TYPE_ROW as usize];
+        (row.family.name(), row.name)
+    }
+}
+
+/// The row that covers a type, and the one that refines one of its codes.
+pub fn rows_of(family: Family, icmp_type: u8) -> (&'static TypeRow, Option<&'static TypeRow>) {
+    static TABLE: [TypeRow; ROWS.len()] = ROWS;
+    let (covers, refines) = row_indices(family, icmp_type);
+    (&TABLE[covers], refines.map(|row| &TABLE[row]))
+}
+
+/// Positions in [`ROWS`] of what [`rows_of`] returns.
+pub const fn row_indices(family: Family, icmp_type: u8) -> (usize, Option<usize>) {
+    let covers = COVERS[family as usize][icmp_type as usize] as usize;
+    match REFINES[family as usize][icmp_type as usize] {
+        Some((_, row)) => (covers, Some(row)),
+        None => (covers, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_type_is_found_in_a_row_of_its_family() {
+        for family in [Family::V4, Family::V6] {
+            for icmp_type in 0..=u8::MAX {
+                let (row, _) = rows_of(family, icmp_type);
+                assert_eq!(row.family, family);
+                assert!((row.first..=row.last).contains(&icmp_type), "{family:?} {icmp_type}");
+            }
+        }
+    }
+
+    #[test]
+    fn fragmentation_needed_has_a_row_of_its_own() {
+        let (row, refined) = rows_of(Family::V4, 3);
+        assert_eq!((row.budget, row.code), (Budget::Errors, None));
+        let refined = refined.expect("3/4 is in the table");
+        assert_eq!((refined.budget, refined.code), (Budget::PathMtu, Some(4)));
+    }
+
+    #[test]
+    fn no_two_rows_of_a_family_share_a_name() {
+        for (i, a) in ROWS.iter().enumerate() {
+            for b in &ROWS[i + 1..] {
+                assert!(a.family != b.family || a.name != b.name, "{}", a.name);
+            }
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! Ethernet II and the VLAN tags of IEEE 802.1Q and 802.1ad.
+
+use core::mem::offset_of;
+use network_types::eth::EthHdr;
+use network_types::vlan::VlanHdr;
+
+/// Bytes of an untagged header.
+pub const LEN: usize = EthHdr::LEN;
+/// Bytes of one tag: the control information and the EtherType behind it.
+pub const TAG_LEN: usize = VlanHdr::LEN;
+
+/// Destination address, 6 bytes.
+pub const DESTINATION: usize = offset_of!(EthHdr, dst_addr);
+/// Source address, 6 bytes.
+pub const SOURCE: usize = offset_of!(EthHdr, src_addr);
+/// EtherType, 2 bytes.
+pub const ETHER_TYPE: usize = offset_of!(EthHdr, ether_type);
+
+/// IPv4 (RFC 894).
+pub const IPV4: u16 = 0x0800;
+/// IPv6 (RFC 2464 section 3).
+pub const IPV6: u16 = 0x86dd;
+/// Customer tag, IEEE 802.1Q.
+pub const CUSTOMER_TAG: u16 = 0x8100;
+/// Service tag, IEEE 802.1ad.
+pub const SERVICE_TAG: u16 = 0x88a8;
+
+/// The VLAN identifier in a tag's control information; the other four bits are priority and drop eligibility.
+pub const VLAN_ID_MASK: u16 = 0x0fff;
+
+/// The bit of the first address byte that marks a group (multicast or broadcast) address, in an address read as a big-endian
+/// 48-bit number.
+pub const GROUP_BIT: u64 = 1 << 40;

@@ -1,0 +1,19 @@
+//! ICMPv4, RFC 792.
+
+use core::mem::offset_of;
+use network_types::icmp::Icmpv4Hdr;
+
+/// Bytes of the header that every message has.
+pub const LEN: usize = Icmpv4Hdr::LEN;
+
+/// Type, one byte.
+pub const TYPE: usize = offset_of!(Icmpv4Hdr, type_);
+/// Code, one byte.
+pub const CODE: usize = offset_of!(Icmpv4Hdr, code);
+/// Checksum over the message, 2 bytes.
+pub const CHECKSUM: usize = offset_of!(Icmpv4Hdr, check);
+
+/// Echo reply.
+pub const ECHO_REPLY: u8 = 0;
+/// Echo request, which the RFC calls Echo.
+pub const ECHO_REQUEST: u8 = 8;

@@ -1,0 +1,53 @@
+//! IPv6, RFC 8200 section 3.
+
+use core::mem::offset_of;
+use network_types::ip::{IpProto, Ipv6Hdr};
+
+/// Bytes of the fixed header.
+pub const LEN: usize = Ipv6Hdr::LEN;
+
+/// Version in the high four bits, traffic class in the next eight, flow label in the low twenty; 4 bytes.
+pub const VERSION_CLASS_LABEL: usize = 0;
+/// Payload length, 2 bytes.
+pub const PAYLOAD_LEN: usize = offset_of!(Ipv6Hdr, payload_len);
+/// Next header, one byte, directly before the hop limit.
+pub const NEXT_HEADER: usize = offset_of!(Ipv6Hdr, next_hdr);
+/// Hop limit, one byte.
+pub const HOP_LIMIT: usize = offset_of!(Ipv6Hdr, hop_limit);
+/// Source address, 16 bytes.
+pub const SOURCE: usize = offset_of!(Ipv6Hdr, src_addr);
+/// Destination address, 16 bytes.
+pub const DESTINATION: usize = offset_of!(Ipv6Hdr, dst_addr);
+
+/// Version 6 in the high four bits of the first byte.
+pub const VERSION_6: u32 = 6;
+/// Next header of ICMPv6 (RFC 4443 section 2.1).
+pub const ICMPV6: u8 = IpProto::Ipv6Icmp as u8;
+/// Next headers that RFC 8200 section 4, RFC 4302, RFC 6275, RFC 7401 and RFC 5533 name extension headers, ESP left out
+/// because nothing behind it can be read.
+pub const EXTENSION_HEADERS: [u8; 8] = [
+    IpProto::HopOpt as u8,
+    IpProto::Ipv6Route as u8,
+    IpProto::Ipv6Frag as u8,
+    IpProto::Ah as u8,
+    IpProto::Ipv6Opts as u8,
+    IpProto::MobilityHeader as u8,
+    IpProto::Hip as u8,
+    IpProto::Shim6 as u8,
+];
+
+/// An address as two big-endian halves.
+pub type Halves = (u64, u64);
+
+/// Multicast, ff00::/8 (RFC 4291 section 2.7).
+#[inline(always)]
+pub fn is_multicast(high: u64) -> bool {
+    high >> 56 == 0xff
+}
+
+/// Sources that can have no answer: multicast, and everything in ::/64 with a zero start: unspecified, loopback, mapped and
+/// compatible IPv4 addresses (RFC 4291 sections 2.5.2, 2.5.3, 2.5.5, 2.7; RFC 4942 section 2.2).
+#[inline(always)]
+pub fn is_martian_source(high: u64) -> bool {
+    is_multicast(high) || high == 0
+}

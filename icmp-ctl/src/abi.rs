@@ -1,0 +1,22 @@
+//! icmp-common's map layouts as aya wants to see them.
+//!
+//! aya's maps take types that implement its `Pod`; the layouts are icmp-common's, which forbids unsafe code, so the promise
+//! that they are plain data is made here, once for each.
+
+use icmp_common::abi::{Bucket4, Bucket6, Counter, Interface, Leases, Settings};
+
+/// A layout of the map ABI, as a map value.
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Plain<T>(pub T);
+
+macro_rules! plain {
+    ($($layout:ty),+) => {
+        $(
+            // SAFETY: the layout is repr(C), without padding (asserted in icmp_common::abi), and every bit pattern is a value.
+            unsafe impl aya::Pod for Plain<$layout> {}
+        )+
+    };
+}
+
+plain!(Bucket4, Bucket6, Counter, Interface, Leases, Settings);

@@ -1,0 +1,48 @@
+//! The BPF file system: there, or made to be there, where pins outlive the command.
+//!
+//! A pin lives as long as the mount it was made in. A command started by `ip netns exec` runs in a mount namespace of its own with
+//! a fresh /sys, whose pins would be gone with the command; it is moved to the system's mount namespace first.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns};
+use nix::sys::statfs::{FsType, statfs};
+
+/// Where it is mounted by convention.
+const MOUNT_POINT: &str = "/sys/fs/bpf";
+/// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
+const MAGIC: FsType = FsType(0xcafe_4a11_u32 as _);
+
+/// Makes sure that pins can be made and stay. Call it while the process has one thread only.
+///
+/// # Errors
+/// It is not mounted and cannot be.
+pub fn ensure() -> Result<()> {
+    if is_mounted() {
+        return Ok(());
+    }
+    if in_foreign_mount_namespace() {
+        let system = File::open("/proc/1/ns/mnt").context("opening the system's mount namespace")?;
+        setns(system, CloneFlags::CLONE_NEWNS).context(
+            "no BPF file system is mounted here, and the system's mount namespace cannot be entered, so pins would be gone with \
+             this command; run it with `nsenter --net=/run/netns/NAME icmp-ctl ...` instead of `ip netns exec`",
+        )?;
+        if is_mounted() {
+            return Ok(());
+        }
+    }
+    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("mounting the BPF file system; by hand: mount -t bpf bpf {MOUNT_POINT}"))
+}
+
+fn is_mounted() -> bool {
+    statfs(MOUNT_POINT).is_ok_and(|fs| fs.filesystem_type() == MAGIC)
+}
+
+fn in_foreign_mount_namespace() -> bool {
+    let namespace = |process: &str| fs::read_link(Path::new("/proc").join(process).join("ns/mnt")).ok();
+    namespace("1").is_some_and(|system| namespace("self").is_some_and(|own| own != system))
+}

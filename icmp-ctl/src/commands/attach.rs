@@ -1,0 +1,253 @@
+//! `attach`: loads the program if it is not, attaches it to interfaces, pins the links, returns.
+
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::programs::links::FdLink;
+
+use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
+use icmp_common::abi::MAX_INTERFACES;
+use serde_json::json;
+
+use crate::cli::{Attach, Mode};
+use crate::config::Config;
+use crate::failure::{Exit, Failure};
+use crate::host;
+use crate::instance::Instance;
+use crate::netlink::{Link, Network};
+use crate::program::{Entry, LoadOptions};
+use crate::settings::{HostDefaults, Tick, compile};
+use crate::sys;
+
+/// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
+const ONE_BUFFER_MTU: u32 = 3498;
+
+pub(super) fn run(args: &Attach, config: &Config, json: bool) -> Result<()> {
+    let done = attach_all(&args.interfaces, args.mode, args.disable_rx_vlan_offload, args.config.is_some(), config)?;
+    if json {
+        println!("{}", json!({ "schema": 1, "interfaces": done.iter().map(Attached::json).collect::<Vec<_>>() }));
+    } else {
+        for attached in &done {
+            println!("{}", attached.text());
+        }
+    }
+    Ok(())
+}
+
+/// What became of one interface.
+pub(super) struct Attached {
+    name: String,
+    mode: String,
+    entry: Entry,
+    program_id: u32,
+    already: bool,
+}
+
+impl Attached {
+    fn text(&self) -> String {
+        let how = if self.already { "already attached" } else { "attached" };
+        format!("{}: {how}, {} mode, {}, program {}", self.name, self.mode, self.entry.section(), self.program_id)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({ "name": self.name, "mode": self.mode, "entry": self.entry.section(), "program_id": self.program_id,
+                "already_attached": self.already })
+    }
+}
+
+/// Attaches to every interface named, or to none: what this call attached is taken off again when one is refused.
+pub(super) fn attach_all(
+    names: &[String],
+    mode: Mode,
+    keep_tags: bool,
+    reconfigure: bool,
+    config: &Config,
+) -> Result<Vec<Attached>> {
+    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
+    let settings = compile(config, Tick::of_this_kernel()?, HostDefaults::read(), cpus as u32)?;
+    let network = super::network()?;
+    let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
+    if keep_tags {
+        for link in &links {
+            sys::keep_vlan_tags(&link.name)
+                .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
+        }
+    }
+    for link in &links {
+        refuse_others(link)?;
+    }
+    let (mut instance, fresh) = Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
+    let mut done: Vec<Attached> = Vec::new();
+    let result = configure(&mut instance, fresh || reconfigure, config, &settings).and_then(|()| {
+        for link in &links {
+            done.push(attach(&mut instance, &network, link, mode)?);
+        }
+        Ok(())
+    });
+    if let Err(error) = result {
+        for attached in done.iter().filter(|attached| !attached.already) {
+            if let Some(link) = network.link(&attached.name) {
+                instance.detach(link.index)?;
+            }
+        }
+        if fresh {
+            instance.remove()?;
+        }
+        return Err(error);
+    }
+    Ok(done)
+}
+
+fn configure(
+    instance: &mut Instance,
+    wanted: bool,
+    config: &Config,
+    settings: &icmp_common::abi::Settings,
+) -> Result<()> {
+    if wanted {
+        instance.maps.set_vips(&config.responder.vips)?;
+        instance.maps.switch_settings(settings)?;
+    }
+    Ok(())
+}
+
+fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {
+    let Some(link) = network.link(name) else {
+        let names: Vec<_> = network.links.iter().map(|link| link.name.as_str()).collect();
+        bail!(
+            "no interface {name} in this network namespace; there are: {}. One of another namespace is reached with \
+             `nsenter --net=/run/netns/NAME icmp-ctl attach {name}`",
+            names.join(", ")
+        );
+    };
+    if link.mac.is_none() {
+        bail!("{name}: no Ethernet interface, and the program answers Ethernet frames only");
+    }
+    Ok(link)
+}
+
+/// Another's program stays where it is.
+fn refuse_others(link: &Link) -> Result<()> {
+    let Some(xdp) = link.xdp else { return Ok(()) };
+    let ours = Instance::find()?
+        .map(|mut instance| instance.links())
+        .transpose()?
+        .unwrap_or_default()
+        .iter()
+        .any(|pin| pin.ifindex == link.index && pin.program_id == xdp.program_id);
+    if ours {
+        return Ok(());
+    }
+    let name = program_name(xdp.program_id);
+    bail!(
+        "{}: another XDP program is attached, {name} with id {} ({} mode); remove it first, for example with \
+         `ip link set dev {} xdp off` or the tool that attached it",
+        link.name,
+        xdp.program_id,
+        xdp.mode,
+        link.name
+    );
+}
+
+fn program_name(id: u32) -> String {
+    let info: Option<ProgramInfo> = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
+    info.and_then(|info| info.name_as_str().map(ToOwned::to_owned)).unwrap_or_else(|| "one without a name".to_owned())
+}
+
+fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -> Result<Attached> {
+    let pins = instance.links()?;
+    if let Some(pin) = pins.iter().find(|pin| pin.ifindex == link.index) {
+        let entry = instance.entry_of(pin.program_id).unwrap_or(Entry::Xdp);
+        let now = link.xdp.map_or("native", |xdp| xdp.mode);
+        let wanted = match mode {
+            Mode::Auto => now,
+            Mode::Native => "native",
+            Mode::Generic => "generic",
+            Mode::Offload => "offload",
+        };
+        if wanted != now {
+            bail!("{0}: already attached in {now} mode; `icmp-ctl detach {0}` first to attach it in {wanted} mode", link.name);
+        }
+        report_left_out(&host::refresh(instance, network)?);
+        return Ok(Attached { name: link.name.clone(), mode: now.to_owned(), entry, program_id: pin.program_id, already: true });
+    }
+    let entries = instance.maps.interfaces()?;
+    let slot = (1..=MAX_INTERFACES)
+        .find(|slot| entries.iter().all(|entry| entry.ifindex == 0 || entry.slot != *slot))
+        .with_context(|| format!("{}: the instance has {MAX_INTERFACES} interfaces already, its limit", link.name))?;
+    instance.maps.clear_counters(slot)?;
+    instance.maps.set_interface(host::interface_entry(network, link, slot))?;
+    let attached = host::refresh(instance, network).and_then(|left_out| {
+        report_left_out(&left_out);
+        attach_link(instance, link, mode)
+    });
+    if attached.is_err() {
+        instance.maps.remove_interface(link.index)?;
+    }
+    let (mode, entry, program_id) = attached?;
+    if mode == "generic" {
+        eprintln!("icmp-ctl: {}: attached in GENERIC mode, several times slower than native: `ip -d link show {0}` names the driver", link.name);
+    }
+    if sys::strips_vlan_tags(&link.name) {
+        eprintln!(
+            "icmp-ctl: {0}: rx-vlan-offload is on: the driver removes VLAN tags before the program sees the frame. Tagged pings are the \
+             kernel's to answer, and where VLAN devices lie on {0} untagged ones too. `icmp-ctl attach {0} \
+             --disable-rx-vlan-offload` (or `ethtool -K {0} rxvlan off`) leaves the tags in the frame.",
+            link.name
+        );
+    }
+    Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
+}
+
+fn report_left_out(left_out: &[crate::addresses::OwnAddress]) {
+    if let Some(first) = left_out.first() {
+        eprintln!(
+            "icmp-ctl: {} addresses do not fit the address table, {} among them; the kernel answers for them",
+            left_out.len(),
+            first.address
+        );
+    }
+}
+
+/// Tries modes and entry points in the order in which they are best, and pins the first that is taken.
+fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<(&'static str, Entry, u32)> {
+    let modes: &[(XdpMode, &'static str, u32)] = match mode {
+        Mode::Auto => &[(XdpMode::Driver, "native", 4), (XdpMode::Skb, "generic", 2)],
+        Mode::Native => &[(XdpMode::Driver, "native", 4)],
+        Mode::Generic => &[(XdpMode::Skb, "generic", 2)],
+        Mode::Offload => &[(XdpMode::Hardware, "offload", 8)],
+    };
+    let entries = if link.mtu > ONE_BUFFER_MTU { [Entry::XdpFrags, Entry::Xdp] } else { Entry::ALL };
+    let mut refusal = None;
+    for (xdp_mode, mode_name, flags) in modes {
+        for entry in entries {
+            let pin = instance.program_pin(entry);
+            let mut program = Xdp::from_pin(&pin, XdpAttachType::Interface)
+                .with_context(|| format!("opening the program {}", pin.display()))?;
+            match program.attach_to_if_index(link.index, *xdp_mode) {
+                Ok(id) => {
+                    let fd_link: FdLink = program.take_link(id)?.try_into().context("the kernel attaches without a link")?;
+                    let link_pin = instance.link_pin(link.index);
+                    fd_link.pin(&link_pin).with_context(|| format!("pinning the link as {}", link_pin.display()))?;
+                    return Ok((mode_name, entry, program.info()?.id()));
+                }
+                Err(error) => {
+                    let words = program.fd().ok().and_then(|fd| sys::refusal(link.index, fd.as_fd(), *flags));
+                    refusal.get_or_insert((*mode_name, anyhow::Error::new(error), words));
+                }
+            }
+        }
+    }
+    let (mode_name, error, words) = refusal.context("no mode to try")?;
+    let cause = error.root_cause().to_string();
+    let words = words.map(|words| format!(" (the kernel says: {words})")).unwrap_or_default();
+    let way_out = match mode {
+        Mode::Native => "a smaller MTU may help, and `--mode generic` works with any driver",
+        Mode::Offload => "only few network cards can; `--mode native` runs it in the driver",
+        Mode::Auto | Mode::Generic => "`ip -d link show` tells what the interface is",
+    };
+    Err(Failure::new(
+        Exit::Refused,
+        format!("{}: attaching in {mode_name} mode at MTU {}: {cause}{words}; {way_out}", link.name, link.mtu),
+    ))
+}

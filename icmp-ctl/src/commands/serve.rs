@@ -1,0 +1,96 @@
+//! `serve`: attaches what the configuration names, follows addresses, serves metrics. The program goes on without it.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use futures_util::StreamExt as _;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Mode;
+use crate::config::Config;
+use crate::host;
+use crate::instance::Instance;
+use crate::metrics;
+use crate::netlink::{self, Network};
+
+pub(super) async fn run(config: &Config) -> Result<()> {
+    if !config.interfaces.is_empty() {
+        // Attaching reads the network on an event loop of its own, which must not be nested in this one.
+        let (names, config) = (config.interfaces.clone(), config.clone());
+        tokio::task::spawn_blocking(move || super::attach::attach_all(&names, Mode::Auto, false, false, &config)).await??;
+    }
+    let address = config.metrics.listen;
+    let listener = TcpListener::bind(address)
+        .await
+        .with_context(|| format!("listening on {address}, the `listen` of [metrics]; another may hold the port"))?;
+    let mut changes = netlink::changes()?;
+    let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    follow().await;
+    eprintln!("icmp-ctl: serving metrics at http://{address}/metrics");
+    let network = Arc::new(());
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => {
+                let Ok((stream, _)) = accepted else { continue };
+                let alive = Arc::clone(&network);
+                tokio::spawn(async move {
+                    let service = hyper::service::service_fn(respond);
+                    // A scraper that goes away in the middle is its own affair.
+                    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                    drop(alive);
+                });
+            }
+            changed = changes.next() => {
+                changed.context("rtnetlink has ended the stream of address changes")?;
+                follow().await;
+            }
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+        }
+    }
+}
+
+/// Brings the tables in line with the host; what cannot be done now is said, and tried again at the next change.
+async fn follow() {
+    let refreshed = async {
+        let network = Network::read().await?;
+        match Instance::find()? {
+            Some(mut instance) => {
+                instance.links()?;
+                host::refresh(&mut instance, &network)
+            }
+            None => Ok(Vec::new()),
+        }
+    };
+    match refreshed.await {
+        Ok(left_out) if left_out.is_empty() => {}
+        Ok(left_out) => eprintln!("icmp-ctl: {} addresses do not fit the address table", left_out.len()),
+        Err(error) => eprintln!("icmp-ctl: following the host's addresses: {error:#}"),
+    }
+}
+
+async fn respond<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let reply = |status, kind: &'static str, body: String| {
+        let mut response = Response::new(Full::new(Bytes::from(body)));
+        *response.status_mut() = status;
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
+        Ok(response)
+    };
+    if request.uri().path() != "/metrics" {
+        return reply(StatusCode::NOT_FOUND, "text/plain", "metrics are at /metrics\n".to_owned());
+    }
+    if request.method() != Method::GET {
+        return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
+    }
+    match metrics::render().await {
+        Ok(body) => reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
+        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error:#}\n")),
+    }
+}

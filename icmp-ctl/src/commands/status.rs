@@ -1,0 +1,75 @@
+//! `status`: what is attached where, and how it is.
+
+use std::time::SystemTime;
+
+use anyhow::Result;
+use aya::programs::ProgramInfo;
+use serde_json::json;
+
+use crate::instance::Instance;
+use crate::program::BUILD;
+
+pub(super) fn run(json: bool) -> Result<()> {
+    let mut instance = Instance::open()?;
+    let network = super::network()?;
+    let entries = instance.maps.interfaces()?;
+    let mut rows = Vec::new();
+    for pin in instance.links()? {
+        let link = network.links.iter().find(|link| link.index == pin.ifindex);
+        let entry = instance.entry_of(pin.program_id);
+        let tag = entry
+            .and_then(|entry| ProgramInfo::from_pin(instance.program_pin(entry)).ok())
+            .map_or_else(String::new, |info| format!("{:016x}", u64::from_be_bytes(info.tag().to_be_bytes())));
+        rows.push(json!({
+            "name": link.map_or("", |link| link.name.as_str()),
+            "mode": link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
+            "entry": entry.map_or("", |entry| entry.section()),
+            "program_id": pin.program_id,
+            "tag": tag,
+            "attached_at": seconds(pin.attached_at),
+            "age_seconds": pin.attached_at.elapsed().map_or(0, |age| age.as_secs()),
+            "hands_over_untagged": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags != 0),
+        }));
+    }
+    let build = instance.build();
+    let memory = u64::from(instance.maps.cells()) * 8;
+    let addresses = instance.maps.addresses()?.addresses().len();
+    if json {
+        println!(
+            "{}",
+            json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses })
+        );
+        return Ok(());
+    }
+    println!("{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}", "INTERFACE", "MODE", "ENTRY", "PROGRAM", "TAG", "AGE");
+    for row in &rows {
+        let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
+        println!(
+            "{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}",
+            text("name"),
+            text("mode"),
+            text("entry"),
+            row["program_id"],
+            text("tag"),
+            age(row["age_seconds"].as_u64().unwrap_or_default())
+        );
+    }
+    println!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10);
+    if build != BUILD {
+        eprintln!("icmp-ctl: this is build {BUILD}, another one than has loaded the program");
+    }
+    Ok(())
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn age(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m {:02}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h {:02}m", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{}d {:02}h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}

@@ -1,0 +1,58 @@
+//! How a command ends when it does not succeed: the documented exit codes, attached to errors.
+
+use std::fmt;
+use std::process::ExitCode;
+
+/// Exit codes other than 0, as docs/cli.md documents them. Usage errors (2) are clap's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was tried and did not work.
+    Failed = 1,
+    /// There is nothing loaded in this network namespace.
+    NothingLoaded = 3,
+    /// The kernel wants privileges that the caller does not have.
+    Permission = 4,
+    /// The kernel or the driver refused.
+    Refused = 5,
+}
+
+/// An error with an exit code of its own; every other error exits with [`Exit::Failed`].
+#[derive(Debug)]
+pub struct Failure {
+    /// The code.
+    pub exit: Exit,
+    /// What happened and what to do about it.
+    pub message: String,
+}
+
+impl Failure {
+    /// As an error to be returned; add context to it as to any other.
+    pub fn new(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self { exit, message: message.into() })
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// The exit code of an error: its own, or that of a missing permission anywhere in its chain.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let own = error.downcast_ref::<Failure>().map(|failure| failure.exit);
+    ExitCode::from(own.unwrap_or_else(|| if is_denied(error) { Exit::Permission } else { Exit::Failed }) as u8)
+}
+
+/// True where the kernel said that a privilege is missing.
+pub fn is_denied(error: &anyhow::Error) -> bool {
+    let denied = [Some(nix::libc::EPERM), Some(nix::libc::EACCES)];
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
+        let errno = cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
+        denied.contains(&io.or(errno).map_or(Some(0), Some))
+    })
+}

@@ -1,0 +1,23 @@
+//! Loads, configures and observes the XDP ICMP responder.
+//!
+//! A library so that the CLI, the tests, the benches and `replay` share one way to load, fill and read the program.
+
+pub mod abi;
+pub mod addresses;
+mod bpffs;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod datapath;
+pub mod failure;
+pub mod host;
+pub mod instance;
+pub mod maps;
+mod membarrier;
+pub mod metrics;
+pub mod netlink;
+pub mod program;
+pub mod replay;
+pub mod settings;
+mod sys;
+pub mod units;

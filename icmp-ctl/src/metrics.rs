@@ -1,0 +1,76 @@
+//! The Prometheus metrics: the counters, read from the maps at the time of the scrape.
+//!
+//! Owns names and labels. No address is ever a label; what labels there are come from icmp-common's lists.
+
+use anyhow::{Context as _, Result};
+use icmp_common::abi::Counter;
+use icmp_common::reason::Reason;
+use icmp_common::types::row_labels;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::instance::Instance;
+use crate::netlink::Network;
+use crate::program::BUILD;
+
+/// Everything there is to say now, as OpenMetrics text.
+///
+/// # Errors
+/// The maps cannot be read. Where nothing is loaded there is only the build.
+pub async fn render() -> Result<String> {
+    let network = Network::read().await?;
+    let mut snapshot = Snapshot::default();
+    if let Some(instance) = Instance::find()? {
+        snapshot.build = instance.build();
+        for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
+            let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else { continue };
+            for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
+                snapshot.counters.push((link.name.clone(), row, Reason::ALL[usize::from(reason)], counter));
+            }
+        }
+    }
+    let mut registry = Registry::with_prefix("icmp_ctl");
+    registry.register_collector(Box::new(snapshot));
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).context("writing the metrics")?;
+    Ok(text)
+}
+
+/// What the maps held at the time of the scrape.
+#[derive(Debug, Default)]
+struct Snapshot {
+    build: String,
+    counters: Vec<(String, u8, Reason, Counter)>,
+}
+
+impl Collector for Snapshot {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        type Value = fn(&Counter) -> u64;
+        let families: [(&str, &str, Value); 2] = [
+            ("packets", "Frames by interface, IP version, ICMP type, verdict and reason", |counter| counter.packets),
+            ("bytes", "Bytes of those frames, from the Ethernet header on", |counter| counter.bytes),
+        ];
+        for (name, help, value) in families {
+            let kind = prometheus_client::metrics::MetricType::Counter;
+            let mut family = encoder.encode_descriptor(name, help, None, kind)?;
+            for (interface, row, reason, counter) in &self.counters {
+                let (ip_version, icmp_type) = row_labels(usize::from(*row));
+                let labels = [
+                    ("interface", interface.as_str()),
+                    ("family", ip_version),
+                    ("type", icmp_type),
+                    ("verdict", reason.verdict().name()),
+                    ("reason", reason.name()),
+                ];
+                ConstCounter::new(value(counter)).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        let mut info = encoder.encode_descriptor("build_info", "The running builds", None, kind)?;
+        let labels = [("controller", BUILD), ("program", self.build.as_str())];
+        ConstGauge::new(1_i64).encode(info.encode_family(&labels)?)
+    }
+}

@@ -1,0 +1,174 @@
+//! What the kernel says about interfaces and addresses, over rtnetlink.
+//!
+//! Owns reading links and addresses of the caller's network namespace, and listening for their changes. It writes nothing.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use anyhow::{Context as _, Result};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
+};
+use rtnetlink::MulticastGroup;
+
+/// An interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Kernel index.
+    pub index: u32,
+    /// Name.
+    pub name: String,
+    /// MAC address, where it has one of six bytes.
+    pub mac: Option<[u8; 6]>,
+    /// MTU in bytes.
+    pub mtu: u32,
+    /// The XDP program on it.
+    pub xdp: Option<Xdp>,
+    /// What makes it a VLAN device.
+    pub vlan: Option<Vlan>,
+}
+
+/// An XDP program on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Xdp {
+    /// Kernel id of the program.
+    pub program_id: u32,
+    /// `native`, `generic`, `offload`, or `multiple`.
+    pub mode: &'static str,
+}
+
+/// A VLAN device: its identifier, its tag, and the interface below it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vlan {
+    /// Index of the interface below.
+    pub parent: u32,
+    /// VLAN identifier.
+    pub id: u16,
+    /// True for 802.1ad.
+    pub service: bool,
+}
+
+/// An address of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Length of its prefix.
+    pub prefix_len: u8,
+    /// Its broadcast address, where one is set.
+    pub broadcast: Option<Ipv4Addr>,
+}
+
+/// Links and addresses at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// All links.
+    pub links: Vec<Link>,
+    /// All addresses that may be used: tentative and duplicate ones are left out.
+    pub addresses: Vec<Address>,
+}
+
+impl Network {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// rtnetlink cannot be reached or refuses.
+    pub async fn read() -> Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
+        let connection = tokio::spawn(connection);
+        let links = handle.link().get().execute().try_collect::<Vec<_>>().await.context("reading the interfaces")?;
+        let addresses = handle.address().get().execute().try_collect::<Vec<_>>().await.context("reading the addresses")?;
+        connection.abort();
+        Ok(Self {
+            links: links.iter().map(link).collect(),
+            addresses: addresses.iter().filter_map(address).collect(),
+        })
+    }
+
+    /// An interface by its name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.iter().find(|link| link.name == name)
+    }
+}
+
+/// A stream with an item for every change of a link or an address.
+///
+/// # Errors
+/// The socket cannot be opened.
+pub fn changes() -> Result<BoxStream<'static, ()>> {
+    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
+    let (connection, _, messages) =
+        rtnetlink::new_multicast_connection(&groups).context("listening for address changes over rtnetlink")?;
+    tokio::spawn(connection);
+    Ok(messages.map(|_| ()).boxed())
+}
+
+fn link(message: &LinkMessage) -> Link {
+    let mut link =
+        Link { index: message.header.index, name: String::new(), mac: None, mtu: 0, xdp: None, vlan: None };
+    let mut parent = None;
+    for attribute in &message.attributes {
+        match attribute {
+            LinkAttribute::IfName(name) => link.name.clone_from(name),
+            LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok(),
+            LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
+            LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::Xdp(attributes) => link.xdp = xdp(attributes),
+            LinkAttribute::LinkInfo(infos) => link.vlan = infos.iter().find_map(vlan),
+            _ => {}
+        }
+    }
+    link.vlan = link.vlan.zip(parent).map(|(vlan, parent)| Vlan { parent, ..vlan });
+    link
+}
+
+fn xdp(attributes: &[LinkXdp]) -> Option<Xdp> {
+    let program_id = attributes.iter().find_map(|a| if let LinkXdp::ProgId(id) = a { Some(*id) } else { None })?;
+    let mode = attributes.iter().find_map(|a| match a {
+        LinkXdp::Attached(XdpAttached::Driver) => Some("native"),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some("generic"),
+        LinkXdp::Attached(XdpAttached::Hardware) => Some("offload"),
+        LinkXdp::Attached(_) => Some("multiple"),
+        _ => None,
+    })?;
+    Some(Xdp { program_id, mode })
+}
+
+fn vlan(info: &LinkInfo) -> Option<Vlan> {
+    let LinkInfo::Data(InfoData::Vlan(attributes)) = info else { return None };
+    let mut vlan = Vlan { parent: 0, id: 0, service: false };
+    for attribute in attributes {
+        match attribute {
+            InfoVlan::Id(id) => vlan.id = *id,
+            InfoVlan::Protocol(protocol) => vlan.service = *protocol == VlanProtocol::Ieee8021Ad,
+            _ => {}
+        }
+    }
+    Some(vlan)
+}
+
+fn address(message: &AddressMessage) -> Option<Address> {
+    let unusable = AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed;
+    let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
+    let (mut local, mut peer, mut broadcast) = (None, None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            AddressAttribute::Flags(all) => flags = *all,
+            AddressAttribute::Local(address) => local = Some(*address),
+            AddressAttribute::Address(address) => peer = Some(*address),
+            AddressAttribute::Broadcast(address) => broadcast = Some(*address),
+            _ => {}
+        }
+    }
+    // An optimistic address may be used before its uniqueness is known (RFC 4429), a tentative one may not (RFC 4862 section 5.4).
+    let optimistic = flags.contains(AddressFlags::Optimistic);
+    if flags.bits() & u32::from(unusable.bits()) != 0 && !optimistic {
+        return None;
+    }
+    // On a point-to-point link the attribute "address" is the other end's (rtnetlink(7)).
+    let address = local.or(peer)?;
+    Some(Address { ifindex: message.header.index, address, prefix_len: message.header.prefix_len, broadcast })
+}

@@ -1,0 +1,119 @@
+//! The eBPF object: embedded, and loaded into the kernel.
+//!
+//! Owns which object this binary carries, how it is loaded (sizes, secret, pins) and which entry point suits an interface. It
+//! does not attach anything and writes no configuration.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use aya::{Ebpf, EbpfLoader, programs::Xdp};
+use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
+
+/// The object, as build.rs made it.
+pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-ebpf"));
+
+/// Version and commit of this build.
+pub const BUILD: &str = env!("ICMP_CTL_BUILD");
+
+/// Maps of an instance, in the order in which they are pinned.
+pub const MAPS: &[&str] = &[
+    "SWITCH", "SETTINGS", "INTERFACES", "ADDRESSES4", "ADDRESSES6", "VIPS4", "VIPS6", "CELLS", "LEASES", "COUNTERS",
+];
+
+/// One of the two entry points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Frames in one buffer.
+    Xdp,
+    /// Frames in one buffer or several (`xdp.frags`).
+    XdpFrags,
+}
+
+impl Entry {
+    /// Both, in the order in which they are tried.
+    pub const ALL: [Self; 2] = [Self::Xdp, Self::XdpFrags];
+
+    /// Name of the program in the object, and of its pin.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Xdp => "icmp_ctl",
+            Self::XdpFrags => "icmp_ctl_frags",
+        }
+    }
+
+    /// Name of its section, as `status` shows it.
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp",
+            Self::XdpFrags => "xdp.frags",
+        }
+    }
+}
+
+/// What is fixed when the object is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Cells in each of the limiter's rows; a power of two.
+    pub cells: u32,
+    /// The secret of the limiter's hash.
+    pub secret: [u64; 4],
+}
+
+impl LoadOptions {
+    /// The size a load has without a configuration: 1 MiB of cells.
+    pub const DEFAULT_CELLS: u32 = 1 << 15;
+
+    /// With a secret from the kernel's random numbers.
+    ///
+    /// # Errors
+    /// The kernel's random numbers cannot be read.
+    pub fn new(cells: u32) -> Result<Self> {
+        use std::io::Read as _;
+        let mut bytes = [0; 32];
+        std::fs::File::open("/dev/urandom")
+            .and_then(|mut file| file.read_exact(&mut bytes))
+            .context("reading a secret for the limiter from /dev/urandom")?;
+        let mut secret = [0; 4];
+        for (word, chunk) in secret.iter_mut().zip(bytes.chunks_exact(8)) {
+            *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
+        }
+        Ok(Self { cells, secret })
+    }
+}
+
+/// Loads the object and both entry points; maps that are pinned in `pins` are taken from there, the others are created, and
+/// pinned there.
+///
+/// # Errors
+/// The kernel refused a map or a program; the verifier's last words are part of the error.
+pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
+    let mask = options.cells - 1;
+    let mut loader = EbpfLoader::new();
+    loader
+        .override_global("CELL_MASK", &mask, true)
+        .override_global("SECRET", &options.secret, true)
+        .map_max_entries("CELLS", BUDGET_CELLS + ROWS * options.cells);
+    if let Some(pins) = pins {
+        for map in MAPS {
+            loader.map_pin_path(map, pins.join(map));
+        }
+    }
+    let mut object = loader.load(OBJECT).context("loading the eBPF object")?;
+    for entry in Entry::ALL {
+        let program: &mut Xdp = xdp(&mut object, entry)?;
+        program.load().with_context(|| format!("loading the program {}", entry.program()))?;
+    }
+    Ok(object)
+}
+
+/// One of the object's entry points.
+///
+/// # Errors
+/// The object does not have it: the build is broken.
+pub fn xdp(object: &mut Ebpf, entry: Entry) -> Result<&mut Xdp> {
+    object
+        .program_mut(entry.program())
+        .with_context(|| format!("the eBPF object has no program {}", entry.program()))?
+        .try_into()
+        .with_context(|| format!("{} is no XDP program", entry.program()))
+}

@@ -1,0 +1,148 @@
+//! The packet path on the host: icmp-common's `Tables` in ordinary memory.
+//!
+//! Owns a stand-in for the maps and the clock, so that the very same pipeline runs without a kernel. The differential test holds the two
+//! against each other.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+
+use icmp_common::abi::{ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings};
+use icmp_common::limiter::Cells;
+use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
+use icmp_common::reason::Reason;
+use icmp_common::tables::Tables;
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use crate::addresses::{AddressTable, interface_position};
+
+/// Maps and clock of one CPU, in host memory.
+pub struct HostTables {
+    settings: Settings,
+    interfaces: [Interface; INTERFACE_ENTRIES as usize],
+    addresses: AddressTable,
+    vips4: Vec<Ipv4Net>,
+    vips6: Vec<Ipv6Net>,
+    cells: Vec<Cell<u64>>,
+    cell_mask: u32,
+    secret: [u64; 4],
+    leases: RefCell<Leases>,
+    ticks: Cell<u64>,
+    counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
+}
+
+impl HostTables {
+    /// Tables with nothing counted and full buckets; `cells` as in [`crate::program::LoadOptions`].
+    pub fn new(settings: Settings, addresses: AddressTable, options: &crate::program::LoadOptions) -> Self {
+        Self {
+            settings,
+            interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
+            addresses,
+            vips4: Vec::new(),
+            vips6: Vec::new(),
+            cells: vec![Cell::new(0); (BUDGET_CELLS + ROWS * options.cells) as usize],
+            cell_mask: options.cells - 1,
+            secret: options.secret,
+            leases: RefCell::default(),
+            ticks: Cell::new(1 << 32),
+            counters: RefCell::default(),
+        }
+    }
+
+    /// Enters an interface where the packet path looks for it.
+    ///
+    /// # Panics
+    /// All of its places are taken.
+    pub fn add_interface(&mut self, interface: Interface) {
+        let position = interface_position(&self.interfaces, interface.ifindex).expect("a free place for the interface");
+        self.interfaces[position as usize] = interface;
+    }
+
+    /// Sets the VIP prefixes.
+    pub fn set_vips(&mut self, vips: &[ipnet::IpNet]) {
+        self.vips4 = vips.iter().filter_map(|net| if let ipnet::IpNet::V4(net) = net { Some(*net) } else { None }).collect();
+        self.vips6 = vips.iter().filter_map(|net| if let ipnet::IpNet::V6(net) = net { Some(*net) } else { None }).collect();
+    }
+
+    /// Sets the clock.
+    pub fn set_ticks(&self, ticks: u64) {
+        self.ticks.set(ticks);
+    }
+
+    /// What was counted, by slot, row and reason.
+    pub fn counters(&self) -> BTreeMap<(u32, u8, u8), Counter> {
+        self.counters.borrow().clone()
+    }
+}
+
+impl Cells for HostTables {
+    fn load(&self, index: u32) -> Option<u64> {
+        self.cells.get(index as usize).map(Cell::get)
+    }
+
+    fn swap(&self, index: u32, old: u64, new: u64) -> bool {
+        let Some(cell) = self.cells.get(index as usize) else { return false };
+        let swapped = cell.get() == old;
+        if swapped {
+            cell.set(new);
+        }
+        swapped
+    }
+}
+
+impl Tables for HostTables {
+    fn switch(&self) -> Option<u32> {
+        Some(0)
+    }
+
+    fn settings(&self, bank: u32) -> Option<&Settings> {
+        (bank == 0).then_some(&self.settings)
+    }
+
+    fn interface_entry(&self, index: u32) -> Option<&Interface> {
+        self.interfaces.get(index as usize)
+    }
+
+    fn addresses4(&self, index: u32) -> Option<&Bucket4> {
+        self.addresses.buckets4().get((index % ADDRESS_BUCKETS) as usize)
+    }
+
+    fn addresses6(&self, index: u32) -> Option<&Bucket6> {
+        self.addresses.buckets6().get((index % ADDRESS_BUCKETS) as usize)
+    }
+
+    fn vip4(&self, address: u32) -> bool {
+        self.vips4.iter().any(|net| net.contains(&std::net::Ipv4Addr::from(address)))
+    }
+
+    fn vip6(&self, high: u64, low: u64) -> bool {
+        let address = std::net::Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
+        self.vips6.iter().any(|net| net.contains(&address))
+    }
+
+    fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R> {
+        Some(f(&mut self.leases.borrow_mut()))
+    }
+
+    fn cell_mask(&self) -> u32 {
+        self.cell_mask
+    }
+
+    fn secret(&self) -> [u64; 4] {
+        self.secret
+    }
+
+    fn ticks(&self) -> u64 {
+        self.ticks.get()
+    }
+
+    fn opaque(&self, value: usize) -> usize {
+        value
+    }
+
+    fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {
+        let mut counters = self.counters.borrow_mut();
+        let counter = counters.entry((slot, row, reason as u8)).or_default();
+        counter.packets += 1;
+        counter.bytes += bytes;
+    }
+}

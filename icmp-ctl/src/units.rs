@@ -1,0 +1,122 @@
+//! Rates, as users write them and as the limiter counts them.
+//!
+//! Owns the grammar (`100/s`, `100pps`, `6000/min`, `1.5Mpps`, `5k/s`, `unlimited`, `0`) and the way back to text, so that what is printed
+//! can be typed. Ticks and buckets are `settings.rs`'s.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, de};
+
+/// Packets per time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// No limit.
+    Unlimited,
+    /// This many packets a second; 0 admits nothing.
+    PerSecond(f64),
+}
+
+/// Multiples that may follow a number.
+const MULTIPLES: [(&str, f64); 3] = [("k", 1e3), ("M", 1e6), ("G", 1e9)];
+/// Spans of time a rate may be given over, longest name first.
+const SPANS: [(&str, f64); 8] = [
+    ("/second", 1.0),
+    ("/minute", 60.0),
+    ("/hour", 3600.0),
+    ("/min", 60.0),
+    ("pps", 1.0),
+    ("/s", 1.0),
+    ("/m", 60.0),
+    ("/h", 3600.0),
+];
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let bad = || format!("{text:?} is no rate: write it like 100/s, 100pps, 6000/min, 5k/s, 1.5Mpps, unlimited or 0");
+        if text == "unlimited" {
+            return Ok(Self::Unlimited);
+        }
+        if text == "0" {
+            return Ok(Self::PerSecond(0.0));
+        }
+        let (number, span) =
+            SPANS.iter().find_map(|(suffix, span)| Some((text.strip_suffix(suffix)?, *span))).ok_or_else(bad)?;
+        let number = number.trim_end();
+        let (number, multiple) = MULTIPLES
+            .iter()
+            .find_map(|(suffix, multiple)| Some((number.strip_suffix(suffix)?, *multiple)))
+            .unwrap_or((number, 1.0));
+        let number: f64 = number.trim_end().parse().map_err(|_| bad())?;
+        if !number.is_finite() || number < 0.0 {
+            return Err(bad());
+        }
+        Ok(Self::PerSecond(number * multiple / span))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Unlimited => f.write_str("unlimited"),
+            Self::PerSecond(0.0) => f.write_str("0"),
+            Self::PerSecond(rate) => {
+                // The longest span and the largest multiple that leave a number without needless digits.
+                let (rate, span) = if rate >= 1.0 || rate.fract() == 0.0 { (rate, "/s") } else { (rate * 60.0, "/min") };
+                let (rate, multiple) = MULTIPLES
+                    .iter()
+                    .rev()
+                    .find(|(_, m)| rate >= *m && (rate / m * 10.0).fract() == 0.0)
+                    .map_or((rate, ""), |(suffix, m)| (rate / m, *suffix));
+                let rounded = (rate * 1000.0).round() / 1000.0;
+                write!(f, "{rounded}{multiple}{span}")
+            }
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_form_is_read() {
+        for (text, rate) in [
+            ("100/s", 100.0),
+            ("100pps", 100.0),
+            ("6000/min", 100.0),
+            ("1.5Mpps", 1.5e6),
+            ("5k/s", 5000.0),
+            ("1M/s", 1e6),
+            ("3600/h", 1.0),
+            ("0", 0.0),
+        ] {
+            assert_eq!(text.parse(), Ok(Rate::PerSecond(rate)), "{text}");
+        }
+        assert_eq!("unlimited".parse(), Ok(Rate::Unlimited));
+    }
+
+    #[test]
+    fn nonsense_is_refused_with_the_forms_that_work() {
+        for text in ["", "100", "/s", "x/s", "-1/s", "1e999/s", "nan/s", "10 per second", "5K/s"] {
+            let error = text.parse::<Rate>().expect_err(text);
+            assert!(error.contains("100/s"), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_printed_can_be_typed() {
+        for rate in [0.0, 0.5, 1.0, 10.0, 100.0, 1500.0, 5000.0, 1.5e6, 1e6, 123_456.0] {
+            let printed = Rate::PerSecond(rate).to_string();
+            assert_eq!(printed.parse(), Ok(Rate::PerSecond(rate)), "{printed}");
+        }
+    }
+}

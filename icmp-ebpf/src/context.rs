@@ -1,0 +1,60 @@
+//! The frame as the XDP context shows it: the one place with pointers into packet memory.
+
+use aya_ebpf::{EbpfContext as _, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use icmp_common::frame::Frame;
+
+/// How many buffers a frame may lie in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Buffers {
+    One,
+    Several,
+}
+
+/// A frame in the driver's memory.
+pub(crate) struct XdpFrame<'a> {
+    ctx: &'a XdpContext,
+    start: usize,
+    end: usize,
+    buffers: Buffers,
+}
+
+impl<'a> XdpFrame<'a> {
+    #[inline(always)]
+    pub(crate) fn new(ctx: &'a XdpContext, buffers: Buffers) -> Self {
+        Self { ctx, start: ctx.data(), end: ctx.data_end(), buffers }
+    }
+}
+
+impl Frame for XdpFrame<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
+    fn total_len(&self) -> usize {
+        match self.buffers {
+            Buffers::One => self.len(),
+            // SAFETY: the helper reads the context it is given, which is the one the kernel handed to this program.
+            Buffers::Several => unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) as usize },
+        }
+    }
+
+    #[inline(always)]
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        let start = self.start + offset;
+        // Pointers are compared, not lengths, and never with >=: that is the form every supported verifier follows.
+        if start + N > self.end {
+            return None;
+        }
+        // SAFETY: the comparison above proves that N bytes from start lie within the first buffer, which nothing else
+        // refers to while this program runs; the verifier checks the same.
+        Some(unsafe { &mut *(start as *mut [u8; N]) })
+    }
+}
+
+/// Index of the interface the frame came in on.
+#[inline(always)]
+pub(crate) fn ifindex(ctx: &XdpContext) -> u32 {
+    ctx.ingress_ifindex() as u32
+}

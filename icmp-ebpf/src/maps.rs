@@ -1,0 +1,169 @@
+//! The maps and the clock: the kernel's side of icmp-common's `Tables`. Layouts are icmp-common's `abi`.
+//!
+//! Sizes given here are those of a default load; the controller may set others for `CELLS` and `VIPS*`.
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, LpmTrie, PerCpuArray, lpm_trie::Key},
+    helpers::generated::bpf_jiffies64,
+    macros::btf_map,
+};
+use icmp_common::{
+    abi::{
+        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, INTERFACE_ENTRIES, Interface, Leases,
+        Settings, counter_index,
+    },
+    limiter::Cells,
+    pipeline::{BUDGET_CELLS, ROWS},
+    reason::Reason,
+    tables::Tables,
+};
+
+/// Banks of everything that is switched at once.
+const BANKS: usize = 2;
+/// Cells per row of a default load.
+const DEFAULT_CELLS: usize = 1 << 15;
+/// VIP prefixes per family.
+const VIP_PREFIXES: usize = 4096;
+
+#[btf_map]
+static SWITCH: Array<u32, 1> = Array::new();
+#[btf_map]
+static SETTINGS: Array<Settings, BANKS> = Array::new();
+#[btf_map]
+static INTERFACES: Array<Interface, { INTERFACE_ENTRIES as usize }> = Array::new();
+#[btf_map]
+static ADDRESSES4: Array<Bucket4, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
+#[btf_map]
+static ADDRESSES6: Array<Bucket6, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
+#[btf_map]
+static VIPS4: LpmTrie<[u8; 4], u32, VIP_PREFIXES> = LpmTrie::new();
+#[btf_map]
+static VIPS6: LpmTrie<[u8; 16], u32, VIP_PREFIXES> = LpmTrie::new();
+#[btf_map]
+static CELLS: Array<u64, { BUDGET_CELLS as usize + ROWS as usize * DEFAULT_CELLS }> = Array::new();
+#[btf_map]
+static LEASES: PerCpuArray<Leases, 1> = PerCpuArray::new();
+#[btf_map]
+static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
+
+/// Cells in one row less one; set at load together with the size of `CELLS`.
+#[unsafe(no_mangle)]
+static CELL_MASK: Global<u32> = Global::new(DEFAULT_CELLS as u32 - 1);
+/// The secret of the limiter's hash; set at load, from the kernel's random numbers.
+#[unsafe(no_mangle)]
+static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
+
+/// The instance's maps, as the CPU running this program sees them.
+pub(crate) struct Maps;
+
+impl Cells for Maps {
+    #[inline(always)]
+    fn load(&self, index: u32) -> Option<u64> {
+        let cell = CELLS.get_ptr(index)?;
+        // A volatile read is one 8-byte load; LLVM has no atomic load for this instruction set.
+        // SAFETY: an element of an array map stays where it is for as long as the program runs, and is aligned to 8.
+        Some(unsafe { cell.read_volatile() })
+    }
+
+    #[inline(always)]
+    fn swap(&self, index: u32, old: u64, new: u64) -> bool {
+        let Some(cell) = CELLS.get_ptr_mut(index) else { return false };
+        // SAFETY: as in `load`; every other access to a cell while the program is loaded is atomic too.
+        let (_, swapped) = unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new)
+        };
+        swapped
+    }
+}
+
+impl Tables for Maps {
+    #[inline(always)]
+    fn switch(&self) -> Option<u32> {
+        SWITCH.get(0).copied()
+    }
+
+    #[inline(always)]
+    fn settings(&self, bank: u32) -> Option<&Settings> {
+        SETTINGS.get(bank)
+    }
+
+    #[inline(always)]
+    fn interface_entry(&self, index: u32) -> Option<&Interface> {
+        INTERFACES.get(index)
+    }
+
+    #[inline(always)]
+    fn addresses4(&self, index: u32) -> Option<&Bucket4> {
+        ADDRESSES4.get(index)
+    }
+
+    #[inline(always)]
+    fn addresses6(&self, index: u32) -> Option<&Bucket6> {
+        ADDRESSES6.get(index)
+    }
+
+    #[inline(always)]
+    fn vip4(&self, address: u32) -> bool {
+        VIPS4.get(&Key::new(32, address.to_be_bytes())).is_some()
+    }
+
+    #[inline(always)]
+    fn vip6(&self, high: u64, low: u64) -> bool {
+        VIPS6.get(&Key::new(128, octets(high, low))).is_some()
+    }
+
+    #[inline(always)]
+    fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R> {
+        let leases = LEASES.get_ptr_mut(0)?;
+        // SAFETY: the element is this CPU's own, and nothing else runs XDP programs on a CPU before this one returns.
+        Some(f(unsafe { &mut *leases }))
+    }
+
+    #[inline(always)]
+    fn cell_mask(&self) -> u32 {
+        CELL_MASK.load()
+    }
+
+    #[inline(always)]
+    fn secret(&self) -> [u64; 4] {
+        SECRET.load()
+    }
+
+    #[inline(always)]
+    fn ticks(&self) -> u64 {
+        // SAFETY: takes nothing and touches nothing; the verifier turns it into a load.
+        unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn opaque(&self, value: usize) -> usize {
+        let Some(leases) = LEASES.get_ptr_mut(0) else { return 0 };
+        // SAFETY: the element is this CPU's own, as in `with_leases`, and no reference to it is alive here.
+        let scratch = unsafe { &raw mut (*leases).scratch };
+        // SAFETY: as above; volatile, or the compiler would see through it.
+        unsafe { scratch.write_volatile(value as u64) };
+        // SAFETY: as above.
+        unsafe { scratch.read_volatile() as usize }
+    }
+
+    #[inline(always)]
+    fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {
+        if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, row as u32, reason as u32)) {
+            // SAFETY: the element is this CPU's own, as in `with_leases`.
+            let counter = unsafe { &mut *counter };
+            counter.packets = counter.packets.wrapping_add(1);
+            counter.bytes = counter.bytes.wrapping_add(bytes);
+        }
+    }
+}
+
+/// The sixteen bytes of an address; without 128-bit arithmetic, which this target does not have.
+#[inline(always)]
+fn octets(high: u64, low: u64) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h] = high.to_be_bytes();
+    let [i, j, k, l, m, n, o, p] = low.to_be_bytes();
+    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
+}

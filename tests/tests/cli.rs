@@ -1,0 +1,337 @@
+//! What `icmp-ctl` says and returns: exit codes, messages, JSON, and that the program outlives whoever attached it.
+//!
+//! Owns the contract that scripts rely on. What the program does to frames is proven elsewhere.
+
+use std::process::Command;
+use std::time::Duration;
+
+use icmp_tests::can_run;
+use icmp_tests::ctl::{self, Attached};
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, HOST_IPV4, HOST_IPV6, Namespace, PEER_IF, Pair};
+use icmp_tests::process::{self, Watch};
+use icmp_tests::xdp::PassLink;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const DONE: Option<i32> = Some(0);
+const FAILED: Option<i32> = Some(1);
+const USAGE: Option<i32> = Some(2);
+const NOTHING_LOADED: Option<i32> = Some(3);
+const PERMISSION: Option<i32> = Some(4);
+const REFUSED_BY_KERNEL: Option<i32> = Some(5);
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[test]
+fn attach_returns_and_the_program_stays_until_detach() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    let done = ctl::run(host, &format!("attach {HOST_IF} --mode native"));
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(host.ip(&format!("link show {HOST_IF}")).contains("xdp"), "natively attached");
+    ping(&pair, "192.0.2.2");
+    assert_eq!((ctl::counters(host, HOST_IF).packets("answered"), host.snmp("Icmp", "InEchos")), (1, 0));
+
+    let done = ctl::run(host, &format!("detach {HOST_IF}"));
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(!host.ip(&format!("link show {HOST_IF}")).contains("xdp"), "nothing is attached");
+    assert_eq!(ctl::run(host, "status").code, NOTHING_LOADED);
+    ping(&pair, "192.0.2.2");
+    assert_eq!(host.snmp("Icmp", "InEchos"), 1, "the stack answers again");
+}
+
+#[test]
+fn attaching_twice_is_done_and_says_so() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let before = program_id(&pair.host);
+    let done = ctl::run(&pair.host, &format!("attach {HOST_IF}"));
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.output().contains("already attached"), "{done}");
+    assert_eq!(program_id(&pair.host), before, "the program is the same");
+}
+
+#[test]
+fn another_program_on_the_interface_is_named_and_left_alone() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _other = host.enter(|| PassLink::attach(HOST_IF));
+    let id = xdp_id(host).expect("a program");
+    let done = ctl::run(host, &format!("attach {HOST_IF}"));
+    assert_eq!(done.code, FAILED, "{done}");
+    for part in ["test_pass", id.as_str(), HOST_IF] {
+        assert!(done.stderr.contains(part), "{part:?} in: {done}");
+    }
+    assert_eq!(xdp_id(host), Some(id), "it is still there");
+    assert_eq!(ctl::run(host, "status").code, NOTHING_LOADED, "nothing of ours is left behind");
+}
+
+#[test]
+fn an_interface_that_does_not_exist_is_named() {
+    let Some(pair) = pair(&[]) else { return };
+    let done = ctl::run(&pair.host, "attach nosuch0");
+    assert_eq!(done.code, FAILED, "{done}");
+    assert!(done.stderr.contains("nosuch0"), "{done}");
+    assert_eq!(ctl::run(&pair.host, "status").code, NOTHING_LOADED, "nothing of ours is left behind");
+}
+
+#[test]
+fn an_interface_in_another_namespace_is_not_here_and_the_message_says_where_to_look() {
+    let Some(pair) = pair(&[]) else { return };
+    let done = ctl::run(&pair.host, &format!("attach {PEER_IF}"));
+    assert_eq!(done.code, FAILED, "{done}");
+    assert!(done.stderr.contains(PEER_IF) && done.stderr.contains("namespace"), "{done}");
+}
+
+#[test]
+fn without_root_the_code_is_that_of_missing_permission() {
+    let Some(pair) = pair(&["setpriv"]) else { return };
+    // Where the other user may go.
+    let folder = Folder::new();
+    let program = folder.path().join("icmp-ctl");
+    std::fs::copy(ctl::program(), &program).expect("a copy");
+    for arguments in [&["attach", HOST_IF][..], &["detach", HOST_IF], &["status"], &["show", "counters"]] {
+        let mut command = pair.host.command("setpriv");
+        command
+            .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+            .arg(&program)
+            .args(arguments);
+        let done = process::run(&mut command);
+        assert_eq!(done.code, PERMISSION, "{done}");
+        assert!(done.stderr.contains("root") || done.stderr.contains("CAP_"), "what is missing: {done}");
+    }
+}
+
+#[test]
+fn with_nothing_loaded_there_is_nothing_to_show() {
+    let Some(pair) = pair(&[]) else { return };
+    for arguments in
+        ["status", "status -j", "show counters", "show counters -j", "show addresses", "detach --all"]
+    {
+        let done = ctl::run(&pair.host, arguments);
+        assert_eq!(done.code, NOTHING_LOADED, "{done}");
+        assert!(!done.stderr.is_empty(), "a message: {done}");
+        assert!(
+            !arguments.ends_with("-j") || done.stdout.is_empty() || is_json(&done.stdout),
+            "stdout is data: {done}"
+        );
+    }
+}
+
+#[test]
+fn what_cannot_be_understood_is_a_usage_error() {
+    let Some(pair) = pair(&[]) else { return };
+    for arguments in ["", "attach", "attach host0 --mode sideways", "no-such-verb", "show nonsense", "detach"]
+    {
+        let done = ctl::run(&pair.host, arguments);
+        assert_eq!(done.code, USAGE, "{done}");
+        assert!(done.stderr.contains("--help"), "how to find out: {done}");
+    }
+    assert_eq!(ctl::run(&pair.host, "--help").code, DONE);
+}
+
+#[test]
+fn a_refusal_of_the_driver_carries_the_kernels_own_words() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let (host, peer) = two_queues();
+    let done = ctl::run(&host, &format!("attach {HOST_IF} --mode native"));
+    assert_eq!(done.code, REFUSED_BY_KERNEL, "{done}");
+    assert!(done.stderr.contains("XDP expects number of rx queues"), "veth's message: {done}");
+    assert!(done.stderr.contains("generic"), "the way out: {done}");
+    assert_eq!(ctl::run(&host, "status").code, NOTHING_LOADED, "nothing of ours is left behind");
+    drop(peer);
+}
+
+#[test]
+fn auto_falls_back_to_generic_and_says_so_loudly() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let (host, peer) = two_queues();
+    let done = ctl::run(&host, &format!("attach {HOST_IF} --mode auto"));
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.stderr.contains("generic"), "{done}");
+    let status = json(&host, "status -j");
+    assert_eq!(status["interfaces"][0]["mode"], "generic");
+    let _done = ctl::run(&host, "detach --all").expect_success();
+    drop(peer);
+}
+
+#[test]
+fn generic_mode_answers_as_native_does() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let attached = Attached::with(&pair.host, HOST_IF, "--mode generic");
+    assert!(pair.host.ip(&format!("link show {HOST_IF}")).contains("xdpgeneric"));
+    for target in ["192.0.2.2", "2001:db8::2"] {
+        ping(&pair, target);
+    }
+    assert_eq!(attached.counters().packets("answered"), 2);
+    assert_eq!(pair.host.snmp("Icmp", "InEchos") + pair.host.snmp("Icmp6", "InEchos"), 0);
+}
+
+#[test]
+fn a_jumbo_mtu_is_attached_natively() {
+    if !can_run(&["ip", "nsenter", "ping"]) {
+        return;
+    }
+    let pair = Pair::new(9000);
+    let attached = Attached::new(&pair.host, HOST_IF);
+    for size in ["56", "1472", "8000"] {
+        let _said = pair.peer.run("ping", &["-c1", "-W2", "-s", size, "192.0.2.2"]).expect_success();
+    }
+    let by_program = attached.counters().packets("answered");
+    assert_eq!(by_program + pair.host.snmp("Icmp", "InEchos"), 3, "each is answered by one of them");
+    assert!(by_program >= 2, "what fits one buffer is answered by the program");
+}
+
+#[test]
+fn status_tells_what_is_attached_where() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let status = json(&pair.host, "status -j");
+    assert_eq!(status["schema"], 1);
+    let interface = &status["interfaces"][0];
+    assert_eq!((interface["name"].as_str(), interface["mode"].as_str()), (Some(HOST_IF), Some("native")));
+    assert_eq!(interface["program_id"].as_u64().map(|id| id.to_string()), xdp_id(&pair.host));
+    assert!(interface["tag"].as_str().is_some_and(|tag| tag.len() == 16), "{interface}");
+    assert!(!interface["attached_at"].is_null(), "{interface}");
+    let text = ctl::run(&pair.host, "status").expect_success();
+    assert!(text.contains(HOST_IF) && text.contains("native"), "{text}");
+}
+
+#[test]
+fn show_addresses_lists_what_the_host_owns() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let document = json(&pair.host, "show addresses -j");
+    assert_eq!(document["schema"], 1);
+    let (json, text) = (document.to_string(), ctl::run(&pair.host, "show addresses").expect_success());
+    for address in HOST_IPV4.iter().chain(&HOST_IPV6) {
+        let address = address.split('/').next().expect("before the slash");
+        assert!(json.contains(&format!("\"{address}")), "{address} in {json}");
+        assert!(text.contains(address), "{address} in {text}");
+    }
+}
+
+#[test]
+fn two_namespaces_with_an_interface_of_the_same_name_never_meet() {
+    let (Some(one), Some(other)) = (pair(&["ping"]), pair(&[])) else { return };
+    let first = Attached::new(&one.host, HOST_IF);
+    let second = Attached::new(&other.host, HOST_IF);
+    ping(&one, "192.0.2.2");
+    assert_eq!((first.counters().answered(), second.counters().answered()), (1, 0));
+    drop(first);
+    ping(&other, "192.0.2.2");
+    assert_eq!(second.counters().answered(), 1, "detaching in one leaves the other alone");
+    assert_eq!(ctl::run(&one.host, "status").code, NOTHING_LOADED);
+}
+
+#[test]
+fn when_serve_is_killed_the_program_goes_on_answering() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n"));
+    for (signal, answered) in [(Signal::SIGKILL, 1), (Signal::SIGTERM, 2)] {
+        let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+        serve.wait_for("127.0.0.1:9816", LIMIT);
+        let code = serve.end_by(signal);
+        assert_eq!(code, if signal == Signal::SIGTERM { DONE } else { None });
+        ping(&pair, "192.0.2.2");
+        assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), answered, "after {signal}");
+    }
+    assert_eq!(host.snmp("Icmp", "InEchos"), 0);
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn a_configuration_with_an_unknown_key_is_refused_with_the_line() {
+    let Some(pair) = pair(&[]) else { return };
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", "[responder]\necho = true\nehco = true\n");
+    let done = ctl::run(&pair.host, &format!("attach {HOST_IF} -f {config}"));
+    assert_eq!(done.code, FAILED, "{done}");
+    assert!(done.stderr.contains("ehco") && done.stderr.contains("line 3"), "{done}");
+    assert_eq!(ctl::run(&pair.host, "status").code, NOTHING_LOADED, "nothing of ours is left behind");
+}
+
+#[test]
+fn pins_stay_also_where_the_command_itself_sees_no_bpffs() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    // As below `ip netns exec`, which mounts a fresh /sys: a mount namespace that ends with the command.
+    let script = "while umount /sys/fs/bpf 2>/dev/null; do :; done; \"$0\" attach host0 && \"$0\" status";
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let done = pair.host.run("unshare", &["--mount", "sh", "-c", script, program]);
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.stdout.contains(HOST_IF), "{done}");
+    assert!(json(&pair.host, "status -j").to_string().contains(HOST_IF), "from outside as well");
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+#[test]
+fn many_at_once_attach_one_program() {
+    let Some(pair) = pair(&[]) else { return };
+    let mut started: Vec<_> = (0..4)
+        .map(|_| {
+            let mut command = ctl::command(&pair.host, &format!("attach {HOST_IF}"));
+            std::thread::spawn(move || process::run(&mut command))
+        })
+        .collect();
+    for done in started.drain(..).map(|thread| thread.join().expect("it ran")) {
+        assert_eq!(done.code, DONE, "{done}");
+    }
+    let status = json(&pair.host, "status -j");
+    assert_eq!(status["interfaces"].as_array().map(Vec::len), Some(1), "{status}");
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+    assert_eq!(xdp_id(&pair.host), None);
+}
+
+fn pair(programs: &[&str]) -> Option<Pair> {
+    can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
+}
+
+fn ping(pair: &Pair, target: &str) {
+    let _said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+}
+
+/// A pair whose peer sends on two queues, for which veth wants two receive queues here before it takes a native program.
+fn two_queues() -> (Namespace, Namespace) {
+    let (host, peer) = (Namespace::new("host"), Namespace::new("peer"));
+    let peer_name = peer.name();
+    host.ip(&format!("link add {HOST_IF} type veth peer name {PEER_IF} numtxqueues 2 netns {peer_name}"));
+    host.ip(&format!("address add 192.0.2.2/24 dev {HOST_IF}"));
+    host.ip(&format!("link set {HOST_IF} up"));
+    peer.ip(&format!("link set {PEER_IF} up"));
+    (host, peer)
+}
+
+/// Number of the XDP program on the host's interface, as `ip` tells it.
+fn xdp_id(host: &Namespace) -> Option<String> {
+    let link = host.ip(&format!("link show {HOST_IF}"));
+    let behind = link.split("prog/xdp id ").nth(1)?;
+    behind.split_whitespace().next().map(str::to_owned)
+}
+
+fn program_id(host: &Namespace) -> String {
+    xdp_id(host).expect("a program is attached")
+}
+
+fn json(namespace: &Namespace, arguments: &str) -> Value {
+    let text = ctl::run(namespace, arguments).expect_success();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments}: {e}: {text}"))
+}
+
+fn is_json(text: &str) -> bool {
+    serde_json::from_str::<Value>(text).is_ok()
+}
+
+#[test]
+fn the_version_is_told_without_root_or_kernel() {
+    let mut command = Command::new(ctl::program());
+    let done = process::run(command.arg("--version"));
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.stdout.contains(env!("CARGO_PKG_VERSION")), "{done}");
+}

@@ -1,0 +1,184 @@
+//! What the operator decides about answers: addresses, time to live, verification.
+//!
+//! Owns the settings of `[responder]` and what `attach` takes from the host, each seen from the wire.
+
+use std::time::{Duration, Instant};
+
+use icmp_tests::can_run;
+use icmp_tests::ctl::{self, Attached};
+use icmp_tests::netns::{HOST_IF, HOST_MAC, PEER_IF, Pair, join};
+use icmp_tests::packet::{self, Echo};
+use icmp_tests::wire::{Seen, Tap};
+use icmp_tests::xdp::PassLink;
+
+#[test]
+fn the_time_to_live_is_the_hosts_own() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    pair.host.sysctl("net/ipv4/ip_default_ttl", "77");
+    for scope in ["default", HOST_IF] {
+        pair.host.sysctl(&format!("net/ipv6/conf/{scope}/hop_limit"), "78");
+    }
+    let attached = Attached::new(&pair.host, HOST_IF);
+    for (target, ttl) in [("192.0.2.2", "ttl=77"), ("2001:db8::2", "ttl=78")] {
+        let said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+        assert!(said.contains(ttl), "{ttl} in {said}");
+    }
+    assert_eq!(attached.counters().packets("answered"), 2);
+}
+
+#[test]
+fn addresses_of_a_vip_prefix_are_answered_although_the_host_has_none_of_them() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let config = "[responder]\nvips = [\"203.0.113.64/26\", \"2001:db8:77::/64\"]\n";
+    let attached = Attached::configured(&pair.host, HOST_IF, config);
+    for target in ["203.0.113.64", "203.0.113.127", "2001:db8:77::", "2001:db8:77::1:2:3"] {
+        let _said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+    }
+    assert_eq!(attached.counters().packets("answered"), 4);
+    for target in ["203.0.113.63", "203.0.113.128", "2001:db8:78::1"] {
+        let wire = Wire::new(&pair);
+        let frame = request(target).frame();
+        assert_eq!(wire.what_becomes_of(&frame), Fate::Passed, "{target}");
+    }
+    assert_eq!(attached.counters().packets("answered"), 4);
+}
+
+#[test]
+fn a_request_with_a_wrong_checksum_is_passed_by_default() {
+    let Some(pair) = pair(&[]) else { return };
+    let attached = Attached::new(&pair.host, HOST_IF);
+    let wire = Wire::new(&pair);
+    for target in ["192.0.2.2", "2001:db8::2"] {
+        let mut frame = request(target).frame();
+        *frame.last_mut().expect("it has data") ^= 1;
+        assert_eq!(wire.what_becomes_of(&frame), Fate::Passed, "{target}");
+    }
+    assert_eq!(attached.counters().packets("bad-icmp-checksum"), 2);
+}
+
+#[test]
+fn with_verify_header_a_wrong_checksum_stays_wrong_in_the_answer() {
+    let Some(pair) = pair(&[]) else { return };
+    let attached = Attached::configured(&pair.host, HOST_IF, "[responder]\nverify = \"header\"\n");
+    let wire = Wire::new(&pair);
+    for target in ["192.0.2.2", "2001:db8::2"] {
+        let mut frame = request(target).frame();
+        let Fate::Answered(right) = wire.what_becomes_of(&frame) else { panic!("{target} is not answered") };
+        assert_eq!(packet::objections_to_reply(&right), Vec::<String>::new(), "{target}");
+
+        *frame.last_mut().expect("it has data") ^= 1;
+        let Fate::Answered(wrong) = wire.what_becomes_of(&frame) else { panic!("{target} is not answered") };
+        let objections = packet::objections_to_reply(&wrong);
+        assert_eq!(
+            objections.len(),
+            1,
+            "only the receiver's check fails, as it would have here: {objections:?}"
+        );
+        assert!(objections[0].contains("checksum does not verify"), "{objections:?}");
+    }
+    assert_eq!(attached.counters().packets("answered"), 4);
+}
+
+#[test]
+fn with_echo_off_the_stack_answers() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let attached = Attached::configured(&pair.host, HOST_IF, "[responder]\necho = false\n");
+    for target in ["192.0.2.2", "2001:db8::2"] {
+        let _said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+    }
+    assert_eq!(attached.counters().packets("answered"), 0);
+    assert_eq!((pair.host.snmp("Icmp", "InEchos"), pair.host.snmp("Icmp6", "InEchos")), (1, 1));
+}
+
+#[test]
+fn a_link_local_address_is_answered_on_its_own_link_only() {
+    let Some(pair) = pair(&[]) else { return };
+    let second_mac = [2, 0, 0, 0, 1, 2];
+    join(&pair.host, "host1", second_mac, &pair.peer, "peer1", [2, 0, 0, 0, 1, 1], 1500);
+    pair.host.ip("address add fe80::ff:fe00:102/64 dev host1 nodad");
+    let _pass = pair.peer.enter(|| PassLink::attach("peer1"));
+    let _done = ctl::run(&pair.host, &format!("attach {HOST_IF} host1 --mode native")).expect_success();
+
+    let to = |mac, address: &str| Echo { to_mac: mac, ..from("fe80::ff:fe00:1", address) }.frame();
+    let (first, second) = (Wire::new(&pair), Wire::on(&pair, "host1", "peer1"));
+    for (wire, mac, own, other) in [
+        (first, HOST_MAC, "fe80::ff:fe00:2", "fe80::ff:fe00:102"),
+        (second, second_mac, "fe80::ff:fe00:102", "fe80::ff:fe00:2"),
+    ] {
+        assert!(matches!(wire.what_becomes_of(&to(mac, own)), Fate::Answered(_)), "{own} on its link");
+        assert_eq!(wire.what_becomes_of(&to(mac, other)), Fate::Passed, "{other} on another link");
+    }
+    for interface in [HOST_IF, "host1"] {
+        let counters = ctl::counters(&pair.host, interface);
+        assert_eq!(
+            (counters.packets("answered"), counters.packets("not-own-address")),
+            (1, 1),
+            "{interface}"
+        );
+    }
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+fn pair(programs: &[&str]) -> Option<Pair> {
+    can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
+}
+
+/// From the peer, as its ping would send it.
+fn request(target: &str) -> Echo {
+    from(if target.contains(':') { "2001:db8::1" } else { "192.0.2.1" }, target)
+}
+
+fn from(source: &str, target: &str) -> Echo {
+    let address = |text: &str| text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+    Echo::new(address(source), address(target), (0..56).collect())
+}
+
+/// What became of a frame from the peer.
+#[derive(Debug, PartialEq, Eq)]
+enum Fate {
+    /// The host's stack got it.
+    Passed,
+    /// The peer got this, and the host's stack nothing.
+    Answered(Vec<u8>),
+}
+
+/// A packet socket at each end.
+struct Wire {
+    host: Tap,
+    peer: Tap,
+}
+
+impl Wire {
+    fn new(pair: &Pair) -> Self {
+        Self::on(pair, HOST_IF, PEER_IF)
+    }
+
+    fn on(pair: &Pair, host: &str, peer: &str) -> Self {
+        Self { host: pair.host.enter(|| Tap::open(host)), peer: pair.peer.enter(|| Tap::open(peer)) }
+    }
+
+    /// Waits for one or the other, which has to come.
+    fn what_becomes_of(&self, frame: &[u8]) -> Fate {
+        self.peer.send(frame).expect("sent");
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let is_it = |seen: &Seen| !seen.outgoing && seen.frame == frame;
+        let is_reply = |seen: &Seen| {
+            !seen.outgoing && seen.frame.len() == frame.len() && seen.frame[..6] == frame[6..12]
+        };
+        while Instant::now() < deadline {
+            let soon = Instant::now() + Duration::from_millis(5);
+            if self.host.find(soon, is_it).is_some() {
+                return Fate::Passed;
+            }
+            if let Some(reply) = self.peer.find(Instant::now(), is_reply) {
+                // The stack would have been asked first.
+                return if self.host.find(Instant::now(), is_it).is_some() {
+                    Fate::Passed
+                } else {
+                    Fate::Answered(reply.frame)
+                };
+            }
+        }
+        panic!("neither passed nor answered: {frame:02x?}")
+    }
+}

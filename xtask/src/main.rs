@@ -1,0 +1,66 @@
+//! Developer verbs, each `cargo xtask VERB`.
+//!
+//! Owns the list of verbs and the exit code. Each verb is one file; what several of them share is in [`run`] (commands
+//! with progress), [`interrupt`] (Ctrl-C), [`build`] (cargo), [`netns`] and [`cpio`].
+
+mod build;
+mod ci;
+mod cpio;
+mod demo;
+mod interrupt;
+mod netns;
+mod run;
+mod setup;
+mod test;
+mod verifier;
+mod vm_test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer verbs of this repository", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what building, the demo or the tests need and is missing here
+    Setup(setup::Args),
+    /// See in a minute what this is for: two namespaces, real pings, a flood, the counters
+    Demo,
+    /// Run formatting, lints, the verifier's budget, every test and the VMs
+    Test(test::Args),
+    /// Print what each program costs the kernel's verifier, and fail beyond the committed bound
+    Verifier,
+    /// Load, attach and ping under Debian's kernels in QEMU
+    VmTest(vm_test::Args),
+    /// Do what CI does: all of `test`, where a skipped test is a failed one
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = interrupt::watch().and_then(|()| match cli.verb {
+        Verb::Setup(args) => setup::verb(&args),
+        Verb::Demo => demo::verb(),
+        Verb::Test(args) => test::verb(&args),
+        Verb::Verifier => verifier::verb(),
+        Verb::VmTest(args) => vm_test::verb(&args),
+        Verb::Ci => ci::verb(),
+    });
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt::requested() => {
+            eprintln!("\ninterrupted, and cleaned up");
+            ExitCode::from(interrupt::EXIT_CODE)
+        }
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
