@@ -29,7 +29,8 @@ fn main() {
         let (first, last) = types.split_once('-').unwrap_or((types, types));
         let first: usize = first.parse().unwrap_or_else(|_| bad("types are numbers from 0 to 255"));
         let last: usize = last.parse().unwrap_or_else(|_| bad("types are numbers from 0 to 255"));
-        let code: Option<u8> = (code != "*").then(|| code.parse().unwrap_or_else(|_| bad("a code is * or a number")));
+        let code: Option<u8> =
+            (code != "*").then(|| code.parse().unwrap_or_else(|_| bad("a code is * or a number")));
         for t in first..=last {
             match code {
                 None if covers[family_index][t].is_some() => bad("a type has two rows"),
@@ -62,9 +63,8 @@ fn main() {
         .expect("writing to a string");
         count += 1;
     }
-    let covered = covers.map(|family| {
-        family.map(|row| row.unwrap_or_else(|| panic!("{DATA}: a type has no row")) as u8)
-    });
+    let covered = covers
+        .map(|family| family.map(|row| row.unwrap_or_else(|| panic!("{DATA}: a type has no row")) as u8));
     let out = format!(
         "/// Every row of data/icmp-types.tsv, in the file's order.\n\
          pub const ROWS: [TypeRow; {count}] = [\n{rows}];\n\

@@ -17,9 +17,17 @@ struct Pin {
 }
 
 fn main() -> Result<()> {
-    let manifest_dir = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?);
+    let manifest_dir =
+        PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("cargo sets CARGO_MANIFEST_DIR")?);
     let workspace = manifest_dir.parent().context("icmp-ctl lies in the workspace")?;
-    for input in ["ebpf-toolchain.toml", "Cargo.lock", "icmp-ebpf", "icmp-common/src", "icmp-common/data", "icmp-common/build.rs"] {
+    for input in [
+        "ebpf-toolchain.toml",
+        "Cargo.lock",
+        "icmp-ebpf",
+        "icmp-common/src",
+        "icmp-common/data",
+        "icmp-common/build.rs",
+    ] {
         println!("cargo:rerun-if-changed={}", workspace.join(input).display());
     }
     println!("cargo:rerun-if-env-changed=ICMP_EBPF_FEATURES");
@@ -43,7 +51,17 @@ fn main() -> Result<()> {
     }
     let target_dir = out_dir.join("ebpf-target");
     let status = Command::new("rustup")
-        .args(["run", &toolchain, "cargo", "build", "--quiet", "--package", "icmp-ebpf", "--bins", "--release"])
+        .args([
+            "run",
+            &toolchain,
+            "cargo",
+            "build",
+            "--quiet",
+            "--package",
+            "icmp-ebpf",
+            "--bins",
+            "--release",
+        ])
         .args(["--target", target, "-Zbuild-std=core"])
         .args(["--features", &env::var("ICMP_EBPF_FEATURES").unwrap_or_default()])
         .arg("--target-dir")
@@ -69,7 +87,9 @@ fn main() -> Result<()> {
 fn toolchain(pin: &Pin) -> Result<String> {
     for name in [pin.nightly.as_str(), "nightly"] {
         let version = Command::new("rustup").args(["run", name, "rustc", "--version"]).output();
-        if version.is_ok_and(|v| v.status.success() && String::from_utf8_lossy(&v.stdout).contains(&pin.rustc)) {
+        if version
+            .is_ok_and(|v| v.status.success() && String::from_utf8_lossy(&v.stdout).contains(&pin.rustc))
+        {
             return Ok(name.to_owned());
         }
     }
@@ -79,9 +99,12 @@ fn toolchain(pin: &Pin) -> Result<String> {
 /// Version and commit, for `status` to say which build loaded what.
 fn build_id(workspace: &Path) -> String {
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let commit = Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(workspace).output();
+    let commit =
+        Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(workspace).output();
     match commit {
-        Ok(output) if output.status.success() => format!("{version}+{}", String::from_utf8_lossy(&output.stdout).trim()),
+        Ok(output) if output.status.success() => {
+            format!("{version}+{}", String::from_utf8_lossy(&output.stdout).trim())
+        }
         _ => version,
     }
 }

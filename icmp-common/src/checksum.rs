@@ -135,7 +135,10 @@ mod tests {
             let mut request = [8, 0, 0, 0, 0, 0, 0, 0];
             request[4..6].copy_from_slice(&identifier.to_be_bytes());
             let (_, reply) = v4_reply_for(rfc1071(&request), identifier);
-            assert!(Sum::ZERO.add_words::<0, 8, 8>(&reply).verifies(), "identifier {identifier:#06x}: {reply:02x?}");
+            assert!(
+                Sum::ZERO.add_words::<0, 8, 8>(&reply).verifies(),
+                "identifier {identifier:#06x}: {reply:02x?}"
+            );
         }
     }
 
@@ -155,7 +158,10 @@ mod tests {
             let checksum = !pseudo.add(Sum::ZERO.add_words::<0, 8, 8>(&message)).fold();
             message[0] = 129;
             message[2..4].copy_from_slice(&echo_reply_v6(checksum).to_ne_bytes());
-            assert!(pseudo.add(Sum::ZERO.add_words::<0, 8, 8>(&message)).verifies(), "identifier {identifier:#06x}");
+            assert!(
+                pseudo.add(Sum::ZERO.add_words::<0, 8, 8>(&message)).verifies(),
+                "identifier {identifier:#06x}"
+            );
         }
     }
 

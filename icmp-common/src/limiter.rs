@@ -169,8 +169,11 @@ pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
     for _ in 0..TRIES {
         let Some(cell) = cells.load(index) else { return };
         let filled = now.wrapping_sub(cell);
-        let start =
-            if filled <= i64::MAX as u64 && filled > limit.capacity { now.wrapping_sub(limit.capacity) } else { cell };
+        let start = if filled <= i64::MAX as u64 && filled > limit.capacity {
+            now.wrapping_sub(limit.capacity)
+        } else {
+            cell
+        };
         if cells.swap(index, cell, start.wrapping_add(limit.interval)) {
             return;
         }

@@ -8,8 +8,8 @@
 //! The rules that comments name are in docs/packet-path.md.
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL,
-    SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_SETTINGS, Scope, Settings,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_PRESENT,
+    SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_SETTINGS, Scope, Settings,
 };
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u32};
 use crate::frame::{Frame, field, set_field};
@@ -121,7 +121,9 @@ fn parse_link<F: Frame>(frame: &mut F) -> Step<Link> {
 /// VLAN identifier and EtherType of the tag at `offset`.
 #[inline(always)]
 fn tag<F: Frame>(frame: &mut F, offset: usize) -> Step<(u32, u16)> {
-    let Some(tag) = frame.window::<{ ethernet::TAG_LEN }>(offset) else { return end(Reason::Truncated, NO_IP_ROW) };
+    let Some(tag) = frame.window::<{ ethernet::TAG_LEN }>(offset) else {
+        return end(Reason::Truncated, NO_IP_ROW);
+    };
     let control = u16::from_be_bytes(field::<0, 2, _>(tag));
     Ok(((control & ethernet::VLAN_ID_MASK) as u32, u16::from_be_bytes(field::<2, 2, _>(tag))))
 }
@@ -208,7 +210,10 @@ fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
     // answered only where ICMPv6 follows directly.
     let next_header = header[ipv6::NEXT_HEADER];
     if next_header != ipv6::ICMPV6 {
-        return end(if is_extension(next_header) { Reason::ExtensionHeader } else { Reason::NotIcmp }, IPV6_ROW);
+        return end(
+            if is_extension(next_header) { Reason::ExtensionHeader } else { Reason::NotIcmp },
+            IPV6_ROW,
+        );
     }
     let first_word = u32::from_be_bytes(field::<{ ipv6::VERSION_CLASS_LABEL }, 4, _>(header));
     if first_word >> 28 != ipv6::VERSION_6 {
@@ -279,7 +284,9 @@ impl<'t> Place<'t> {
         // nothing configured is nothing answered and nothing dropped.
         let Some(interface) = interface else { return end(Reason::Unconfigured, row) };
         let Some(switch) = tables.switch() else { return end(Reason::Unconfigured, row) };
-        let Some(settings) = tables.settings(switch & SWITCH_SETTINGS) else { return end(Reason::Unconfigured, row) };
+        let Some(settings) = tables.settings(switch & SWITCH_SETTINGS) else {
+            return end(Reason::Unconfigured, row);
+        };
         if settings.flags & SETTINGS_PRESENT == 0 {
             return end(Reason::Unconfigured, row);
         }
@@ -355,7 +362,11 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
     } else {
         match tables::kind6(tables, place.addresses, high, low, place.scope) {
             None => return end(Reason::Unconfigured, IPV6_ROW),
-            Some(0) if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip6(high, low) => Target::Own,
+            Some(0)
+                if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip6(high, low) =>
+            {
+                Target::Own
+            }
             Some(0) => return end(Reason::NotOwnAddress, IPV6_ROW),
             Some(_) => Target::Own,
         }
@@ -472,7 +483,14 @@ pub const ROWS: u32 = 4;
 ///
 /// The total comes first: it is the cheapest to ask, and in a flood nothing else has to be.
 #[inline(always)]
-fn limit_echo<T: Tables>(tables: &T, place: &Place<'_>, echo: &Echo, high: u64, low: u64, family: Family) -> Step<()> {
+fn limit_echo<T: Tables>(
+    tables: &T,
+    place: &Place<'_>,
+    echo: &Echo,
+    high: u64,
+    low: u64,
+    family: Family,
+) -> Step<()> {
     let settings = place.settings;
     match draw(tables, settings, Budget::Replies as usize) {
         Draw::Exhausted => return end(Reason::LimitedTotal, echo.row),
@@ -566,7 +584,8 @@ fn respond_v4<F: Frame, T: Tables>(
     // the TTL is ours, never the request's.
     let ttl_word = field::<{ ipv4::TTL }, 2, _>(header);
     let new_ttl_word = [place.settings.ttl as u8, ttl_word[1]];
-    checksum = update_u32(checksum, u16::from_ne_bytes(ttl_word) as u32, u16::from_ne_bytes(new_ttl_word) as u32);
+    checksum =
+        update_u32(checksum, u16::from_ne_bytes(ttl_word) as u32, u16::from_ne_bytes(new_ttl_word) as u32);
     // identification and DF come back as they came, but an identification of 0 only with DF.
     let id_word = field::<{ ipv4::IDENTIFICATION }, 4, _>(header);
     if id_word == [0; 4] {

@@ -5,7 +5,8 @@
 //! and `None` ends in a pass.
 
 use crate::abi::{
-    AddressKind, Bucket4, Bucket6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Leases, Scope, Settings, bucket4, bucket6,
+    AddressKind, Bucket4, Bucket6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Leases, Scope, Settings,
+    bucket4, bucket6,
 };
 use crate::limiter::Cells;
 use crate::reason::Reason;

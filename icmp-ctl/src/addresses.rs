@@ -6,8 +6,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, AddressKind, Bucket4, Bucket6, Entry6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Scope, bucket4,
-    bucket6,
+    ADDRESS_BUCKETS, AddressKind, Bucket4, Bucket6, Entry6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface,
+    Scope, bucket4, bucket6,
 };
 
 /// One entry of the table.
@@ -67,12 +67,20 @@ impl AddressTable {
 
     /// What the table holds.
     pub fn addresses(&self) -> Vec<OwnAddress> {
-        let v4 = self.buckets4.iter().flat_map(|bucket| bucket.entries).filter(|entry| *entry != 0).map(|entry| {
-            (IpAddr::V4(Ipv4Addr::from(entry as u32)), (entry >> 32) as u32)
-        });
-        let v6 = self.buckets6.iter().flat_map(|bucket| bucket.entries).filter(|entry| entry.scope != 0).map(|entry| {
-            (IpAddr::V6(Ipv6Addr::from(u128::from(entry.high) << 64 | u128::from(entry.low))), entry.scope)
-        });
+        let v4 = self
+            .buckets4
+            .iter()
+            .flat_map(|bucket| bucket.entries)
+            .filter(|entry| *entry != 0)
+            .map(|entry| (IpAddr::V4(Ipv4Addr::from(entry as u32)), (entry >> 32) as u32));
+        let v6 = self.buckets6.iter().flat_map(|bucket| bucket.entries).filter(|entry| entry.scope != 0).map(
+            |entry| {
+                (
+                    IpAddr::V6(Ipv6Addr::from(u128::from(entry.high) << 64 | u128::from(entry.low))),
+                    entry.scope,
+                )
+            },
+        );
         v4.chain(v6)
             .filter_map(|(address, scope)| {
                 let kind = match (scope & Scope::KIND_MASK) >> 5 {
@@ -115,7 +123,9 @@ fn halves(address: Ipv6Addr) -> (u64, u64) {
 /// Where an interface's entry is, or can go: `None` where all its places are taken by others.
 pub fn interface_position(entries: &[Interface], ifindex: u32) -> Option<u32> {
     let places = (0..INTERFACE_PROBES).map(|probe| ifindex.wrapping_add(probe) & (INTERFACE_ENTRIES - 1));
-    let holds = |wanted: u32| places.clone().find(|place| entries.get(*place as usize).is_some_and(|e| e.ifindex == wanted));
+    let holds = |wanted: u32| {
+        places.clone().find(|place| entries.get(*place as usize).is_some_and(|e| e.ifindex == wanted))
+    };
     holds(ifindex).or_else(|| holds(0))
 }
 
@@ -133,8 +143,12 @@ mod tests {
 
     #[test]
     fn what_goes_in_comes_out() {
-        let addresses =
-            vec![own("192.0.2.2", 1, 0), own("192.0.2.2", 2, 100), own("2001:db8::2", 1, 0), own("fe80::1", 3, 0xfff_00a)];
+        let addresses = vec![
+            own("192.0.2.2", 1, 0),
+            own("192.0.2.2", 2, 100),
+            own("2001:db8::2", 1, 0),
+            own("fe80::1", 3, 0xfff_00a),
+        ];
         let (table, left_out) = AddressTable::build(&addresses);
         assert!(left_out.is_empty());
         let mut found = table.addresses();
@@ -148,7 +162,11 @@ mod tests {
     #[test]
     fn addresses_beyond_a_full_bucket_are_named_not_lost() {
         let addresses: Vec<_> = (0..20_000_u32)
-            .map(|i| OwnAddress { address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i)), scope: Scope::new(1, 0), kind: AddressKind::Own })
+            .map(|i| OwnAddress {
+                address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i)),
+                scope: Scope::new(1, 0),
+                kind: AddressKind::Own,
+            })
             .collect();
         let (table, left_out) = AddressTable::build(&addresses);
         assert_eq!(table.addresses().len() + left_out.len(), addresses.len());
@@ -158,7 +176,11 @@ mod tests {
     #[test]
     fn a_thousand_addresses_find_a_place() {
         let addresses: Vec<_> = (0..1_000_u32)
-            .map(|i| OwnAddress { address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i)), scope: Scope::new(1, 0), kind: AddressKind::Own })
+            .map(|i| OwnAddress {
+                address: IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + i)),
+                scope: Scope::new(1, 0),
+                kind: AddressKind::Own,
+            })
             .collect();
         assert!(AddressTable::build(&addresses).1.is_empty());
     }

@@ -20,7 +20,7 @@ const MAGIC: FsType = FsType(0xcafe_4a11_u32 as _);
 ///
 /// # Errors
 /// It is not mounted and cannot be.
-pub fn ensure() -> Result<()> {
+pub(crate) fn ensure() -> Result<()> {
     if is_mounted() {
         return Ok(());
     }

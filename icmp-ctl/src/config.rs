@@ -135,12 +135,22 @@ impl Limits {
 
     /// The per-source level.
     pub fn source(&self) -> ResolvedLevel {
-        self.per_source.resolve(ResolvedLevel { rate: Rate::PerSecond(1e2), burst: 200, ipv4_prefix: 32, ipv6_prefix: 64 })
+        self.per_source.resolve(ResolvedLevel {
+            rate: Rate::PerSecond(1e2),
+            burst: 200,
+            ipv4_prefix: 32,
+            ipv6_prefix: 64,
+        })
     }
 
     /// The per-prefix level.
     pub fn prefix(&self) -> ResolvedLevel {
-        self.per_prefix.resolve(ResolvedLevel { rate: Rate::PerSecond(5e3), burst: 10_000, ipv4_prefix: 24, ipv6_prefix: 48 })
+        self.per_prefix.resolve(ResolvedLevel {
+            rate: Rate::PerSecond(5e3),
+            burst: 10_000,
+            ipv4_prefix: 24,
+            ipv6_prefix: 48,
+        })
     }
 }
 
@@ -237,7 +247,8 @@ impl Config {
         };
         let name = path.display().to_string();
         let text = if name == "-" {
-            std::io::read_to_string(std::io::stdin()).context("reading the configuration from standard input")?
+            std::io::read_to_string(std::io::stdin())
+                .context("reading the configuration from standard input")?
         } else {
             std::fs::read_to_string(path).with_context(|| format!("reading the configuration {name}"))?
         };
@@ -259,7 +270,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_with_its_line() {
-        let error = Config::parse("[responder]\necho = true\nverfiy = \"full\"\n", "c.toml").expect_err("misspelt");
+        let error =
+            Config::parse("[responder]\necho = true\nverfiy = \"full\"\n", "c.toml").expect_err("misspelt");
         let text = error.to_string();
         assert!(text.contains("c.toml") && text.contains("line 3") && text.contains("verfiy"), "{text}");
     }

@@ -49,7 +49,12 @@ impl Datapath {
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn configure(&mut self, settings: &Settings, addresses: &AddressTable, interface: Interface) -> Result<()> {
+    pub fn configure(
+        &mut self,
+        settings: &Settings,
+        addresses: &AddressTable,
+        interface: Interface,
+    ) -> Result<()> {
         self.maps.set_interface(interface)?;
         self.maps.switch_addresses(addresses)?;
         self.maps.switch_settings(settings)
@@ -64,8 +69,14 @@ impl Datapath {
         let result = {
             let program = program::xdp(&mut self.object, entry)?;
             program
-                .test_run(TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() })
-                .with_context(|| format!("running a frame of {} bytes through {}", frame.len(), entry.program()))?
+                .test_run(TestRunOptions {
+                    data_in: Some(frame),
+                    data_out: Some(&mut out),
+                    ..TestRunOptions::default()
+                })
+                .with_context(|| {
+                    format!("running a frame of {} bytes through {}", frame.len(), entry.program())
+                })?
         };
         out.truncate(result.data_size_out as usize);
         Ok(TestResult { action: result.return_value, frame: out })

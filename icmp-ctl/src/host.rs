@@ -47,7 +47,11 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnA
             add(&mut own, network, device.index, scope);
             for (inner_device, inner) in vlans_of(network, device) {
                 let scope = Scope::new(*slot, vlan & 0xfff | inner << 12);
-                own.push(OwnAddress { address: Ipv4Addr::UNSPECIFIED.into(), scope, kind: AddressKind::Present });
+                own.push(OwnAddress {
+                    address: Ipv4Addr::UNSPECIFIED.into(),
+                    scope,
+                    kind: AddressKind::Present,
+                });
                 add(&mut own, network, inner_device.index, scope);
             }
         }
@@ -60,8 +64,8 @@ fn add(own: &mut Vec<OwnAddress>, network: &Network, ifindex: u32, scope: Scope)
         own.push(OwnAddress { address: address.address, scope, kind: AddressKind::Own });
         let IpAddr::V4(v4) = address.address else { continue };
         // RFC 919: all ones in the host part, whether or not the kernel was told; prefixes of 31 and 32 bits have none.
-        let directed = (address.prefix_len < 31)
-            .then(|| Ipv4Addr::from(u32::from(v4) | u32::MAX >> address.prefix_len));
+        let directed =
+            (address.prefix_len < 31).then(|| Ipv4Addr::from(u32::from(v4) | u32::MAX >> address.prefix_len));
         for broadcast in directed.into_iter().chain(address.broadcast) {
             if !network.addresses.iter().any(|a| a.ifindex == ifindex && a.address == IpAddr::V4(broadcast)) {
                 own.push(OwnAddress { address: broadcast.into(), scope, kind: AddressKind::Broadcast });

@@ -120,10 +120,12 @@ impl Instance {
         for (path, named) in link_pins(&self.directory)? {
             let info = sys::link_info(&path)?;
             if info.ifindex == named {
-                let attached_at = fs::metadata(&path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+                let attached_at =
+                    fs::metadata(&path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
                 links.push(LinkPin { ifindex: named, program_id: info.program_id, attached_at });
             } else {
-                fs::remove_file(&path).with_context(|| format!("removing the stale pin {}", path.display()))?;
+                fs::remove_file(&path)
+                    .with_context(|| format!("removing the stale pin {}", path.display()))?;
                 self.maps.remove_interface(named)?;
             }
         }
@@ -133,7 +135,8 @@ impl Instance {
 
     /// The build that loaded the program.
     pub fn build(&self) -> String {
-        fs::read_link(self.directory.join(BUILD_NAME)).map_or_else(|_| "unknown".to_owned(), |t| t.display().to_string())
+        fs::read_link(self.directory.join(BUILD_NAME))
+            .map_or_else(|_| "unknown".to_owned(), |t| t.display().to_string())
     }
 
     /// Takes a link off its interface.
@@ -171,7 +174,8 @@ fn directory() -> Result<PathBuf> {
 /// Held by whoever looks at or changes an instance, until it is dropped.
 fn lock() -> Result<Flock<File>> {
     let root = File::open(ROOT).with_context(|| format!("opening the pin directory {ROOT}"))?;
-    Flock::lock(root, FlockArg::LockExclusive).map_err(|(_, errno)| anyhow::anyhow!("locking {ROOT}: {errno}"))
+    Flock::lock(root, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| anyhow::anyhow!("locking {ROOT}: {errno}"))
 }
 
 /// Two versions of the maps in one namespace would count and limit past each other.
@@ -233,13 +237,20 @@ fn remove(directory: &Path) -> Result<()> {
 fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
     let mut object = program::load(options, Some(directory)).map_err(|error| {
         // Permission has an exit code of its own, whatever refused is the kernel.
-        if crate::failure::is_denied(&error) { error } else { error.context(Failure { exit: Exit::Refused, message: REFUSED.into() }) }
+        if crate::failure::is_denied(&error) {
+            error
+        } else {
+            error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
+        }
     })?;
     for entry in Entry::ALL {
         let pin = directory.join(entry.program());
-        program::xdp(&mut object, entry)?.pin(&pin).with_context(|| format!("pinning the program as {}", pin.display()))?;
+        program::xdp(&mut object, entry)?
+            .pin(&pin)
+            .with_context(|| format!("pinning the program as {}", pin.display()))?;
     }
-    std::os::unix::fs::symlink(BUILD, directory.join(BUILD_NAME)).context("noting the build next to the pins")?;
+    std::os::unix::fs::symlink(BUILD, directory.join(BUILD_NAME))
+        .context("noting the build next to the pins")?;
     InstanceMaps::take(&mut object)
 }
 
@@ -251,10 +262,15 @@ fn open_maps(directory: &Path) -> Result<InstanceMaps> {
         let pin = directory.join(name);
         let info = MapInfo::from_pin(&pin).with_context(|| format!("opening the map {}", pin.display()))?;
         let data = MapData::from_pin(&pin).with_context(|| format!("opening the map {}", pin.display()))?;
-        Ok(match info.map_type().with_context(|| format!("the map {} is of an unknown type", pin.display()))? {
-            MapType::PerCpuArray => Map::PerCpuArray(data),
-            MapType::LpmTrie => Map::LpmTrie(data),
-            _ => Map::Array(data),
-        })
+        Ok(
+            match info
+                .map_type()
+                .with_context(|| format!("the map {} is of an unknown type", pin.display()))?
+            {
+                MapType::PerCpuArray => Map::PerCpuArray(data),
+                MapType::LpmTrie => Map::LpmTrie(data),
+                _ => Map::Array(data),
+            },
+        )
     })
 }

@@ -11,8 +11,8 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, SLOTS, SWITCH_ADDRESSES,
-    SWITCH_SETTINGS, Settings, counter_index,
+    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, SLOTS,
+    SWITCH_ADDRESSES, SWITCH_SETTINGS, Settings, counter_index,
 };
 use icmp_common::reason::REASONS;
 use icmp_common::types::COUNTER_ROWS;
@@ -42,7 +42,9 @@ impl InstanceMaps {
     /// # Errors
     /// The object lacks one: the build is broken.
     pub fn take(object: &mut Ebpf) -> Result<Self> {
-        Self::from_source(|name| object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}")))
+        Self::from_source(|name| {
+            object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
+        })
     }
 
     /// Opens each map with `open`, which gets its name.
@@ -85,7 +87,11 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn settings(&self) -> Result<Option<Settings>> {
-        let settings = self.settings.get(&(self.switch()? & SWITCH_SETTINGS), 0).context("reading the settings in force")?.0;
+        let settings = self
+            .settings
+            .get(&(self.switch()? & SWITCH_SETTINGS), 0)
+            .context("reading the settings in force")?
+            .0;
         Ok((settings.flags & icmp_common::abi::SETTINGS_PRESENT != 0).then_some(settings))
     }
 
@@ -150,8 +156,9 @@ impl InstanceMaps {
     /// # Errors
     /// All places of its index are taken, or the map cannot be written.
     pub fn set_interface(&mut self, interface: Interface) -> Result<()> {
-        let index = interface_position(&self.interfaces()?, interface.ifindex)
-            .with_context(|| format!("the interface table has no place left for index {}", interface.ifindex))?;
+        let index = interface_position(&self.interfaces()?, interface.ifindex).with_context(|| {
+            format!("the interface table has no place left for index {}", interface.ifindex)
+        })?;
         self.interfaces.set(index, Plain(interface), 0).context("writing the interface table")
     }
 
@@ -162,9 +169,10 @@ impl InstanceMaps {
     pub fn remove_interface(&mut self, ifindex: u32) -> Result<()> {
         let entries = self.interfaces()?;
         match interface_position(&entries, ifindex) {
-            Some(index) if entries[index as usize].ifindex == ifindex => {
-                self.interfaces.set(index, Plain(Interface::default()), 0).context("writing the interface table")
-            }
+            Some(index) if entries[index as usize].ifindex == ifindex => self
+                .interfaces
+                .set(index, Plain(Interface::default()), 0)
+                .context("writing the interface table"),
             _ => Ok(()),
         }
     }
@@ -240,7 +248,10 @@ impl InstanceMaps {
         let mut counters = BTreeMap::new();
         for row in 0..COUNTER_ROWS as u32 {
             for reason in 0..REASONS as u32 {
-                let per_cpu = self.counters.get(&counter_index(slot, row, reason), 0).context("reading the counters")?;
+                let per_cpu = self
+                    .counters
+                    .get(&counter_index(slot, row, reason), 0)
+                    .context("reading the counters")?;
                 let sum = per_cpu.iter().fold(Counter::default(), |sum, cpu| Counter {
                     packets: sum.packets + cpu.0.packets,
                     bytes: sum.bytes + cpu.0.bytes,
@@ -260,8 +271,10 @@ impl InstanceMaps {
     pub fn clear_counters(&mut self, slot: u32) -> Result<()> {
         for ((row, reason), _) in self.counters_of(slot)? {
             let index = counter_index(slot, u32::from(row), u32::from(reason));
-            let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
-            let zeroes = PerCpuValues::try_from(vec![Plain(Counter::default()); cpus]).context("a value for each CPU")?;
+            let cpus = aya::util::nr_cpus()
+                .map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
+            let zeroes = PerCpuValues::try_from(vec![Plain(Counter::default()); cpus])
+                .context("a value for each CPU")?;
             self.counters.set(index, zeroes, 0).context("clearing the counters")?;
         }
         Ok(())
@@ -274,7 +287,9 @@ impl InstanceMaps {
     pub fn counters(&self) -> Result<BTreeMap<(u32, u8, u8), Counter>> {
         let mut counters = BTreeMap::new();
         for slot in 0..SLOTS {
-            counters.extend(self.counters_of(slot)?.into_iter().map(|((row, reason), c)| ((slot, row, reason), c)));
+            counters.extend(
+                self.counters_of(slot)?.into_iter().map(|((row, reason), c)| ((slot, row, reason), c)),
+            );
         }
         Ok(counters)
     }

@@ -10,7 +10,8 @@ use anyhow::{Result, bail};
 /// The kernel refuses the call (it does where CPUs run without ticks); what was to be changed next must then stay as it is.
 pub(crate) fn wait_for_readers() -> Result<()> {
     // SAFETY: the call takes three integers and touches no memory of ours.
-    let done = unsafe { nix::libc::syscall(nix::libc::SYS_membarrier, nix::libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    let done =
+        unsafe { nix::libc::syscall(nix::libc::SYS_membarrier, nix::libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
     if done != 0 {
         bail!("waiting until the program has left the old tables: {}", std::io::Error::last_os_error());
     }

@@ -50,7 +50,9 @@ impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         type Value = fn(&Counter) -> u64;
         let families: [(&str, &str, Value); 2] = [
-            ("packets", "Frames by interface, IP version, ICMP type, verdict and reason", |counter| counter.packets),
+            ("packets", "Frames by interface, IP version, ICMP type, verdict and reason", |counter| {
+                counter.packets
+            }),
             ("bytes", "Bytes of those frames, from the Ethernet header on", |counter| counter.bytes),
         ];
         for (name, help, value) in families {

@@ -79,8 +79,15 @@ impl Network {
     pub async fn read() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
         let connection = tokio::spawn(connection);
-        let links = handle.link().get().execute().try_collect::<Vec<_>>().await.context("reading the interfaces")?;
-        let addresses = handle.address().get().execute().try_collect::<Vec<_>>().await.context("reading the addresses")?;
+        let links =
+            handle.link().get().execute().try_collect::<Vec<_>>().await.context("reading the interfaces")?;
+        let addresses = handle
+            .address()
+            .get()
+            .execute()
+            .try_collect::<Vec<_>>()
+            .await
+            .context("reading the addresses")?;
         connection.abort();
         Ok(Self {
             links: links.iter().map(link).collect(),
@@ -100,8 +107,8 @@ impl Network {
 /// The socket cannot be opened.
 pub fn changes() -> Result<BoxStream<'static, ()>> {
     let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (connection, _, messages) =
-        rtnetlink::new_multicast_connection(&groups).context("listening for address changes over rtnetlink")?;
+    let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups)
+        .context("listening for address changes over rtnetlink")?;
     tokio::spawn(connection);
     Ok(messages.map(|_| ()).boxed())
 }
@@ -126,7 +133,8 @@ fn link(message: &LinkMessage) -> Link {
 }
 
 fn xdp(attributes: &[LinkXdp]) -> Option<Xdp> {
-    let program_id = attributes.iter().find_map(|a| if let LinkXdp::ProgId(id) = a { Some(*id) } else { None })?;
+    let program_id =
+        attributes.iter().find_map(|a| if let LinkXdp::ProgId(id) = a { Some(*id) } else { None })?;
     let mode = attributes.iter().find_map(|a| match a {
         LinkXdp::Attached(XdpAttached::Driver) => Some("native"),
         LinkXdp::Attached(XdpAttached::SocketBuffer) => Some("generic"),

@@ -17,7 +17,16 @@ pub const BUILD: &str = env!("ICMP_CTL_BUILD");
 
 /// Maps of an instance, in the order in which they are pinned.
 pub const MAPS: &[&str] = &[
-    "SWITCH", "SETTINGS", "INTERFACES", "ADDRESSES4", "ADDRESSES6", "VIPS4", "VIPS6", "CELLS", "LEASES", "COUNTERS",
+    "SWITCH",
+    "SETTINGS",
+    "INTERFACES",
+    "ADDRESSES4",
+    "ADDRESSES6",
+    "VIPS4",
+    "VIPS6",
+    "CELLS",
+    "LEASES",
+    "COUNTERS",
 ];
 
 /// One of the two entry points.

@@ -6,7 +6,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use icmp_common::abi::{ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings};
+use icmp_common::abi::{
+    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings,
+};
 use icmp_common::limiter::Cells;
 use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
 use icmp_common::reason::Reason;
@@ -53,14 +55,21 @@ impl HostTables {
     /// # Panics
     /// All of its places are taken.
     pub fn add_interface(&mut self, interface: Interface) {
-        let position = interface_position(&self.interfaces, interface.ifindex).expect("a free place for the interface");
+        let position =
+            interface_position(&self.interfaces, interface.ifindex).expect("a free place for the interface");
         self.interfaces[position as usize] = interface;
     }
 
     /// Sets the VIP prefixes.
     pub fn set_vips(&mut self, vips: &[ipnet::IpNet]) {
-        self.vips4 = vips.iter().filter_map(|net| if let ipnet::IpNet::V4(net) = net { Some(*net) } else { None }).collect();
-        self.vips6 = vips.iter().filter_map(|net| if let ipnet::IpNet::V6(net) = net { Some(*net) } else { None }).collect();
+        self.vips4 = vips
+            .iter()
+            .filter_map(|net| if let ipnet::IpNet::V4(net) = net { Some(*net) } else { None })
+            .collect();
+        self.vips6 = vips
+            .iter()
+            .filter_map(|net| if let ipnet::IpNet::V6(net) = net { Some(*net) } else { None })
+            .collect();
     }
 
     /// Sets the clock.

@@ -48,7 +48,11 @@ impl Tick {
         let units_per_second = self.per_second * UNITS_PER_TICK as f64;
         let most = (units_per_second / MIN_INTERVAL).floor();
         if rate > most {
-            bail!("{what}: a rate of {} is too high; the highest is {}", Rate::PerSecond(rate), Rate::PerSecond(most));
+            bail!(
+                "{what}: a rate of {} is too high; the highest is {}",
+                Rate::PerSecond(rate),
+                Rate::PerSecond(most)
+            );
         }
         let least = units_per_second / MAX_CAPACITY;
         if rate < least {
@@ -65,7 +69,10 @@ impl Tick {
         let interval = (units_per_second / rate).round();
         let largest = (MAX_CAPACITY / interval).floor();
         if burst as f64 > largest {
-            bail!("{what}: a burst of {burst} takes longer than a year to refill at {}; the largest is {largest}", Rate::PerSecond(rate));
+            bail!(
+                "{what}: a burst of {burst} takes longer than a year to refill at {}; the largest is {largest}",
+                Rate::PerSecond(rate)
+            );
         }
         Ok(Limit { interval: interval as u64, capacity: interval as u64 * burst })
     }

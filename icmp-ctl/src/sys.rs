@@ -9,7 +9,9 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::libc;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
+};
 
 /// Commands of bpf(2) used here (include/uapi/linux/bpf.h).
 const BPF_OBJ_GET: libc::c_long = 7;
@@ -38,7 +40,8 @@ pub(crate) fn link_info(pin: &Path) -> Result<LinkInfo> {
     let mut attr = [0_u64; 16];
     attr[0] = link.as_raw_fd() as u64 | (size_of_val(&info) as u64) << 32;
     attr[1] = info.as_mut_ptr() as u64;
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).with_context(|| format!("asking about the link {}", pin.display()))?;
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)
+        .with_context(|| format!("asking about the link {}", pin.display()))?;
     Ok(LinkInfo { program_id: info[2], ifindex: info[4] })
 }
 
@@ -80,7 +83,8 @@ enum Answer {
 }
 
 fn set_xdp(ifindex: u32, fd: i32, flags: u32) -> Result<Answer> {
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     setsockopt(&socket, NetlinkExtAck, &true)?;
     let mut nested = attribute(IFLA_XDP_FD, &fd.to_ne_bytes());
     nested.extend(attribute(IFLA_XDP_FLAGS, &flags.to_ne_bytes()));
@@ -188,6 +192,7 @@ fn ethtool_flags(name: &str, command: u32, flags: u32) -> Result<u32> {
     request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
     // SAFETY: the request names an interface and carries the address of an ethtool_value, both alive during the call.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    nix::errno::Errno::result(result).with_context(|| format!("asking the driver of {name} about its offloads"))?;
+    nix::errno::Errno::result(result)
+        .with_context(|| format!("asking the driver of {name} about its offloads"))?;
     Ok(value[1])
 }

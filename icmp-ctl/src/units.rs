@@ -35,15 +35,21 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || format!("{text:?} is no rate: write it like 100/s, 100pps, 6000/min, 5k/s, 1.5Mpps, unlimited or 0");
+        let bad = || {
+            format!(
+                "{text:?} is no rate: write it like 100/s, 100pps, 6000/min, 5k/s, 1.5Mpps, unlimited or 0"
+            )
+        };
         if text == "unlimited" {
             return Ok(Self::Unlimited);
         }
         if text == "0" {
             return Ok(Self::PerSecond(0.0));
         }
-        let (number, span) =
-            SPANS.iter().find_map(|(suffix, span)| Some((text.strip_suffix(suffix)?, *span))).ok_or_else(bad)?;
+        let (number, span) = SPANS
+            .iter()
+            .find_map(|(suffix, span)| Some((text.strip_suffix(suffix)?, *span)))
+            .ok_or_else(bad)?;
         let number = number.trim_end();
         let (number, multiple) = MULTIPLES
             .iter()
@@ -64,7 +70,8 @@ impl fmt::Display for Rate {
             Self::PerSecond(0.0) => f.write_str("0"),
             Self::PerSecond(rate) => {
                 // The longest span and the largest multiple that leave a number without needless digits.
-                let (rate, span) = if rate >= 1.0 || rate.fract() == 0.0 { (rate, "/s") } else { (rate * 60.0, "/min") };
+                let (rate, span) =
+                    if rate >= 1.0 || rate.fract() == 0.0 { (rate, "/s") } else { (rate * 60.0, "/min") };
                 let (rate, multiple) = MULTIPLES
                     .iter()
                     .rev()

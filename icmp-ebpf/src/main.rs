@@ -5,7 +5,10 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "core::sync::atomic has no compare-and-swap on this target, the intrinsic has")]
+#![expect(
+    internal_features,
+    reason = "core::sync::atomic has no compare-and-swap on this target, the intrinsic has"
+)]
 
 mod context;
 mod maps;
@@ -27,7 +30,8 @@ pub fn icmp_ctl_frags(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn action(ctx: &XdpContext, buffers: context::Buffers) -> u32 {
-    let outcome = pipeline::process(&mut context::XdpFrame::new(ctx, buffers), &maps::Maps, context::ifindex(ctx));
+    let outcome =
+        pipeline::process(&mut context::XdpFrame::new(ctx, buffers), &maps::Maps, context::ifindex(ctx));
     #[cfg(feature = "trace")]
     aya_log_ebpf::trace!(ctx, "reason {} row {}", outcome.reason as u8, outcome.row);
     match outcome.verdict() {

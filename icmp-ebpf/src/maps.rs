@@ -12,8 +12,8 @@ use aya_ebpf::{
 };
 use icmp_common::{
     abi::{
-        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, INTERFACE_ENTRIES, Interface, Leases,
-        Settings, counter_index,
+        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, INTERFACE_ENTRIES,
+        Interface, Leases, Settings, counter_index,
     },
     limiter::Cells,
     pipeline::{BUDGET_CELLS, ROWS},

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::links::FdLink;
 
 use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
+use aya_obj::programs::XdpAttachType;
 use icmp_common::abi::MAX_INTERFACES;
 use serde_json::json;
 
@@ -23,9 +24,13 @@ use crate::sys;
 const ONE_BUFFER_MTU: u32 = 3498;
 
 pub(super) fn run(args: &Attach, config: &Config, json: bool) -> Result<()> {
-    let done = attach_all(&args.interfaces, args.mode, args.disable_rx_vlan_offload, args.config.is_some(), config)?;
+    let done =
+        attach_all(&args.interfaces, args.mode, args.disable_rx_vlan_offload, args.config.is_some(), config)?;
     if json {
-        println!("{}", json!({ "schema": 1, "interfaces": done.iter().map(Attached::json).collect::<Vec<_>>() }));
+        println!(
+            "{}",
+            json!({ "schema": 1, "interfaces": done.iter().map(Attached::json).collect::<Vec<_>>() })
+        );
     } else {
         for attached in &done {
             println!("{}", attached.text());
@@ -46,7 +51,13 @@ pub(super) struct Attached {
 impl Attached {
     fn text(&self) -> String {
         let how = if self.already { "already attached" } else { "attached" };
-        format!("{}: {how}, {} mode, {}, program {}", self.name, self.mode, self.entry.section(), self.program_id)
+        format!(
+            "{}: {how}, {} mode, {}, program {}",
+            self.name,
+            self.mode,
+            self.entry.section(),
+            self.program_id
+        )
     }
 
     fn json(&self) -> serde_json::Value {
@@ -63,7 +74,8 @@ pub(super) fn attach_all(
     reconfigure: bool,
     config: &Config,
 ) -> Result<Vec<Attached>> {
-    let cpus = aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
+    let cpus =
+        aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
     let settings = compile(config, Tick::of_this_kernel()?, HostDefaults::read(), cpus as u32)?;
     let network = super::network()?;
     let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
@@ -76,7 +88,8 @@ pub(super) fn attach_all(
     for link in &links {
         refuse_others(link)?;
     }
-    let (mut instance, fresh) = Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
+    let (mut instance, fresh) =
+        Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
     let mut done: Vec<Attached> = Vec::new();
     let result = configure(&mut instance, fresh || reconfigure, config, &settings).and_then(|()| {
         for link in &links {
@@ -151,7 +164,8 @@ fn refuse_others(link: &Link) -> Result<()> {
 
 fn program_name(id: u32) -> String {
     let info: Option<ProgramInfo> = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
-    info.and_then(|info| info.name_as_str().map(ToOwned::to_owned)).unwrap_or_else(|| "one without a name".to_owned())
+    info.and_then(|info| info.name_as_str().map(ToOwned::to_owned))
+        .unwrap_or_else(|| "one without a name".to_owned())
 }
 
 fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -> Result<Attached> {
@@ -166,15 +180,26 @@ fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -
             Mode::Offload => "offload",
         };
         if wanted != now {
-            bail!("{0}: already attached in {now} mode; `icmp-ctl detach {0}` first to attach it in {wanted} mode", link.name);
+            bail!(
+                "{0}: already attached in {now} mode; `icmp-ctl detach {0}` first to attach it in {wanted} mode",
+                link.name
+            );
         }
         report_left_out(&host::refresh(instance, network)?);
-        return Ok(Attached { name: link.name.clone(), mode: now.to_owned(), entry, program_id: pin.program_id, already: true });
+        return Ok(Attached {
+            name: link.name.clone(),
+            mode: now.to_owned(),
+            entry,
+            program_id: pin.program_id,
+            already: true,
+        });
     }
     let entries = instance.maps.interfaces()?;
     let slot = (1..=MAX_INTERFACES)
         .find(|slot| entries.iter().all(|entry| entry.ifindex == 0 || entry.slot != *slot))
-        .with_context(|| format!("{}: the instance has {MAX_INTERFACES} interfaces already, its limit", link.name))?;
+        .with_context(|| {
+            format!("{}: the instance has {MAX_INTERFACES} interfaces already, its limit", link.name)
+        })?;
     instance.maps.clear_counters(slot)?;
     instance.maps.set_interface(host::interface_entry(network, link, slot))?;
     let attached = host::refresh(instance, network).and_then(|left_out| {
@@ -186,7 +211,10 @@ fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -
     }
     let (mode, entry, program_id) = attached?;
     if mode == "generic" {
-        eprintln!("icmp-ctl: {}: attached in GENERIC mode, several times slower than native: `ip -d link show {0}` names the driver", link.name);
+        eprintln!(
+            "icmp-ctl: {}: attached in GENERIC mode, several times slower than native: `ip -d link show {0}` names the driver",
+            link.name
+        );
     }
     if sys::strips_vlan_tags(&link.name) {
         eprintln!(
@@ -226,9 +254,12 @@ fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<(&'static
                 .with_context(|| format!("opening the program {}", pin.display()))?;
             match program.attach_to_if_index(link.index, *xdp_mode) {
                 Ok(id) => {
-                    let fd_link: FdLink = program.take_link(id)?.try_into().context("the kernel attaches without a link")?;
+                    let fd_link: FdLink =
+                        program.take_link(id)?.try_into().context("the kernel attaches without a link")?;
                     let link_pin = instance.link_pin(link.index);
-                    fd_link.pin(&link_pin).with_context(|| format!("pinning the link as {}", link_pin.display()))?;
+                    fd_link
+                        .pin(&link_pin)
+                        .with_context(|| format!("pinning the link as {}", link_pin.display()))?;
                     return Ok((mode_name, entry, program.info()?.id()));
                 }
                 Err(error) => {
@@ -248,6 +279,9 @@ fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<(&'static
     };
     Err(Failure::new(
         Exit::Refused,
-        format!("{}: attaching in {mode_name} mode at MTU {}: {cause}{words}; {way_out}", link.name, link.mtu),
+        format!(
+            "{}: attaching in {mode_name} mode at MTU {}: {cause}{words}; {way_out}",
+            link.name, link.mtu
+        ),
     ))
 }

@@ -4,21 +4,24 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::cli::Detach;
-use crate::instance::Instance;
 use crate::host;
+use crate::instance::Instance;
 
 pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
     let mut instance = Instance::open()?;
     let network = super::network()?;
     let pins = instance.links()?;
-    let name_of = |ifindex| network.links.iter().find(|link| link.index == ifindex).map(|link| link.name.clone());
+    let name_of =
+        |ifindex| network.links.iter().find(|link| link.index == ifindex).map(|link| link.name.clone());
     let mut chosen = Vec::new();
     if args.all {
         chosen.extend(pins.iter().map(|pin| (pin.ifindex, name_of(pin.ifindex).unwrap_or_default())));
     }
     for name in &args.interfaces {
         let pin = pins.iter().find(|pin| name_of(pin.ifindex).as_ref() == Some(name));
-        let pin = pin.with_context(|| format!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is"))?;
+        let pin = pin.with_context(|| {
+            format!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is")
+        })?;
         chosen.push((pin.ifindex, name.clone()));
     }
     for (ifindex, _) in &chosen {
@@ -30,7 +33,10 @@ pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
         host::refresh(&mut instance, &network)?;
     }
     if json {
-        println!("{}", json!({ "schema": 1, "detached": chosen.iter().map(|(_, name)| name).collect::<Vec<_>>() }));
+        println!(
+            "{}",
+            json!({ "schema": 1, "detached": chosen.iter().map(|(_, name)| name).collect::<Vec<_>>() })
+        );
     } else {
         for (_, name) in &chosen {
             println!("{name}: detached");

@@ -63,7 +63,9 @@ fn prepare() -> Result<()> {
         let (major, minor) = OLDEST_KERNEL;
         return Err(Failure::new(
             Exit::Refused,
-            format!("this kernel is {release}, the program needs {major}.{minor} or newer; boot a newer kernel"),
+            format!(
+                "this kernel is {release}, the program needs {major}.{minor} or newer; boot a newer kernel"
+            ),
         ));
     }
     bpffs::ensure()

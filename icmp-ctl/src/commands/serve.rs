@@ -23,12 +23,15 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     if !config.interfaces.is_empty() {
         // Attaching reads the network on an event loop of its own, which must not be nested in this one.
         let (names, config) = (config.interfaces.clone(), config.clone());
-        tokio::task::spawn_blocking(move || super::attach::attach_all(&names, Mode::Auto, false, false, &config)).await??;
+        tokio::task::spawn_blocking(move || {
+            super::attach::attach_all(&names, Mode::Auto, false, false, &config)
+        })
+        .await??;
     }
     let address = config.metrics.listen;
-    let listener = TcpListener::bind(address)
-        .await
-        .with_context(|| format!("listening on {address}, the `listen` of [metrics]; another may hold the port"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| {
+        format!("listening on {address}, the `listen` of [metrics]; another may hold the port")
+    })?;
     let mut changes = netlink::changes()?;
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;

@@ -41,7 +41,8 @@ fn addresses(instance: &Instance, network: &Network, json: bool) -> Result<()> {
         if own.kind != AddressKind::Own {
             continue;
         }
-        let interface = slots.iter().find(|(slot, _)| *slot == own.scope.0 & 0x1f).map_or("", |(_, name)| name);
+        let interface =
+            slots.iter().find(|(slot, _)| *slot == own.scope.0 & 0x1f).map_or("", |(_, name)| name);
         rows.push((interface.to_owned(), vlan(own.scope), own.address));
     }
     rows.sort();
@@ -107,7 +108,9 @@ fn counters(instance: &Instance, network: &Network, json: bool) -> Result<()> {
     for (name, totals) in &interfaces {
         println!("{name}: received {}", totals.iter().map(|(packets, _)| packets).sum::<u64>());
         println!("  {:<8} {:<18} {:>14} {:>16}  WHY", "VERDICT", "REASON", "PACKETS", "BYTES");
-        for (reason, (packets, bytes)) in Reason::ALL.iter().zip(totals).filter(|(_, (packets, _))| *packets != 0) {
+        for (reason, (packets, bytes)) in
+            Reason::ALL.iter().zip(totals).filter(|(_, (packets, _))| *packets != 0)
+        {
             println!(
                 "  {:<8} {:<18} {packets:>14} {bytes:>16}  {}",
                 reason.verdict().name(),

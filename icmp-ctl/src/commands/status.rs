@@ -19,7 +19,9 @@ pub(super) fn run(json: bool) -> Result<()> {
         let entry = instance.entry_of(pin.program_id);
         let tag = entry
             .and_then(|entry| ProgramInfo::from_pin(instance.program_pin(entry)).ok())
-            .map_or_else(String::new, |info| format!("{:016x}", u64::from_be_bytes(info.tag().to_be_bytes())));
+            .map_or_else(String::new, |info| {
+                format!("{:016x}", u64::from_be_bytes(info.tag().to_be_bytes()))
+            });
         rows.push(json!({
             "name": link.map_or("", |link| link.name.as_str()),
             "mode": link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
@@ -41,7 +43,10 @@ pub(super) fn run(json: bool) -> Result<()> {
         );
         return Ok(());
     }
-    println!("{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}", "INTERFACE", "MODE", "ENTRY", "PROGRAM", "TAG", "AGE");
+    println!(
+        "{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}",
+        "INTERFACE", "MODE", "ENTRY", "PROGRAM", "TAG", "AGE"
+    );
     for row in &rows {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         println!(
