@@ -53,7 +53,7 @@ impl Sum {
     /// Adds the words another sum has seen.
     #[inline(always)]
     #[must_use]
-    pub fn add(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self(self.0.wrapping_add(other.0))
     }
 
@@ -155,11 +155,11 @@ mod tests {
         for identifier in 0..=u16::MAX {
             let mut message = [128, 0, 0, 0, 0, 0, 0, 0];
             message[4..6].copy_from_slice(&identifier.to_be_bytes());
-            let checksum = !pseudo.add(Sum::ZERO.add_words::<0, 8, 8>(&message)).fold();
+            let checksum = !pseudo.plus(Sum::ZERO.add_words::<0, 8, 8>(&message)).fold();
             message[0] = 129;
             message[2..4].copy_from_slice(&echo_reply_v6(checksum).to_ne_bytes());
             assert!(
-                pseudo.add(Sum::ZERO.add_words::<0, 8, 8>(&message)).verifies(),
+                pseudo.plus(Sum::ZERO.add_words::<0, 8, 8>(&message)).verifies(),
                 "identifier {identifier:#06x}"
             );
         }

@@ -6,9 +6,9 @@
 /// A received frame that starts with its Ethernet header.
 pub trait Frame {
     /// Bytes the frame has in its first buffer, from the Ethernet header on.
-    fn len(&self) -> usize;
+    fn linear_len(&self) -> usize;
 
-    /// Bytes of the whole frame over all its buffers; asked for only when `len` is too short for the IP packet.
+    /// Bytes of the whole frame over all its buffers; asked for only when `linear_len` is too short for the IP packet.
     fn total_len(&self) -> usize;
 
     /// The `N` bytes at `offset`, or `None` where they are not all in the first buffer.
@@ -28,7 +28,7 @@ impl<'a> SliceFrame<'a> {
 }
 
 impl Frame for SliceFrame<'_> {
-    fn len(&self) -> usize {
+    fn linear_len(&self) -> usize {
         self.bytes.len()
     }
 

@@ -146,7 +146,7 @@ struct PacketV4 {
 
 #[inline(always)]
 fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
-    let available = frame.len();
+    let available = frame.linear_len();
     let Some(header) = frame.window::<V4_WINDOW>(link.l3) else {
         return end(short_frame(frame), IPV4_ROW);
     };
@@ -203,7 +203,7 @@ struct PacketV6 {
 
 #[inline(always)]
 fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
-    let available = frame.len();
+    let available = frame.linear_len();
     let Some(header) = frame.window::<V6_WINDOW>(link.l3) else {
         return end(short_frame(frame), IPV6_ROW);
     };
@@ -258,7 +258,7 @@ fn is_extension(next_header: u8) -> bool {
 /// Why a header does not fit the first buffer.
 #[inline(always)]
 fn short_frame<F: Frame>(frame: &F) -> Reason {
-    if frame.total_len() > frame.len() { Reason::MultiBuffer } else { Reason::Truncated }
+    if frame.total_len() > frame.linear_len() { Reason::MultiBuffer } else { Reason::Truncated }
 }
 
 /// Why a packet that ends at `end` does not fit the first buffer.
@@ -628,7 +628,7 @@ fn respond_v6<F: Frame, T: Tables>(
             .add_u32((ipv6::ICMPV6 as u32).to_be());
         match sum_message(frame, tables, link.l3 + ipv6::LEN, packet.icmp_len) {
             None => return end(Reason::MultiBuffer, row),
-            Some(sum) if !sum.add(pseudo).verifies() => return end(Reason::BadIcmpChecksum, row),
+            Some(sum) if !sum.plus(pseudo).verifies() => return end(Reason::BadIcmpChecksum, row),
             Some(_) => {}
         }
     }

@@ -28,7 +28,7 @@ pub struct Failure {
 
 impl Failure {
     /// As an error to be returned; add context to it as to any other.
-    pub fn new(exit: Exit, message: impl Into<String>) -> anyhow::Error {
+    pub fn error(exit: Exit, message: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self { exit, message: message.into() })
     }
 }

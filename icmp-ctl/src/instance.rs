@@ -69,7 +69,7 @@ impl Instance {
     /// As [`Self::find`]; and [`Exit::NothingLoaded`] where there is none.
     pub fn open() -> Result<Self> {
         Self::find()?.ok_or_else(|| {
-            Failure::new(
+            Failure::error(
                 Exit::NothingLoaded,
                 "nothing is loaded in this network namespace; `icmp-ctl attach IFACE` loads and attaches the program",
             )

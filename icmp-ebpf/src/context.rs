@@ -27,14 +27,14 @@ impl<'a> XdpFrame<'a> {
 
 impl Frame for XdpFrame<'_> {
     #[inline(always)]
-    fn len(&self) -> usize {
+    fn linear_len(&self) -> usize {
         self.end - self.start
     }
 
     #[inline(always)]
     fn total_len(&self) -> usize {
         match self.buffers {
-            Buffers::One => self.len(),
+            Buffers::One => self.linear_len(),
             // SAFETY: the helper reads the context it is given, which is the one the kernel handed to this program.
             Buffers::Several => unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) as usize },
         }

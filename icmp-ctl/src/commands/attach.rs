@@ -277,7 +277,7 @@ fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<(&'static
         Mode::Offload => "only few network cards can; `--mode native` runs it in the driver",
         Mode::Auto | Mode::Generic => "`ip -d link show` tells what the interface is",
     };
-    Err(Failure::new(
+    Err(Failure::error(
         Exit::Refused,
         format!(
             "{}: attaching in {mode_name} mode at MTU {}: {cause}{words}; {way_out}",

@@ -52,7 +52,7 @@ const OLDEST_KERNEL: (u32, u32) = (6, 1);
 
 fn prepare() -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(Failure::new(
+        return Err(Failure::error(
             Exit::Permission,
             "not root: the kernel lets only root load programs and read their maps; run it with sudo",
         ));
@@ -61,7 +61,7 @@ fn prepare() -> Result<()> {
     let release = release.release().to_string_lossy();
     if version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
         let (major, minor) = OLDEST_KERNEL;
-        return Err(Failure::new(
+        return Err(Failure::error(
             Exit::Refused,
             format!(
                 "this kernel is {release}, the program needs {major}.{minor} or newer; boot a newer kernel"
