@@ -371,7 +371,20 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
             Some(_) => Target::Own,
         }
     };
-    Ok(target)
+    // neighbour discovery speaks from :: to groups (RFC 4862 section 5.4.2), so a group's messages are the policy's to judge.
+    if target == Target::Group {
+        return Ok(target);
+    }
+    // a source that one other host can have.
+    let (high, low) = packet.source;
+    if ipv6::is_martian_source(high) {
+        return end(Reason::MartianSource, IPV6_ROW);
+    }
+    match tables::kind6(tables, place.addresses, high, low, place.scope) {
+        Some(0) => Ok(target),
+        Some(_) => end(Reason::OwnSource, IPV6_ROW),
+        None => end(Reason::Unconfigured, IPV6_ROW),
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------------- classify
