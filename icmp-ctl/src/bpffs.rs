@@ -4,7 +4,6 @@
 //! a fresh /sys, whose pins would be gone with the command; it is moved to the system's mount namespace first.
 
 use std::fs::{self, File};
-use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
@@ -24,8 +23,7 @@ pub(crate) fn ensure() -> Result<()> {
     if is_mounted() {
         return Ok(());
     }
-    if in_foreign_mount_namespace() {
-        let system = File::open("/proc/1/ns/mnt").context("opening the system's mount namespace")?;
+    if let Some(system) = system_mount_namespace() {
         setns(system, CloneFlags::CLONE_NEWNS).context(
             "no BPF file system is mounted here, and the system's mount namespace cannot be entered, so pins would be gone with \
              this command; run it with `nsenter --net=/run/netns/NAME icmp-ctl ...` instead of `ip netns exec`",
@@ -42,7 +40,18 @@ fn is_mounted() -> bool {
     statfs(MOUNT_POINT).is_ok_and(|fs| fs.filesystem_type() == MAGIC)
 }
 
-fn in_foreign_mount_namespace() -> bool {
-    let namespace = |process: &str| fs::read_link(Path::new("/proc").join(process).join("ns/mnt")).ok();
-    namespace("1").is_some_and(|system| namespace("self").is_some_and(|own| own != system))
+/// The mount namespace of the oldest ancestor that can be asked for it, if it is not this process's own. That is pid 1, except in a
+/// sandbox that hides its pid 1.
+fn system_mount_namespace() -> Option<File> {
+    let namespace = |process: u32| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    let own = namespace(std::process::id())?;
+    let ancestors = std::iter::successors(Some(std::process::id()), |process| parent(*process));
+    let (oldest, system) = ancestors.filter_map(|process| Some((process, namespace(process)?))).last()?;
+    if system == own { None } else { File::open(format!("/proc/{oldest}/ns/mnt")).ok() }
+}
+
+fn parent(process: u32) -> Option<u32> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
+    (parent != 0).then_some(parent)
 }

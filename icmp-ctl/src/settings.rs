@@ -66,7 +66,7 @@ impl Tick {
                 Rate::PerSecond(rate)
             );
         }
-        let interval = (units_per_second / rate).round();
+        let interval = self.interval(rate);
         let largest = (MAX_CAPACITY / interval).floor();
         if burst as f64 > largest {
             bail!(
@@ -87,9 +87,18 @@ impl Tick {
             return (Rate::PerSecond(0.0), 0);
         }
         let rate = self.per_second * UNITS_PER_TICK as f64 / limit.interval as f64;
-        // The interval was rounded to whole units; undo that for round numbers.
-        let rounded = if rate >= 1.0 { rate.round() } else { (rate * 3600.0).round() / 3600.0 };
-        (Rate::PerSecond(if (rate - rounded).abs() / rate < ROUNDING { rounded } else { rate }), burst)
+        // Many rates round to one interval; the one with the fewest digits is what somebody has written.
+        let span = if rate >= 1.0 { 1.0 } else { 3600.0 };
+        let shortest = (0..17)
+            .filter_map(|digits| format!("{:.digits$e}", rate * span).parse::<f64>().ok())
+            .map(|number| number / span)
+            .find(|short| self.interval(*short) == limit.interval as f64);
+        (Rate::PerSecond(shortest.unwrap_or(rate)), burst)
+    }
+
+    /// Units of time one packet costs at this many packets a second.
+    fn interval(self, rate: f64) -> f64 {
+        (self.per_second * UNITS_PER_TICK as f64 / rate).round()
     }
 
     /// Packets a CPU takes from a budget at once: a quarter of what a tick brings, shared among the CPUs, and few enough that
@@ -107,8 +116,6 @@ impl Tick {
 const MIN_INTERVAL: f64 = 50.0;
 /// Units of time a bucket may hold: a year at HZ = 1000 and less than half of what a cell can count.
 const MAX_CAPACITY: f64 = 365.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
-/// How far rounding to whole units can move a rate.
-const ROUNDING: f64 = 0.011;
 
 /// The share of the reply budget kept for familiar sources while it is exhausted: one in this many.
 const FAMILIAR_SHARE: f64 = 8.0;
@@ -217,7 +224,7 @@ mod tests {
 
     #[test]
     fn a_limit_in_force_shows_the_rate_and_burst_it_was_made_from() {
-        for (rate, burst) in [(100.0, 200), (5_000.0, 10_000), (1e6, 100_000), (10.0, 20), (0.5, 1)] {
+        for (rate, burst) in [(100.0, 200), (5_000.0, 10_000), (1e6, 100_000), (10.0, 20), (0.5, 1), (12_345.0, 50)] {
             let limit = TICK.limit("x", Rate::PerSecond(rate), burst).expect("it can be expressed");
             assert_eq!(TICK.rate_and_burst(&limit), (Rate::PerSecond(rate), burst));
         }

@@ -133,7 +133,7 @@ fn what_cannot_be_understood_is_a_usage_error() {
 
 #[test]
 fn a_refusal_of_the_driver_carries_the_kernels_own_words() {
-    if !can_run(&["ip", "nsenter"]) {
+    if !can_run(&["ip", "nsenter", "ethtool"]) {
         return;
     }
     let (host, peer) = two_queues();
@@ -147,7 +147,7 @@ fn a_refusal_of_the_driver_carries_the_kernels_own_words() {
 
 #[test]
 fn auto_falls_back_to_generic_and_says_so_loudly() {
-    if !can_run(&["ip", "nsenter"]) {
+    if !can_run(&["ip", "nsenter", "ethtool"]) {
         return;
     }
     let (host, peer) = two_queues();
@@ -305,6 +305,8 @@ fn two_queues() -> (Namespace, Namespace) {
     host.ip(&format!("address add 192.0.2.2/24 dev {HOST_IF}"));
     host.ip(&format!("link set {HOST_IF} up"));
     peer.ip(&format!("link set {PEER_IF} up"));
+    // Kernels differ in how many of the queues they open by themselves.
+    let _done = peer.run("ethtool", &["-L", PEER_IF, "tx", "2"]).expect_success();
     (host, peer)
 }
 

@@ -218,13 +218,14 @@ fn an_advertised_prefix_becomes_an_address() {
     let route = host.ip("-6 route show default");
     assert!(route.contains("via fe80::ff:fe00:1"), "the advertisement's sender is the router: {route}");
 
-    // A solicitation leaves, and its answer arrives at a program that waits for it.
-    let discovery = host.watch("rdisc6", &["-1", "-w", "10000", HOST_IF]);
+    // A solicitation leaves, and its answer arrives at a program that waits for it. A new tap, for the first has seen those of the
+    // kernel, which ended with the router's first word.
+    let router = world.peer.enter(|| Tap::open(PEER_IF));
+    let mut discovery = host.watch("rdisc6", &["-1", "-w", "10000", HOST_IF]);
     let solicitation =
         router.find(Instant::now() + LIMIT, |seen| seen.frame.len() > 54 && seen.frame[54] == 133);
     assert!(solicitation.is_some(), "rdisc6 solicits");
     router.send(&router_advertisement()).expect("sent");
-    let mut discovery = discovery;
     discovery.wait_for("2001:db8:5::/64", LIMIT);
 }
 
@@ -296,6 +297,9 @@ impl World {
         client.ip("route add default via 2001:db8:2::1");
         router.ip("address add 203.0.113.1/24 dev router0");
         router.ip("address add 2001:db8:2::1/64 dev router0 nodad");
+        // A router asks for its neighbours from its link-local address.
+        router.ip("address add fe80::1/64 dev router0 nodad");
+        client.ip("address add fe80::2/64 dev client0 nodad");
         for (parameter, value) in [
             ("net/ipv4/ip_forward", "1"),
             ("net/ipv6/conf/all/forwarding", "1"),

@@ -25,7 +25,7 @@ fn every_vector_is_judged_right_over_a_wire() {
         let pair = Pair::new(mtu);
         // A host that limits would, rightly, not answer so many requests of one source.
         let attached = Attached::configured(&pair.host, HOST_IF, UNLIMITED);
-        let wire = Wire::new(&pair);
+        let mut wire = Wire::new(&pair);
         for vector in all.iter().filter(|v| v.ifconfig.mtu == mtu) {
             verdicts.push((vector, wire.outcome(vector)));
         }
@@ -110,18 +110,21 @@ struct Wire {
     peer: Tap,
     /// Sends; a packet socket does not see as outgoing what it sent itself, so `peer` must not.
     sender: Tap,
+    /// What the stacks said by themselves during the vector before: it may arrive only now.
+    sent_by_host: Vec<Vec<u8>>,
+    sent_by_peer: Vec<Vec<u8>>,
 }
 
 impl Wire {
     fn new(pair: &Pair) -> Self {
         let host = pair.host.enter(|| Tap::open(HOST_IF));
         let (peer, sender) = pair.peer.enter(|| (Tap::open(PEER_IF), Tap::open(PEER_IF)));
-        Self { host, peer, sender }
+        Self { host, peer, sender, sent_by_host: Vec::new(), sent_by_peer: Vec::new() }
     }
 
     /// Sends the frame, and two marks behind it on the same queue: one that is answered and one that is passed. When the
     /// answer is back and the other is at the host, everything before them has happened; no time has to be guessed.
-    fn outcome(&self, vector: &Vector) -> Result<Outcome, String> {
+    fn outcome(&mut self, vector: &Vector) -> Result<Outcome, String> {
         let answered_mark = answered_mark(&vector.id);
         let passed_mark = passed_mark(&vector.id);
         match self.sender.send(&vector.frame) {
@@ -149,9 +152,9 @@ impl Wire {
             return Err("the echo request behind it reached the stack".into());
         }
         // The sender's own frames are outgoing at the peer's other socket.
-        let sent_by_peer: Vec<_> = outgoing(&at_peer).collect();
+        let sent_by_peer = with(&mut self.sent_by_peer, &at_peer);
         let mut passed = incoming(&at_host).filter(|f| **f == vector.frame || !sent_by_peer.contains(f));
-        let sent_by_host: Vec<_> = outgoing(&at_host).collect();
+        let sent_by_host = with(&mut self.sent_by_host, &at_host);
         let mut answers = incoming(&at_peer).filter(|f| !sent_by_host.contains(f));
         let found = (passed.next(), answers.next());
         if let Some(more) = passed.next().or(answers.next()) {
@@ -183,8 +186,12 @@ fn incoming(seen: &[Seen]) -> impl Iterator<Item = &Vec<u8>> {
     seen.iter().filter(|s| !s.outgoing).map(|s| &s.frame)
 }
 
-fn outgoing(seen: &[Seen]) -> impl Iterator<Item = &Vec<u8>> {
-    seen.iter().filter(|s| s.outgoing).map(|s| &s.frame)
+/// What a stack said during the vector before and during this one, which is the one before from now on.
+fn with(before: &mut Vec<Vec<u8>>, seen: &[Seen]) -> Vec<Vec<u8>> {
+    let now: Vec<_> = seen.iter().filter(|s| s.outgoing).map(|s| s.frame.clone()).collect();
+    let both = [std::mem::take(before), now.clone()].concat();
+    *before = now;
+    both
 }
 
 /// Of an EtherType that is nobody's business.
