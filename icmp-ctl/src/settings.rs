@@ -224,7 +224,9 @@ mod tests {
 
     #[test]
     fn a_limit_in_force_shows_the_rate_and_burst_it_was_made_from() {
-        for (rate, burst) in [(100.0, 200), (5_000.0, 10_000), (1e6, 100_000), (10.0, 20), (0.5, 1), (12_345.0, 50)] {
+        for (rate, burst) in
+            [(100.0, 200), (5_000.0, 10_000), (1e6, 100_000), (10.0, 20), (0.5, 1), (12_345.0, 50)]
+        {
             let limit = TICK.limit("x", Rate::PerSecond(rate), burst).expect("it can be expressed");
             assert_eq!(TICK.rate_and_burst(&limit), (Rate::PerSecond(rate), burst));
         }

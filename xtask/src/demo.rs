@@ -21,7 +21,7 @@ pub(crate) fn verb() -> Result<()> {
     setup::ready(setup::Purpose::Demo)?;
 
     run::heading("Build icmp-ctl, with the XDP program inside it");
-    let icmp_ctl = build::icmp_ctl(&["--release"])?.program;
+    let icmp_ctl = build::icmp_ctl(&[])?.program;
 
     run::heading("Two network namespaces joined by a cable, and no program yet");
     let pair = Pair::make()?;

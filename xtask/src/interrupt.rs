@@ -5,34 +5,26 @@
 
 use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{self, SigSet, Signal};
+use nix::sys::signal::{self, Signal};
 use nix::unistd::Pid;
 
 /// 128 plus SIGINT's number, what a shell reports.
 pub(crate) const EXIT_CODE: u8 = 130;
 
-static REQUESTED: AtomicBool = AtomicBool::new(false);
+static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Block the signals in every thread made from here on, and wait for them in one. The standard library gives children
-/// an empty mask, so they still die of Ctrl-C themselves.
+/// Set the flag from now on instead of dying. A handler, not a blocked signal: children would inherit the block, and what they
+/// test is also that programs end at SIGTERM.
 pub(crate) fn watch() -> Result<()> {
-    let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        signals.add(signal);
+        signal_hook::flag::register(signal as i32, Arc::clone(&REQUESTED))
+            .with_context(|| format!("setting a handler for {signal}"))?;
     }
-    signals.thread_block().context("blocking SIGINT")?;
-    thread::Builder::new()
-        .name("signals".into())
-        .spawn(move || {
-            while signals.wait().is_ok() {
-                REQUESTED.store(true, Ordering::SeqCst);
-            }
-        })
-        .context("starting the signal thread")?;
     Ok(())
 }
 

@@ -71,7 +71,7 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
 
     run::heading("A static icmp-ctl for the VMs");
-    let program = build::icmp_ctl(&["--release", "--target", build::MUSL])?.program;
+    let program = build::icmp_ctl(&["--target", build::MUSL])?.program;
 
     run::heading("Debian's kernels");
     let apt = Apt::prepare(&folder)?;

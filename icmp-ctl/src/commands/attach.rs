@@ -4,7 +4,6 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::links::FdLink;
-
 use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
 use aya_obj::programs::XdpAttachType;
 use icmp_common::abi::MAX_INTERFACES;
@@ -209,10 +208,11 @@ fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -
     if attached.is_err() {
         instance.maps.remove_interface(link.index)?;
     }
-    let (mode, entry, program_id) = attached?;
-    if mode == "generic" {
+    let Taken { mode, entry, program_id, instead_of } = attached?;
+    if let Some(refusal) = instead_of {
         eprintln!(
-            "icmp-ctl: {}: attached in GENERIC mode, several times slower than native: `ip -d link show {0}` names the driver",
+            "icmp-ctl: WARNING: {}: attached in {mode} mode, which is several times slower than native, because the driver refused: \
+             {refusal}",
             link.name
         );
     }
@@ -237,8 +237,17 @@ fn report_left_out(left_out: &[crate::addresses::OwnAddress]) {
     }
 }
 
+/// How the kernel took the program.
+struct Taken {
+    mode: &'static str,
+    entry: Entry,
+    program_id: u32,
+    /// Why no better mode was taken.
+    instead_of: Option<String>,
+}
+
 /// Tries modes and entry points in the order in which they are best, and pins the first that is taken.
-fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<(&'static str, Entry, u32)> {
+fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<Taken> {
     let modes: &[(XdpMode, &'static str, u32)] = match mode {
         Mode::Auto => &[(XdpMode::Driver, "native", 4), (XdpMode::Skb, "generic", 2)],
         Mode::Native => &[(XdpMode::Driver, "native", 4)],
@@ -247,7 +256,7 @@ fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<(&'static
     };
     let entries = if link.mtu > ONE_BUFFER_MTU { [Entry::XdpFrags, Entry::Xdp] } else { Entry::ALL };
     let mut refusal = None;
-    for (xdp_mode, mode_name, flags) in modes {
+    for (xdp_mode, mode, flags) in modes {
         for entry in entries {
             let pin = instance.program_pin(entry);
             let mut program = Xdp::from_pin(&pin, XdpAttachType::Interface)
@@ -260,28 +269,23 @@ fn attach_link(instance: &Instance, link: &Link, mode: Mode) -> Result<(&'static
                     fd_link
                         .pin(&link_pin)
                         .with_context(|| format!("pinning the link as {}", link_pin.display()))?;
-                    return Ok((mode_name, entry, program.info()?.id()));
+                    let program_id = program.info()?.id();
+                    return Ok(Taken { mode, entry, program_id, instead_of: refusal });
                 }
                 Err(error) => {
                     let words = program.fd().ok().and_then(|fd| sys::refusal(link.index, fd.as_fd(), *flags));
-                    refusal.get_or_insert((*mode_name, anyhow::Error::new(error), words));
+                    let words = words.map(|words| format!(" (the kernel says: {words})")).unwrap_or_default();
+                    let cause = anyhow::Error::new(error).root_cause().to_string();
+                    refusal.get_or_insert(format!("{mode} mode at MTU {}: {cause}{words}", link.mtu));
                 }
             }
         }
     }
-    let (mode_name, error, words) = refusal.context("no mode to try")?;
-    let cause = error.root_cause().to_string();
-    let words = words.map(|words| format!(" (the kernel says: {words})")).unwrap_or_default();
     let way_out = match mode {
         Mode::Native => "a smaller MTU may help, and `--mode generic` works with any driver",
         Mode::Offload => "only few network cards can; `--mode native` runs it in the driver",
         Mode::Auto | Mode::Generic => "`ip -d link show` tells what the interface is",
     };
-    Err(Failure::error(
-        Exit::Refused,
-        format!(
-            "{}: attaching in {mode_name} mode at MTU {}: {cause}{words}; {way_out}",
-            link.name, link.mtu
-        ),
-    ))
+    let refusal = refusal.context("no mode to try")?;
+    Err(Failure::error(Exit::Refused, format!("{}: attaching in {refusal}; {way_out}", link.name)))
 }

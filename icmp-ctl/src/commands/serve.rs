@@ -1,7 +1,6 @@
 //! `serve`: attaches what the configuration names, follows addresses, serves metrics. The program goes on without it.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt as _;
@@ -37,17 +36,14 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     follow().await;
     eprintln!("icmp-ctl: serving metrics at http://{address}/metrics");
-    let network = Arc::new(());
     loop {
         tokio::select! {
             accepted = listener.accept() => {
                 let Ok((stream, _)) = accepted else { continue };
-                let alive = Arc::clone(&network);
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(respond);
                     // A scraper that goes away in the middle is its own affair.
                     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
-                    drop(alive);
                 });
             }
             changed = changes.next() => {
