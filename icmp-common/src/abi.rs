@@ -161,8 +161,8 @@ pub struct Settings {
     pub ttl: u32,
     /// Hop limit of IPv6 answers, 1 to 255.
     pub hop_limit: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Log2 of the ticks in an epoch of [`crate::familiar`], about four seconds.
+    pub epoch_shift: u32,
     /// Per-source level of echo.
     pub source: Level,
     /// Per-prefix level of echo.

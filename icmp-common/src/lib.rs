@@ -11,11 +11,13 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod familiar;
 pub mod frame;
 pub mod limiter;
 pub mod pipeline;
 pub mod policy;
 pub mod reason;
 pub mod tables;
+pub mod talkers;
 pub mod types;
 pub mod wire;

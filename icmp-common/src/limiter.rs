@@ -78,13 +78,19 @@ pub trait Cells {
 
     /// Sets a cell to `new` if it still is `old`; true if it was.
     fn swap(&self, index: u32, old: u64, new: u64) -> bool;
+
+    /// Sets a word that may be lost in a race.
+    fn store(&self, index: u32, value: u64);
 }
 
 /// What became of a packet at one level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Within the limit, and charged.
-    Admitted,
+    Admitted {
+        /// At least half of the burst is left: the source keeps well within its limit.
+        calm: bool,
+    },
     /// Over the limit.
     Refused,
     /// A cell could not be read: a fault of ours, which never drops a packet and is bounded by the total budget.
@@ -112,7 +118,7 @@ const fn at_or_after(a: u64, b: u64) -> bool {
 #[inline(always)]
 pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, now: u64) -> Admission {
     if limit.is_unlimited() {
-        return Admission::Admitted;
+        return Admission::Admitted { calm: true };
     }
     for _ in 0..TRIES {
         let (Some(a), Some(b)) = (cells.load(first), cells.load(second)) else { return Admission::Fault };
@@ -122,7 +128,7 @@ pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, 
                 if (at_or_after(b, raised) || cells.swap(second, b, raised))
                     && (at_or_after(a, raised) || cells.swap(first, a, raised))
                 {
-                    return Admission::Admitted;
+                    return Admission::Admitted { calm: now.wrapping_sub(raised) >= limit.capacity / 2 };
                 }
             }
             Charge::Repaired(repaired) => {

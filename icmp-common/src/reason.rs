@@ -41,6 +41,17 @@ macro_rules! reasons {
             /// All reasons in the order of their discriminants.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
+            /// The reason with this discriminant; what has none hands over.
+            #[inline(always)]
+            pub const fn from_number(number: u8) -> Self {
+                $(
+                    if number == Self::$variant as u8 {
+                        return Self::$variant;
+                    }
+                )+
+                Self::Unconfigured
+            }
+
             /// The name in JSON, metrics and tables.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }

@@ -10,6 +10,7 @@ use crate::abi::{
 };
 use crate::limiter::Cells;
 use crate::reason::Reason;
+use crate::talkers::Talker;
 
 /// Maps and clock as one CPU sees them while it handles one frame.
 pub trait Tables: Cells {
@@ -29,6 +30,8 @@ pub trait Tables: Cells {
     fn vip6(&self, high: u64, low: u64) -> bool;
     /// What this CPU has taken from the budgets.
     fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R>;
+    /// An entry of this CPU's talkers.
+    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R>;
     /// Cells in one row of the limiter, less one; the number is a power of two.
     fn cell_mask(&self) -> u32;
     /// The secret drawn at load.

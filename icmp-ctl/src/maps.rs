@@ -15,6 +15,7 @@ use icmp_common::abi::{
     SWITCH_ADDRESSES, SWITCH_SETTINGS, Settings, counter_index,
 };
 use icmp_common::reason::REASONS;
+use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 use ipnet::IpNet;
 
@@ -33,6 +34,7 @@ pub struct InstanceMaps {
     vips6: LpmTrie<MapData, [u8; 16], u32>,
     cells: Array<MapData, u64>,
     leases: PerCpuArray<MapData, Plain<Leases>>,
+    talkers: PerCpuArray<MapData, Plain<Talker>>,
     counters: PerCpuArray<MapData, Plain<Counter>>,
 }
 
@@ -67,6 +69,7 @@ impl InstanceMaps {
             vips6: map!("VIPS6"),
             cells: map!("CELLS"),
             leases: map!("LEASES"),
+            talkers: map!("TALKERS"),
             counters: map!("COUNTERS"),
         })
     }
@@ -238,6 +241,19 @@ impl InstanceMaps {
     /// The map cannot be read.
     pub fn leases(&self) -> Result<Vec<Leases>> {
         Ok(self.leases.get(&0, 0).context("reading the leases")?.iter().map(|plain| plain.0).collect())
+    }
+
+    /// The entries of all CPUs that have a source.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn talkers(&self) -> Result<Vec<Talker>> {
+        let mut talkers = Vec::new();
+        for index in 0..TALKERS {
+            let per_cpu = self.talkers.get(&index, 0).context("reading the talkers")?;
+            talkers.extend(per_cpu.iter().map(|cpu| cpu.0).filter(|talker| talker.source.ip_version != 0));
+        }
+        Ok(talkers)
     }
 
     /// What was counted in one slot, by row and reason, over all CPUs; counters that are zero are left out.

@@ -26,6 +26,7 @@ pub const MAPS: &[&str] = &[
     "VIPS6",
     "CELLS",
     "LEASES",
+    "TALKERS",
     "COUNTERS",
 ];
 
@@ -69,7 +70,7 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// The size a load has without a configuration: 1 MiB of cells.
+    /// The size a load has without a configuration: 1.25 MiB of cells.
     pub const DEFAULT_CELLS: u32 = 1 << 15;
 
     /// With a secret from the kernel's random numbers.

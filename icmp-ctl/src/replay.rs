@@ -13,6 +13,7 @@ use icmp_common::limiter::Cells;
 use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
 use icmp_common::reason::Reason;
 use icmp_common::tables::Tables;
+use icmp_common::talkers::{TALKERS, Talker};
 use ipnet::{Ipv4Net, Ipv6Net};
 
 use crate::addresses::{AddressTable, interface_position};
@@ -28,6 +29,7 @@ pub struct HostTables {
     cell_mask: u32,
     secret: [u64; 4],
     leases: RefCell<Leases>,
+    talkers: RefCell<Vec<Talker>>,
     ticks: Cell<u64>,
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
 }
@@ -45,6 +47,7 @@ impl HostTables {
             cell_mask: options.cells - 1,
             secret: options.secret,
             leases: RefCell::default(),
+            talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
             ticks: Cell::new(1 << 32),
             counters: RefCell::default(),
         }
@@ -96,6 +99,12 @@ impl Cells for HostTables {
         }
         swapped
     }
+
+    fn store(&self, index: u32, value: u64) {
+        if let Some(cell) = self.cells.get(index as usize) {
+            cell.set(value);
+        }
+    }
 }
 
 impl Tables for HostTables {
@@ -130,6 +139,10 @@ impl Tables for HostTables {
 
     fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R> {
         Some(f(&mut self.leases.borrow_mut()))
+    }
+
+    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R> {
+        self.talkers.borrow_mut().get_mut(index as usize).map(f)
     }
 
     fn cell_mask(&self) -> u32 {

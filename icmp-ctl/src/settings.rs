@@ -101,6 +101,11 @@ impl Tick {
         (self.per_second * UNITS_PER_TICK as f64 / rate).round()
     }
 
+    /// Log2 of the ticks in an epoch: the power of two next to four seconds.
+    fn epoch_shift(self) -> u32 {
+        (self.per_second * 4.0).log2().round() as u32
+    }
+
     /// Packets a CPU takes from a budget at once: a quarter of what a tick brings, shared among the CPUs, and few enough that
     /// what lies unused does not matter.
     fn batch(self, limit: &Limit, cpus: u32) -> u32 {
@@ -176,7 +181,7 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
         flags,
         ttl: answer_ttl("responder.ttl", responder.ttl, host.ttl)?,
         hop_limit: answer_ttl("responder.hop-limit", responder.hop_limit, host.hop_limit)?,
-        reserved: 0,
+        epoch_shift: tick.epoch_shift(),
         source: Level {
             limit: tick.limit("limits.per-source", source.rate, source.burst)?,
             mask: mask("limits.per-source", source.ipv4_prefix, source.ipv6_prefix)?,

@@ -19,6 +19,7 @@ use icmp_common::{
     pipeline::{BUDGET_CELLS, ROWS},
     reason::Reason,
     tables::Tables,
+    talkers::{TALKERS as TALKER_ENTRIES, Talker},
 };
 
 /// Banks of everything that is switched at once.
@@ -46,6 +47,8 @@ static VIPS6: LpmTrie<[u8; 16], u32, VIP_PREFIXES> = LpmTrie::new();
 static CELLS: Array<u64, { BUDGET_CELLS as usize + ROWS as usize * DEFAULT_CELLS }> = Array::new();
 #[btf_map]
 static LEASES: PerCpuArray<Leases, 1> = PerCpuArray::new();
+#[btf_map]
+static TALKERS: PerCpuArray<Talker, { TALKER_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 
@@ -76,6 +79,14 @@ impl Cells for Maps {
             atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new)
         };
         swapped
+    }
+
+    #[inline(always)]
+    fn store(&self, index: u32, value: u64) {
+        if let Some(cell) = CELLS.get_ptr_mut(index) {
+            // SAFETY: as in `load`; one 8-byte store, so that no reader sees half of it.
+            unsafe { cell.write_volatile(value) };
+        }
     }
 }
 
@@ -120,6 +131,13 @@ impl Tables for Maps {
         let leases = LEASES.get_ptr_mut(0)?;
         // SAFETY: the element is this CPU's own, and nothing else runs XDP programs on a CPU before this one returns.
         Some(f(unsafe { &mut *leases }))
+    }
+
+    #[inline(always)]
+    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R> {
+        let talker = TALKERS.get_ptr_mut(index)?;
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        Some(f(unsafe { &mut *talker }))
     }
 
     #[inline(always)]
