@@ -6,6 +6,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::commands::limit::Limited;
+use crate::units::Rate;
+
 /// Answers pings inside the network driver, and shows what it does.
 #[derive(Debug, Parser)]
 #[command(name = "icmp-ctl", version = crate::program::BUILD, arg_required_else_help = true, disable_help_subcommand = true)]
@@ -30,6 +33,9 @@ pub enum Verb {
     /// Show what is in force
     #[command(subcommand)]
     Show(Show),
+    /// Show or change limits
+    #[command(subcommand)]
+    Limit(LimitVerb),
     /// Follow addresses and serve Prometheus metrics; the program goes on without it
     Serve(Serve),
 }
@@ -82,6 +88,36 @@ pub enum Show {
     Addresses,
     /// Frames and bytes by reason
     Counters,
+    /// Rates and bursts in force
+    Limits,
+    /// Sources that send most echo requests, and those that are limited most
+    Sources {
+        /// How many of each
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        top: usize,
+    },
+}
+
+/// `limit`
+#[derive(Debug, Subcommand)]
+pub enum LimitVerb {
+    /// Change one limit at once, for all; nobody gets a fresh burst by it
+    Set(LimitSet),
+    /// Rates and bursts in force
+    Show,
+}
+
+/// `limit set`
+#[derive(Debug, Args)]
+pub struct LimitSet {
+    /// Which one, by its name in `[limits]`
+    #[arg(value_name = "LIMIT")]
+    pub limit: Limited,
+    /// Like 100/s, 6000/min, 5k/s, 1.5Mpps; 0 admits nothing, unlimited everything
+    pub rate: Rate,
+    /// What may come at once [default: as it is, or two seconds' worth where there is none]
+    #[arg(long, value_name = "PACKETS")]
+    pub burst: Option<u64>,
 }
 
 /// `serve`

@@ -12,6 +12,7 @@ pub mod datapath;
 pub mod failure;
 pub mod host;
 pub mod instance;
+mod jiffies;
 pub mod maps;
 mod membarrier;
 pub mod metrics;

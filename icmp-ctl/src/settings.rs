@@ -154,19 +154,6 @@ impl HostDefaults {
 /// A value that cannot be expressed, with the nearest one that can.
 pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Result<Settings> {
     let limits = &config.limits;
-    let mut budgets = [Limit::UNLIMITED; BUDGETS];
-    let mut batches = [1; BUDGETS];
-    for budget in Budget::ALL {
-        let (mut rate, mut burst) = limits.budget(*budget);
-        if let (Budget::Familiar, Rate::PerSecond(replies)) = (budget, rate) {
-            let share = replies / FAMILIAR_SHARE;
-            rate = Rate::PerSecond(share);
-            burst = (burst / FAMILIAR_SHARE as u64).max((share / tick.per_second).ceil() as u64).max(1);
-        }
-        let limit = tick.limit(&format!("limits.{}", budget.name()), rate, burst)?;
-        budgets[*budget as usize] = limit;
-        batches[*budget as usize] = tick.batch(&limit, cpus);
-    }
     let (source, prefix) = (limits.source(), limits.prefix());
     let responder = &config.responder;
     let mut flags = SETTINGS_PRESENT;
@@ -177,7 +164,7 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
     ] {
         flags |= if on { flag } else { 0 };
     }
-    Ok(Settings {
+    let mut settings = Settings {
         flags,
         ttl: answer_ttl("responder.ttl", responder.ttl, host.ttl)?,
         hop_limit: answer_ttl("responder.hop-limit", responder.hop_limit, host.hop_limit)?,
@@ -190,10 +177,38 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
             limit: tick.limit("limits.per-prefix", prefix.rate, prefix.burst)?,
             mask: mask("limits.per-prefix", prefix.ipv4_prefix, prefix.ipv6_prefix)?,
         },
-        budgets,
-        batches,
+        budgets: [Limit::UNLIMITED; BUDGETS],
+        batches: [1; BUDGETS],
         types: default_types(),
-    })
+    };
+    for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
+        let (rate, burst) = limits.budget(*budget);
+        set_budget(&mut settings, tick, cpus, *budget, rate, burst)?;
+    }
+    Ok(settings)
+}
+
+/// Sets rate and burst of a budget; with those of the replies goes the share that is kept for familiar sources.
+///
+/// # Errors
+/// A value that cannot be expressed, with the nearest one that can; the settings are as they were.
+pub fn set_budget(
+    settings: &mut Settings,
+    tick: Tick,
+    cpus: u32,
+    budget: Budget,
+    rate: Rate,
+    burst: u64,
+) -> Result<()> {
+    let limit = tick.limit(&format!("limits.{}", budget.name()), rate, burst)?;
+    if let (Budget::Replies, Rate::PerSecond(replies)) = (budget, rate) {
+        let share = replies / FAMILIAR_SHARE;
+        let burst = (burst / FAMILIAR_SHARE as u64).max((share / tick.per_second).ceil() as u64).max(1);
+        set_budget(settings, tick, cpus, Budget::Familiar, Rate::PerSecond(share), burst)?;
+    }
+    settings.budgets[budget as usize] = limit;
+    settings.batches[budget as usize] = tick.batch(&limit, cpus);
+    Ok(())
 }
 
 /// RFC 1122 section 3.2.1.7: it must not be sent with zero.

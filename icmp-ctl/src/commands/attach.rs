@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd as _;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
 use aya_obj::programs::XdpAttachType;
@@ -73,9 +73,7 @@ pub(super) fn attach_all(
     reconfigure: bool,
     config: &Config,
 ) -> Result<Vec<Attached>> {
-    let cpus =
-        aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
-    let settings = compile(config, Tick::of_this_kernel()?, HostDefaults::read(), cpus as u32)?;
+    let settings = compile(config, Tick::of_this_kernel()?, HostDefaults::read(), super::limit::cpus()?)?;
     let network = super::network()?;
     let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
     if keep_tags {

@@ -4,14 +4,16 @@
 
 mod attach;
 mod detach;
+pub(crate) mod limit;
 mod serve;
 mod show;
+mod sources;
 mod status;
 
 use anyhow::{Context as _, Result};
 
 use crate::bpffs;
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::failure::{Exit, Failure};
 use crate::netlink::Network;
 
@@ -42,7 +44,19 @@ pub fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Show(what) => {
             prepare()?;
-            show::run(*what, cli.json)
+            match *what {
+                Show::Addresses => show::addresses(cli.json),
+                Show::Counters => show::counters(cli.json),
+                Show::Limits => limit::show(cli.json),
+                Show::Sources { top } => sources::show(top, cli.json),
+            }
+        }
+        Verb::Limit(verb) => {
+            prepare()?;
+            match verb {
+                LimitVerb::Set(args) => limit::set(args, cli.json),
+                LimitVerb::Show => limit::show(cli.json),
+            }
         }
     }
 }
