@@ -109,6 +109,8 @@ pub enum AddressKind {
     Broadcast = 2,
     /// Not an address: the scope is configured at all.
     Present = 3,
+    /// The host's own on another interface: not answered for here, and no source of a frame from outside.
+    Elsewhere = 4,
 }
 
 /// Multiplier that spreads addresses over buckets; 2^64 over the golden ratio, odd. The table holds the host's own

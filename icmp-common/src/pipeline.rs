@@ -118,8 +118,13 @@ fn parse_link<F: Frame>(frame: &mut F) -> Step<Link> {
         return Ok(Link { l3: ethernet::LEN + ethernet::TAG_LEN, vlan, ether_type: inner_type, ..untagged });
     }
     let (inner, last_type) = tag(frame, ethernet::LEN + ethernet::TAG_LEN)?;
-    // A priority tag around or inside another is nothing anybody configures: 0xffffff is never in the table.
-    let vlan = if outer == 0 || inner == 0 { 0xff_ffff } else { outer | inner << 12 };
+    // A priority tag around or inside another is nothing anybody configures, and the reserved identifier is no VLAN's but marks a
+    // single service tag: 0xffffff is never in the table.
+    let vlan = if outer == 0 || inner == 0 || inner == Scope::SERVICE_ONLY {
+        0xff_ffff
+    } else {
+        outer | inner << 12
+    };
     Ok(Link { l3: ethernet::LEN + 2 * ethernet::TAG_LEN, vlan, ether_type: last_type, ..untagged })
 }
 
@@ -339,7 +344,12 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
         Target::Own
     } else if kind == kind_bits(AddressKind::Broadcast) || ipv4::is_group(packet.destination) {
         Target::Group
-    } else if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip4(packet.destination) {
+    } else if link.vlan == 0
+        && place.settings.flags & SETTINGS_VIPS != 0
+        && !ipv4::is_martian_source(packet.destination)
+        && tables.vip4(packet.destination)
+    {
+        // however wide a VIP prefix is, it has no loopback address in it.
         Target::Own
     } else {
         return end(Reason::NotOwnAddress, IPV4_ROW);
@@ -367,13 +377,16 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
     } else {
         match tables::kind6(tables, place.addresses, high, low, place.scope) {
             None => return end(Reason::Unconfigured, IPV6_ROW),
-            Some(0)
-                if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip6(high, low) =>
+            Some(kind) if kind == kind_bits(AddressKind::Own) => Target::Own,
+            Some(_)
+                if link.vlan == 0
+                    && place.settings.flags & SETTINGS_VIPS != 0
+                    && !ipv6::is_martian_source(high)
+                    && tables.vip6(high, low) =>
             {
                 Target::Own
             }
-            Some(0) => return end(Reason::NotOwnAddress, IPV6_ROW),
-            Some(_) => Target::Own,
+            Some(_) => return end(Reason::NotOwnAddress, IPV6_ROW),
         }
     };
     // neighbour discovery speaks from :: to groups (RFC 4862 section 5.4.2), so a group's messages are the policy's to judge.
@@ -849,6 +862,9 @@ const _: () = assert!((MAX_CHUNKS * CHUNK).is_power_of_two());
 /// each way a frame can get here, and the tail once for each number of chunks.
 #[inline(always)]
 fn sum_message<F: Frame, T: Tables>(frame: &mut F, tables: &T, start: usize, len: usize) -> Option<Sum> {
+    if len > MAX_CHUNKS * CHUNK {
+        return None;
+    }
     let mut sum = Sum::ZERO;
     let mut at = start;
     let mut left = len;

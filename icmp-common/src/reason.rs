@@ -114,7 +114,7 @@ reasons! {
     PolicyPass "policy-pass" Pass
     /// Within the budget of its kind.
     WithinLimit "within-limit" Pass
-    /// Echo request to a broadcast, multicast or anycast address: the kernel decides.
+    /// Echo request to a broadcast or multicast address: the kernel decides.
     GroupEcho "group-echo" Pass
     /// Echo request with a code other than zero.
     EchoCode "echo-code" Pass

@@ -21,4 +21,6 @@ pub mod program;
 pub mod replay;
 pub mod settings;
 mod sys;
+
+pub use sys::end_with_closed_pipe;
 pub mod units;

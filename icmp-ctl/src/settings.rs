@@ -130,20 +130,22 @@ const FAMILIAR_SHARE: f64 = 8.0;
 pub struct HostDefaults {
     /// `net.ipv4.ip_default_ttl`
     pub ttl: u8,
-    /// `net.ipv6.conf.default.hop_limit`
+    /// `net.ipv6.conf.IFACE.hop_limit`
     pub hop_limit: u8,
 }
 
 impl HostDefaults {
-    /// What the kernel uses, or 64 where a family is not there.
-    pub fn read() -> Self {
+    /// What the kernel uses on an interface, or 64 where a family is not there.
+    pub fn read(interface: Option<&String>) -> Self {
         let sysctl = |path: &str| {
             let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
             (value > 0).then_some(value)
         };
         Self {
             ttl: sysctl("/proc/sys/net/ipv4/ip_default_ttl").unwrap_or(64),
-            hop_limit: sysctl("/proc/sys/net/ipv6/conf/default/hop_limit").unwrap_or(64),
+            hop_limit: interface
+                .and_then(|name| sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/hop_limit")))
+                .unwrap_or(64),
         }
     }
 }
@@ -203,7 +205,8 @@ pub fn set_budget(
     let limit = tick.limit(&format!("limits.{}", budget.name()), rate, burst)?;
     if let (Budget::Replies, Rate::PerSecond(replies)) = (budget, rate) {
         let share = replies / FAMILIAR_SHARE;
-        let burst = (burst / FAMILIAR_SHARE as u64).max((share / tick.per_second).ceil() as u64).max(1);
+        // A second's worth: monitors like to ping all at once. It is owed, so the total holds all the same.
+        let burst = (share.ceil() as u64).max(1);
         set_budget(settings, tick, cpus, Budget::Familiar, Rate::PerSecond(share), burst)?;
     }
     settings.budgets[budget as usize] = limit;

@@ -162,6 +162,15 @@ impl nix::sys::socket::SetSockOpt for NetlinkExtAck {
     }
 }
 
+/// Ends this process when whoever reads its output has seen enough, as other commands of a pipeline do. Sockets are not concerned:
+/// the standard library sends with `MSG_NOSIGNAL`.
+pub fn end_with_closed_pipe() {
+    // SAFETY: the default action is no handler, so nothing of this process runs in one.
+    let _never_fails = unsafe {
+        nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
+    };
+}
+
 /// ethtool's flag for "the driver removes VLAN tags" (include/uapi/linux/ethtool.h).
 const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 const ETHTOOL_GFLAGS: u32 = 0x25;
@@ -172,10 +181,10 @@ pub(crate) fn strips_vlan_tags(name: &str) -> bool {
     ethtool_flags(name, ETHTOOL_GFLAGS, 0).is_ok_and(|flags| flags & ETH_FLAG_RXVLAN != 0)
 }
 
-/// Has the driver leave VLAN tags in the frame.
-pub(crate) fn keep_vlan_tags(name: &str) -> Result<()> {
-    let flags = ethtool_flags(name, ETHTOOL_GFLAGS, 0)?;
-    ethtool_flags(name, ETHTOOL_SFLAGS, flags & !ETH_FLAG_RXVLAN)?;
+/// Has the driver remove VLAN tags, or leave them in the frame.
+pub(crate) fn strip_vlan_tags(name: &str, strip: bool) -> Result<()> {
+    let others = ethtool_flags(name, ETHTOOL_GFLAGS, 0)? & !ETH_FLAG_RXVLAN;
+    ethtool_flags(name, ETHTOOL_SFLAGS, if strip { others | ETH_FLAG_RXVLAN } else { others })?;
     Ok(())
 }
 

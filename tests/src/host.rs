@@ -11,6 +11,7 @@ use icmp_common::reason::Verdict;
 use icmp_ctl::addresses::{AddressTable, OwnAddress};
 use icmp_ctl::config::Config;
 use icmp_ctl::datapath::Datapath;
+use icmp_ctl::maps::InstanceMaps;
 use icmp_ctl::program::{Entry, LoadOptions};
 use icmp_ctl::replay::HostTables;
 use icmp_ctl::settings::{HostDefaults, Tick, compile};
@@ -49,7 +50,7 @@ pub struct OnHost {
 #[must_use]
 pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
     let config = Config::parse(config, "test").expect("a configuration");
-    let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers");
+    let options = LoadOptions::new(config.limits.memory.cells_per_row()).expect("random numbers");
     let tick = Tick::of_this_kernel().expect("a clock");
     let settings = compile(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
         .expect("a configuration that works");
@@ -75,6 +76,27 @@ fn on_host(options: &LoadOptions, settings: Settings, addresses: AddressTable, v
     tables.set_vips(vips);
     tables.add_interface(interface());
     OnHost { tables }
+}
+
+/// The packet path in this process, of a host with these addresses.
+///
+/// # Panics
+/// If they do not fit the table.
+#[must_use]
+pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
+    let options = LoadOptions { cells: LoadOptions::DEFAULT_CELLS, secret: [1, 2, 3, 4] };
+    let tick = Tick { per_second: 250.0 };
+    let settings = compile(&Config::default(), tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+        .expect("the default works");
+    let (table, left_out) = AddressTable::build(addresses);
+    assert!(left_out.is_empty(), "{left_out:?}");
+    on_host(&options, settings, table, &[])
+}
+
+/// Scope of the host's one interface, for a VLAN as [`Scope`] counts it.
+#[must_use]
+pub fn scope(vlan: u32) -> Scope {
+    Scope::new(SLOT, vlan)
 }
 
 /// The program with nothing configured at all.
@@ -128,7 +150,7 @@ impl InKernel {
     ///
     /// # Panics
     /// If the kernel refuses the run, or the program returns an action it should not know.
-    pub fn run(&mut self, entry: Entry, frame: &[u8]) -> (Verdict, Vec<u8>) {
+    pub fn run(&self, entry: Entry, frame: &[u8]) -> (Verdict, Vec<u8>) {
         let result = self.datapath.run(entry, frame).unwrap_or_else(|e| panic!("{e:#}"));
         let verdict = match result.action {
             XDP_DROP => Verdict::Drop,
@@ -137,6 +159,11 @@ impl InKernel {
             other => panic!("the program returned {other}"),
         };
         (verdict, result.frame)
+    }
+
+    /// The maps behind it.
+    pub fn maps(&mut self) -> &mut InstanceMaps {
+        self.datapath.maps()
     }
 
     /// What has been counted.
@@ -150,6 +177,12 @@ impl InKernel {
 }
 
 impl OnHost {
+    /// The maps' stand-ins, and the clock.
+    #[must_use]
+    pub fn tables(&self) -> &HostTables {
+        &self.tables
+    }
+
     /// What the packet path does with a frame, which it changes only if it answers.
     pub fn run(&self, frame: &mut [u8]) -> Outcome {
         pipeline::process(&mut SliceFrame::new(frame), &self.tables, IFINDEX)

@@ -7,6 +7,7 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
 use aya_obj::programs::XdpAttachType;
 use icmp_common::abi::MAX_INTERFACES;
+use ipnet::IpNet;
 use serde_json::json;
 
 use crate::cli::{Attach, Mode};
@@ -73,28 +74,37 @@ pub(super) fn attach_all(
     reconfigure: bool,
     config: &Config,
 ) -> Result<Vec<Attached>> {
-    let settings = compile(config, Tick::of_this_kernel()?, HostDefaults::read(), super::limit::cpus()?)?;
+    let settings =
+        compile(config, Tick::of_this_kernel()?, HostDefaults::read(names.first()), super::limit::cpus()?)?;
     let network = super::network()?;
     let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
-    if keep_tags {
-        for link in &links {
-            sys::keep_vlan_tags(&link.name)
-                .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
-        }
-    }
     for link in &links {
         refuse_others(link)?;
     }
     let (mut instance, fresh) =
         Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
+    let before = if fresh { None } else { instance.maps.settings()?.zip(Some(instance.maps.vips()?)) };
     let mut done: Vec<Attached> = Vec::new();
-    let result = configure(&mut instance, fresh || reconfigure, config, &settings).and_then(|()| {
-        for link in &links {
-            done.push(attach(&mut instance, &network, link, mode)?);
-        }
-        Ok(())
-    });
+    let mut unstripped: Vec<&str> = Vec::new();
+    let result =
+        configure(&mut instance, fresh || reconfigure, &config.responder.vips, &settings).and_then(|()| {
+            for link in &links {
+                if keep_tags && sys::strips_vlan_tags(&link.name) {
+                    sys::strip_vlan_tags(&link.name, false)
+                        .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
+                    unstripped.push(&link.name);
+                }
+                done.push(attach(&mut instance, &network, link, mode)?);
+            }
+            Ok(())
+        });
     if let Err(error) = result {
+        for name in unstripped {
+            sys::strip_vlan_tags(name, true)?;
+        }
+        if let Some((settings, vips)) = &before {
+            configure(&mut instance, reconfigure, vips, settings)?;
+        }
         for attached in done.iter().filter(|attached| !attached.already) {
             if let Some(link) = network.link(&attached.name) {
                 instance.detach(link.index)?;
@@ -111,11 +121,11 @@ pub(super) fn attach_all(
 fn configure(
     instance: &mut Instance,
     wanted: bool,
-    config: &Config,
+    vips: &[IpNet],
     settings: &icmp_common::abi::Settings,
 ) -> Result<()> {
     if wanted {
-        instance.maps.set_vips(&config.responder.vips)?;
+        instance.maps.set_vips(vips)?;
         instance.maps.switch_settings(settings)?;
     }
     Ok(())
@@ -216,8 +226,8 @@ fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -
     }
     if sys::strips_vlan_tags(&link.name) {
         eprintln!(
-            "icmp-ctl: {0}: rx-vlan-offload is on: the driver removes VLAN tags before the program sees the frame. Tagged pings are the \
-             kernel's to answer, and where VLAN devices lie on {0} untagged ones too. `icmp-ctl attach {0} \
+            "icmp-ctl: {0}: rx-vlan-offload is on: the driver removes VLAN tags before the program sees the frame, so a tagged ping looks \
+             untagged. Where VLAN devices lie on {0} all pings are left to the kernel. `icmp-ctl attach {0} \
              --disable-rx-vlan-offload` (or `ethtool -K {0} rxvlan off`) leaves the tags in the frame.",
             link.name
         );

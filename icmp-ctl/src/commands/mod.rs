@@ -32,7 +32,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Serve(args) => {
             let config = crate::config::Config::load(args.config.as_deref())?;
             prepare()?;
-            runtime()?.block_on(serve::run(&config))
+            runtime()?.block_on(serve::run(&config, args.config.is_some()))
         }
         Verb::Detach(args) => {
             prepare()?;
