@@ -23,7 +23,7 @@ pub const MAX_SKEW: u64 = 2048 << TICK_SHIFT;
 
 /// How often a compare-and-swap is tried before the packet counts as over its limit. A failed try means that another CPU
 /// was admitted from the same cell meanwhile, so giving up never starves a cell and never admits too much.
-pub const TRIES: u32 = 8;
+pub const TRIES: u32 = 6;
 
 /// A rate and a burst. Layout: 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -186,15 +186,15 @@ pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
     }
 }
 
-/// Hashes an address, already masked to what a level looks at, with a secret drawn at load.
+/// Hashes an address, already masked to what a level looks at, with a secret drawn at load: one value for each row, of which only high
+/// bits may be used.
 ///
-/// Two rounds of multiplication by secret odd numbers with a shift between them. Each round alone is universal (any two inputs that
-/// the attacker picks without the secret collide in a table of m cells with probability 2/m or less); the shift folds the
-/// well-mixed high bits back so that differences do not survive linearly (docs/adr/0006-limiter.md).
+/// The first multiplication and the fold are a bijection of `high` that brings its differences to the low bits, too. Each value
+/// is then a multiplication by a secret odd number of its own, whose high bits are universal: any two inputs picked without the
+/// secret agree in the n highest bits with probability 2/2^n at most, independently in each row (docs/adr/0006-limiter.md).
 #[inline(always)]
-pub const fn hash(secret: &[u64; 4], high: u64, low: u64) -> u64 {
-    let mut h = (high ^ secret[0]).wrapping_mul(secret[1] | 1);
-    h ^= h >> 32;
-    h = (h ^ low ^ secret[2]).wrapping_mul(secret[3] | 1);
-    h ^ h >> 29
+pub const fn hash(secret: &[u64; 4], high: u64, low: u64) -> (u64, u64) {
+    let product = (high ^ secret[0]).wrapping_mul(secret[1] | 1);
+    let input = product ^ product >> 32 ^ low;
+    (input.wrapping_mul(secret[2] | 1), input.wrapping_mul(secret[3] | 1))
 }

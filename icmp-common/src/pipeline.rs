@@ -18,7 +18,7 @@ use crate::limiter::{self, Admission};
 use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
 use crate::reason::{Reason, Verdict};
 use crate::tables::{self, Tables, kind_bits};
-use crate::talkers::{self, Source, TALKERS, WINDOW_SHIFT};
+use crate::talkers::{self, Source, TALKER_BITS, WINDOW_SHIFT};
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
@@ -585,17 +585,14 @@ impl Sender {
     #[inline(always)]
     fn find<T: Tables>(tables: &T, settings: &Settings, echo: &Echo) -> Self {
         let source = masked(&settings.source.mask, echo);
-        let hash = limiter::hash(&tables.secret(), source.high, source.low);
-        let first = 2 * (row_index(tables, hash));
+        let hashes = limiter::hash(&tables.secret(), source.high, source.low);
+        let (first, second) = indices(tables, hashes);
         Self {
             source,
-            cells: (
-                BUDGET_CELLS + first,
-                BUDGET_CELLS + 2 * (tables.cell_mask() + 1) + second_index(tables, hash),
-            ),
-            words: (BUDGET_CELLS + first + 1, BUDGET_CELLS + (first ^ 2) + 1),
-            tag: hash as u32,
-            talker: (hash >> 20) as u32 & (TALKERS - 1),
+            cells: (BUDGET_CELLS + 2 * first, BUDGET_CELLS + 2 * (1 << tables.cell_bits()) + second),
+            words: (BUDGET_CELLS + 2 * first + 1, BUDGET_CELLS + 2 * (first ^ 1) + 1),
+            tag: (hashes.1 >> 32) as u32,
+            talker: (hashes.0 >> (64 - TALKER_BITS)) as u32,
         }
     }
 
@@ -638,17 +635,11 @@ fn masked(mask: &Mask, echo: &Echo) -> Source {
     Source { high, low, ip_version, reserved: 0 }
 }
 
-/// Index within a first row. The hash's bits are used for one thing each, but that 16 of those that index a second row and the
-/// talkers are also in a tag.
+/// Indices within a level's two rows.
 #[inline(always)]
-fn row_index<T: Tables>(tables: &T, hash: u64) -> u32 {
-    (hash >> 40) as u32 & tables.cell_mask()
-}
-
-/// Index within a second row.
-#[inline(always)]
-fn second_index<T: Tables>(tables: &T, hash: u64) -> u32 {
-    (hash >> 16) as u32 & tables.cell_mask()
+fn indices<T: Tables>(tables: &T, hashes: (u64, u64)) -> (u32, u32) {
+    let shift = (64 - tables.cell_bits()) & 63;
+    ((hashes.0 >> shift) as u32, (hashes.1 >> shift) as u32)
 }
 
 /// an echo request over a limit is dropped, or the limit would be void. Ends it unless total, source and prefix all admit.
@@ -704,10 +695,10 @@ fn admit_echo<T: Tables>(
         match limiter::charge_rows(tables, sender.cells.0, sender.cells.1, &settings.source.limit, now) {
             Admission::Refused => Some(Reason::LimitedSource),
             admission => {
-                let hash = limiter::hash(&tables.secret(), prefix.high, prefix.low);
-                let row = BUDGET_CELLS + 3 * (tables.cell_mask() + 1);
-                let first = row + row_index(tables, hash);
-                let second = row + (tables.cell_mask() + 1) + second_index(tables, hash);
+                let (first, second) =
+                    indices(tables, limiter::hash(&tables.secret(), prefix.high, prefix.low));
+                let row = BUDGET_CELLS + 3 * (1 << tables.cell_bits());
+                let (first, second) = (row + first, row + (1 << tables.cell_bits()) + second);
                 let charged = limiter::charge_rows(tables, first, second, &settings.prefix.limit, now);
                 if charged == Admission::Refused {
                     Some(Reason::LimitedPrefix)

@@ -32,8 +32,8 @@ pub trait Tables: Cells {
     fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R>;
     /// An entry of this CPU's talkers.
     fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R>;
-    /// Cells in one row of the limiter, less one; the number is a power of two.
-    fn cell_mask(&self) -> u32;
+    /// Log2 of the cells in one row of the limiter.
+    fn cell_bits(&self) -> u32;
     /// The secret drawn at load.
     fn secret(&self) -> [u64; 4];
     /// The kernel's tick counter (jiffies).

@@ -7,8 +7,10 @@
 /// Requests that one sample stands for.
 pub const SAMPLE: u32 = 1 << SAMPLE_SHIFT;
 const SAMPLE_SHIFT: u32 = 4;
-/// Entries of `TALKERS`, per CPU; a power of two.
-pub const TALKERS: u32 = 4096;
+/// Log2 of [`TALKERS`].
+pub const TALKER_BITS: u32 = 12;
+/// Entries of `TALKERS`, per CPU.
+pub const TALKERS: u32 = 1 << TALKER_BITS;
 /// Log2 of the epochs in a window, which is a little more than a minute.
 pub const WINDOW_SHIFT: u32 = 4;
 

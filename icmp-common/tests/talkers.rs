@@ -1,7 +1,7 @@
 //! The top talkers are found: recall on Zipf traffic.
 
 use icmp_common::limiter::hash;
-use icmp_common::talkers::{Source, TALKERS, Talker, sample};
+use icmp_common::talkers::{Source, TALKER_BITS, TALKERS, Talker, sample};
 
 const SOURCES: usize = 100_000;
 const PACKETS: usize = 8_000_000;
@@ -33,7 +33,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             sent[rank] += 1;
             if sample(&mut sampler) {
                 let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
-                let index = (hash(&secret, source.high, 0) >> 20) as usize % talkers.len();
+                let index = (hash(&secret, source.high, 0).0 >> (64 - TALKER_BITS)) as usize;
                 talkers[index].note(&source, 0, false);
             }
         }

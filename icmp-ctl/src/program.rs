@@ -97,10 +97,10 @@ impl LoadOptions {
 /// # Errors
 /// The kernel refused a map or a program; the verifier's last words are part of the error.
 pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
-    let mask = options.cells - 1;
+    let bits = options.cells.ilog2();
     let mut loader = EbpfLoader::new();
     loader
-        .override_global("CELL_MASK", &mask, true)
+        .override_global("CELL_BITS", &bits, true)
         .override_global("SECRET", &options.secret, true)
         .map_max_entries("CELLS", BUDGET_CELLS + ROWS * options.cells);
     if let Some(pins) = pins {

@@ -26,7 +26,7 @@ pub struct HostTables {
     vips4: Vec<Ipv4Net>,
     vips6: Vec<Ipv6Net>,
     cells: Vec<Cell<u64>>,
-    cell_mask: u32,
+    cell_bits: u32,
     secret: [u64; 4],
     leases: RefCell<Leases>,
     talkers: RefCell<Vec<Talker>>,
@@ -44,7 +44,7 @@ impl HostTables {
             vips4: Vec::new(),
             vips6: Vec::new(),
             cells: vec![Cell::new(0); (BUDGET_CELLS + ROWS * options.cells) as usize],
-            cell_mask: options.cells - 1,
+            cell_bits: options.cells.ilog2(),
             secret: options.secret,
             leases: RefCell::default(),
             talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
@@ -145,8 +145,8 @@ impl Tables for HostTables {
         self.talkers.borrow_mut().get_mut(index as usize).map(f)
     }
 
-    fn cell_mask(&self) -> u32 {
-        self.cell_mask
+    fn cell_bits(&self) -> u32 {
+        self.cell_bits
     }
 
     fn secret(&self) -> [u64; 4] {

@@ -52,9 +52,9 @@ static TALKERS: PerCpuArray<Talker, { TALKER_ENTRIES as usize }> = PerCpuArray::
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 
-/// Cells in one row less one; set at load together with the size of `CELLS`.
+/// Log2 of the cells in one row; set at load together with the size of `CELLS`.
 #[unsafe(no_mangle)]
-static CELL_MASK: Global<u32> = Global::new(DEFAULT_CELLS as u32 - 1);
+static CELL_BITS: Global<u32> = Global::new(DEFAULT_CELLS.ilog2());
 /// The secret of the limiter's hash; set at load, from the kernel's random numbers.
 #[unsafe(no_mangle)]
 static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
@@ -141,8 +141,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn cell_mask(&self) -> u32 {
-        CELL_MASK.load()
+    fn cell_bits(&self) -> u32 {
+        CELL_BITS.load()
     }
 
     #[inline(always)]
