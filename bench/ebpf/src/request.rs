@@ -1,0 +1,108 @@
+//! Writing requests into frames, with one source or with another one each time, and counting replies.
+//!
+//! Owns the layout of `REQUESTS`, which the bench fills: bytes 0 to 63 are the start of the frame, then a random state and the number of
+//! sources. Every program that is compared gets its requests from here, so they all pay the same for them.
+
+use aya_ebpf::{Global, btf_maps::PerCpuArray, macros::btf_map};
+use icmp_common::checksum::Sum;
+use icmp_common::frame::{Frame, field, set_field};
+use icmp_common::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
+
+/// Bytes that are written: all headers of an untagged frame.
+pub(crate) const LEN: usize = 64;
+
+/// A request, as this CPU is to write it.
+#[repr(C)]
+struct Request {
+    start: [u8; LEN],
+    random: u64,
+    sources: u64,
+}
+
+#[btf_map]
+static REQUESTS: PerCpuArray<Request, 1> = PerCpuArray::new();
+/// Replies and their bytes.
+#[btf_map]
+static REPLIES: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
+
+/// What is written; set at load, so that what is not asked for is no part of the loaded program.
+#[unsafe(no_mangle)]
+pub(crate) static UNDO: Global<u32> = Global::new(KEEP);
+/// Nothing: the program is as it would be attached.
+pub(crate) const KEEP: u32 = 0;
+/// The request as it is: 1. With a source of its own each time: 2 and 3.
+const RANDOM_V4: u32 = 2;
+const RANDOM_V6: u32 = 3;
+
+/// First source and number of sources in IPv4 at most: 1.0.0.0 to 126.255.255.255, all of them unicast.
+const FIRST_V4: u32 = 1 << 24;
+
+/// Writes the next request over the start of the frame.
+#[inline(always)]
+pub(crate) fn write<F: Frame>(frame: &mut F) -> Option<()> {
+    let request = REQUESTS.get_ptr_mut(0)?;
+    // SAFETY: the element is this CPU's own, and nothing else runs XDP programs on a CPU before this one returns.
+    let request = unsafe { &mut *request };
+    let window = frame.window::<LEN>(0)?;
+    *window = request.start;
+    match UNDO.load() {
+        RANDOM_V4 => {
+            const SOURCE: usize = ethernet::LEN + ipv4::SOURCE;
+            const CHECKSUM: usize = ethernet::LEN + ipv4::CHECKSUM;
+            let source = FIRST_V4.wrapping_add(draw(request)).to_be();
+            // The checksum in the map is that of a header without a source.
+            let without = u16::from_ne_bytes(field::<CHECKSUM, 2, _>(&request.start));
+            let checksum = !Sum::ZERO.add_u16(!without).add_u32(source).fold();
+            set_field::<SOURCE, 4, _>(window, source.to_ne_bytes());
+            set_field::<CHECKSUM, 2, _>(window, checksum.to_ne_bytes());
+        }
+        RANDOM_V6 => {
+            const SUBNET: usize = ethernet::LEN + ipv6::SOURCE + 4;
+            const LAST: usize = ethernet::LEN + ipv6::SOURCE + 14;
+            // Another /64 each time, and an interface identifier that keeps the sum over the address.
+            let subnet = draw(request).to_be();
+            let last = u16::from_ne_bytes(field::<LAST, 2, _>(&request.start));
+            let last = Sum::ZERO.add_u16(last).add_u32(!subnet).fold();
+            set_field::<SUBNET, 4, _>(window, subnet.to_ne_bytes());
+            set_field::<LAST, 2, _>(window, last.to_ne_bytes());
+        }
+        _ => {}
+    }
+    Some(())
+}
+
+/// A number below the number of sources: xorshift, scaled.
+#[inline(always)]
+fn draw(request: &mut Request) -> u32 {
+    let mut x = request.random;
+    x ^= x << 13;
+    x ^= x >> 7;
+    x ^= x << 17;
+    request.random = x;
+    ((x >> 32).wrapping_mul(request.sources) >> 32) as u32
+}
+
+/// Counts the frame if it is an echo reply.
+#[inline(always)]
+pub(crate) fn count_reply<F: Frame>(frame: &mut F) -> bool {
+    const V4_TYPE: usize = ethernet::LEN + ipv4::LEN + icmpv4::TYPE;
+    const V6_TYPE: usize = ethernet::LEN + ipv6::LEN + icmpv6::TYPE;
+    let bytes = frame.linear_len() as u64;
+    let Some(window) = frame.window::<LEN>(0) else { return false };
+    let reply = match u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(window)) {
+        ethernet::IPV4 => {
+            window[ethernet::LEN + ipv4::PROTOCOL] == ipv4::ICMP && window[V4_TYPE] == icmpv4::ECHO_REPLY
+        }
+        ethernet::IPV6 => {
+            window[ethernet::LEN + ipv6::NEXT_HEADER] == ipv6::ICMPV6 && window[V6_TYPE] == icmpv6::ECHO_REPLY
+        }
+        _ => false,
+    };
+    if reply && let Some(counter) = REPLIES.get_ptr_mut(0) {
+        // SAFETY: as in `write`.
+        let [packets, total] = unsafe { &mut *counter };
+        *packets = packets.wrapping_add(1);
+        *total = total.wrapping_add(bytes);
+    }
+    reply
+}
