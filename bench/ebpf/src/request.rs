@@ -14,7 +14,8 @@ pub(crate) const LEN: usize = 64;
 /// A request, as this CPU is to write it.
 #[repr(C)]
 struct Request {
-    start: [u8; LEN],
+    /// As words, in the machine's order: an array of bytes would be copied by a call.
+    start: [u64; LEN / 8],
     random: u64,
     sources: u64,
 }
@@ -44,14 +45,21 @@ pub(crate) fn write<F: Frame>(frame: &mut F) -> Option<()> {
     // SAFETY: the element is this CPU's own, and nothing else runs XDP programs on a CPU before this one returns.
     let request = unsafe { &mut *request };
     let window = frame.window::<LEN>(0)?;
-    *window = request.start;
+    write_word::<0>(window, &request.start);
+    write_word::<1>(window, &request.start);
+    write_word::<2>(window, &request.start);
+    write_word::<3>(window, &request.start);
+    write_word::<4>(window, &request.start);
+    write_word::<5>(window, &request.start);
+    write_word::<6>(window, &request.start);
+    write_word::<7>(window, &request.start);
     match UNDO.load() {
         RANDOM_V4 => {
             const SOURCE: usize = ethernet::LEN + ipv4::SOURCE;
             const CHECKSUM: usize = ethernet::LEN + ipv4::CHECKSUM;
             let source = FIRST_V4.wrapping_add(draw(request)).to_be();
             // The checksum in the map is that of a header without a source.
-            let without = u16::from_ne_bytes(field::<CHECKSUM, 2, _>(&request.start));
+            let without = u16::from_ne_bytes(field::<CHECKSUM, 2, _>(window));
             let checksum = !Sum::ZERO.add_u16(!without).add_u32(source).fold();
             set_field::<SOURCE, 4, _>(window, source.to_ne_bytes());
             set_field::<CHECKSUM, 2, _>(window, checksum.to_ne_bytes());
@@ -61,7 +69,7 @@ pub(crate) fn write<F: Frame>(frame: &mut F) -> Option<()> {
             const LAST: usize = ethernet::LEN + ipv6::SOURCE + 14;
             // Another /64 each time, and an interface identifier that keeps the sum over the address.
             let subnet = draw(request).to_be();
-            let last = u16::from_ne_bytes(field::<LAST, 2, _>(&request.start));
+            let last = u16::from_ne_bytes(field::<LAST, 2, _>(window));
             let last = Sum::ZERO.add_u16(last).add_u32(!subnet).fold();
             set_field::<SUBNET, 4, _>(window, subnet.to_ne_bytes());
             set_field::<LAST, 2, _>(window, last.to_ne_bytes());
@@ -69,6 +77,16 @@ pub(crate) fn write<F: Frame>(frame: &mut F) -> Option<()> {
         _ => {}
     }
     Some(())
+}
+
+#[inline(always)]
+fn write_word<const AT: usize>(window: &mut [u8; LEN], words: &[u64; LEN / 8]) {
+    // Loaded in one piece by a volatile read, or the compiler finds that all eight are a copy and calls for it.
+    // SAFETY: a reference to a word of an array, read as what it is.
+    let word = unsafe { (&raw const words[AT]).read_volatile() };
+    for (byte, to) in word.to_ne_bytes().into_iter().zip(&mut window[AT * 8..]) {
+        *to = byte;
+    }
 }
 
 /// A number below the number of sources: xorshift, scaled.
