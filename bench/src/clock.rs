@@ -12,26 +12,27 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
 /// Keeps the calling thread on a CPU.
-pub fn pin(cpu: usize) -> Result<()> {
+pub(crate) fn pin(cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu).with_context(|| format!("there is no CPU {cpu}"))?;
     sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning a thread to CPU {cpu}"))
 }
 
 /// Nanoseconds of CPU that the calling thread has used.
-pub fn thread_ns() -> Result<f64> {
-    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("asking for this thread's CPU time")?;
+pub(crate) fn thread_ns() -> Result<f64> {
+    let time =
+        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("asking for this thread's CPU time")?;
     Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
 }
 
 /// CPU time of everything that receives on one CPU, the calling thread included.
-pub struct CpuClock {
+pub(crate) struct CpuClock {
     ksoftirqd: PathBuf,
 }
 
 impl CpuClock {
     /// Pins the calling thread to `cpu`, and finds that CPU's `ksoftirqd`.
-    pub fn of(cpu: usize) -> Result<Self> {
+    pub(crate) fn of(cpu: usize) -> Result<Self> {
         pin(cpu)?;
         let wanted = format!("ksoftirqd/{cpu}");
         let found = fs::read_dir("/proc").context("reading /proc")?.flatten().find(|process| {
@@ -42,7 +43,7 @@ impl CpuClock {
     }
 
     /// Nanoseconds so far.
-    pub fn ns(&self) -> Result<f64> {
+    pub(crate) fn ns(&self) -> Result<f64> {
         let text = fs::read_to_string(&self.ksoftirqd)
             .with_context(|| format!("reading {}", self.ksoftirqd.display()))?;
         let ran: f64 = text.split_whitespace().next().unwrap_or_default().parse().context("its time")?;

@@ -15,7 +15,7 @@ struct Figure {
 }
 
 /// A ratio that has a target.
-pub struct Target {
+pub(crate) struct Target {
     /// Its name.
     pub name: &'static str,
     /// The bound.
@@ -24,7 +24,7 @@ pub struct Target {
 
 /// Which side of a target is good.
 #[derive(Clone, Copy)]
-pub enum Bound {
+pub(crate) enum Bound {
     /// No more than this.
     AtMost(f64),
     /// No less than this.
@@ -35,7 +35,7 @@ pub enum Bound {
 
 /// Everything that was measured, in the order in which it was.
 #[derive(Default)]
-pub struct Figures {
+pub(crate) struct Figures {
     figures: Vec<Figure>,
     ratios: Vec<(Target, Vec<f64>)>,
 }
@@ -50,7 +50,7 @@ struct Summary {
 
 impl Figures {
     /// Adds a sample.
-    pub fn add(&mut self, name: &str, unit: &'static str, sample: f64) {
+    pub(crate) fn add(&mut self, name: &str, unit: &'static str, sample: f64) {
         match self.figures.iter_mut().find(|figure| figure.name == name) {
             Some(figure) => figure.samples.push(sample),
             None => self.figures.push(Figure { name: name.to_owned(), unit, samples: vec![sample] }),
@@ -58,7 +58,7 @@ impl Figures {
     }
 
     /// Makes a ratio of the samples of each round; nothing where one of them was not measured.
-    pub fn ratio(&mut self, target: Target, of: impl Fn(&dyn Fn(&str) -> Option<f64>) -> Option<f64>) {
+    pub(crate) fn ratio(&mut self, target: Target, of: impl Fn(&dyn Fn(&str) -> Option<f64>) -> Option<f64>) {
         let rounds = self.figures.iter().map(|figure| figure.samples.len()).max().unwrap_or(0);
         let samples: Vec<f64> = (0..rounds)
             .filter_map(|round| of(&|name| self.samples(name)?.get(round).copied()))
@@ -74,15 +74,20 @@ impl Figures {
     }
 
     /// The median of every ratio.
-    pub fn ratios(&self) -> BTreeMap<String, f64> {
+    pub(crate) fn ratios(&self) -> BTreeMap<String, f64> {
         self.ratios
             .iter()
             .map(|(target, samples)| (target.name.to_owned(), rounded(summary(samples).median)))
             .collect()
     }
 
+    /// Which side of a ratio is good; `None` for one that is not measured.
+    pub(crate) fn bound(&self, name: &str) -> Option<Bound> {
+        self.ratios.iter().find(|(target, _)| target.name == name).map(|(target, _)| target.bound)
+    }
+
     /// The document that `--json` writes.
-    pub fn document(&self) -> Value {
+    pub(crate) fn document(&self) -> Value {
         let figures: Map<String, Value> = self
             .figures
             .iter()
@@ -96,7 +101,7 @@ impl Figures {
     }
 
     /// The same for people.
-    pub fn print(&self) {
+    pub(crate) fn print(&self) {
         let mut group = "";
         for figure in &self.figures {
             let this = figure.name.split('.').next().unwrap_or_default();
@@ -150,7 +155,7 @@ fn summary(samples: &[f64]) -> Summary {
 }
 
 /// The value at a share of the sorted samples, for latencies.
-pub fn percentile(sorted: &[f64], share: f64) -> f64 {
+pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
     let at = (sorted.len() as f64 * share) as usize;
     sorted[at.min(sorted.len() - 1)]
 }

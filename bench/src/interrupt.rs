@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Sets a flag from now on instead of dying.
-pub fn watch() -> Result<()> {
+pub(crate) fn watch() -> Result<()> {
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signal_hook::flag::register(signal as i32, Arc::clone(&REQUESTED))
             .with_context(|| format!("setting a handler for {signal}"))?;
@@ -18,7 +18,7 @@ pub fn watch() -> Result<()> {
 }
 
 /// Fails once the flag is set. Asked before each measurement, none of which takes longer than seconds.
-pub fn check() -> Result<()> {
+pub(crate) fn check() -> Result<()> {
     ensure!(!REQUESTED.load(Ordering::SeqCst), "interrupted, and cleaned up");
     Ok(())
 }

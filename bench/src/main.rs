@@ -4,13 +4,16 @@
 //! within rounds. How each number comes about is in docs/performance.md.
 #![forbid(unsafe_code)]
 
+mod baseline;
 mod clock;
 mod figures;
 mod interrupt;
 mod object;
 mod program;
+mod wire;
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
@@ -26,7 +29,10 @@ struct Args {
     /// Write figures and ratios to this file
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Only this part
+    /// Compare the ratios with the committed ones, and fail if one has become worse than measuring alone explains
+    #[arg(long)]
+    check: bool,
+    /// Only this part; what needs the others is left out
     #[arg(long, value_enum)]
     only: Vec<Part>,
 }
@@ -35,13 +41,24 @@ struct Args {
 enum Part {
     /// BPF_PROG_TEST_RUN
     Program,
+    /// A veth pair
+    Wire,
 }
 
 const ROUNDS: usize = 7;
 const QUICK_ROUNDS: usize = 3;
 
-fn main() -> Result<()> {
-    let args = Args::parse();
+fn main() -> ExitCode {
+    match measure(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> Result<()> {
     interrupt::watch()?;
     let rounds = if args.quick { QUICK_ROUNDS } else { ROUNDS };
     let mut figures = Figures::default();
@@ -54,13 +71,20 @@ fn main() -> Result<()> {
             bench.round(&mut figures)?;
         }
     }
+    if wanted(Part::Wire) {
+        let world = wire::World::new()?;
+        for round in 1..=rounds {
+            eprintln!("wire: round {round} of {rounds}");
+            world.round(&mut figures, args.quick)?;
+        }
+    }
     ratios(&mut figures);
     figures.print();
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&figures.document()).context("writing figures as JSON")?;
         std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
     }
-    Ok(())
+    if args.check { baseline::check(&figures) } else { Ok(()) }
 }
 
 /// What is promised, and beside it what the same looks like against better rivals.
@@ -73,7 +97,12 @@ fn ratios(figures: &mut Figures) {
     quotient("program.header_vs_conventional", AtMost(0.12), "program.header.v4.64", conventional);
     quotient("program.full_vs_conventional", AtMost(0.20), "program.full.v4.64", conventional);
     quotient("program.bare_vs_conventional", None, "program.bare.v4.64", conventional);
-    quotient("program.full_vs_conventional_tuned", None, "program.full.v4.64", "program.conventional_tuned.v4.64");
+    quotient(
+        "program.full_vs_conventional_tuned",
+        None,
+        "program.full.v4.64",
+        "program.conventional_tuned.v4.64",
+    );
     quotient("program.v6_vs_v4", AtMost(1.3), "program.full.v6.64", "program.full.v4.64");
     quotient(
         "program.random_vs_conventional_random",
@@ -82,6 +111,16 @@ fn ratios(figures: &mut Figures) {
         "program.conventional.random.v4",
     );
     quotient("program.pass_vs_conventional", AtMost(0.03), "program.pass.tcp.v4", conventional);
+    for (name, family) in [("veth.v4_replies_vs_kernel", "v4"), ("veth.v6_replies_vs_kernel", "v6")] {
+        quotient(name, AtLeast(9.0), &format!("veth.{family}.kernel"), &format!("veth.{family}.icmp-ctl"));
+    }
+    quotient("flood.one_vs_drop", AtMost(1.15), "flood.one.icmp-ctl", "flood.one.drop");
+    quotient("flood.random_vs_drop", AtMost(1.5), "flood.random.icmp-ctl", "flood.random.drop");
+    quotient("flood.one_vs_nft", AtMost(0.25), "flood.one.icmp-ctl", "flood.one.nft-input");
+    quotient("flood.random_vs_nft", AtMost(0.10), "flood.random.icmp-ctl", "flood.random.nft-input");
+    // At the ingress hook, which few use, nftables is cheaper.
+    quotient("flood.one_vs_nft_ingress", None, "flood.one.icmp-ctl", "flood.one.nft-ingress");
+    quotient("flood.random_vs_nft_ingress", None, "flood.random.icmp-ctl", "flood.random.nft-ingress");
     figures.ratio(Target { name: "program.random_extra_vs_conventional", bound: AtMost(0.12) }, |of| {
         Some((of("program.full.random.v4")? - of("program.full.v4.64")?) / of(conventional)?)
     });

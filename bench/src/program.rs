@@ -20,14 +20,14 @@ use crate::object::{
 };
 
 /// Limits that are all in force and refuse nothing.
-pub const GENEROUS: &str = r#"
+pub(crate) const GENEROUS: &str = r#"
 per-source = { rate = "50Mpps", burst = 10000000 }
 per-prefix = { rate = "50Mpps", burst = 10000000 }
 replies    = { rate = "50Mpps", burst = 10000000 }
 "#;
 
 /// Sources of a flood that is as random as IPv4 can be; see the eBPF half.
-pub const ALL_SOURCES: u64 = 126 << 24;
+pub(crate) const ALL_SOURCES: u64 = 126 << 24;
 
 /// One measurement.
 struct Case {
@@ -42,7 +42,7 @@ struct Case {
 }
 
 /// Everything of a run: objects are loaded once, cases are measured once a round.
-pub struct Bench {
+pub(crate) struct Bench {
     objects: Vec<(Undo, Object)>,
     cases: Vec<Case>,
     repeat: u32,
@@ -50,7 +50,7 @@ pub struct Bench {
 
 impl Bench {
     /// Loads what is needed.
-    pub fn new(quick: bool) -> Result<Self> {
+    pub(crate) fn new(quick: bool) -> Result<Self> {
         let mut objects = Vec::new();
         for undo in [Undo::Same, Undo::RandomV4, Undo::RandomV6] {
             let mut object = Object::load(&MEASURED, undo, false)?;
@@ -61,7 +61,7 @@ impl Bench {
     }
 
     /// Measures every case once.
-    pub fn round(&mut self, figures: &mut Figures) -> Result<()> {
+    pub(crate) fn round(&mut self, figures: &mut Figures) -> Result<()> {
         let mut empty = Vec::new();
         for (undo, object) in &mut self.objects {
             let frame = echo(IpVersion::V4, START);
@@ -112,7 +112,10 @@ impl Bench {
             let both = std::thread::scope(|scope| {
                 let other = scope.spawn(|| on(1, program, &frames[1], repeat, Some(&barrier)));
                 let this = on(0, program, &frames[0], repeat, Some(&barrier));
-                other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and_then(|b| Ok((this?, b)))
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    .and_then(|b| Ok((this?, b)))
             })?;
             // Above the loop's floor, which would hide what the CPUs do to each other.
             figures.add(&format!("scale.{name}.one_cpu"), "ns", alone - empty);
@@ -123,7 +126,11 @@ impl Bench {
 }
 
 fn object(objects: &mut [(Undo, Object)], undo: Undo) -> Result<&mut Object> {
-    objects.iter_mut().find(|(of, _)| *of == undo).map(|(_, object)| object).context("an object for each undo")
+    objects
+        .iter_mut()
+        .find(|(of, _)| *of == undo)
+        .map(|(_, object)| object)
+        .context("an object for each undo")
 }
 
 /// Nanoseconds of CPU per run, warmed up.
@@ -157,7 +164,7 @@ fn time(program: &Xdp, name: &str, frame: &[u8], repeat: u32, action: u32) -> Re
 }
 
 /// Configuration of the whole pipeline, with `limits` as they are given or generous.
-pub fn full(responder: &str) -> String {
+pub(crate) fn full(responder: &str) -> String {
     format!("[responder]\n{responder}\n[limits]\n{GENEROUS}")
 }
 
@@ -176,7 +183,7 @@ fn echo(version: IpVersion, len: usize) -> Vec<u8> {
 }
 
 /// An echo request of this many bytes.
-pub fn request(from: &str, to: &str, len: usize) -> Vec<u8> {
+pub(crate) fn request(from: &str, to: &str, len: usize) -> Vec<u8> {
     let address = |text: &str| text.parse::<IpAddr>().unwrap_or_else(|e| panic!("{text}: {e}"));
     let headers = if address(from).is_ipv4() { 14 + 20 + 8 } else { 14 + 40 + 8 };
     Echo::new(address(from), address(to), vec![0x5a; len - headers]).frame()
@@ -229,9 +236,12 @@ fn cases(quick: bool) -> Result<Vec<Case>> {
                 case(name, "full", Undo::Same, echo(version, len), 1, settings, XDP_TX, reason);
             }
         }
-        for (program, reason) in
-            [("bare", None), ("full", Some(Reason::Answered)), ("conventional", None), ("conventional_tuned", None)]
-        {
+        for (program, reason) in [
+            ("bare", None),
+            ("full", Some(Reason::Answered)),
+            ("conventional", None),
+            ("conventional_tuned", None),
+        ] {
             let name = format!("program.{program}.random.{label}");
             case(name, program, random, echo(version, START), ALL_SOURCES, generous, XDP_TX, reason);
         }
@@ -257,6 +267,20 @@ fn cases(quick: bool) -> Result<Vec<Case>> {
     ] {
         let name = format!("program.drop.{}", reason.name());
         case(name, "full", Undo::Same, frame, 1, settings, XDP_DROP, Some(reason));
+    }
+
+    // What the answer costs without one of its limits, and without any.
+    for without in
+        [&["replies"][..], &["per-source"], &["per-prefix"], &["replies", "per-source", "per-prefix"]]
+    {
+        let limits = GENEROUS.lines().filter(|line| !without.iter().any(|level| line.starts_with(level)));
+        let unlimited = without.iter().map(|level| format!("{level} = {{ rate = \"unlimited\" }}"));
+        let limits = limits.map(ToOwned::to_owned).chain(unlimited).collect::<Vec<_>>().join("\n");
+        let settings = settings(&format!("[responder]\nverify = \"header\"\n[limits]\n{limits}"))?;
+        let name =
+            format!("program.header.v4.without.{}", if without.len() > 1 { "limits" } else { without[0] });
+        let reason = Some(Reason::Answered);
+        case(name, "full", Undo::Same, echo(IpVersion::V4, START), 1, settings, XDP_TX, reason);
     }
 
     if !quick {

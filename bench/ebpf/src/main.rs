@@ -53,13 +53,17 @@ pub fn bare(ctx: XdpContext) -> u32 {
 /// Echo with a limit for each source, as it is usually written.
 #[xdp]
 pub fn conventional(ctx: XdpContext) -> u32 {
-    undone(&ctx, |ctx| comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::helper_sum))
+    undone(&ctx, |ctx| {
+        comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::helper_sum)
+    })
 }
 
 /// The same with the checksum updated in place, without a helper call.
 #[xdp]
 pub fn conventional_tuned(ctx: XdpContext) -> u32 {
-    undone(&ctx, |ctx| comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::inline_sum))
+    undone(&ctx, |ctx| {
+        comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::inline_sum)
+    })
 }
 
 /// Drops everything.
@@ -71,6 +75,18 @@ pub fn drop(ctx: XdpContext) -> u32 {
 /// The sending end: every live frame becomes a request and is sent out of the interface it is said to have come in on.
 #[xdp]
 pub fn generate(ctx: XdpContext) -> u32 {
+    match request::write(&mut XdpFrame::new(&ctx, Buffers::One)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// The same at a steady rate: frames whose time has not come are dropped.
+#[xdp]
+pub fn generate_paced(ctx: XdpContext) -> u32 {
+    if !request::is_due() {
+        return xdp_action::XDP_DROP;
+    }
     match request::write(&mut XdpFrame::new(&ctx, Buffers::One)) {
         Some(()) => xdp_action::XDP_TX,
         None => xdp_action::XDP_ABORTED,

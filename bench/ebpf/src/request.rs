@@ -1,9 +1,9 @@
 //! Writing requests into frames, with one source or with another one each time, and counting replies.
 //!
-//! Owns the layout of `REQUESTS`, which the bench fills: bytes 0 to 63 are the start of the frame, then a random state and the number of
-//! sources. Every program that is compared gets its requests from here, so they all pay the same for them.
+//! Owns the layout of `REQUESTS`, which the bench fills: the start of the frame, then a random state, the number of sources, and the time
+//! between two requests and of the next one where they are paced. Every program that is compared gets its requests from here, so they all pay the same for them.
 
-use aya_ebpf::{Global, btf_maps::PerCpuArray, macros::btf_map};
+use aya_ebpf::{Global, btf_maps::PerCpuArray, helpers::generated::bpf_ktime_get_ns, macros::btf_map};
 use icmp_common::checksum::Sum;
 use icmp_common::frame::{Frame, field, set_field};
 use icmp_common::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
@@ -18,6 +18,8 @@ struct Request {
     start: [u64; LEN / 8],
     random: u64,
     sources: u64,
+    interval_ns: u64,
+    next_ns: u64,
 }
 
 #[btf_map]
@@ -37,6 +39,21 @@ const RANDOM_V6: u32 = 3;
 
 /// First source and number of sources in IPv4 at most: 1.0.0.0 to 126.255.255.255, all of them unicast.
 const FIRST_V4: u32 = 1 << 24;
+
+/// True where the time for the next request has come.
+#[inline(always)]
+pub(crate) fn is_due() -> bool {
+    let Some(request) = REQUESTS.get_ptr_mut(0) else { return false };
+    // SAFETY: as in `write`.
+    let request = unsafe { &mut *request };
+    // SAFETY: takes nothing and touches nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if now < request.next_ns {
+        return false;
+    }
+    request.next_ns = now.wrapping_add(request.interval_ns);
+    true
+}
 
 /// Writes the next request over the start of the frame.
 #[inline(always)]
@@ -100,22 +117,30 @@ fn draw(request: &mut Request) -> u32 {
     ((x >> 32).wrapping_mul(request.sources) >> 32) as u32
 }
 
-/// Counts the frame if it is an echo reply.
+/// Identifier of the bench's requests; replies to others, such as ping's, are not the bench's.
+const IDENTIFIER: u16 = 0xf00d;
+
+/// Counts the frame if it is an echo reply to a request of the bench.
 #[inline(always)]
 pub(crate) fn count_reply<F: Frame>(frame: &mut F) -> bool {
     const V4_TYPE: usize = ethernet::LEN + ipv4::LEN + icmpv4::TYPE;
     const V6_TYPE: usize = ethernet::LEN + ipv6::LEN + icmpv6::TYPE;
     let bytes = frame.linear_len() as u64;
     let Some(window) = frame.window::<LEN>(0) else { return false };
-    let reply = match u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(window)) {
+    let (reply, identifier) = match u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(window)) {
         ethernet::IPV4 => {
-            window[ethernet::LEN + ipv4::PROTOCOL] == ipv4::ICMP && window[V4_TYPE] == icmpv4::ECHO_REPLY
+            let reply =
+                window[ethernet::LEN + ipv4::PROTOCOL] == ipv4::ICMP && window[V4_TYPE] == icmpv4::ECHO_REPLY;
+            (reply, field::<{ V4_TYPE + 4 }, 2, _>(window))
         }
         ethernet::IPV6 => {
-            window[ethernet::LEN + ipv6::NEXT_HEADER] == ipv6::ICMPV6 && window[V6_TYPE] == icmpv6::ECHO_REPLY
+            let reply = window[ethernet::LEN + ipv6::NEXT_HEADER] == ipv6::ICMPV6
+                && window[V6_TYPE] == icmpv6::ECHO_REPLY;
+            (reply, field::<{ V6_TYPE + 4 }, 2, _>(window))
         }
-        _ => false,
+        _ => (false, [0; 2]),
     };
+    let reply = reply && u16::from_be_bytes(identifier) == IDENTIFIER;
     if reply && let Some(counter) = REPLIES.get_ptr_mut(0) {
         // SAFETY: as in `write`.
         let [packets, total] = unsafe { &mut *counter };
