@@ -97,6 +97,25 @@ impl LoadOptions {
 /// # Errors
 /// The kernel refused a map or a program; the verifier's last words are part of the error.
 pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
+    let mut object = create(OBJECT, options, pins, &[])?;
+    for entry in Entry::ALL {
+        let program: &mut Xdp = xdp(&mut object, entry)?;
+        program.load().with_context(|| format!("loading the program {}", entry.program()))?;
+    }
+    Ok(object)
+}
+
+/// Creates or opens the maps of an object that was made from the packet path, with `globals` of its own beside the packet path's; its
+/// programs are left to be loaded.
+///
+/// # Errors
+/// The object lacks something, or the kernel refused a map.
+pub fn create(
+    object: &[u8],
+    options: &LoadOptions,
+    pins: Option<&Path>,
+    globals: &[(&str, u32)],
+) -> Result<Ebpf> {
     let bits = options.cells.ilog2();
     let mut loader = EbpfLoader::new();
     loader
@@ -108,12 +127,10 @@ pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
             loader.map_pin_path(map, pins.join(map));
         }
     }
-    let mut object = loader.load(OBJECT).context("loading the eBPF object")?;
-    for entry in Entry::ALL {
-        let program: &mut Xdp = xdp(&mut object, entry)?;
-        program.load().with_context(|| format!("loading the program {}", entry.program()))?;
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
     }
-    Ok(object)
+    loader.load(object).context("loading the eBPF object")
 }
 
 /// One of the object's entry points.

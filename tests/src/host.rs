@@ -109,7 +109,9 @@ pub fn unconfigured() -> InKernel {
     InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")) }
 }
 
-fn interface() -> Interface {
+/// The interface that frames of `BPF_PROG_TEST_RUN` come in on.
+#[must_use]
+pub fn interface() -> Interface {
     let [a, b, c, d, e, f] = HOST_MAC;
     Interface {
         ifindex: IFINDEX,
@@ -120,8 +122,12 @@ fn interface() -> Interface {
     }
 }
 
-/// Those of the vectors.
-fn addresses(vlans: &[u16]) -> AddressTable {
+/// The addresses of the vectors.
+///
+/// # Panics
+/// If they do not fit the table.
+#[must_use]
+pub fn addresses(vlans: &[u16]) -> AddressTable {
     let entry = |text: &str, vlan: u16, kind| {
         let scope = Scope::new(SLOT, u32::from(vlan));
         OwnAddress { address: address(text), scope, kind }
