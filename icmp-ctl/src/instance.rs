@@ -149,6 +149,7 @@ impl Instance {
     /// The pin cannot be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<()> {
         let pin = self.link_pin(ifindex);
+        sys::detach_link(&pin)?;
         fs::remove_file(&pin).with_context(|| format!("removing the link pin {}", pin.display()))?;
         self.maps.remove_interface(ifindex)
     }

@@ -118,12 +118,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn vip4(&self, address: u32) -> bool {
-        VIPS4.get(&Key::new(32, address.to_be_bytes())).is_some()
+        VIPS4.get(&Key4(Key::new(32, address.to_be_bytes())).0).is_some()
     }
 
     #[inline(always)]
     fn vip6(&self, high: u64, low: u64) -> bool {
-        VIPS6.get(&Key::new(128, octets(high, low))).is_some()
+        VIPS6.get(&Key6 { _before: 0, key: Key::new(128, octets(high, low)) }.key).is_some()
     }
 
     #[inline(always)]
@@ -176,6 +176,18 @@ impl Tables for Maps {
             counter.bytes = counter.bytes.wrapping_add(bytes);
         }
     }
+}
+
+/// A key whose words lie aligned: the compiler may fill them eight bytes at a time, which the verifier allows on the stack only at
+/// multiples of eight.
+#[repr(C, align(8))]
+struct Key4(Key<[u8; 4]>);
+
+/// As [`Key4`]; the address behind the length of four bytes is what has to be aligned.
+#[repr(C, align(8))]
+struct Key6 {
+    _before: u32,
+    key: Key<[u8; 16]>,
 }
 
 /// The sixteen bytes of an address; without 128-bit arithmetic, which this target does not have.
