@@ -35,6 +35,9 @@ struct Args {
     /// Only this part; what needs the others is left out
     #[arg(long, value_enum)]
     only: Vec<Part>,
+    /// Of the programs, only figures whose name contains this
+    #[arg(long, value_name = "NAME")]
+    case: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -65,7 +68,7 @@ fn measure(args: &Args) -> Result<()> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
 
     if wanted(Part::Program) {
-        let mut bench = program::Bench::new(args.quick)?;
+        let mut bench = program::Bench::new(args.quick, &args.case)?;
         for round in 1..=rounds {
             eprintln!("program: round {round} of {rounds}");
             bench.round(&mut figures)?;

@@ -50,14 +50,16 @@ pub(crate) struct Bench {
 
 impl Bench {
     /// Loads what is needed.
-    pub(crate) fn new(quick: bool) -> Result<Self> {
+    pub(crate) fn new(quick: bool, only: &[String]) -> Result<Self> {
         let mut objects = Vec::new();
         for undo in [Undo::Same, Undo::RandomV4, Undo::RandomV6] {
             let mut object = Object::load(&MEASURED, undo, false)?;
             object.configure(&settings(&full(""))?)?;
             objects.push((undo, object));
         }
-        Ok(Self { objects, cases: cases(quick)?, repeat: if quick { 200_000 } else { 500_000 } })
+        let mut cases = cases(quick)?;
+        cases.retain(|case| only.is_empty() || only.iter().any(|name| case.name.contains(name.as_str())));
+        Ok(Self { objects, cases, repeat: if quick { 200_000 } else { 500_000 } })
     }
 
     /// Measures every case once.

@@ -22,6 +22,9 @@ pub(crate) struct Args {
     /// Only these parts
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
+    /// Of the programs, only figures whose name contains this
+    #[arg(long, value_name = "NAME")]
+    case: Vec<String>,
 }
 
 pub(crate) fn verb(args: &Args) -> Result<()> {
@@ -32,7 +35,7 @@ pub(crate) fn verb(args: &Args) -> Result<()> {
 
 /// The short run with the comparison, as CI has it.
 pub(crate) fn quick_check() -> Result<()> {
-    measure(&Args { quick: true, json: None, check: true, only: Vec::new() })
+    measure(&Args { quick: true, json: None, check: true, only: Vec::new(), case: Vec::new() })
 }
 
 fn measure(args: &Args) -> Result<()> {
@@ -54,6 +57,9 @@ fn measure(args: &Args) -> Result<()> {
     }
     for part in &args.only {
         bench.args(["--only", part]);
+    }
+    for name in &args.case {
+        bench.args(["--case", name]);
     }
     run::stream(&mut bench)
 }
