@@ -503,23 +503,20 @@ fn draw<T: Tables>(tables: &T, settings: &Settings, budget: usize) -> Draw {
     if limit.is_unlimited() {
         return Draw::Taken;
     }
-    let drawn = tables.with_leases(|leases| {
-        let tokens = leases.tokens.get_mut(budget)?;
-        if *tokens == 0 {
-            let now = tables.ticks() << limiter::TICK_SHIFT;
-            *tokens = limiter::take_batch(tables, budget_cell(budget), limit, *batch, now)?;
+    let Some(mut leases) = tables.leases() else { return Draw::Fault };
+    let Some(tokens) = leases.tokens.get_mut(budget) else { return Draw::Fault };
+    if *tokens == 0 {
+        let now = tables.ticks() << limiter::TICK_SHIFT;
+        let Some(taken) = limiter::take_batch(tables, budget_cell(budget), limit, *batch, now) else {
+            return Draw::Fault;
+        };
+        *tokens = taken;
+        if taken == 0 {
+            return Draw::Exhausted;
         }
-        if *tokens == 0 {
-            return Some(false);
-        }
-        *tokens -= 1;
-        Some(true)
-    });
-    match drawn.flatten() {
-        Some(true) => Draw::Taken,
-        Some(false) => Draw::Exhausted,
-        None => Draw::Fault,
     }
+    *tokens -= 1;
+    Draw::Taken
 }
 
 /// Position of a budget's cell, each in a cache line of its own at the start of the map.
@@ -651,11 +648,9 @@ fn limit_echo<T: Tables>(tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()>
     let sender = Sender::find(tables, settings, echo);
     let prefix = masked(&settings.prefix.mask, echo);
     let ended = admit_echo(tables, settings, ticks, epoch, &sender, &prefix);
-    let sampled = tables.with_leases(|leases| talkers::sample(&mut leases.sampler));
-    if sampled == Some(true) {
-        tables.with_talker(sender.talker, |talker| {
-            talker.note(&sender.source, epoch >> WINDOW_SHIFT, ended.is_some());
-        });
+    let sampled = tables.leases().is_some_and(|mut leases| talkers::sample(&mut leases.sampler));
+    if sampled && let Some(mut talker) = tables.talker(sender.talker) {
+        talker.note(&sender.source, epoch >> WINDOW_SHIFT, ended.is_some());
     }
     match ended {
         Some(reason) => end(reason, echo.row),
@@ -681,7 +676,9 @@ fn admit_echo<T: Tables>(
         // What cannot be limited is not answered.
         Draw::Fault => return Some(Reason::Unconfigured),
         Draw::Exhausted => {
-            tables.with_leases(|leases| leases.exhausted_at = ticks);
+            if let Some(mut leases) = tables.leases() {
+                leases.exhausted_at = ticks;
+            }
             if !sender.is_familiar(tables, epoch) {
                 return Some(Reason::LimitedTotal);
             }
@@ -706,10 +703,9 @@ fn admit_echo<T: Tables>(
                     // While the total is exhausted nobody becomes familiar, who is stays so.
                     let learning = match budget {
                         Budget::Familiar => true,
-                        _ => {
-                            tables.with_leases(|leases| leases.exhausted_at >> (settings.epoch_shift & 63))
-                                != Some(epoch as u64)
-                        }
+                        _ => tables.leases().is_some_and(|leases| {
+                            leases.exhausted_at >> (settings.epoch_shift & 63) != epoch as u64
+                        }),
                     };
                     if learning && admission == (Admission::Admitted { calm: true }) {
                         sender.remember(tables, epoch);
@@ -733,12 +729,11 @@ fn admit_echo<T: Tables>(
 #[inline(always)]
 fn give_back<T: Tables>(tables: &T, settings: &Settings, budget: usize) {
     let unlimited = settings.budgets.get(budget).is_none_or(limiter::Limit::is_unlimited);
-    if !unlimited {
-        tables.with_leases(|leases| {
-            if let Some(tokens) = leases.tokens.get_mut(budget) {
-                *tokens = tokens.wrapping_add(1);
-            }
-        });
+    if !unlimited
+        && let Some(mut leases) = tables.leases()
+        && let Some(tokens) = leases.tokens.get_mut(budget)
+    {
+        *tokens = tokens.wrapping_add(1);
     }
 }
 

@@ -4,6 +4,8 @@
 //! bucket. The kernel's side is icmp-ebpf's `maps.rs`, the host's is icmp-ctl's `replay.rs`. A lookup that fails is `None`,
 //! and `None` ends in a pass.
 
+use core::ops::DerefMut;
+
 use crate::abi::{
     AddressKind, Bucket4, Bucket6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Leases, Scope, Settings,
     bucket4, bucket6,
@@ -29,9 +31,12 @@ pub trait Tables: Cells {
     /// True where a VIP prefix covers an IPv6 address.
     fn vip6(&self, high: u64, low: u64) -> bool;
     /// What this CPU has taken from the budgets.
-    fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R>;
+    ///
+    /// What it returns is let go before the next call that returns one. (Not a closure's argument: the compiler makes functions of
+    /// closures that are used often, and a call costs as much as everything else here.)
+    fn leases(&self) -> Option<impl DerefMut<Target = Leases>>;
     /// An entry of this CPU's talkers.
-    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R>;
+    fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>>;
     /// Log2 of the cells in one row of the limiter.
     fn cell_bits(&self) -> u32;
     /// The secret drawn at load.

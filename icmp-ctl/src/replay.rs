@@ -3,8 +3,9 @@
 //! Owns a stand-in for the maps and the clock, so that the very same pipeline runs without a kernel. The differential test holds the two
 //! against each other.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
+use std::ops::DerefMut;
 
 use icmp_common::abi::{
     ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings,
@@ -137,12 +138,12 @@ impl Tables for HostTables {
         self.vips6.iter().any(|net| net.contains(&address))
     }
 
-    fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R> {
-        Some(f(&mut self.leases.borrow_mut()))
+    fn leases(&self) -> Option<impl DerefMut<Target = Leases>> {
+        Some(self.leases.borrow_mut())
     }
 
-    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R> {
-        self.talkers.borrow_mut().get_mut(index as usize).map(f)
+    fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>> {
+        RefMut::filter_map(self.talkers.borrow_mut(), |talkers| talkers.get_mut(index as usize)).ok()
     }
 
     fn cell_bits(&self) -> u32 {

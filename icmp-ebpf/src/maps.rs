@@ -2,7 +2,10 @@
 //!
 //! Sizes given here are those of a default load; the controller may set others for `CELLS` and `VIPS*`.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_cxchg},
+    ops::DerefMut,
+};
 
 use aya_ebpf::{
     Global,
@@ -127,17 +130,18 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R> {
+    fn leases(&self) -> Option<impl DerefMut<Target = Leases>> {
         let leases = LEASES.get_ptr_mut(0)?;
-        // SAFETY: the element is this CPU's own, and nothing else runs XDP programs on a CPU before this one returns.
-        Some(f(unsafe { &mut *leases }))
+        // SAFETY: the element is this CPU's own, nothing else runs XDP programs on a CPU before this one returns, and the packet path
+        // lets go of it before it asks again.
+        Some(unsafe { &mut *leases })
     }
 
     #[inline(always)]
-    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R> {
+    fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>> {
         let talker = TALKERS.get_ptr_mut(index)?;
-        // SAFETY: the element is this CPU's own, as in `with_leases`.
-        Some(f(unsafe { &mut *talker }))
+        // SAFETY: the element is this CPU's own, as in `leases`.
+        Some(unsafe { &mut *talker })
     }
 
     #[inline(always)]
@@ -159,7 +163,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn opaque(&self, value: usize) -> usize {
         let Some(leases) = LEASES.get_ptr_mut(0) else { return 0 };
-        // SAFETY: the element is this CPU's own, as in `with_leases`, and no reference to it is alive here.
+        // SAFETY: the element is this CPU's own, as in `leases`, and no reference to it is alive here.
         let scratch = unsafe { &raw mut (*leases).scratch };
         // SAFETY: as above; volatile, or the compiler would see through it.
         unsafe { scratch.write_volatile(value as u64) };
@@ -170,7 +174,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {
         if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, row as u32, reason as u32)) {
-            // SAFETY: the element is this CPU's own, as in `with_leases`.
+            // SAFETY: the element is this CPU's own, as in `leases`.
             let counter = unsafe { &mut *counter };
             counter.packets = counter.packets.wrapping_add(1);
             counter.bytes = counter.bytes.wrapping_add(bytes);
