@@ -8,7 +8,7 @@ use icmp_common::abi::{
     Level, Mask, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, SETTINGS_VIPS, Settings,
 };
 use icmp_common::limiter::{Limit, UNITS_PER_TICK};
-use icmp_common::policy::{BUDGETS, Budget, default_types};
+use icmp_common::policy::{BUDGETS, Budget, Preset, preset_types};
 
 use crate::config::{Config, Verify};
 use crate::units::Rate;
@@ -187,7 +187,7 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
         },
         budgets,
         batches,
-        types: default_types(),
+        types: preset_types(Preset::Host),
     })
 }
 
