@@ -10,12 +10,14 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod checks;
 pub mod checksum;
 pub mod frame;
 pub mod limiter;
 pub mod pipeline;
 pub mod policy;
 pub mod reason;
+pub mod rules;
 pub mod tables;
 pub mod types;
 pub mod wire;

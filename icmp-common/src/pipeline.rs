@@ -8,14 +8,17 @@
 //! The rules that comments name are in docs/packet-path.md.
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_PRESENT,
-    SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_SETTINGS, Scope, Settings,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE,
+    SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_AWAITS,
+    SWITCH_SETTINGS, Scope, Settings, check_tally,
 };
+use crate::checks::{self, Check, Mode};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u32};
 use crate::frame::{Frame, field, set_field};
 use crate::limiter::{self, Admission};
 use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
 use crate::reason::{Reason, Verdict};
+use crate::rules::{self, Facts, PrefixKind, RULE_SLOTS, Rule, selector};
 use crate::tables::{self, Tables, kind_bits};
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
@@ -63,23 +66,71 @@ fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Int
         ethernet::IPV4 => {
             let packet = parse_v4(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV4_ROW)?;
-            let target = own_v4(tables, &place, &link, &packet)?;
-            let message = classify(tables, &place, Family::V4, packet.icmp_type, packet.code, IPV4_ROW)?;
-            let echo = policy(tables, &place, &message)?;
-            limit_echo(tables, &place, &echo, packet.source as u64, 0, Family::V4)?;
-            respond_v4(frame, tables, &place, &link, &packet, target, &message)
+            place.observed(judge_v4(frame, tables, &place, &link, &packet))
         }
         ethernet::IPV6 => {
             let packet = parse_v6(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV6_ROW)?;
-            let target = own_v6(tables, &place, &link, &packet)?;
-            let message = classify(tables, &place, Family::V6, packet.icmp_type, packet.code, IPV6_ROW)?;
-            let echo = policy(tables, &place, &message)?;
-            limit_echo(tables, &place, &echo, packet.source.0, packet.source.1, Family::V6)?;
-            respond_v6(frame, tables, &place, &link, &packet, target, &message)
+            place.observed(judge_v6(frame, tables, &place, &link, &packet))
         }
         _ => end(Reason::NotIp, NO_IP_ROW),
     }
+}
+
+#[inline(always)]
+fn judge_v4<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV4,
+) -> Step<Outcome> {
+    let target = own_v4(tables, place, link, packet)?;
+    let message = classify(place, Family::V4, packet.icmp_type, packet.code, IPV4_ROW)?;
+    check_v4(frame, tables, place, link, packet, &message)?;
+    let facts = Facts {
+        family: Family::V4,
+        icmp_type: packet.icmp_type,
+        code: packet.code,
+        hop_limit: packet.ttl,
+        vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
+        len: packet.icmp_len,
+        source: (0, packet.source as u64),
+        destination: (0, packet.destination as u64),
+    };
+    let echo = policy(tables, place, &message, &facts)?;
+    if !echo.capped {
+        limit_echo(tables, place, &echo, packet.source as u64, 0, Family::V4)?;
+    }
+    respond_v4(frame, tables, place, link, packet, target, &message)
+}
+
+#[inline(always)]
+fn judge_v6<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV6,
+) -> Step<Outcome> {
+    let target = own_v6(tables, place, link, packet)?;
+    let message = classify(place, Family::V6, packet.icmp_type, packet.code, IPV6_ROW)?;
+    check_v6(frame, tables, place, link, packet, &message)?;
+    let facts = Facts {
+        family: Family::V6,
+        icmp_type: packet.icmp_type,
+        code: packet.code,
+        hop_limit: packet.hop_limit,
+        vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
+        len: packet.icmp_len,
+        source: packet.source,
+        destination: packet.destination,
+    };
+    let echo = policy(tables, place, &message, &facts)?;
+    if !echo.capped {
+        limit_echo(tables, place, &echo, packet.source.0, packet.source.1, Family::V6)?;
+    }
+    respond_v6(frame, tables, place, link, packet, target, &message)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- parse
@@ -136,12 +187,13 @@ fn mac(bytes: [u8; 6]) -> u64 {
 }
 
 /// An IPv4 packet that holds an ICMP message, every length proved.
-struct PacketV4 {
-    source: u32,
-    destination: u32,
-    icmp_len: usize,
-    icmp_type: u8,
-    code: u8,
+pub(crate) struct PacketV4 {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) icmp_len: usize,
+    pub(crate) ttl: u8,
+    pub(crate) icmp_type: u8,
+    pub(crate) code: u8,
 }
 
 #[inline(always)]
@@ -172,6 +224,7 @@ fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
         source: u32::from_be_bytes(field::<{ ipv4::SOURCE }, 4, _>(header)),
         destination: u32::from_be_bytes(field::<{ ipv4::DESTINATION }, 4, _>(header)),
         icmp_len: total_len.wrapping_sub(ipv4::LEN),
+        ttl: header[ipv4::TTL],
         icmp_type: header[ipv4::LEN + icmpv4::TYPE],
         code: header[ipv4::LEN + icmpv4::CODE],
     };
@@ -193,12 +246,13 @@ fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
 }
 
 /// An IPv6 packet that holds an ICMPv6 message, every length proved.
-struct PacketV6 {
-    source: ipv6::Halves,
-    destination: ipv6::Halves,
-    icmp_len: usize,
-    icmp_type: u8,
-    code: u8,
+pub(crate) struct PacketV6 {
+    pub(crate) source: ipv6::Halves,
+    pub(crate) destination: ipv6::Halves,
+    pub(crate) icmp_len: usize,
+    pub(crate) hop_limit: u8,
+    pub(crate) icmp_type: u8,
+    pub(crate) code: u8,
 }
 
 #[inline(always)]
@@ -222,9 +276,10 @@ fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
     // a payload length of zero is shorter than the eight bytes every message has.
     let payload_len = u16::from_be_bytes(field::<{ ipv6::PAYLOAD_LEN }, 2, _>(header)) as usize;
     let packet = PacketV6 {
-        source: halves::<{ ipv6::SOURCE }>(header),
-        destination: halves::<{ ipv6::DESTINATION }>(header),
+        source: ipv6::halves(field::<{ ipv6::SOURCE }, 16, _>(header)),
+        destination: ipv6::halves(field::<{ ipv6::DESTINATION }, 16, _>(header)),
         icmp_len: payload_len,
+        hop_limit: header[ipv6::HOP_LIMIT],
         icmp_type: header[ipv6::LEN + icmpv6::TYPE],
         code: header[ipv6::LEN + icmpv6::CODE],
     };
@@ -235,15 +290,6 @@ fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
         return end(beyond_first_buffer(frame, link.l3 + ipv6::LEN + payload_len), IPV6_ROW);
     }
     Ok(packet)
-}
-
-#[inline(always)]
-fn halves<const AT: usize>(header: &[u8; V6_WINDOW]) -> ipv6::Halves
-where
-{
-    let bytes = field::<AT, 16, _>(header);
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
 }
 
 #[inline(always)]
@@ -284,7 +330,11 @@ impl<'t> Place<'t> {
         // nothing configured is nothing answered and nothing dropped.
         let Some(interface) = interface else { return end(Reason::Unconfigured, row) };
         let Some(switch) = tables.switch() else { return end(Reason::Unconfigured, row) };
-        let Some(settings) = tables.settings(switch & SWITCH_SETTINGS) else {
+        let mut bank = switch & SWITCH_SETTINGS;
+        if switch & SWITCH_AWAITS != 0 && tables.rollback_at().is_some_and(|at| tables.monotonic_ns() >= at) {
+            bank ^= SWITCH_SETTINGS;
+        }
+        let Some(settings) = tables.settings(bank) else {
             return end(Reason::Unconfigured, row);
         };
         if settings.flags & SETTINGS_PRESENT == 0 {
@@ -297,6 +347,22 @@ impl<'t> Place<'t> {
             strips_tags: interface.flags & INTERFACE_STRIPS_TAGS != 0,
             addresses: if switch & SWITCH_ADDRESSES == 0 { 0 } else { ADDRESS_BUCKETS },
         })
+    }
+
+    /// The preset `observe` decides nothing: what would have been dropped or limited passes.
+    #[inline(always)]
+    fn observed(&self, judged: Step<Outcome>) -> Step<Outcome> {
+        if self.settings.flags & SETTINGS_OBSERVE == 0 {
+            return judged;
+        }
+        let outcome = match judged {
+            Ok(outcome) | Err(outcome) => outcome,
+        };
+        match outcome.verdict() {
+            Verdict::Drop => end(Reason::WouldDrop, outcome.row),
+            Verdict::Limit => end(Reason::WouldLimit, outcome.row),
+            Verdict::Pass | Verdict::Answer => Ok(outcome),
+        }
     }
 }
 
@@ -334,7 +400,7 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
         Target::Own
     } else if kind == kind_bits(AddressKind::Broadcast) || ipv4::is_group(packet.destination) {
         Target::Group
-    } else if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip4(packet.destination) {
+    } else if link.vlan == 0 && is_vip4(tables, place, packet.destination) {
         Target::Own
     } else {
         return end(Reason::NotOwnAddress, IPV4_ROW);
@@ -352,6 +418,18 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
 }
 
 #[inline(always)]
+fn is_vip4<T: Tables>(tables: &T, place: &Place<'_>, address: u32) -> bool {
+    place.settings.flags & SETTINGS_VIPS != 0
+        && tables.prefix4(selector(place.settings.rules, PrefixKind::Vip), address) != 0
+}
+
+#[inline(always)]
+fn is_vip6<T: Tables>(tables: &T, place: &Place<'_>, high: u64, low: u64) -> bool {
+    place.settings.flags & SETTINGS_VIPS != 0
+        && tables.prefix6(selector(place.settings.rules, PrefixKind::Vip), high, low) != 0
+}
+
+#[inline(always)]
 fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &PacketV6) -> Step<Target> {
     own_link(tables, place, link, IPV6_ROW)?;
     let (high, low) = packet.destination;
@@ -362,11 +440,7 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
     } else {
         match tables::kind6(tables, place.addresses, high, low, place.scope) {
             None => return end(Reason::Unconfigured, IPV6_ROW),
-            Some(0)
-                if link.vlan == 0 && place.settings.flags & SETTINGS_VIPS != 0 && tables.vip6(high, low) =>
-            {
-                Target::Own
-            }
+            Some(0) if link.vlan == 0 && is_vip6(tables, place, high, low) => Target::Own,
             Some(0) => return end(Reason::NotOwnAddress, IPV6_ROW),
             Some(_) => Target::Own,
         }
@@ -397,14 +471,7 @@ struct Message {
 }
 
 #[inline(always)]
-fn classify<T: Tables>(
-    _tables: &T,
-    place: &Place<'_>,
-    family: Family,
-    icmp_type: u8,
-    code: u8,
-    row: u8,
-) -> Step<Message> {
+fn classify(place: &Place<'_>, family: Family, icmp_type: u8, code: u8, row: u8) -> Step<Message> {
     let Some(entry) = place.settings.types.get(type_index(family, icmp_type)) else {
         return end(Reason::Unconfigured, row);
     };
@@ -415,19 +482,105 @@ fn classify<T: Tables>(
     Ok(Message { decision: entry.decision(code), is_echo_request: icmp_type == echo_request, code })
 }
 
+/// ends an error that makes no sense, where the operator wants that.
+#[inline(always)]
+fn check_v4<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV4,
+    message: &Message,
+) -> Step<()> {
+    if message.is_echo_request || place.settings.checks == 0 {
+        return Ok(());
+    }
+    match checks::failed_v4(frame, link.l3 + ipv4::LEN, packet) {
+        Some(check) => failed(tables, place, check, message),
+        None => Ok(()),
+    }
+}
+
+/// and the router advertisement guard.
+#[inline(always)]
+fn check_v6<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV6,
+    message: &Message,
+) -> Step<()> {
+    if message.is_echo_request || place.settings.checks == 0 {
+        return Ok(());
+    }
+    if let Some(check) = checks::failed_v6(frame, tables, link.l3 + ipv6::LEN, packet) {
+        failed(tables, place, check, message)?;
+    }
+    if packet.icmp_type == icmpv6::ROUTER_ADVERTISEMENT
+        && let Some(rules) = tables.rules(place.settings.rules)
+    {
+        let mut named = false;
+        for router in &rules.routers {
+            named |= router[0] == packet.source.0 && router[1] == packet.source.1;
+        }
+        if !named {
+            failed(tables, place, Check::RouterGuard, message)?;
+        }
+    }
+    Ok(())
+}
+
+/// What the operator wants done with a message that fails a check.
+#[inline(always)]
+fn failed<T: Tables>(tables: &T, place: &Place<'_>, check: Check, message: &Message) -> Step<()> {
+    let mode = place.settings.checks >> checks::mode_shift(check) & 3;
+    if mode == Mode::Off as u32 {
+        return Ok(());
+    }
+    tables.tally(check_tally(check), |tally| tally.hits = tally.hits.wrapping_add(1));
+    if mode != Mode::Drop as u32 {
+        return Ok(());
+    }
+    let reason = match check {
+        Check::Quote => Reason::BadQuote,
+        Check::PathMtu => Reason::BadPathMtu,
+        Check::NeighbourDiscovery => Reason::BadDiscovery,
+        Check::RouterGuard => Reason::RouterGuard,
+    };
+    end(reason, message.decision.row)
+}
+
 // --------------------------------------------------------------------------------------------------------------- policy
 
 /// An echo request the policy would have answered.
 struct Echo {
     row: u8,
+    /// Admitted by the limit of its rule, which stands for all others.
+    capped: bool,
 }
 
-/// Ends everything but an echo request that is to be answered.
+/// Ends everything but an echo request that is to be answered: the first rule that matches decides, or else the type table.
 #[inline(always)]
-fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<Echo> {
+fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message, facts: &Facts) -> Step<Echo> {
     let Decision { action, budget, row } = message.decision;
+    if place.settings.flags & SETTINGS_RULES != 0
+        && let Some(rules) = tables.rules(place.settings.rules)
+    {
+        let matching = rules::matching(tables, rules, place.settings.rules, facts);
+        if let Some(rule) = rules::first(rules, matching & rules.audited & matching.wrapping_neg()) {
+            let over = over_limit(tables, rule);
+            tables.tally(rule.slot, |tally| {
+                tally.would_hit = tally.would_hit.wrapping_add(1);
+                tally.would_limit = tally.would_limit.wrapping_add(over as u64);
+            });
+        }
+        if let Some(rule) = rules::first(rules, matching & !rules.audited) {
+            return obey(tables, rule, message);
+        }
+    }
     if action == Action::Answer as u8 && message.is_echo_request {
-        return Ok(Echo { row });
+        return Ok(Echo { row, capped: false });
     }
     if action == Action::Drop as u8 {
         return end(Reason::PolicyDrop, row);
@@ -439,6 +592,44 @@ fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<E
         };
     }
     end(Reason::PolicyPass, row)
+}
+
+/// Does what a rule says.
+#[inline(always)]
+fn obey<T: Tables>(tables: &T, rule: &Rule, message: &Message) -> Step<Echo> {
+    let row = message.decision.row;
+    let over = over_limit(tables, rule);
+    tables.tally(rule.slot, |tally| {
+        tally.hits = tally.hits.wrapping_add(1);
+        tally.limited = tally.limited.wrapping_add(over as u64);
+    });
+    if over {
+        return end(Reason::LimitedRule, row);
+    }
+    if rule.action == Action::Drop as u32 {
+        return end(Reason::RuleDrop, row);
+    }
+    if rule.action == Action::Answer as u32 && message.is_echo_request {
+        return Ok(Echo { row, capped: !rule.limit.is_unlimited() });
+    }
+    end(Reason::RulePass, row)
+}
+
+/// Charges a message to the limit of its rule; true where that has nothing left.
+#[inline(always)]
+fn over_limit<T: Tables>(tables: &T, rule: &Rule) -> bool {
+    if rule.limit.is_unlimited() {
+        return false;
+    }
+    let now = tables.ticks() << limiter::TICK_SHIFT;
+    // A fault of ours refuses nothing.
+    limiter::take_batch(tables, rule_cell(rule.slot), &rule.limit, 1, now) == Some(0)
+}
+
+/// Position of a rule's cell, behind those of the budgets.
+#[inline(always)]
+pub const fn rule_cell(slot: u32) -> u32 {
+    (BUDGETS * CELLS_PER_LINE) as u32 + (slot & (RULE_SLOTS as u32 - 1))
 }
 
 // ---------------------------------------------------------------------------------------------------------------- limit
@@ -487,8 +678,8 @@ const fn budget_cell(budget: usize) -> u32 {
 
 /// Cells of 8 bytes in a cache line of 64.
 const CELLS_PER_LINE: usize = 8;
-/// Cells before the first row.
-pub const BUDGET_CELLS: u32 = (BUDGETS * CELLS_PER_LINE) as u32;
+/// Cells before the first row: those of the budgets, and one for each slot of a rule.
+pub const BUDGET_CELLS: u32 = (BUDGETS * CELLS_PER_LINE + RULE_SLOTS) as u32;
 /// Rows of cells: two for sources, two for prefixes.
 pub const ROWS: u32 = 4;
 
@@ -549,6 +740,9 @@ fn earn_answer(place: &Place<'_>, link: &Link, target: Target, message: &Message
     let row = message.decision.row;
     if place.settings.flags & SETTINGS_ECHO == 0 {
         return end(Reason::PolicyPass, row);
+    }
+    if place.settings.flags & SETTINGS_OBSERVE != 0 {
+        return end(Reason::WouldAnswer, row);
     }
     if target == Target::Group {
         return end(Reason::GroupEcho, row);

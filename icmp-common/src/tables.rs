@@ -10,6 +10,7 @@ use crate::abi::{
 };
 use crate::limiter::Cells;
 use crate::reason::Reason;
+use crate::rules::{Rules, Tally};
 
 /// Maps and clock as one CPU sees them while it handles one frame.
 pub trait Tables: Cells {
@@ -23,10 +24,18 @@ pub trait Tables: Cells {
     fn addresses4(&self, index: u32) -> Option<&Bucket4>;
     /// A bucket of IPv6 addresses, both banks counted through.
     fn addresses6(&self, index: u32) -> Option<&Bucket6>;
-    /// True where a VIP prefix covers an IPv4 address.
-    fn vip4(&self, address: u32) -> bool;
-    /// True where a VIP prefix covers an IPv6 address.
-    fn vip6(&self, high: u64, low: u64) -> bool;
+    /// A bank of rules.
+    fn rules(&self, bank: u32) -> Option<&Rules>;
+    /// The value of the longest prefix with this selector that covers an IPv4 address, 0 where none does.
+    fn prefix4(&self, selector: u8, address: u32) -> u64;
+    /// The value of the longest prefix with this selector that covers an IPv6 address, 0 where none does.
+    fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64;
+    /// Changes the tally of a rule's slot, or of a check behind the rules' slots.
+    fn tally(&self, index: u32, change: impl FnOnce(&mut Tally));
+    /// When settings that nobody confirms are no longer in force, on the clock of `monotonic_ns`.
+    fn rollback_at(&self) -> Option<u64>;
+    /// CLOCK_MONOTONIC; expensive, so asked for only while a confirmation is awaited.
+    fn monotonic_ns(&self) -> u64;
     /// What this CPU has taken from the budgets.
     fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R>;
     /// Cells in one row of the limiter, less one; the number is a power of two.

@@ -4,6 +4,7 @@
 //! that they are plain data is made here, once for each.
 
 use icmp_common::abi::{Bucket4, Bucket6, Counter, Interface, Leases, Settings};
+use icmp_common::rules::{Rules, Tally};
 
 /// A layout of the map ABI, as a map value.
 #[derive(Clone, Copy, Debug)]
@@ -19,4 +20,4 @@ macro_rules! plain {
     };
 }
 
-plain!(Bucket4, Bucket6, Counter, Interface, Leases, Settings);
+plain!(Bucket4, Bucket6, Counter, Interface, Leases, Rules, Settings, Tally);

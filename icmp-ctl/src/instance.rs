@@ -60,7 +60,9 @@ impl Instance {
         if !directory.exists() || is_stale(&directory)? {
             return Ok(None);
         }
-        Ok(Some(Self { maps: open_maps(&directory)?, directory, _lock: lock }))
+        let mut maps = open_maps(&directory)?;
+        maps.settle()?;
+        Ok(Some(Self { maps, directory, _lock: lock }))
     }
 
     /// Opens the instance of this namespace.

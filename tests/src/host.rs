@@ -4,17 +4,17 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{AddressKind, Counter, Interface, Scope, Settings};
+use icmp_common::abi::{AddressKind, Counter, Interface, Scope};
 use icmp_common::frame::SliceFrame;
 use icmp_common::pipeline::{self, Outcome};
 use icmp_common::reason::Verdict;
+use icmp_common::rules::Tally;
 use icmp_ctl::addresses::{AddressTable, OwnAddress};
 use icmp_ctl::config::Config;
 use icmp_ctl::datapath::Datapath;
 use icmp_ctl::program::{Entry, LoadOptions};
 use icmp_ctl::replay::HostTables;
-use icmp_ctl::settings::{HostDefaults, Tick, compile};
-use ipnet::IpNet;
+use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
 
 use crate::netns::{HOST_IPV4, HOST_IPV6, HOST_MAC};
 
@@ -51,30 +51,14 @@ pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
     let config = Config::parse(config, "test").expect("a configuration");
     let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers");
     let tick = Tick::of_this_kernel().expect("a clock");
-    let settings = compile(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
-        .expect("a configuration that works");
+    let policy = compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+        .unwrap_or_else(|e| panic!("{e:#}"));
     let addresses = addresses(vlans);
-    let vips = &config.responder.vips;
-    (in_kernel(&options, &settings, &addresses, vips), on_host(&options, settings, addresses, vips))
-}
-
-fn in_kernel(
-    options: &LoadOptions,
-    settings: &Settings,
-    addresses: &AddressTable,
-    vips: &[IpNet],
-) -> InKernel {
-    let mut datapath = Datapath::load(options).unwrap_or_else(|e| panic!("{e:#}"));
-    datapath.configure(settings, addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
-    datapath.maps().set_vips(vips).unwrap_or_else(|e| panic!("{e:#}"));
-    InKernel { datapath }
-}
-
-fn on_host(options: &LoadOptions, settings: Settings, addresses: AddressTable, vips: &[IpNet]) -> OnHost {
-    let mut tables = HostTables::new(settings, addresses, options);
-    tables.set_vips(vips);
+    let mut datapath = Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}"));
+    datapath.configure(&policy, &addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
+    let mut tables = HostTables::new(&policy, addresses, &options);
     tables.add_interface(interface());
-    OnHost { tables }
+    (InKernel { datapath }, OnHost { tables })
 }
 
 /// The program with nothing configured at all.
@@ -139,6 +123,15 @@ impl InKernel {
         (verdict, result.frame)
     }
 
+    /// The tallies of rules and checks.
+    ///
+    /// # Panics
+    /// If they can't be read.
+    #[must_use]
+    pub fn tallies(&mut self) -> Vec<Tally> {
+        self.datapath.maps().tallies().unwrap_or_else(|e| panic!("{e:#}"))
+    }
+
     /// What has been counted.
     ///
     /// # Panics
@@ -153,6 +146,12 @@ impl OnHost {
     /// What the packet path does with a frame, which it changes only if it answers.
     pub fn run(&self, frame: &mut [u8]) -> Outcome {
         pipeline::process(&mut SliceFrame::new(frame), &self.tables, IFINDEX)
+    }
+
+    /// The tallies of rules and checks.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<Tally> {
+        self.tables.tallies()
     }
 
     /// What has been counted.

@@ -16,7 +16,8 @@ use crate::host;
 use crate::instance::Instance;
 use crate::netlink::{Link, Network};
 use crate::program::{Entry, LoadOptions};
-use crate::settings::{HostDefaults, Tick, compile};
+use crate::rules::Compiled;
+use crate::settings::{HostDefaults, Tick, compile_policy};
 use crate::sys;
 
 /// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
@@ -75,7 +76,7 @@ pub(super) fn attach_all(
 ) -> Result<Vec<Attached>> {
     let cpus =
         aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
-    let settings = compile(config, Tick::of_this_kernel()?, HostDefaults::read(), cpus as u32)?;
+    let policy = compile_policy(config, Tick::of_this_kernel()?, HostDefaults::read(), cpus as u32)?;
     let network = super::network()?;
     let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
     if keep_tags {
@@ -90,7 +91,7 @@ pub(super) fn attach_all(
     let (mut instance, fresh) =
         Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
     let mut done: Vec<Attached> = Vec::new();
-    let result = configure(&mut instance, fresh || reconfigure, config, &settings).and_then(|()| {
+    let result = configure(&mut instance, fresh || reconfigure, &policy).and_then(|()| {
         for link in &links {
             done.push(attach(&mut instance, &network, link, mode)?);
         }
@@ -110,17 +111,8 @@ pub(super) fn attach_all(
     Ok(done)
 }
 
-fn configure(
-    instance: &mut Instance,
-    wanted: bool,
-    config: &Config,
-    settings: &icmp_common::abi::Settings,
-) -> Result<()> {
-    if wanted {
-        instance.maps.set_vips(&config.responder.vips)?;
-        instance.maps.switch_settings(settings)?;
-    }
-    Ok(())
+fn configure(instance: &mut Instance, wanted: bool, policy: &Compiled) -> Result<()> {
+    if wanted { instance.maps.switch_policy(policy, None) } else { Ok(()) }
 }
 
 fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {
