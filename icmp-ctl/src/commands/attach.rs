@@ -2,13 +2,14 @@
 
 use std::os::fd::AsFd as _;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::programs::links::FdLink;
 use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
 use aya_obj::programs::XdpAttachType;
 use icmp_common::abi::MAX_INTERFACES;
 use serde_json::json;
 
+use super::apply::{Checked, check, warn};
 use crate::cli::{Attach, Mode};
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
@@ -16,16 +17,21 @@ use crate::host;
 use crate::instance::Instance;
 use crate::netlink::{Link, Network};
 use crate::program::{Entry, LoadOptions};
-use crate::rules::Compiled;
-use crate::settings::{HostDefaults, Tick, compile_policy};
 use crate::sys;
 
 /// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
 const ONE_BUFFER_MTU: u32 = 3498;
 
 pub(super) fn run(args: &Attach, config: &Config, json: bool) -> Result<()> {
-    let done =
-        attach_all(&args.interfaces, args.mode, args.disable_rx_vlan_offload, args.config.is_some(), config)?;
+    let checked = check(config, &args.allow_break)?;
+    let done = attach_all(
+        &args.interfaces,
+        args.mode,
+        args.disable_rx_vlan_offload,
+        args.config.is_some(),
+        config,
+        &checked,
+    )?;
     if json {
         println!(
             "{}",
@@ -73,10 +79,8 @@ pub(super) fn attach_all(
     keep_tags: bool,
     reconfigure: bool,
     config: &Config,
+    checked: &Checked,
 ) -> Result<Vec<Attached>> {
-    let cpus =
-        aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
-    let policy = compile_policy(config, Tick::of_this_kernel()?, HostDefaults::read(), cpus as u32)?;
     let network = super::network()?;
     let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
     if keep_tags {
@@ -91,7 +95,7 @@ pub(super) fn attach_all(
     let (mut instance, fresh) =
         Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
     let mut done: Vec<Attached> = Vec::new();
-    let result = configure(&mut instance, fresh || reconfigure, &policy).and_then(|()| {
+    let result = configure(&mut instance, fresh || reconfigure, checked).and_then(|()| {
         for link in &links {
             done.push(attach(&mut instance, &network, link, mode)?);
         }
@@ -111,8 +115,12 @@ pub(super) fn attach_all(
     Ok(done)
 }
 
-fn configure(instance: &mut Instance, wanted: bool, policy: &Compiled) -> Result<()> {
-    if wanted { instance.maps.switch_policy(policy, None) } else { Ok(()) }
+fn configure(instance: &mut Instance, wanted: bool, checked: &Checked) -> Result<()> {
+    if wanted {
+        warn(&checked.warnings);
+        instance.maps.switch_policy(&checked.policy, None)?;
+    }
+    Ok(())
 }
 
 fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {

@@ -2,13 +2,18 @@
 //!
 //! Owns the checks every verb starts with. Data goes to stdout, everything else to stderr.
 
+mod apply;
 mod attach;
 mod detach;
+mod policy;
+mod rule;
 mod serve;
 mod show;
 mod status;
 
 use anyhow::{Context as _, Result};
+
+pub use apply::Within;
 
 use crate::bpffs;
 use crate::cli::{Cli, Verb};
@@ -42,7 +47,28 @@ pub fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Show(what) => {
             prepare()?;
-            show::run(*what, cli.json)
+            show::run(what, cli.json)
+        }
+        Verb::Apply(args) => {
+            let config = crate::config::Config::load(Some(&args.config))?;
+            let checked = apply::check(&config, &args.allow_break)?;
+            if args.check && !nix::unistd::geteuid().is_root() {
+                apply::warn(&checked.warnings);
+                eprintln!(
+                    "icmp-ctl: the configuration is valid; only root can compare it with what is in force"
+                );
+                return Ok(());
+            }
+            prepare()?;
+            apply::run(args, &checked, cli.json)
+        }
+        Verb::Confirm => {
+            prepare()?;
+            apply::confirm(cli.json)
+        }
+        Verb::Rule(what) => {
+            prepare()?;
+            rule::run(what, cli.json)
         }
     }
 }

@@ -23,7 +23,8 @@ pub(super) async fn run(config: &Config) -> Result<()> {
         // Attaching reads the network on an event loop of its own, which must not be nested in this one.
         let (names, config) = (config.interfaces.clone(), config.clone());
         tokio::task::spawn_blocking(move || {
-            super::attach::attach_all(&names, Mode::Auto, false, false, &config)
+            let checked = super::apply::check(&config, &[])?;
+            super::attach::attach_all(&names, Mode::Auto, false, false, &config, &checked)
         })
         .await??;
     }

@@ -9,10 +9,11 @@ use crate::cli::Show;
 use crate::instance::Instance;
 use crate::netlink::Network;
 
-pub(super) fn run(what: Show, json: bool) -> Result<()> {
+pub(super) fn run(what: &Show, json: bool) -> Result<()> {
     let instance = Instance::open()?;
     let network = super::network()?;
     match what {
+        Show::Policy(args) => super::policy::run(&instance, args, json),
         Show::Addresses => addresses(&instance, &network, json),
         Show::Counters => counters(&instance, &network, json),
     }
