@@ -11,6 +11,14 @@ use icmp_common::rules::{Rules, Tally};
 #[repr(transparent)]
 pub struct Plain<T>(pub T);
 
+impl<T> Plain<T> {
+    /// A value where it is, for those that are too large to be moved about on a stack.
+    pub fn of(value: &T) -> &Self {
+        // SAFETY: the type is transparent, so both references are to the same bytes, for the same time.
+        unsafe { &*std::ptr::from_ref(value).cast::<Self>() }
+    }
+}
+
 macro_rules! plain {
     ($($layout:ty),+) => {
         $(

@@ -184,7 +184,7 @@ impl InstanceMaps {
     /// A map cannot be read.
     pub fn policy(&self) -> Result<Option<Compiled>> {
         let Some(settings) = self.settings()? else { return Ok(None) };
-        let rules = Box::new(self.rules.get(&settings.rules, 0).context("reading the rules in force")?.0);
+        let rules = self.rules(settings.rules)?;
         let mut prefixes = Vec::new();
         for entry in self.prefixes4.iter() {
             let (key, value) = entry.context("reading the IPv4 prefixes")?;
@@ -215,12 +215,7 @@ impl InstanceMaps {
                 left.as_secs() + 1
             );
         }
-        let old_rules = match &old {
-            Some(old) => {
-                Some(Box::new(self.rules.get(&old.rules, 0).context("reading the rules in force")?.0))
-            }
-            None => None,
-        };
+        let old_rules = old.as_ref().map(|old| self.rules(old.rules)).transpose()?;
         let bank = old.map_or(0, |old| old.rules ^ 1);
         let mut rules = policy.rules.clone();
         for slot in assign_slots(&mut rules, old_rules.as_deref()) {
@@ -228,8 +223,13 @@ impl InstanceMaps {
             self.cells.set(rule_cell(slot), 0, 0).context("filling the bucket of a new rule")?;
         }
         self.write_prefixes(bank, &policy.prefixes)?;
-        self.rules.set(bank, Plain(*rules), 0).context("writing the new rules")?;
+        self.rules.set(bank, Plain::of(&*rules), 0).context("writing the new rules")?;
         self.switch_settings_for(&Settings { rules: bank, ..policy.settings }, confirm_within)
+    }
+
+    /// A bank of rules. A function of its own, so that values of this size are on the stack for this long only.
+    fn rules(&self, bank: u32) -> Result<Box<Rules>> {
+        Ok(Box::new(self.rules.get(&bank, 0).context("reading the rules in force")?.0))
     }
 
     /// Makes the prefixes of a bank that is not in force those given.

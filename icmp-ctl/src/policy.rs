@@ -68,9 +68,12 @@ impl TypeName {
 
     /// True where a message is of this type.
     pub fn contains(&self, family: Family, icmp_type: u8, code: u8) -> bool {
-        self.family == family
-            && (self.first..=self.last).contains(&icmp_type)
-            && self.code.is_none_or(|own| own == code)
+        self.contains_type(family, icmp_type) && self.code.is_none_or(|own| own == code)
+    }
+
+    /// True where a message of this type is one with some code at least.
+    pub fn contains_type(&self, family: Family, icmp_type: u8) -> bool {
+        self.family == family && (self.first..=self.last).contains(&icmp_type)
     }
 
     /// True where every message of the other is one of this.

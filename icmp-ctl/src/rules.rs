@@ -182,17 +182,28 @@ fn add_types(compiled: &mut Rules, rules: &[Rule]) -> Result<()> {
     let mut blocks = 0;
     for family in [Family::V4, Family::V6] {
         for icmp_type in 0..=u8::MAX {
+            let of_family = || rules.iter().enumerate().filter(|(_, rule)| rule.families.contains(&family));
+            let mut with_any_code = 0;
+            let mut with_codes = false;
+            for (i, rule) in of_family() {
+                let mut named =
+                    rule.types.iter().filter(|name| name.contains_type(family, icmp_type)).peekable();
+                if rule.types.is_empty() || named.peek().is_some_and(|name| name.code.is_none()) {
+                    with_any_code |= 1 << i;
+                }
+                with_codes |= named.any(|name| name.code.is_some());
+            }
+            let entry = &mut compiled.types[type_index(family, icmp_type)];
+            if !with_codes {
+                entry.rules = with_any_code;
+                continue;
+            }
             let mut by_code = [0_u64; 256];
-            for (i, rule) in rules.iter().enumerate().filter(|(_, rule)| rule.families.contains(&family)) {
+            for (i, rule) in of_family() {
                 for (code, rules) in by_code.iter_mut().enumerate() {
                     let named = |name: &TypeName| name.contains(family, icmp_type, code as u8);
                     *rules |= if rule.types.is_empty() || rule.types.iter().any(named) { 1 << i } else { 0 };
                 }
-            }
-            let entry = &mut compiled.types[type_index(family, icmp_type)];
-            if by_code.iter().all(|rules| *rules == by_code[0]) {
-                entry.rules = by_code[0];
-                continue;
             }
             if blocks == CODE_BLOCKS {
                 bail!(

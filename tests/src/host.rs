@@ -14,6 +14,7 @@ use icmp_ctl::config::Config;
 use icmp_ctl::datapath::Datapath;
 use icmp_ctl::program::{Entry, LoadOptions};
 use icmp_ctl::replay::HostTables;
+use icmp_ctl::rules::Compiled;
 use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
 
 use crate::netns::{HOST_IPV4, HOST_IPV6, HOST_MAC};
@@ -35,6 +36,7 @@ pub type Counters = BTreeMap<(u32, u8, u8), (u64, u64)>;
 /// The packet path in the kernel.
 pub struct InKernel {
     datapath: Datapath,
+    options: LoadOptions,
 }
 
 /// The packet path in this process.
@@ -48,17 +50,50 @@ pub struct OnHost {
 /// If the configuration is none, or the kernel refuses the program.
 #[must_use]
 pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
+    let mut kernel = unconfigured();
+    let host = kernel.configure(config, vlans);
+    (kernel, host)
+}
+
+impl InKernel {
+    /// Makes it the host with this configuration, whatever it was before, and the same in memory.
+    ///
+    /// # Panics
+    /// As [`both`].
+    pub fn configure(&mut self, config: &str, vlans: &[u16]) -> OnHost {
+        self.policy(&policy_of(config), vlans)
+    }
+
+    fn policy(&mut self, policy: &Compiled, vlans: &[u16]) -> OnHost {
+        let addresses = addresses(vlans);
+        self.datapath.configure(policy, &addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
+        let mut tables = HostTables::new(policy, addresses, &self.options);
+        tables.add_interface(interface());
+        OnHost { tables }
+    }
+
+    /// The tallies of the rules in force, in their order.
+    ///
+    /// # Panics
+    /// If they can't be read.
+    pub fn rule_tallies(&mut self) -> Vec<Tally> {
+        let policy = self.datapath.maps().policy().unwrap_or_else(|e| panic!("{e:#}")).expect("a policy");
+        let tallies = self.tallies();
+        let rules = &policy.rules.rules[..policy.rules.count as usize];
+        rules.iter().map(|rule| tallies[rule.slot as usize]).collect()
+    }
+}
+
+/// A configuration as the packet path reads it.
+///
+/// # Panics
+/// If it is none, or can't be put in force.
+#[must_use]
+pub fn policy_of(config: &str) -> Compiled {
     let config = Config::parse(config, "test").expect("a configuration");
-    let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers");
     let tick = Tick::of_this_kernel().expect("a clock");
-    let policy = compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
-        .unwrap_or_else(|e| panic!("{e:#}"));
-    let addresses = addresses(vlans);
-    let mut datapath = Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}"));
-    datapath.configure(&policy, &addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
-    let mut tables = HostTables::new(&policy, addresses, &options);
-    tables.add_interface(interface());
-    (InKernel { datapath }, OnHost { tables })
+    compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+        .unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 /// The program with nothing configured at all.
@@ -68,7 +103,7 @@ pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
 #[must_use]
 pub fn unconfigured() -> InKernel {
     let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers");
-    InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")) }
+    InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")), options }
 }
 
 fn interface() -> Interface {
