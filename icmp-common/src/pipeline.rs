@@ -87,10 +87,10 @@ fn judge_v4<F: Frame, T: Tables>(
 ) -> Step<Outcome> {
     let target = own_v4(tables, place, link, packet)?;
     let message = classify(place, Family::V4, packet.icmp_type, packet.code, IPV4_ROW)?;
-    check_v4(frame, tables, place, link, packet, &message)?;
+    let icmp_type = check_v4(frame, tables, place, link, packet, &message)?;
     let facts = Facts {
         family: Family::V4,
-        icmp_type: packet.icmp_type,
+        icmp_type,
         code: packet.code,
         hop_limit: packet.ttl,
         vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
@@ -115,10 +115,10 @@ fn judge_v6<F: Frame, T: Tables>(
 ) -> Step<Outcome> {
     let target = own_v6(tables, place, link, packet)?;
     let message = classify(place, Family::V6, packet.icmp_type, packet.code, IPV6_ROW)?;
-    check_v6(frame, tables, place, link, packet, &message)?;
+    let icmp_type = check_v6(frame, tables, place, link, packet, &message)?;
     let facts = Facts {
         family: Family::V6,
-        icmp_type: packet.icmp_type,
+        icmp_type,
         code: packet.code,
         hop_limit: packet.hop_limit,
         vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
@@ -482,7 +482,8 @@ fn classify(place: &Place<'_>, family: Family, icmp_type: u8, code: u8, row: u8)
     Ok(Message { decision: entry.decision(code), is_echo_request: icmp_type == echo_request, code })
 }
 
-/// ends an error that makes no sense, where the operator wants that.
+/// ends an error that makes no sense, where the operator wants that. Returns the type, of which the verifier has forgotten
+/// which of those looked at it is, or it would follow the policy once for each.
 #[inline(always)]
 fn check_v4<F: Frame, T: Tables>(
     frame: &mut F,
@@ -491,17 +492,17 @@ fn check_v4<F: Frame, T: Tables>(
     link: &Link,
     packet: &PacketV4,
     message: &Message,
-) -> Step<()> {
+) -> Step<u8> {
     if message.is_echo_request || place.settings.checks == 0 {
-        return Ok(());
+        return Ok(packet.icmp_type);
     }
-    match checks::failed_v4(frame, link.l3 + ipv4::LEN, packet) {
-        Some(check) => failed(tables, place, check, message),
-        None => Ok(()),
+    if let Some(check) = checks::failed_v4(frame, link.l3 + ipv4::LEN, packet) {
+        failed(tables, place, check, message)?;
     }
+    Ok(tables.opaque(packet.icmp_type as usize) as u8)
 }
 
-/// and the router advertisement guard.
+/// and the router advertisement guard; as [`check_v4`].
 #[inline(always)]
 fn check_v6<F: Frame, T: Tables>(
     frame: &mut F,
@@ -510,9 +511,9 @@ fn check_v6<F: Frame, T: Tables>(
     link: &Link,
     packet: &PacketV6,
     message: &Message,
-) -> Step<()> {
+) -> Step<u8> {
     if message.is_echo_request || place.settings.checks == 0 {
-        return Ok(());
+        return Ok(packet.icmp_type);
     }
     if let Some(check) = checks::failed_v6(frame, tables, link.l3 + ipv6::LEN, packet) {
         failed(tables, place, check, message)?;
@@ -528,7 +529,7 @@ fn check_v6<F: Frame, T: Tables>(
             failed(tables, place, Check::RouterGuard, message)?;
         }
     }
-    Ok(())
+    Ok(tables.opaque(packet.icmp_type as usize) as u8)
 }
 
 /// What the operator wants done with a message that fails a check.

@@ -25,6 +25,7 @@ pub const MAPS: &[&str] = &[
     "RULES",
     "PREFIXES4",
     "PREFIXES6",
+    "SCRATCH",
     "TALLIES",
     "CELLS",
     "LEASES",

@@ -30,6 +30,13 @@ const DEFAULT_CELLS: usize = 1 << 15;
 /// Prefixes of both banks per family; the kernel makes room for those that are there.
 const PREFIXES: usize = 1 << 19;
 
+/// Keys of prefixes while they are looked up: the stack has no room left, and takes no unaligned stores.
+#[repr(C)]
+struct Scratch {
+    key4: Key<[u8; PREFIX4_KEY]>,
+    key6: Key<[u8; PREFIX6_KEY]>,
+}
+
 #[btf_map]
 static SWITCH: Array<u64, 2> = Array::new();
 #[btf_map]
@@ -46,6 +53,8 @@ static RULES: Array<Rules, BANKS> = Array::new();
 static PREFIXES4: LpmTrie<[u8; PREFIX4_KEY], u64, PREFIXES> = LpmTrie::new();
 #[btf_map]
 static PREFIXES6: LpmTrie<[u8; PREFIX6_KEY], u64, PREFIXES> = LpmTrie::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 static TALLIES: PerCpuArray<Tally, { TALLY_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -118,14 +127,20 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn prefix4(&self, selector: u8, address: u32) -> u64 {
-        let key = AlignedKey { _pad: 0, key: Key::new(PREFIX4_SELECTOR + 32, key4(selector, address)) };
-        PREFIXES4.get(&key.key).copied().unwrap_or(0)
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        let scratch = unsafe { &mut *scratch };
+        scratch.key4 = Key::new(PREFIX4_SELECTOR + 32, key4(selector, address));
+        PREFIXES4.get(&scratch.key4).copied().unwrap_or(0)
     }
 
     #[inline(always)]
     fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64 {
-        let key = AlignedKey { _pad: 0, key: Key::new(PREFIX6_SELECTOR + 128, key6(selector, high, low)) };
-        PREFIXES6.get(&key.key).copied().unwrap_or(0)
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        let scratch = unsafe { &mut *scratch };
+        scratch.key6 = Key::new(PREFIX6_SELECTOR + 128, key6(selector, high, low));
+        PREFIXES6.get(&scratch.key6).copied().unwrap_or(0)
     }
 
     #[inline(always)]
@@ -190,11 +205,4 @@ impl Tables for Maps {
             counter.bytes = counter.bytes.wrapping_add(bytes);
         }
     }
-}
-
-/// A key whose data lie at a multiple of eight: the key itself is packed, and the verifier takes no unaligned store to the stack.
-#[repr(C, align(8))]
-struct AlignedKey<K> {
-    _pad: u32,
-    key: Key<K>,
 }
