@@ -624,7 +624,7 @@ fn over_limit<T: Tables>(tables: &T, rule: &Rule) -> bool {
     }
     let now = tables.ticks() << limiter::TICK_SHIFT;
     // A fault of ours refuses nothing.
-    limiter::take_batch(tables, rule_cell(rule.slot), &rule.limit, 1, now) == Some(0)
+    limiter::charge_one(tables, rule_cell(rule.slot), &rule.limit, now) == Admission::Refused
 }
 
 /// Position of a rule's cell, behind those of the budgets.
