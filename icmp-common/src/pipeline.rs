@@ -349,6 +349,12 @@ impl<'t> Place<'t> {
         })
     }
 
+    /// The preset `observe` answers nothing: ends what has passed every check of an answer.
+    #[inline(always)]
+    fn ends_observed(&self, row: u8) -> Step<()> {
+        if self.settings.flags & SETTINGS_OBSERVE == 0 { Ok(()) } else { end(Reason::WouldAnswer, row) }
+    }
+
     /// The preset `observe` decides nothing: what would have been dropped or limited passes.
     #[inline(always)]
     fn observed(&self, judged: Step<Outcome>) -> Step<Outcome> {
@@ -742,9 +748,6 @@ fn earn_answer(place: &Place<'_>, link: &Link, target: Target, message: &Message
     if place.settings.flags & SETTINGS_ECHO == 0 {
         return end(Reason::PolicyPass, row);
     }
-    if place.settings.flags & SETTINGS_OBSERVE != 0 {
-        return end(Reason::WouldAnswer, row);
-    }
     if target == Target::Group {
         return end(Reason::GroupEcho, row);
     }
@@ -787,6 +790,7 @@ fn respond_v4<F: Frame, T: Tables>(
             Some(_) => {}
         }
     }
+    place.ends_observed(row)?;
     let Some(header) = frame.window::<V4_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
     let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
     // the TTL is ours, never the request's.
@@ -840,6 +844,7 @@ fn respond_v6<F: Frame, T: Tables>(
             Some(_) => {}
         }
     }
+    place.ends_observed(row)?;
     let Some(header) = frame.window::<V6_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
     // version and traffic class stay, the flow label becomes zero.
     let class = header[ipv6::VERSION_CLASS_LABEL + 1] & 0xf0;

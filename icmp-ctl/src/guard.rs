@@ -68,9 +68,16 @@ const GUARDS: &[Guard] = &[
     },
 ];
 
-/// The names of all guards.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    GUARDS.iter().map(|guard| guard.name)
+/// Refuses the name of a guard that there is none of.
+///
+/// # Errors
+/// That, with the names there are.
+pub fn known(name: &str) -> Result<(), String> {
+    if GUARDS.iter().any(|guard| guard.name == name) {
+        return Ok(());
+    }
+    let names: Vec<_> = GUARDS.iter().map(|guard| guard.name).collect();
+    Err(format!("{name:?} is no guard that could be overridden; there are {}", names.join(", ")))
 }
 
 /// Refuses a policy that breaks a guard that is not in `allowed`.
@@ -78,9 +85,8 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// # Errors
 /// [`Exit::Guarded`], with what breaks, the clause, and the name that overrides it; a name in `allowed` that is none.
 pub fn check(policy: &Compiled, rules: &[Rule], tick: Tick, allowed: &[String]) -> anyhow::Result<()> {
-    if let Some(unknown) = allowed.iter().find(|name| names().all(|guard| guard != name.as_str())) {
-        let names: Vec<_> = names().collect();
-        anyhow::bail!("{unknown:?} is no guard that could be overridden; there are {}", names.join(", "));
+    for name in allowed {
+        known(name).map_err(anyhow::Error::msg)?;
     }
     // What is only observed or audited takes nothing from anybody.
     if preset_of(&policy.settings) == Preset::Observe {

@@ -109,7 +109,7 @@ pub fn type_text(family: Family, icmp_type: u8, code: Option<u8>) -> String {
 fn unknown(text: &str, name: &str, families: &[Family]) -> String {
     let mut near: Vec<_> = ROWS
         .iter()
-        .filter(|row| row.code.is_none() && row.name.parse::<u8>().is_err())
+        .filter(|row| row.code.is_none() && !TypeName::is_number(row.name))
         .map(|row| (distance(name, row.name), row))
         .collect();
     near.sort_by_key(|(distance, _)| *distance);
@@ -120,7 +120,7 @@ fn unknown(text: &str, name: &str, families: &[Family]) -> String {
     let mut names: Vec<_> = near.iter().map(|(_, row)| row.name).collect();
     names.dedup();
     format!(
-        "{text:?} is no ICMP type; did you mean {}? `icmp-ctl show policy` lists all, and a number works too",
+        "{text:?} is no ICMP type; did you mean {}? `icmp-ctl show policy` lists all, and a number from 0 to 255 works too",
         names[..3].join(", ")
     )
 }

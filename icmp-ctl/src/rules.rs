@@ -207,7 +207,7 @@ fn add_types(compiled: &mut Rules, rules: &[Rule]) -> Result<()> {
             }
             if blocks == CODE_BLOCKS {
                 bail!(
-                    "more than {CODE_BLOCKS} types have rules for single codes, {} the last of them; name some of the types without \\
+                    "more than {CODE_BLOCKS} types have rules for single codes, {} the last of them; name some of the types without \
                      a code",
                     type_text(family, icmp_type, None)
                 );

@@ -22,6 +22,7 @@ use icmp_common::types::Family;
 use ipnet::IpNet;
 
 use crate::config::{self, Config, Invalid, Verify, Words};
+use crate::guard;
 use crate::policy::TypeName;
 use crate::rules::{self, ANY_HOP_LIMIT, ANY_LENGTH, Compiled, MAX_LENGTH, Prefix, Rule};
 use crate::units::Rate;
@@ -308,6 +309,10 @@ fn checks(checks: &config::Checks) -> Result<u32> {
 /// As [`compile`], with the place in the file.
 pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Result<Compiled> {
     let compiled = compile(config, tick, host, cpus).and_then(|settings| {
+        for (i, name) in config.policy.allow_break.iter().enumerate() {
+            let at = ["policy", "allow-break", &i.to_string()];
+            guard::known(name).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
+        }
         let rules = resolve_rules(config, tick)?;
         let (mut compiled, mut prefixes) =
             rules::compile(&rules).map_err(invalid(&["policy", "rule", "0"]))?;
