@@ -8,7 +8,6 @@ use std::net::IpAddr;
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::config::Config;
 use icmp_ctl::program::Entry;
-use icmp_ctl::rules::Rule;
 use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::generate::{self, Random};
