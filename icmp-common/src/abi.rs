@@ -113,6 +113,8 @@ pub enum AddressKind {
     Broadcast = 2,
     /// Not an address: the scope is configured at all.
     Present = 3,
+    /// The host's own on another interface: not answered for here, and no source of a frame from outside.
+    Elsewhere = 4,
 }
 
 /// Multiplier that spreads addresses over buckets; 2^64 over the golden ratio, odd. The table holds the host's own
@@ -165,8 +167,8 @@ pub struct Settings {
     pub ttl: u32,
     /// Hop limit of IPv6 answers, 1 to 255.
     pub hop_limit: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Log2 of the ticks in an epoch of [`crate::familiar`], about four seconds.
+    pub epoch_shift: u32,
     /// Per-source level of echo.
     pub source: Level,
     /// Per-prefix level of echo.

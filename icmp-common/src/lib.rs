@@ -12,6 +12,7 @@
 pub mod abi;
 pub mod checks;
 pub mod checksum;
+pub mod familiar;
 pub mod frame;
 pub mod limiter;
 pub mod pipeline;
@@ -19,5 +20,6 @@ pub mod policy;
 pub mod reason;
 pub mod rules;
 pub mod tables;
+pub mod talkers;
 pub mod types;
 pub mod wire;

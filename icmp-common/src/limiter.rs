@@ -23,7 +23,7 @@ pub const MAX_SKEW: u64 = 2048 << TICK_SHIFT;
 
 /// How often a compare-and-swap is tried before the packet counts as over its limit. A failed try means that another CPU
 /// was admitted from the same cell meanwhile, so giving up never starves a cell and never admits too much.
-pub const TRIES: u32 = 8;
+pub const TRIES: u32 = 6;
 
 /// As [`TRIES`], for cells that few packets contend for; each try is code that the verifier has to follow.
 const FEW_TRIES: u32 = 3;
@@ -81,13 +81,19 @@ pub trait Cells {
 
     /// Sets a cell to `new` if it still is `old`; true if it was.
     fn swap(&self, index: u32, old: u64, new: u64) -> bool;
+
+    /// Sets a word that may be lost in a race.
+    fn store(&self, index: u32, value: u64);
 }
 
 /// What became of a packet at one level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
     /// Within the limit, and charged.
-    Admitted,
+    Admitted {
+        /// At least half of the burst is left: the source keeps well within its limit.
+        calm: bool,
+    },
     /// Over the limit.
     Refused,
     /// A cell could not be read: a fault of ours, which never drops a packet and is bounded by the total budget.
@@ -115,7 +121,7 @@ const fn at_or_after(a: u64, b: u64) -> bool {
 #[inline(always)]
 pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, now: u64) -> Admission {
     if limit.is_unlimited() {
-        return Admission::Admitted;
+        return Admission::Admitted { calm: true };
     }
     for _ in 0..TRIES {
         let (Some(a), Some(b)) = (cells.load(first), cells.load(second)) else { return Admission::Fault };
@@ -125,7 +131,7 @@ pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, 
                 if (at_or_after(b, raised) || cells.swap(second, b, raised))
                     && (at_or_after(a, raised) || cells.swap(first, a, raised))
                 {
-                    return Admission::Admitted;
+                    return Admission::Admitted { calm: now.wrapping_sub(raised) >= limit.capacity / 2 };
                 }
             }
             Charge::Repaired(repaired) => {
@@ -165,25 +171,25 @@ pub fn take_batch<C: Cells>(cells: &C, index: u32, limit: &Limit, batch: u32, no
     Some(0)
 }
 
-/// Charges one packet to a cell that nobody else's packets go to but those of its own limit.
+/// Charges one packet to a cell of its own; true where that is over the limit. A fault of ours refuses nothing.
 #[inline(always)]
-pub fn charge_one<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) -> Admission {
+pub fn is_over<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) -> bool {
     for _ in 0..FEW_TRIES {
-        let Some(cell) = cells.load(index) else { return Admission::Fault };
+        let Some(cell) = cells.load(index) else { return false };
         match charge(cell, limit, limit.interval, now) {
-            Charge::Refused => return Admission::Refused,
+            Charge::Refused => return true,
             Charge::Admitted(raised) => {
                 if cells.swap(index, cell, raised) {
-                    return Admission::Admitted;
+                    return false;
                 }
             }
             Charge::Repaired(repaired) => {
                 cells.swap(index, cell, repaired);
-                return Admission::Refused;
+                return true;
             }
         }
     }
-    Admission::Refused
+    true
 }
 
 /// Charges one packet to a budget's cell whether or not it is there: what a familiar source gets from the reserve is taken from what
@@ -204,15 +210,15 @@ pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
     }
 }
 
-/// Hashes an address, already masked to what a level looks at, with a secret drawn at load.
+/// Hashes an address, already masked to what a level looks at, with a secret drawn at load: one value for each row, of which only high
+/// bits may be used.
 ///
-/// Two rounds of multiplication by secret odd numbers with a shift between them. Each round alone is universal (any two inputs that
-/// the attacker picks without the secret collide in a table of m cells with probability 2/m or less); the shift folds the
-/// well-mixed high bits back so that differences do not survive linearly (docs/adr/0006-limiter.md).
+/// The first multiplication and the fold are a bijection of `high` that brings its differences to the low bits, too. Each value
+/// is then a multiplication by a secret odd number of its own, whose high bits are universal: any two inputs picked without the
+/// secret agree in the n highest bits with probability 2/2^n at most, independently in each row (docs/adr/0006-limiter.md).
 #[inline(always)]
-pub const fn hash(secret: &[u64; 4], high: u64, low: u64) -> u64 {
-    let mut h = (high ^ secret[0]).wrapping_mul(secret[1] | 1);
-    h ^= h >> 32;
-    h = (h ^ low ^ secret[2]).wrapping_mul(secret[3] | 1);
-    h ^ h >> 29
+pub const fn hash(secret: &[u64; 4], high: u64, low: u64) -> (u64, u64) {
+    let product = (high ^ secret[0]).wrapping_mul(secret[1] | 1);
+    let input = product ^ product >> 32 ^ low;
+    (input.wrapping_mul(secret[2] | 1), input.wrapping_mul(secret[3] | 1))
 }

@@ -8,18 +8,20 @@
 //! The rules that comments name are in docs/packet-path.md.
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, Mask, SETTINGS_ECHO, SETTINGS_OBSERVE,
     SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_AWAITS,
     SWITCH_SETTINGS, Scope, Settings, check_tally,
 };
 use crate::checks::{self, Check, Mode};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u32};
+use crate::familiar::Word;
 use crate::frame::{Frame, field, set_field};
 use crate::limiter::{self, Admission};
 use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
 use crate::reason::{Reason, Verdict};
 use crate::rules::{self, Facts, PrefixKind, RULE_SLOTS, Rule, selector};
 use crate::tables::{self, Tables, kind_bits};
+use crate::talkers::{self, Source, TALKER_BITS, WINDOW_SHIFT};
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
@@ -62,75 +64,62 @@ const fn end<T>(reason: Reason, row: u8) -> Step<T> {
 #[inline(always)]
 fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Interface>) -> Step<Outcome> {
     let link = parse_link(frame)?;
-    match link.ether_type {
+    let (place, message) = match link.ether_type {
         ethernet::IPV4 => {
             let packet = parse_v4(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV4_ROW)?;
-            place.observed(judge_v4(frame, tables, &place, &link, &packet))
+            let target = own_v4(tables, &place, &link, &packet)?;
+            let facts = Facts {
+                family: Family::V4,
+                icmp_type: packet.icmp_type,
+                code: packet.code,
+                hop_limit: packet.ttl,
+                vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
+                len: packet.icmp_len,
+                source: (packet.source as u64, 0),
+                destination: (packet.destination as u64, 0),
+            };
+            let mut message = classify(&place, &link, facts, target)?;
+            place.observed(check_v4(frame, tables, &place, &link, &packet, &mut message))?;
+            (place, message)
         }
         ethernet::IPV6 => {
             let packet = parse_v6(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV6_ROW)?;
-            place.observed(judge_v6(frame, tables, &place, &link, &packet))
+            let target = own_v6(tables, &place, &link, &packet)?;
+            let facts = Facts {
+                family: Family::V6,
+                icmp_type: packet.icmp_type,
+                code: packet.code,
+                hop_limit: packet.hop_limit,
+                vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
+                len: packet.icmp_len,
+                source: packet.source,
+                destination: packet.destination,
+            };
+            let mut message = classify(&place, &link, facts, target)?;
+            place.observed(check_v6(frame, tables, &place, &link, &packet, &mut message))?;
+            (place, message)
         }
-        _ => end(Reason::NotIp, NO_IP_ROW),
-    }
+        _ => return end(Reason::NotIp, NO_IP_ROW),
+    };
+    place.observed(judge(frame, tables, &place, &link, &message))
 }
 
 #[inline(always)]
-fn judge_v4<F: Frame, T: Tables>(
+fn judge<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     place: &Place<'_>,
     link: &Link,
-    packet: &PacketV4,
+    message: &Message,
 ) -> Step<Outcome> {
-    let target = own_v4(tables, place, link, packet)?;
-    let message = classify(place, Family::V4, packet.icmp_type, packet.code, IPV4_ROW)?;
-    let icmp_type = check_v4(frame, tables, place, link, packet, &message)?;
-    let facts = Facts {
-        family: Family::V4,
-        icmp_type,
-        code: packet.code,
-        hop_limit: packet.ttl,
-        vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
-        len: packet.icmp_len,
-        source: (0, packet.source as u64),
-        destination: (0, packet.destination as u64),
-    };
-    let echo = policy(tables, place, &message, &facts)?;
+    let capped = policy(tables, place, message)?;
+    let echo = Echo::join(tables, link, message, capped);
     if !echo.capped {
-        limit_echo(tables, place, &echo, packet.source as u64, 0, Family::V4)?;
+        limit_echo(tables, place, &echo)?;
     }
-    respond_v4(frame, tables, place, link, packet, target, &message)
-}
-
-#[inline(always)]
-fn judge_v6<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    place: &Place<'_>,
-    link: &Link,
-    packet: &PacketV6,
-) -> Step<Outcome> {
-    let target = own_v6(tables, place, link, packet)?;
-    let message = classify(place, Family::V6, packet.icmp_type, packet.code, IPV6_ROW)?;
-    let icmp_type = check_v6(frame, tables, place, link, packet, &message)?;
-    let facts = Facts {
-        family: Family::V6,
-        icmp_type,
-        code: packet.code,
-        hop_limit: packet.hop_limit,
-        vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
-        len: packet.icmp_len,
-        source: packet.source,
-        destination: packet.destination,
-    };
-    let echo = policy(tables, place, &message, &facts)?;
-    if !echo.capped {
-        limit_echo(tables, place, &echo, packet.source.0, packet.source.1, Family::V6)?;
-    }
-    respond_v6(frame, tables, place, link, packet, target, &message)
+    respond(frame, tables, place, &echo)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- parse
@@ -164,8 +153,13 @@ fn parse_link<F: Frame>(frame: &mut F) -> Step<Link> {
         return Ok(Link { l3: ethernet::LEN + ethernet::TAG_LEN, vlan, ether_type: inner_type, ..untagged });
     }
     let (inner, last_type) = tag(frame, ethernet::LEN + ethernet::TAG_LEN)?;
-    // A priority tag around or inside another is nothing anybody configures: 0xffffff is never in the table.
-    let vlan = if outer == 0 || inner == 0 { 0xff_ffff } else { outer | inner << 12 };
+    // A priority tag around or inside another is nothing anybody configures, and the reserved identifier is no VLAN's but marks a
+    // single service tag: 0xffffff is never in the table.
+    let vlan = if outer == 0 || inner == 0 || inner == Scope::SERVICE_ONLY {
+        0xff_ffff
+    } else {
+        outer | inner << 12
+    };
     Ok(Link { l3: ethernet::LEN + 2 * ethernet::TAG_LEN, vlan, ether_type: last_type, ..untagged })
 }
 
@@ -357,18 +351,15 @@ impl<'t> Place<'t> {
 
     /// The preset `observe` decides nothing: what would have been dropped or limited passes.
     #[inline(always)]
-    fn observed(&self, judged: Step<Outcome>) -> Step<Outcome> {
+    fn observed<R>(&self, judged: Step<R>) -> Step<R> {
         if self.settings.flags & SETTINGS_OBSERVE == 0 {
             return judged;
         }
-        let outcome = match judged {
-            Ok(outcome) | Err(outcome) => outcome,
-        };
-        match outcome.verdict() {
-            Verdict::Drop => end(Reason::WouldDrop, outcome.row),
-            Verdict::Limit => end(Reason::WouldLimit, outcome.row),
-            Verdict::Pass | Verdict::Answer => Ok(outcome),
-        }
+        judged.map_err(|outcome| match outcome.verdict() {
+            Verdict::Drop => Outcome { reason: Reason::WouldDrop, ..outcome },
+            Verdict::Limit => Outcome { reason: Reason::WouldLimit, ..outcome },
+            Verdict::Pass | Verdict::Answer => outcome,
+        })
     }
 }
 
@@ -406,7 +397,11 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
         Target::Own
     } else if kind == kind_bits(AddressKind::Broadcast) || ipv4::is_group(packet.destination) {
         Target::Group
-    } else if link.vlan == 0 && is_vip4(tables, place, packet.destination) {
+    } else if link.vlan == 0
+        && !ipv4::is_martian_source(packet.destination)
+        && is_vip(tables, place, Family::V4, (packet.destination as u64, 0))
+    {
+        // however wide a VIP prefix is, it has no loopback address in it.
         Target::Own
     } else {
         return end(Reason::NotOwnAddress, IPV4_ROW);
@@ -424,15 +419,9 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
 }
 
 #[inline(always)]
-fn is_vip4<T: Tables>(tables: &T, place: &Place<'_>, address: u32) -> bool {
+fn is_vip<T: Tables>(tables: &T, place: &Place<'_>, family: Family, address: ipv6::Halves) -> bool {
     place.settings.flags & SETTINGS_VIPS != 0
-        && tables.prefix4(selector(place.settings.rules, PrefixKind::Vip), address) != 0
-}
-
-#[inline(always)]
-fn is_vip6<T: Tables>(tables: &T, place: &Place<'_>, high: u64, low: u64) -> bool {
-    place.settings.flags & SETTINGS_VIPS != 0
-        && tables.prefix6(selector(place.settings.rules, PrefixKind::Vip), high, low) != 0
+        && tables::prefix(tables, family, selector(place.settings.rules, PrefixKind::Vip), address) != 0
 }
 
 #[inline(always)]
@@ -446,9 +435,15 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
     } else {
         match tables::kind6(tables, place.addresses, high, low, place.scope) {
             None => return end(Reason::Unconfigured, IPV6_ROW),
-            Some(0) if link.vlan == 0 && is_vip6(tables, place, high, low) => Target::Own,
-            Some(0) => return end(Reason::NotOwnAddress, IPV6_ROW),
-            Some(_) => Target::Own,
+            Some(kind) if kind == kind_bits(AddressKind::Own) => Target::Own,
+            Some(_)
+                if link.vlan == 0
+                    && !ipv6::is_martian_source(high)
+                    && is_vip(tables, place, Family::V6, (high, low)) =>
+            {
+                Target::Own
+            }
+            Some(_) => return end(Reason::NotOwnAddress, IPV6_ROW),
         }
     };
     // neighbour discovery speaks from :: to groups (RFC 4862 section 5.4.2), so a group's messages are the policy's to judge.
@@ -469,27 +464,56 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
 
 // ------------------------------------------------------------------------------------------------------------- classify
 
-/// A message and what the policy says of its type and code.
+/// A message, what the policy says of its type and code, and what an answer to it would have to overcome.
 struct Message {
     decision: Decision,
     is_echo_request: bool,
-    code: u8,
+    facts: Facts,
+    /// Why an echo request is the kernel's to answer; [`Reason::Answered`] where nothing is in the way.
+    obstacle: Reason,
 }
 
 #[inline(always)]
-fn classify(place: &Place<'_>, family: Family, icmp_type: u8, code: u8, row: u8) -> Step<Message> {
+fn classify(place: &Place<'_>, link: &Link, facts: Facts, target: Target) -> Step<Message> {
+    let Facts { family, icmp_type, code, .. } = facts;
+    let (row, echo_request) = match family {
+        Family::V4 => (IPV4_ROW, icmpv4::ECHO_REQUEST),
+        Family::V6 => (IPV6_ROW, icmpv6::ECHO_REQUEST),
+    };
     let Some(entry) = place.settings.types.get(type_index(family, icmp_type)) else {
         return end(Reason::Unconfigured, row);
     };
-    let echo_request = match family {
-        Family::V4 => icmpv4::ECHO_REQUEST,
-        Family::V6 => icmpv6::ECHO_REQUEST,
-    };
-    Ok(Message { decision: entry.decision(code), is_echo_request: icmp_type == echo_request, code })
+    let is_echo_request = icmp_type == echo_request;
+    let obstacle = obstacle(place, link, target, code);
+    Ok(Message { decision: entry.decision(code), is_echo_request, facts, obstacle })
 }
 
-/// ends an error that makes no sense, where the operator wants that. Returns the type, of which the verifier has forgotten
-/// which of those looked at it is, or it would follow the policy once for each.
+/// The checks that only an answer needs, the same for both families.
+#[inline(always)]
+fn obstacle(place: &Place<'_>, link: &Link, target: Target, code: u8) -> Reason {
+    if place.settings.flags & SETTINGS_ECHO == 0 {
+        Reason::PolicyPass
+    } else if target == Target::Group {
+        Reason::GroupEcho
+    } else if link.destination != place.mac {
+        Reason::LinkGroup
+    } else if link.source & ethernet::GROUP_BIT != 0 || link.source == 0 {
+        // the answer must go to one other host.
+        Reason::MartianSource
+    } else if link.source == place.mac {
+        Reason::OwnSource
+    } else if code != 0 {
+        // stacks differ in what they do with other codes.
+        Reason::EchoCode
+    } else if place.strips_tags && link.vlan == 0 {
+        Reason::StrippedVlan
+    } else {
+        Reason::Answered
+    }
+}
+
+/// ends an error that makes no sense, where the operator wants that. Afterwards the verifier has forgotten which of the
+/// types looked at it is, or it would follow the policy once for each.
 #[inline(always)]
 fn check_v4<F: Frame, T: Tables>(
     frame: &mut F,
@@ -497,15 +521,16 @@ fn check_v4<F: Frame, T: Tables>(
     place: &Place<'_>,
     link: &Link,
     packet: &PacketV4,
-    message: &Message,
-) -> Step<u8> {
+    message: &mut Message,
+) -> Step<()> {
     if message.is_echo_request || place.settings.checks == 0 {
-        return Ok(packet.icmp_type);
+        return Ok(());
     }
     if let Some(check) = checks::failed_v4(frame, link.l3 + ipv4::LEN, packet) {
         failed(tables, place, check, message)?;
     }
-    Ok(tables.opaque(packet.icmp_type as usize) as u8)
+    message.facts.icmp_type = tables.opaque(packet.icmp_type as usize) as u8;
+    Ok(())
 }
 
 /// and the router advertisement guard; as [`check_v4`].
@@ -516,10 +541,10 @@ fn check_v6<F: Frame, T: Tables>(
     place: &Place<'_>,
     link: &Link,
     packet: &PacketV6,
-    message: &Message,
-) -> Step<u8> {
+    message: &mut Message,
+) -> Step<()> {
     if message.is_echo_request || place.settings.checks == 0 {
-        return Ok(packet.icmp_type);
+        return Ok(());
     }
     if let Some(check) = checks::failed_v6(frame, tables, link.l3 + ipv6::LEN, packet) {
         failed(tables, place, check, message)?;
@@ -535,7 +560,8 @@ fn check_v6<F: Frame, T: Tables>(
             failed(tables, place, Check::RouterGuard, message)?;
         }
     }
-    Ok(tables.opaque(packet.icmp_type as usize) as u8)
+    message.facts.icmp_type = tables.opaque(packet.icmp_type as usize) as u8;
+    Ok(())
 }
 
 /// What the operator wants done with a message that fails a check.
@@ -545,7 +571,9 @@ fn failed<T: Tables>(tables: &T, place: &Place<'_>, check: Check, message: &Mess
     if mode == Mode::Off as u32 {
         return Ok(());
     }
-    tables.tally(check_tally(check), |tally| tally.hits = tally.hits.wrapping_add(1));
+    if let Some(mut tally) = tables.tally(check_tally(check)) {
+        tally.hits = tally.hits.wrapping_add(1);
+    }
     if mode != Mode::Drop as u32 {
         return Ok(());
     }
@@ -560,34 +588,28 @@ fn failed<T: Tables>(tables: &T, place: &Place<'_>, check: Check, message: &Mess
 
 // --------------------------------------------------------------------------------------------------------------- policy
 
-/// An echo request the policy would have answered.
-struct Echo {
-    row: u8,
-    /// Admitted by the limit of its rule, which stands for all others.
-    capped: bool,
-}
-
-/// Ends everything but an echo request that is to be answered: the first rule that matches decides, or else the type table.
+/// Ends everything but an echo request that is to be answered: the first rule that matches decides, or else the type table. True where
+/// the rule has a limit of its own, which stands for all others.
 #[inline(always)]
-fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message, facts: &Facts) -> Step<Echo> {
+fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<bool> {
     let Decision { action, budget, row } = message.decision;
     if place.settings.flags & SETTINGS_RULES != 0
         && let Some(rules) = tables.rules(place.settings.rules)
     {
-        let matching = rules::matching(tables, rules, place.settings.rules, facts);
+        let matching = rules::matching(tables, rules, place.settings.rules, &message.facts);
         if let Some(rule) = rules::first(rules, matching & rules.audited & matching.wrapping_neg()) {
             let over = over_limit(tables, rule);
-            tables.tally(rule.slot, |tally| {
+            if let Some(mut tally) = tables.tally(rule.slot) {
                 tally.would_hit = tally.would_hit.wrapping_add(1);
                 tally.would_limit = tally.would_limit.wrapping_add(over as u64);
-            });
+            }
         }
         if let Some(rule) = rules::first(rules, matching & !rules.audited) {
             return obey(tables, rule, message);
         }
     }
     if action == Action::Answer as u8 && message.is_echo_request {
-        return Ok(Echo { row, capped: false });
+        return Ok(false);
     }
     if action == Action::Drop as u8 {
         return end(Reason::PolicyDrop, row);
@@ -601,15 +623,15 @@ fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message, facts: &F
     end(Reason::PolicyPass, row)
 }
 
-/// Does what a rule says.
+/// Does what a rule says; returns as [`policy`].
 #[inline(always)]
-fn obey<T: Tables>(tables: &T, rule: &Rule, message: &Message) -> Step<Echo> {
+fn obey<T: Tables>(tables: &T, rule: &Rule, message: &Message) -> Step<bool> {
     let row = message.decision.row;
     let over = over_limit(tables, rule);
-    tables.tally(rule.slot, |tally| {
+    if let Some(mut tally) = tables.tally(rule.slot) {
         tally.hits = tally.hits.wrapping_add(1);
         tally.limited = tally.limited.wrapping_add(over as u64);
-    });
+    }
     if over {
         return end(Reason::LimitedRule, row);
     }
@@ -617,7 +639,7 @@ fn obey<T: Tables>(tables: &T, rule: &Rule, message: &Message) -> Step<Echo> {
         return end(Reason::RuleDrop, row);
     }
     if rule.action == Action::Answer as u32 && message.is_echo_request {
-        return Ok(Echo { row, capped: !rule.limit.is_unlimited() });
+        return Ok(!rule.limit.is_unlimited());
     }
     end(Reason::RulePass, row)
 }
@@ -629,8 +651,7 @@ fn over_limit<T: Tables>(tables: &T, rule: &Rule) -> bool {
         return false;
     }
     let now = tables.ticks() << limiter::TICK_SHIFT;
-    // A fault of ours refuses nothing.
-    limiter::charge_one(tables, rule_cell(rule.slot), &rule.limit, now) == Admission::Refused
+    limiter::is_over(tables, rule_cell(rule.slot), &rule.limit, now)
 }
 
 /// Position of a rule's cell, behind those of the budgets.
@@ -687,43 +708,205 @@ const fn budget_cell(budget: usize) -> u32 {
 const CELLS_PER_LINE: usize = 8;
 /// Cells before the first row: those of the budgets, and one for each slot of a rule.
 pub const BUDGET_CELLS: u32 = (BUDGETS * CELLS_PER_LINE + RULE_SLOTS) as u32;
-/// Rows of cells: two for sources, two for prefixes.
-pub const ROWS: u32 = 4;
+/// Rows of cells: the first of the sources, which takes two because a word of [`crate::familiar`] lies beside each cell, in the same
+/// cache line; the second of the sources; two of the prefixes.
+pub const ROWS: u32 = 5;
 
-/// an echo request over a limit is dropped, or the limit would be void. Ends it unless total, source and prefix all admit.
-///
-/// The total comes first: it is the cheapest to ask, and in a flood nothing else has to be.
-#[inline(always)]
-fn limit_echo<T: Tables>(
-    tables: &T,
-    place: &Place<'_>,
-    echo: &Echo,
-    high: u64,
-    low: u64,
+/// An echo request the policy would have answered.
+struct Echo {
+    l3: usize,
+    icmp_len: usize,
     family: Family,
-) -> Step<()> {
-    let settings = place.settings;
-    match draw(tables, settings, Budget::Replies as usize) {
-        Draw::Exhausted => return end(Reason::LimitedTotal, echo.row),
-        Draw::Taken | Draw::Fault => {}
-    }
-    let now = tables.ticks() << limiter::TICK_SHIFT;
-    let levels = [(&settings.source, 0, Reason::LimitedSource), (&settings.prefix, 2, Reason::LimitedPrefix)];
-    for (level, row, refused) in levels {
-        let masked = match family {
-            Family::V4 => (high & level.mask.v4 as u64, 0),
-            Family::V6 => (high & level.mask.v6_high, low & level.mask.v6_low),
-        };
-        let hash = limiter::hash(&tables.secret(), masked.0, masked.1);
-        let cells = tables.cell_mask() + 1;
-        let first = BUDGET_CELLS + row * cells + ((hash >> 40) as u32 & tables.cell_mask());
-        let second = BUDGET_CELLS + (row + 1) * cells + ((hash >> 8) as u32 & tables.cell_mask());
-        if limiter::charge_rows(tables, first, second, &level.limit, now) == Admission::Refused {
-            give_back(tables, settings, Budget::Replies as usize);
-            return end(refused, echo.row);
+    source: ipv6::Halves,
+    row: u8,
+    obstacle: Reason,
+    /// Admitted by the limit of its rule.
+    capped: bool,
+}
+
+impl Echo {
+    /// Brings the verifier's paths together: from here on it follows one, whatever way the frame has come.
+    #[inline(always)]
+    fn join<T: Tables>(tables: &T, link: &Link, message: &Message, capped: bool) -> Self {
+        let v6 = matches!(message.facts.family, Family::V6) as usize;
+        let facts = tables.opaque(
+            message.facts.len << 32
+                | link.l3 << 24
+                | (capped as usize) << 17
+                | v6 << 16
+                | (message.obstacle as usize) << 8
+                | message.decision.row as usize,
+        );
+        Self {
+            l3: facts >> 24 & MAX_START,
+            icmp_len: facts >> 32 & 0xffff,
+            family: if facts >> 16 & 1 == 0 { Family::V4 } else { Family::V6 },
+            source: message.facts.source,
+            row: facts as u8,
+            obstacle: Reason::from_number((facts >> 8) as u8),
+            capped: facts >> 17 & 1 != 0,
         }
     }
-    Ok(())
+}
+
+/// Where an echo request's source is limited, and as whom.
+struct Sender {
+    source: Source,
+    /// Cells of its level.
+    cells: (u32, u32),
+    /// Where its word may lie: beside its first cell or the neighbouring one.
+    words: (u32, u32),
+    /// What tells it from others in a word.
+    tag: u32,
+    talker: u32,
+}
+
+impl Sender {
+    #[inline(always)]
+    fn find<T: Tables>(tables: &T, settings: &Settings, echo: &Echo) -> Self {
+        let source = masked(&settings.source.mask, echo);
+        let hashes = limiter::hash(&tables.secret(), source.high, source.low);
+        let (first, second) = indices(tables, hashes);
+        Self {
+            source,
+            cells: (BUDGET_CELLS + 2 * first, BUDGET_CELLS + 2 * (1 << tables.cell_bits()) + second),
+            words: (BUDGET_CELLS + 2 * first + 1, BUDGET_CELLS + 2 * (first ^ 1) + 1),
+            tag: (hashes.1 >> 32) as u32,
+            talker: (hashes.0 >> (64 - TALKER_BITS)) as u32,
+        }
+    }
+
+    #[inline(always)]
+    fn is_familiar<T: Tables>(&self, tables: &T, epoch: u32) -> bool {
+        let known = |at| tables.load(at).is_some_and(|word| Word(word).is_familiar(self.tag, epoch));
+        known(self.words.0) || known(self.words.1)
+    }
+
+    /// Notes that the source was served; mostly its word is there and says so already.
+    #[inline(always)]
+    fn remember<T: Tables>(&self, tables: &T, epoch: u32) {
+        let (Some(one), Some(other)) = (tables.load(self.words.0), tables.load(self.words.1)) else { return };
+        let (one, other) = (Word(one), Word(other));
+        let (at, old, new) = if one.is_of(self.tag) {
+            (self.words.0, one, one.served(epoch))
+        } else if other.is_of(self.tag) {
+            (self.words.1, other, other.served(epoch))
+        } else if let Some(new) = one.taken_over(self.tag, epoch) {
+            (self.words.0, one, new)
+        } else if let Some(new) = other.taken_over(self.tag, epoch) {
+            (self.words.1, other, new)
+        } else {
+            return;
+        };
+        if new != old {
+            tables.store(at, new.0);
+        }
+    }
+}
+
+/// A source as a level sees it.
+#[inline(always)]
+fn masked(mask: &Mask, echo: &Echo) -> Source {
+    let (high, low) = echo.source;
+    let (high, low, ip_version) = match echo.family {
+        Family::V4 => (high & mask.v4 as u64, 0, 4),
+        Family::V6 => (high & mask.v6_high, low & mask.v6_low, 6),
+    };
+    Source { high, low, ip_version, reserved: 0 }
+}
+
+/// Indices within a level's two rows.
+#[inline(always)]
+fn indices<T: Tables>(tables: &T, hashes: (u64, u64)) -> (u32, u32) {
+    let shift = (64 - tables.cell_bits()) & 63;
+    ((hashes.0 >> shift) as u32, (hashes.1 >> shift) as u32)
+}
+
+/// an echo request over a limit is dropped, or the limit would be void. Ends it unless total, source and prefix all admit.
+#[inline(always)]
+fn limit_echo<T: Tables>(tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()> {
+    let settings = place.settings;
+    let ticks = tables.ticks();
+    let epoch = (ticks >> (settings.epoch_shift & 63)) as u32;
+    let sender = Sender::find(tables, settings, echo);
+    let prefix = masked(&settings.prefix.mask, echo);
+    let ended = admit_echo(tables, settings, ticks, epoch, &sender, &prefix);
+    let sampled = tables.with_leases(|leases| talkers::sample(&mut leases.sampler));
+    if sampled == Some(true) {
+        tables.with_talker(sender.talker, |talker| {
+            talker.note(&sender.source, epoch >> WINDOW_SHIFT, ended.is_some());
+        });
+    }
+    match ended {
+        Some(reason) => end(reason, echo.row),
+        None => Ok(()),
+    }
+}
+
+/// Why an echo request is not to be answered, or `None` if all levels have admitted it.
+///
+/// The total comes first: it is the cheapest to ask, and in a flood little else has to be.
+#[inline(always)]
+fn admit_echo<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    ticks: u64,
+    epoch: u32,
+    sender: &Sender,
+    prefix: &Source,
+) -> Option<Reason> {
+    let now = ticks << limiter::TICK_SHIFT;
+    let budget = match draw(tables, settings, Budget::Replies as usize) {
+        Draw::Taken => Budget::Replies,
+        // What cannot be limited is not answered.
+        Draw::Fault => return Some(Reason::Unconfigured),
+        Draw::Exhausted => {
+            tables.with_leases(|leases| leases.exhausted_at = ticks);
+            if !sender.is_familiar(tables, epoch) {
+                return Some(Reason::LimitedTotal);
+            }
+            match draw(tables, settings, Budget::Familiar as usize) {
+                Draw::Taken => Budget::Familiar,
+                Draw::Exhausted | Draw::Fault => return Some(Reason::LimitedTotal),
+            }
+        }
+    };
+    let refused =
+        match limiter::charge_rows(tables, sender.cells.0, sender.cells.1, &settings.source.limit, now) {
+            Admission::Refused => Some(Reason::LimitedSource),
+            admission => {
+                let (first, second) =
+                    indices(tables, limiter::hash(&tables.secret(), prefix.high, prefix.low));
+                let row = BUDGET_CELLS + 3 * (1 << tables.cell_bits());
+                let (first, second) = (row + first, row + (1 << tables.cell_bits()) + second);
+                let charged = limiter::charge_rows(tables, first, second, &settings.prefix.limit, now);
+                if charged == Admission::Refused {
+                    Some(Reason::LimitedPrefix)
+                } else {
+                    // While the total is exhausted nobody becomes familiar, who is stays so.
+                    let learning = match budget {
+                        Budget::Familiar => true,
+                        _ => {
+                            tables.with_leases(|leases| leases.exhausted_at >> (settings.epoch_shift & 63))
+                                != Some(epoch as u64)
+                        }
+                    };
+                    if learning && admission == (Admission::Admitted { calm: true }) {
+                        sender.remember(tables, epoch);
+                    }
+                    None
+                }
+            }
+        };
+    if refused.is_some() {
+        give_back(tables, settings, budget as usize);
+    } else if matches!(budget, Budget::Familiar) {
+        // What the reserve gives, everybody else gets less of: the total is never exceeded.
+        if let Some(total) = settings.budgets.get(Budget::Replies as usize) {
+            limiter::owe(tables, budget_cell(Budget::Replies as usize), total, now);
+        }
+    }
+    refused
 }
 
 /// Returns what `draw` took, when another level refused the packet.
@@ -741,57 +924,32 @@ fn give_back<T: Tables>(tables: &T, settings: &Settings, budget: usize) {
 
 // -------------------------------------------------------------------------------------------------------------- respond
 
-/// The checks that only an answer needs, the same for both families; ends a request that the kernel has to see.
+/// Turns a request into its answer, or leaves it to the kernel.
 #[inline(always)]
-fn earn_answer(place: &Place<'_>, link: &Link, target: Target, message: &Message) -> Step<()> {
-    let row = message.decision.row;
-    if place.settings.flags & SETTINGS_ECHO == 0 {
-        return end(Reason::PolicyPass, row);
+fn respond<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>, echo: &Echo) -> Step<Outcome> {
+    if echo.obstacle as u8 != Reason::Answered as u8 {
+        return end(echo.obstacle, echo.row);
     }
-    if target == Target::Group {
-        return end(Reason::GroupEcho, row);
+    match echo.family {
+        Family::V4 => respond_v4(frame, tables, place, echo)?,
+        Family::V6 => respond_v6(frame, tables, place, echo)?,
     }
-    if link.destination != place.mac {
-        return end(Reason::LinkGroup, row);
-    }
-    // the answer must go to one other host.
-    if link.source & ethernet::GROUP_BIT != 0 || link.source == 0 {
-        return end(Reason::MartianSource, row);
-    }
-    if link.source == place.mac {
-        return end(Reason::OwnSource, row);
-    }
-    // stacks differ in what they do with other codes.
-    if message.code != 0 {
-        return end(Reason::EchoCode, row);
-    }
-    if place.strips_tags && link.vlan == 0 {
-        return end(Reason::StrippedVlan, row);
-    }
-    Ok(())
+    swap_macs(frame);
+    Ok(Outcome { reason: Reason::Answered, row: echo.row })
 }
 
 #[inline(always)]
-fn respond_v4<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    place: &Place<'_>,
-    link: &Link,
-    packet: &PacketV4,
-    target: Target,
-    message: &Message,
-) -> Step<Outcome> {
-    earn_answer(place, link, target, message)?;
-    let row = message.decision.row;
+fn respond_v4<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()> {
+    let row = echo.row;
     if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
-        match sum_message(frame, tables, link.l3 + ipv4::LEN, packet.icmp_len) {
+        match sum_message(frame, tables, echo.l3 + ipv4::LEN, echo.icmp_len) {
             None => return end(Reason::MultiBuffer, row),
             Some(sum) if !sum.verifies() => return end(Reason::BadIcmpChecksum, row),
             Some(_) => {}
         }
     }
     place.ends_observed(row)?;
-    let Some(header) = frame.window::<V4_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
+    let Some(header) = frame.window::<V4_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
     let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
     // the TTL is ours, never the request's.
     let ttl_word = field::<{ ipv4::TTL }, 2, _>(header);
@@ -815,37 +973,27 @@ fn respond_v4<F: Frame, T: Tables>(
     let request = u16::from_ne_bytes(field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header));
     set_field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header, echo_reply_v4(request).to_ne_bytes());
     header[ipv4::LEN + icmpv4::TYPE] = icmpv4::ECHO_REPLY;
-    swap_macs(frame);
-    Ok(Outcome { reason: Reason::Answered, row })
+    Ok(())
 }
 
 #[inline(always)]
-fn respond_v6<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    place: &Place<'_>,
-    link: &Link,
-    packet: &PacketV6,
-    target: Target,
-    message: &Message,
-) -> Step<Outcome> {
-    earn_answer(place, link, target, message)?;
-    let row = message.decision.row;
+fn respond_v6<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()> {
+    let row = echo.row;
     if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
-        let Some(header) = frame.window::<V6_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
+        let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
         // RFC 8200 section 8.1: both addresses, the length and the next header, each in a 32-bit word.
         let pseudo = Sum::ZERO
             .add_words::<{ ipv6::SOURCE }, 32, _>(header)
-            .add_u32((packet.icmp_len as u32).to_be())
+            .add_u32((echo.icmp_len as u32).to_be())
             .add_u32((ipv6::ICMPV6 as u32).to_be());
-        match sum_message(frame, tables, link.l3 + ipv6::LEN, packet.icmp_len) {
+        match sum_message(frame, tables, echo.l3 + ipv6::LEN, echo.icmp_len) {
             None => return end(Reason::MultiBuffer, row),
             Some(sum) if !sum.plus(pseudo).verifies() => return end(Reason::BadIcmpChecksum, row),
             Some(_) => {}
         }
     }
     place.ends_observed(row)?;
-    let Some(header) = frame.window::<V6_WINDOW>(link.l3) else { return end(Reason::Truncated, row) };
+    let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
     // version and traffic class stay, the flow label becomes zero.
     let class = header[ipv6::VERSION_CLASS_LABEL + 1] & 0xf0;
     set_field::<{ ipv6::VERSION_CLASS_LABEL + 1 }, 3, _>(header, [class, 0, 0]);
@@ -857,8 +1005,7 @@ fn respond_v6<F: Frame, T: Tables>(
     let request = u16::from_ne_bytes(field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header));
     set_field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header, echo_reply_v6(request).to_ne_bytes());
     header[ipv6::LEN + icmpv6::TYPE] = icmpv6::ECHO_REPLY;
-    swap_macs(frame);
-    Ok(Outcome { reason: Reason::Answered, row })
+    Ok(())
 }
 
 /// back to the host the frame came from. The window was there when the frame was parsed and is there still.
@@ -888,6 +1035,9 @@ const _: () = assert!((MAX_CHUNKS * CHUNK).is_power_of_two());
 /// each way a frame can get here, and the tail once for each number of chunks.
 #[inline(always)]
 fn sum_message<F: Frame, T: Tables>(frame: &mut F, tables: &T, start: usize, len: usize) -> Option<Sum> {
+    if len > MAX_CHUNKS * CHUNK {
+        return None;
+    }
     let mut sum = Sum::ZERO;
     let mut at = start;
     let mut left = len;

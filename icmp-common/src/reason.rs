@@ -41,6 +41,17 @@ macro_rules! reasons {
             /// All reasons in the order of their discriminants.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
+            /// The reason with this discriminant; what has none hands over.
+            #[inline(always)]
+            pub const fn from_number(number: u8) -> Self {
+                $(
+                    if number == Self::$variant as u8 {
+                        return Self::$variant;
+                    }
+                )+
+                Self::Unconfigured
+            }
+
             /// The name in JSON, metrics and tables.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }
@@ -103,7 +114,7 @@ reasons! {
     PolicyPass "policy-pass" Pass
     /// Within the budget of its kind.
     WithinLimit "within-limit" Pass
-    /// Echo request to a broadcast, multicast or anycast address: the kernel decides.
+    /// Echo request to a broadcast or multicast address: the kernel decides.
     GroupEcho "group-echo" Pass
     /// Echo request with a code other than zero.
     EchoCode "echo-code" Pass

@@ -7,7 +7,7 @@
 
 use crate::limiter::Limit;
 use crate::policy::{TYPE_ENTRIES, type_index};
-use crate::tables::Tables;
+use crate::tables::{self, Tables};
 use crate::types::Family;
 
 /// Rules of a policy: one bit of a word each.
@@ -152,7 +152,7 @@ pub struct Tally {
     pub would_limit: u64,
 }
 
-/// What rules can ask about a message. An IPv4 address is the second half.
+/// What rules can ask about a message. An IPv4 address is the first half.
 pub struct Facts {
     /// ICMP or ICMPv6.
     pub family: Family,
@@ -200,21 +200,14 @@ pub fn matching<T: Tables>(tables: &T, rules: &Rules, bank: u32, facts: &Facts) 
     };
     let mut by_source = rules.any_source;
     if rules.conditions & from != 0 {
-        by_source |= prefix(tables, facts.family, selector(bank, PrefixKind::From), facts.source);
+        by_source |= tables::prefix(tables, facts.family, selector(bank, PrefixKind::From), facts.source);
     }
     let mut by_destination = rules.any_destination;
     if rules.conditions & to != 0 {
-        by_destination |= prefix(tables, facts.family, selector(bank, PrefixKind::To), facts.destination);
+        by_destination |=
+            tables::prefix(tables, facts.family, selector(bank, PrefixKind::To), facts.destination);
     }
     matching & by_source & by_destination
-}
-
-#[inline(always)]
-fn prefix<T: Tables>(tables: &T, family: Family, selector: u8, (high, low): (u64, u64)) -> u64 {
-    match family {
-        Family::V4 => tables.prefix4(selector, low as u32),
-        Family::V6 => tables.prefix6(selector, high, low),
-    }
 }
 
 /// The first of some rules; `None` where there are none.

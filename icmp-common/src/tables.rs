@@ -4,6 +4,8 @@
 //! bucket. The kernel's side is icmp-ebpf's `maps.rs`, the host's is icmp-ctl's `replay.rs`. A lookup that fails is `None`,
 //! and `None` ends in a pass.
 
+use core::ops::DerefMut;
+
 use crate::abi::{
     AddressKind, Bucket4, Bucket6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Leases, Scope, Settings,
     bucket4, bucket6,
@@ -11,6 +13,9 @@ use crate::abi::{
 use crate::limiter::Cells;
 use crate::reason::Reason;
 use crate::rules::{Rules, Tally};
+use crate::talkers::Talker;
+use crate::types::Family;
+use crate::wire::ipv6::Halves;
 
 /// Maps and clock as one CPU sees them while it handles one frame.
 pub trait Tables: Cells {
@@ -30,16 +35,18 @@ pub trait Tables: Cells {
     fn prefix4(&self, selector: u8, address: u32) -> u64;
     /// The value of the longest prefix with this selector that covers an IPv6 address, 0 where none does.
     fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64;
-    /// Changes the tally of a rule's slot, or of a check behind the rules' slots.
-    fn tally(&self, index: u32, change: impl FnOnce(&mut Tally));
+    /// The tally of a rule's slot, or of a check behind the rules' slots; it is let go before the next is asked for.
+    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>>;
     /// When settings that nobody confirms are no longer in force, on the clock of `monotonic_ns`.
     fn rollback_at(&self) -> Option<u64>;
     /// CLOCK_MONOTONIC; expensive, so asked for only while a confirmation is awaited.
     fn monotonic_ns(&self) -> u64;
     /// What this CPU has taken from the budgets.
     fn with_leases<R>(&self, f: impl FnOnce(&mut Leases) -> R) -> Option<R>;
-    /// Cells in one row of the limiter, less one; the number is a power of two.
-    fn cell_mask(&self) -> u32;
+    /// An entry of this CPU's talkers.
+    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R>;
+    /// Log2 of the cells in one row of the limiter.
+    fn cell_bits(&self) -> u32;
     /// The secret drawn at load.
     fn secret(&self) -> [u64; 4];
     /// The kernel's tick counter (jiffies).
@@ -60,6 +67,15 @@ pub fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<Interface> {
         }
     }
     None
+}
+
+/// The value of the longest prefix around an address, whose IPv4 form is in the first half.
+#[inline(always)]
+pub fn prefix<T: Tables>(tables: &T, family: Family, selector: u8, (high, low): Halves) -> u64 {
+    match family {
+        Family::V4 => tables.prefix4(selector, high as u32),
+        Family::V6 => tables.prefix6(selector, high, low),
+    }
 }
 
 /// What an IPv4 address is in a scope; 0 where the table does not have it, otherwise an [`AddressKind`] as a number.

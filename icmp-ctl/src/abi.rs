@@ -5,6 +5,7 @@
 
 use icmp_common::abi::{Bucket4, Bucket6, Counter, Interface, Leases, Settings};
 use icmp_common::rules::{Rules, Tally};
+use icmp_common::talkers::Talker;
 
 /// A layout of the map ABI, as a map value.
 #[derive(Clone, Copy, Debug)]
@@ -28,4 +29,4 @@ macro_rules! plain {
     };
 }
 
-plain!(Bucket4, Bucket6, Counter, Interface, Leases, Rules, Settings, Tally);
+plain!(Bucket4, Bucket6, Counter, Interface, Leases, Rules, Settings, Talker, Tally);

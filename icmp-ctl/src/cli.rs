@@ -9,6 +9,7 @@ use icmp_common::policy::Action;
 use icmp_common::types::Family;
 
 use crate::commands::Within;
+use crate::commands::limit::Limited;
 use crate::config::Word;
 use crate::units::Rate;
 
@@ -43,6 +44,9 @@ pub enum Verb {
     /// Show and change the rules one at a time
     #[command(subcommand)]
     Rule(Rule),
+    /// Show or change limits
+    #[command(subcommand)]
+    Limit(LimitVerb),
     /// Follow addresses and serve Prometheus metrics; the program goes on without it
     Serve(Serve),
 }
@@ -188,6 +192,36 @@ pub enum Show {
     Addresses,
     /// Frames and bytes by reason
     Counters,
+    /// Rates and bursts in force
+    Limits,
+    /// Sources that send most echo requests, and those that are limited most
+    Sources {
+        /// How many of each
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        top: usize,
+    },
+}
+
+/// `limit`
+#[derive(Debug, Subcommand)]
+pub enum LimitVerb {
+    /// Change one limit at once, for all; nobody gets a fresh burst by it
+    Set(LimitSet),
+    /// Rates and bursts in force
+    Show,
+}
+
+/// `limit set`
+#[derive(Debug, Args)]
+pub struct LimitSet {
+    /// Which one, by its name in `[limits]`
+    #[arg(value_name = "LIMIT")]
+    pub limit: Limited,
+    /// Like 100/s, 6000/min, 5k/s, 1.5Mpps; 0 admits nothing, unlimited everything
+    pub rate: Rate,
+    /// What may come at once [default: as it is, or two seconds' worth where there is none]
+    #[arg(long, value_name = "PACKETS")]
+    pub burst: Option<u64>,
 }
 
 /// `show policy`

@@ -404,7 +404,7 @@ impl Default for Responder {
 
 impl Default for Memory {
     fn default() -> Self {
-        Self(1 << 20)
+        Self(2 << 20)
     }
 }
 
@@ -556,7 +556,7 @@ mod tests {
 
     #[test]
     fn a_size_is_rounded_down_to_what_rows_can_have() {
-        assert_eq!(Memory(1 << 20).cells_per_row(), 1 << 15);
+        assert_eq!(Memory(2 << 20).cells_per_row(), 1 << 15);
         assert_eq!(Memory(3 << 20).cells_per_row(), 1 << 16);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use icmp_common::abi::{Counter, Interface};
 
 use crate::addresses::AddressTable;
@@ -65,10 +65,15 @@ impl Datapath {
     ///
     /// # Errors
     /// The kernel refuses the run, for example for a frame shorter than an Ethernet header.
-    pub fn run(&mut self, entry: Entry, frame: &[u8]) -> Result<TestResult> {
+    pub fn run(&self, entry: Entry, frame: &[u8]) -> Result<TestResult> {
         let mut out = vec![0; frame.len() + 256];
         let result = {
-            let program = program::xdp(&mut self.object, entry)?;
+            let program: &Xdp = self
+                .object
+                .program(entry.program())
+                .with_context(|| format!("the eBPF object has no program {}", entry.program()))?
+                .try_into()
+                .with_context(|| format!("{} is no XDP program", entry.program()))?;
             program
                 .test_run(TestRunOptions {
                     data_in: Some(frame),

@@ -46,15 +46,15 @@ impl std::error::Error for Failure {}
 /// The exit code of an error: its own, or that of a missing permission anywhere in its chain.
 pub fn exit_code(error: &anyhow::Error) -> ExitCode {
     let own = error.downcast_ref::<Failure>().map(|failure| failure.exit);
-    ExitCode::from(own.unwrap_or_else(|| if is_denied(error) { Exit::Permission } else { Exit::Failed }) as u8)
+    let denied = has_errno(error, &[nix::libc::EPERM, nix::libc::EACCES]);
+    ExitCode::from(own.unwrap_or(if denied { Exit::Permission } else { Exit::Failed }) as u8)
 }
 
-/// True where the kernel said that a privilege is missing.
-pub fn is_denied(error: &anyhow::Error) -> bool {
-    let denied = [Some(nix::libc::EPERM), Some(nix::libc::EACCES)];
+/// True where the kernel's error is one of these.
+pub fn has_errno(error: &anyhow::Error, errnos: &[i32]) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
         let errno = cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
-        denied.contains(&io.or(errno).map_or(Some(0), Some))
+        io.or(errno).is_some_and(|errno| errnos.contains(&errno))
     })
 }

@@ -30,7 +30,8 @@ pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
 fn vlans_of<'a>(network: &'a Network, link: &Link) -> impl Iterator<Item = (&'a Link, u32)> {
     let parent = link.index;
     network.links.iter().filter_map(move |device| {
-        let vlan = device.vlan.filter(|vlan| vlan.parent == parent)?;
+        // The kernel takes nothing in through a device that is down.
+        let vlan = device.vlan.filter(|vlan| device.up && vlan.parent == parent)?;
         let service = if vlan.service { Scope::SERVICE_ONLY << 12 } else { 0 };
         Some((device, u32::from(vlan.id) | service))
     })
@@ -56,7 +57,28 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnA
             }
         }
     }
+    let elsewhere = own_elsewhere(network, &own, interfaces);
+    own.extend(elsewhere);
     own
+}
+
+/// addresses of all other interfaces, for each scope that has addresses; no outside host may use them as a source.
+fn own_elsewhere(network: &Network, own: &[OwnAddress], interfaces: &[(u32, &Link)]) -> Vec<OwnAddress> {
+    let mut scopes: Vec<Scope> = interfaces.iter().map(|(slot, _)| Scope::new(*slot, 0)).collect();
+    scopes.extend(own.iter().filter(|own| own.kind == AddressKind::Present).map(|own| own.scope));
+    let mut elsewhere: Vec<OwnAddress> = Vec::new();
+    for scope in scopes {
+        for address in network.addresses.iter().map(|address| address.address) {
+            let known =
+                |list: &[OwnAddress]| list.iter().any(|own| own.scope == scope && own.address == address);
+            // A link-local address means another host on each link (RFC 4291 section 2.5.6); loopback's are martian anyway.
+            let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            if !link_local && !address.is_loopback() && !known(own) && !known(&elsewhere) {
+                elsewhere.push(OwnAddress { address, scope, kind: AddressKind::Elsewhere });
+            }
+        }
+    }
+    elsewhere
 }
 
 fn add(own: &mut Vec<OwnAddress>, network: &Network, ifindex: u32, scope: Scope) {
@@ -94,5 +116,56 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddr
     if instance.maps.addresses()? != table {
         instance.maps.switch_addresses(&table)?;
     }
-    Ok(left_out)
+    // Others than its own a scope does without.
+    Ok(left_out.into_iter().filter(|own| own.kind != AddressKind::Elsewhere).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::netlink::{Address, Vlan};
+
+    fn link(index: u32, up: bool, vlan: Option<Vlan>) -> Link {
+        Link { index, name: format!("if{index}"), mac: Some([2; 6]), mtu: 1500, up, xdp: None, vlan }
+    }
+
+    fn address(ifindex: u32, text: &str) -> Address {
+        Address { ifindex, address: text.parse().expect("an address"), prefix_len: 32, broadcast: None }
+    }
+
+    #[test]
+    fn a_vlan_device_counts_while_it_is_up() {
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        for up in [true, false] {
+            let network = Network {
+                links: vec![link(1, true, None), link(2, up, vlan)],
+                addresses: vec![address(1, "192.0.2.1"), address(2, "192.0.2.2")],
+            };
+            let own = own_addresses(&network, &[(1, &network.links[0])]);
+            let scopes = own.iter().filter(|own| own.kind == AddressKind::Own).map(|own| own.scope);
+            let expected: &[Scope] =
+                if up { &[Scope::new(1, 0), Scope::new(1, 100)] } else { &[Scope::new(1, 0)] };
+            assert_eq!(scopes.collect::<Vec<_>>(), expected, "up: {up}");
+        }
+    }
+
+    #[test]
+    fn what_other_interfaces_own_is_elsewhere() {
+        let network = Network {
+            links: vec![link(1, true, None), link(2, true, None)],
+            addresses: vec![
+                address(1, "192.0.2.1"),
+                address(2, "192.0.2.2"),
+                address(2, "fe80::2"),
+                address(2, "::1"),
+            ],
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let elsewhere: Vec<_> = own
+            .iter()
+            .filter(|own| own.kind == AddressKind::Elsewhere)
+            .map(|own| own.address.to_string())
+            .collect();
+        assert_eq!(elsewhere, ["192.0.2.2"]);
+    }
 }

@@ -51,18 +51,22 @@ impl Instance {
     /// # Errors
     /// Its pins are of another version, or cannot be opened.
     pub fn find() -> Result<Option<Self>> {
-        let directory = directory()?;
         if !Path::new(ROOT).exists() {
             return Ok(None);
         }
-        let lock = lock()?;
+        Ok(Self::find_under(lock()?)?.ok())
+    }
+
+    /// The instance of this namespace with the lock, or the lock alone.
+    fn find_under(lock: Flock<File>) -> Result<Result<Self, Flock<File>>> {
+        let directory = directory()?;
         refuse_other_versions()?;
         if !directory.exists() || is_stale(&directory)? {
-            return Ok(None);
+            return Ok(Err(lock));
         }
         let mut maps = open_maps(&directory)?;
         maps.settle()?;
-        Ok(Some(Self { maps, directory, _lock: lock }))
+        Ok(Ok(Self { maps, directory, _lock: lock }))
     }
 
     /// Opens the instance of this namespace.
@@ -83,12 +87,12 @@ impl Instance {
     /// # Errors
     /// As [`Self::find`]; and the kernel refuses the program ([`Exit::Refused`]).
     pub fn open_or_load(options: &LoadOptions) -> Result<(Self, bool)> {
-        if let Some(instance) = Self::find()? {
-            return Ok((instance, false));
-        }
-        let directory = directory()?;
         fs::create_dir_all(ROOT).with_context(|| format!("making the pin directory {ROOT}"))?;
-        let lock = lock()?;
+        let lock = match Self::find_under(lock()?)? {
+            Ok(instance) => return Ok((instance, false)),
+            Err(lock) => lock,
+        };
+        let directory = directory()?;
         remove(&directory)?;
         fs::create_dir_all(directory.join(LINKS))
             .with_context(|| format!("making the pin directory {}", directory.display()))?;
@@ -147,6 +151,7 @@ impl Instance {
     /// The pin cannot be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<()> {
         let pin = self.link_pin(ifindex);
+        sys::detach_link(&pin)?;
         fs::remove_file(&pin).with_context(|| format!("removing the link pin {}", pin.display()))?;
         self.maps.remove_interface(ifindex)
     }
@@ -238,8 +243,8 @@ fn remove(directory: &Path) -> Result<()> {
 
 fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
     let mut object = program::load(options, Some(directory)).map_err(|error| {
-        // Permission has an exit code of its own, whatever refused is the kernel.
-        if crate::failure::is_denied(&error) {
+        // Permission has an exit code of its own, all else is the kernel's refusal; EACCES is the verifier's.
+        if crate::failure::has_errno(&error, &[nix::libc::EPERM]) {
             error
         } else {
             error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })

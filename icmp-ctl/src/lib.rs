@@ -13,6 +13,7 @@ pub mod failure;
 pub mod guard;
 pub mod host;
 pub mod instance;
+mod jiffies;
 pub mod maps;
 mod membarrier;
 pub mod metrics;
@@ -24,4 +25,6 @@ pub mod replay;
 pub mod rules;
 pub mod settings;
 mod sys;
+
+pub use sys::end_with_closed_pipe;
 pub mod units;

@@ -22,6 +22,7 @@ use icmp_common::reason::REASONS;
 use icmp_common::rules::{
     PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6, selector,
 };
+use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 use ipnet::IpNet;
 
@@ -49,6 +50,7 @@ pub struct InstanceMaps {
     tallies: PerCpuArray<MapData, Plain<Tally>>,
     cells: Array<MapData, u64>,
     leases: PerCpuArray<MapData, Plain<Leases>>,
+    talkers: PerCpuArray<MapData, Plain<Talker>>,
     counters: PerCpuArray<MapData, Plain<Counter>>,
 }
 
@@ -85,6 +87,7 @@ impl InstanceMaps {
             tallies: map!("TALLIES"),
             cells: map!("CELLS"),
             leases: map!("LEASES"),
+            talkers: map!("TALKERS"),
             counters: map!("COUNTERS"),
         })
     }
@@ -382,6 +385,19 @@ impl InstanceMaps {
     /// The map cannot be read.
     pub fn leases(&self) -> Result<Vec<Leases>> {
         Ok(self.leases.get(&0, 0).context("reading the leases")?.iter().map(|plain| plain.0).collect())
+    }
+
+    /// The entries of all CPUs that have a source.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn talkers(&self) -> Result<Vec<Talker>> {
+        let mut talkers = Vec::new();
+        for index in 0..TALKERS {
+            let per_cpu = self.talkers.get(&index, 0).context("reading the talkers")?;
+            talkers.extend(per_cpu.iter().map(|cpu| cpu.0).filter(|talker| talker.source.ip_version != 0));
+        }
+        Ok(talkers)
     }
 
     /// What was counted in one slot, by row and reason, over all CPUs; counters that are zero are left out.

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
+    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
 };
 use rtnetlink::MulticastGroup;
 
@@ -23,6 +23,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// MTU in bytes.
     pub mtu: u32,
+    /// Whether it is up, as the administrator wants it.
+    pub up: bool,
     /// The XDP program on it.
     pub xdp: Option<Xdp>,
     /// What makes it a VLAN device.
@@ -114,20 +116,30 @@ pub fn changes() -> Result<BoxStream<'static, ()>> {
 }
 
 fn link(message: &LinkMessage) -> Link {
-    let mut link =
-        Link { index: message.header.index, name: String::new(), mac: None, mtu: 0, xdp: None, vlan: None };
-    let mut parent = None;
+    let mut link = Link {
+        index: message.header.index,
+        name: String::new(),
+        mac: None,
+        mtu: 0,
+        up: message.header.flags.contains(LinkFlags::Up),
+        xdp: None,
+        vlan: None,
+    };
+    let (mut parent, mut parent_is_elsewhere) = (None, false);
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(index) => parent = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => parent_is_elsewhere = true,
             LinkAttribute::Xdp(attributes) => link.xdp = xdp(attributes),
             LinkAttribute::LinkInfo(infos) => link.vlan = infos.iter().find_map(vlan),
             _ => {}
         }
     }
+    // The index of an interface of another namespace means another one here.
+    let parent = parent.filter(|_| !parent_is_elsewhere);
     link.vlan = link.vlan.zip(parent).map(|(vlan, parent)| Vlan { parent, ..vlan });
     link
 }
@@ -179,4 +191,19 @@ fn address(message: &AddressMessage) -> Option<Address> {
     // On a point-to-point link the attribute "address" is the other end's (rtnetlink(7)).
     let address = local.or(peer)?;
     Some(Address { ifindex: message.header.index, address, prefix_len: message.header.prefix_len, broadcast })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vlan_device_on_an_interface_of_another_namespace_belongs_to_none_here() {
+        let mut message = LinkMessage::default();
+        let vlan = LinkInfo::Data(InfoData::Vlan(vec![InfoVlan::Id(100)]));
+        message.attributes = vec![LinkAttribute::Link(2), LinkAttribute::LinkInfo(vec![vlan])];
+        assert_eq!(link(&message).vlan, Some(Vlan { parent: 2, id: 100, service: false }));
+        message.attributes.push(LinkAttribute::LinkNetNsId(0));
+        assert_eq!(link(&message).vlan, None);
+    }
 }

@@ -29,6 +29,7 @@ pub const MAPS: &[&str] = &[
     "TALLIES",
     "CELLS",
     "LEASES",
+    "TALKERS",
     "COUNTERS",
 ];
 
@@ -72,7 +73,7 @@ pub struct LoadOptions {
 }
 
 impl LoadOptions {
-    /// The size a load has without a configuration: 1 MiB of cells.
+    /// The size a load has without a configuration: 1.25 MiB of cells.
     pub const DEFAULT_CELLS: u32 = 1 << 15;
 
     /// With a secret from the kernel's random numbers.
@@ -99,10 +100,29 @@ impl LoadOptions {
 /// # Errors
 /// The kernel refused a map or a program; the verifier's last words are part of the error.
 pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
-    let mask = options.cells - 1;
+    let mut object = create(OBJECT, options, pins, &[])?;
+    for entry in Entry::ALL {
+        let program: &mut Xdp = xdp(&mut object, entry)?;
+        program.load().with_context(|| format!("loading the program {}", entry.program()))?;
+    }
+    Ok(object)
+}
+
+/// Creates or opens the maps of an object that was made from the packet path, with `globals` of its own beside the packet path's; its
+/// programs are left to be loaded.
+///
+/// # Errors
+/// The object lacks something, or the kernel refused a map.
+pub fn create(
+    object: &[u8],
+    options: &LoadOptions,
+    pins: Option<&Path>,
+    globals: &[(&str, u32)],
+) -> Result<Ebpf> {
+    let bits = options.cells.ilog2();
     let mut loader = EbpfLoader::new();
     loader
-        .override_global("CELL_MASK", &mask, true)
+        .override_global("CELL_BITS", &bits, true)
         .override_global("SECRET", &options.secret, true)
         .map_max_entries("CELLS", BUDGET_CELLS + ROWS * options.cells);
     if let Some(pins) = pins {
@@ -110,12 +130,10 @@ pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
             loader.map_pin_path(map, pins.join(map));
         }
     }
-    let mut object = loader.load(OBJECT).context("loading the eBPF object")?;
-    for entry in Entry::ALL {
-        let program: &mut Xdp = xdp(&mut object, entry)?;
-        program.load().with_context(|| format!("loading the program {}", entry.program()))?;
+    for (name, value) in globals {
+        loader.override_global(name, value, true);
     }
-    Ok(object)
+    loader.load(object).context("loading the eBPF object")
 }
 
 /// One of the object's entry points.

@@ -3,9 +3,10 @@
 //! Owns a stand-in for the maps and the clock, so that the very same pipeline runs without a kernel. The differential test holds the two
 //! against each other.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::DerefMut;
 
 use icmp_common::abi::{
     ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings, TALLIES,
@@ -15,6 +16,7 @@ use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
 use icmp_common::reason::Reason;
 use icmp_common::rules::{Rules, Tally, selector};
 use icmp_common::tables::Tables;
+use icmp_common::talkers::{TALKERS, Talker};
 use ipnet::IpNet;
 
 use crate::addresses::{AddressTable, interface_position};
@@ -29,9 +31,10 @@ pub struct HostTables {
     prefixes: BTreeMap<(u8, IpNet), u64>,
     tallies: RefCell<Vec<Tally>>,
     cells: Vec<Cell<u64>>,
-    cell_mask: u32,
+    cell_bits: u32,
     secret: [u64; 4],
     leases: RefCell<Leases>,
+    talkers: RefCell<Vec<Talker>>,
     ticks: Cell<u64>,
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
 }
@@ -51,9 +54,10 @@ impl HostTables {
             interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
             addresses,
             cells: vec![Cell::new(0); (BUDGET_CELLS + ROWS * options.cells) as usize],
-            cell_mask: options.cells - 1,
+            cell_bits: options.cells.ilog2(),
             secret: options.secret,
             leases: RefCell::default(),
+            talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
             ticks: Cell::new(1 << 32),
             counters: RefCell::default(),
         }
@@ -108,6 +112,12 @@ impl Cells for HostTables {
         }
         swapped
     }
+
+    fn store(&self, index: u32, value: u64) {
+        if let Some(cell) = self.cells.get(index as usize) {
+            cell.set(value);
+        }
+    }
 }
 
 impl Tables for HostTables {
@@ -143,10 +153,8 @@ impl Tables for HostTables {
         self.longest(selector, Ipv6Addr::from(u128::from(high) << 64 | u128::from(low)).into())
     }
 
-    fn tally(&self, index: u32, change: impl FnOnce(&mut Tally)) {
-        if let Some(tally) = self.tallies.borrow_mut().get_mut(index as usize) {
-            change(tally);
-        }
+    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
+        RefMut::filter_map(self.tallies.borrow_mut(), |tallies| tallies.get_mut(index as usize)).ok()
     }
 
     fn rollback_at(&self) -> Option<u64> {
@@ -161,8 +169,12 @@ impl Tables for HostTables {
         Some(f(&mut self.leases.borrow_mut()))
     }
 
-    fn cell_mask(&self) -> u32 {
-        self.cell_mask
+    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R> {
+        self.talkers.borrow_mut().get_mut(index as usize).map(f)
+    }
+
+    fn cell_bits(&self) -> u32 {
+        self.cell_bits
     }
 
     fn secret(&self) -> [u64; 4] {

@@ -115,6 +115,11 @@ impl Tick {
         (self.per_second * UNITS_PER_TICK as f64 / rate).round()
     }
 
+    /// Log2 of the ticks in an epoch: the power of two next to four seconds.
+    fn epoch_shift(self) -> u32 {
+        (self.per_second * 4.0).log2().round() as u32
+    }
+
     /// Packets a CPU takes from a budget at once: a quarter of what a tick brings, shared among the CPUs, and few enough that
     /// what lies unused does not matter.
     fn batch(self, limit: &Limit, cpus: u32) -> u32 {
@@ -139,20 +144,22 @@ const FAMILIAR_SHARE: f64 = 8.0;
 pub struct HostDefaults {
     /// `net.ipv4.ip_default_ttl`
     pub ttl: u8,
-    /// `net.ipv6.conf.default.hop_limit`
+    /// `net.ipv6.conf.IFACE.hop_limit`
     pub hop_limit: u8,
 }
 
 impl HostDefaults {
-    /// What the kernel uses, or 64 where a family is not there.
-    pub fn read() -> Self {
+    /// What the kernel uses on an interface, or 64 where a family is not there.
+    pub fn read(interface: Option<&String>) -> Self {
         let sysctl = |path: &str| {
             let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
             (value > 0).then_some(value)
         };
         Self {
             ttl: sysctl("/proc/sys/net/ipv4/ip_default_ttl").unwrap_or(64),
-            hop_limit: sysctl("/proc/sys/net/ipv6/conf/default/hop_limit").unwrap_or(64),
+            hop_limit: interface
+                .and_then(|name| sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/hop_limit")))
+                .unwrap_or(64),
         }
     }
 }
@@ -163,21 +170,6 @@ impl HostDefaults {
 /// A value that cannot be expressed, with the nearest one that can.
 pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Result<Settings> {
     let limits = &config.limits;
-    let mut budgets = [Limit::UNLIMITED; BUDGETS];
-    let mut batches = [1; BUDGETS];
-    for budget in Budget::ALL {
-        let (mut rate, mut burst) = limits.budget(*budget);
-        if let (Budget::Familiar, Rate::PerSecond(replies)) = (budget, rate) {
-            let share = replies / FAMILIAR_SHARE;
-            rate = Rate::PerSecond(share);
-            burst = (burst / FAMILIAR_SHARE as u64).max((share / tick.per_second).ceil() as u64).max(1);
-        }
-        let limit = tick
-            .limit(&format!("limits.{}", budget.name()), rate, burst)
-            .map_err(invalid(&["limits", budget.name()]))?;
-        budgets[*budget as usize] = limit;
-        batches[*budget as usize] = tick.batch(&limit, cpus);
-    }
     let (source, prefix) = (limits.source(), limits.prefix());
     let responder = &config.responder;
     let preset = config.policy.preset.map_or(Preset::Host, |preset| preset.0);
@@ -191,21 +183,27 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
     ] {
         flags |= if on { flag } else { 0 };
     }
-    Ok(Settings {
+    let mut settings = Settings {
         flags,
         ttl: answer_ttl("ttl", responder.ttl, host.ttl)?,
         hop_limit: answer_ttl("hop-limit", responder.hop_limit, host.hop_limit)?,
-        reserved: 0,
+        epoch_shift: tick.epoch_shift(),
         source: level(tick, "per-source", source)?,
         prefix: level(tick, "per-prefix", prefix)?,
-        budgets,
-        batches,
+        budgets: [Limit::UNLIMITED; BUDGETS],
+        batches: [1; BUDGETS],
         types: types(preset, &config.policy)?,
         rules: 0,
         checks: checks(&config.policy.checks)?,
         preset: preset as u32,
         reserved_policy: 0,
-    })
+    };
+    for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
+        let (rate, burst) = limits.budget(*budget);
+        set_budget(&mut settings, tick, cpus, *budget, rate, burst)
+            .map_err(invalid(&["limits", budget.name()]))?;
+    }
+    Ok(settings)
 }
 
 fn level(tick: Tick, key: &str, level: config::ResolvedLevel) -> Result<Level> {
@@ -559,6 +557,30 @@ fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
         return Err(format!("{text:?} is empty: {first} is more than {last}"));
     }
     Ok(first..=last)
+}
+
+/// Sets rate and burst of a budget; with those of the replies goes the share that is kept for familiar sources.
+///
+/// # Errors
+/// A value that cannot be expressed, with the nearest one that can; the settings are as they were.
+pub fn set_budget(
+    settings: &mut Settings,
+    tick: Tick,
+    cpus: u32,
+    budget: Budget,
+    rate: Rate,
+    burst: u64,
+) -> Result<()> {
+    let limit = tick.limit(&format!("limits.{}", budget.name()), rate, burst)?;
+    if let (Budget::Replies, Rate::PerSecond(replies)) = (budget, rate) {
+        let share = replies / FAMILIAR_SHARE;
+        // A second's worth: monitors like to ping all at once. It is owed, so the total holds all the same.
+        let burst = (share.ceil() as u64).max(1);
+        set_budget(settings, tick, cpus, Budget::Familiar, Rate::PerSecond(share), burst)?;
+    }
+    settings.budgets[budget as usize] = limit;
+    settings.batches[budget as usize] = tick.batch(&limit, cpus);
+    Ok(())
 }
 
 /// RFC 1122 section 3.2.1.7: it must not be sent with zero.

@@ -1,4 +1,5 @@
-//! The two things asked of the kernel that aya does not offer: which interface a link is on, and why a driver refuses a program.
+//! What is asked of the kernel that aya does not offer: which interface a link is on, detaching it at once, why a driver refuses a program,
+//! and whether the driver removes VLAN tags.
 //!
 //! Owns the raw calls and nothing of what is made of the answers.
 
@@ -16,6 +17,7 @@ use nix::sys::socket::{
 /// Commands of bpf(2) used here (include/uapi/linux/bpf.h).
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// What matters of `struct bpf_link_info`.
 #[derive(Clone, Copy, Debug)]
@@ -28,13 +30,7 @@ pub(crate) struct LinkInfo {
 
 /// Asks about a pinned XDP link.
 pub(crate) fn link_info(pin: &Path) -> Result<LinkInfo> {
-    let path = CString::new(pin.as_os_str().as_bytes()).context("a path without zero bytes")?;
-    // `union bpf_attr` for BPF_OBJ_GET: the path's address, then zeroes.
-    let mut attr = [0_u64; 16];
-    attr[0] = path.as_ptr() as u64;
-    let fd = bpf(BPF_OBJ_GET, &mut attr).with_context(|| format!("opening the link {}", pin.display()))?;
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-    let link = unsafe { OwnedFd::from_raw_fd(fd) };
+    let link = open_link(pin)?;
     // type, id, program id, padding, then the union with the interface's index first.
     let mut info = [0_u32; 64];
     let mut attr = [0_u64; 16];
@@ -43,6 +39,26 @@ pub(crate) fn link_info(pin: &Path) -> Result<LinkInfo> {
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)
         .with_context(|| format!("asking about the link {}", pin.display()))?;
     Ok(LinkInfo { program_id: info[2], ifindex: info[4] })
+}
+
+/// Takes a pinned XDP link off its interface. Removing the pin does so too, but some time later, and whoever attaches next would
+/// still find the program there.
+pub(crate) fn detach_link(pin: &Path) -> Result<()> {
+    let link = open_link(pin)?;
+    let mut attr = [0_u64; 16];
+    attr[0] = link.as_raw_fd() as u64;
+    bpf(BPF_LINK_DETACH, &mut attr).with_context(|| format!("detaching the link {}", pin.display()))?;
+    Ok(())
+}
+
+fn open_link(pin: &Path) -> Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes()).context("a path without zero bytes")?;
+    // `union bpf_attr` for BPF_OBJ_GET: the path's address, then zeroes.
+    let mut attr = [0_u64; 16];
+    attr[0] = path.as_ptr() as u64;
+    let fd = bpf(BPF_OBJ_GET, &mut attr).with_context(|| format!("opening the link {}", pin.display()))?;
+    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn bpf(command: libc::c_long, attr: &mut [u64; 16]) -> std::io::Result<i32> {
@@ -162,6 +178,15 @@ impl nix::sys::socket::SetSockOpt for NetlinkExtAck {
     }
 }
 
+/// Ends this process when whoever reads its output has seen enough, as other commands of a pipeline do. Sockets are not concerned:
+/// the standard library sends with `MSG_NOSIGNAL`.
+pub fn end_with_closed_pipe() {
+    // SAFETY: the default action is no handler, so nothing of this process runs in one.
+    let _never_fails = unsafe {
+        nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
+    };
+}
+
 /// ethtool's flag for "the driver removes VLAN tags" (include/uapi/linux/ethtool.h).
 const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 const ETHTOOL_GFLAGS: u32 = 0x25;
@@ -172,10 +197,10 @@ pub(crate) fn strips_vlan_tags(name: &str) -> bool {
     ethtool_flags(name, ETHTOOL_GFLAGS, 0).is_ok_and(|flags| flags & ETH_FLAG_RXVLAN != 0)
 }
 
-/// Has the driver leave VLAN tags in the frame.
-pub(crate) fn keep_vlan_tags(name: &str) -> Result<()> {
-    let flags = ethtool_flags(name, ETHTOOL_GFLAGS, 0)?;
-    ethtool_flags(name, ETHTOOL_SFLAGS, flags & !ETH_FLAG_RXVLAN)?;
+/// Has the driver remove VLAN tags, or leave them in the frame.
+pub(crate) fn strip_vlan_tags(name: &str, strip: bool) -> Result<()> {
+    let others = ethtool_flags(name, ETHTOOL_GFLAGS, 0)? & !ETH_FLAG_RXVLAN;
+    ethtool_flags(name, ETHTOOL_SFLAGS, if strip { others | ETH_FLAG_RXVLAN } else { others })?;
     Ok(())
 }
 

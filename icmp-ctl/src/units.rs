@@ -69,16 +69,20 @@ impl fmt::Display for Rate {
             Self::Unlimited => f.write_str("unlimited"),
             Self::PerSecond(0.0) => f.write_str("0"),
             Self::PerSecond(rate) => {
-                // The longest span and the largest multiple that leave a number without needless digits.
-                let (rate, span) =
-                    if rate >= 1.0 || rate.fract() == 0.0 { (rate, "/s") } else { (rate * 60.0, "/min") };
+                // The shortest span that leaves at least one, and the largest multiple without needless digits.
+                let (rate, span) = [("/s", 1.0), ("/min", 60.0)]
+                    .into_iter()
+                    .map(|(suffix, span)| (rate * span, suffix))
+                    .find(|(number, _)| *number >= 1.0)
+                    .unwrap_or((rate * 3600.0, "/h"));
                 let (rate, multiple) = MULTIPLES
                     .iter()
                     .rev()
                     .find(|(_, m)| rate >= *m && (rate / m * 10.0).fract() == 0.0)
                     .map_or((rate, ""), |(suffix, m)| (rate / m, *suffix));
-                let rounded = (rate * 1000.0).round() / 1000.0;
-                write!(f, "{rounded}{multiple}{span}")
+                // Four digits; more are leftovers of the division.
+                let scale = 10_f64.powf(3.0 - rate.log10().floor()).max(1.0);
+                write!(f, "{}{multiple}{span}", (rate * scale).round() / scale)
             }
         }
     }
@@ -124,6 +128,9 @@ mod tests {
         for rate in [0.0, 0.5, 1.0, 10.0, 100.0, 1500.0, 5000.0, 1.5e6, 1e6, 123_456.0] {
             let printed = Rate::PerSecond(rate).to_string();
             assert_eq!(printed.parse(), Ok(Rate::PerSecond(rate)), "{printed}");
+        }
+        for text in ["1/h", "7/min", "0.25/h", "30/min", "1.5M/s"] {
+            assert_eq!(text.parse::<Rate>().expect("a rate").to_string(), text);
         }
     }
 }

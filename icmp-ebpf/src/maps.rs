@@ -1,8 +1,9 @@
 //! The maps and the clock: the kernel's side of icmp-common's `Tables`. Layouts are icmp-common's `abi`.
 //!
-//! Sizes given here are those of a default load; the controller may set others for `CELLS` and `VIPS*`.
+//! Sizes given here are those of a default load; the controller may set others for `CELLS`.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::ops::DerefMut;
 
 use aya_ebpf::{
     Global,
@@ -21,6 +22,7 @@ use icmp_common::{
     reason::Reason,
     rules::{PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6},
     tables::Tables,
+    talkers::{TALKERS as TALKER_ENTRIES, Talker},
 };
 
 /// Banks of everything that is switched at once.
@@ -62,11 +64,13 @@ static CELLS: Array<u64, { BUDGET_CELLS as usize + ROWS as usize * DEFAULT_CELLS
 #[btf_map]
 static LEASES: PerCpuArray<Leases, 1> = PerCpuArray::new();
 #[btf_map]
+static TALKERS: PerCpuArray<Talker, { TALKER_ENTRIES as usize }> = PerCpuArray::new();
+#[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 
-/// Cells in one row less one; set at load together with the size of `CELLS`.
+/// Log2 of the cells in one row; set at load together with the size of `CELLS`.
 #[unsafe(no_mangle)]
-static CELL_MASK: Global<u32> = Global::new(DEFAULT_CELLS as u32 - 1);
+static CELL_BITS: Global<u32> = Global::new(DEFAULT_CELLS.ilog2());
 /// The secret of the limiter's hash; set at load, from the kernel's random numbers.
 #[unsafe(no_mangle)]
 static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
@@ -91,6 +95,14 @@ impl Cells for Maps {
             atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new)
         };
         swapped
+    }
+
+    #[inline(always)]
+    fn store(&self, index: u32, value: u64) {
+        if let Some(cell) = CELLS.get_ptr_mut(index) {
+            // SAFETY: as in `load`; one 8-byte store, so that no reader sees half of it.
+            unsafe { cell.write_volatile(value) };
+        }
     }
 }
 
@@ -144,11 +156,10 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tally(&self, index: u32, change: impl FnOnce(&mut Tally)) {
-        if let Some(tally) = TALLIES.get_ptr_mut(index) {
-            // SAFETY: the element is this CPU's own, as in `with_leases`.
-            change(unsafe { &mut *tally });
-        }
+    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
+        let tally = TALLIES.get_ptr_mut(index)?;
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        Some(unsafe { &mut *tally })
     }
 
     #[inline(always)]
@@ -170,8 +181,15 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn cell_mask(&self) -> u32 {
-        CELL_MASK.load()
+    fn with_talker<R>(&self, index: u32, f: impl FnOnce(&mut Talker) -> R) -> Option<R> {
+        let talker = TALKERS.get_ptr_mut(index)?;
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        Some(f(unsafe { &mut *talker }))
+    }
+
+    #[inline(always)]
+    fn cell_bits(&self) -> u32 {
+        CELL_BITS.load()
     }
 
     #[inline(always)]

@@ -12,6 +12,7 @@ use icmp_common::rules::Tally;
 use icmp_ctl::addresses::{AddressTable, OwnAddress};
 use icmp_ctl::config::Config;
 use icmp_ctl::datapath::Datapath;
+use icmp_ctl::maps::InstanceMaps;
 use icmp_ctl::program::{Entry, LoadOptions};
 use icmp_ctl::replay::HostTables;
 use icmp_ctl::rules::Compiled;
@@ -50,9 +51,14 @@ pub struct OnHost {
 /// If the configuration is none, or the kernel refuses the program.
 #[must_use]
 pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
-    let mut kernel = unconfigured();
+    let memory = Config::parse(config, "test").expect("a configuration").limits.memory;
+    let mut kernel = loaded(LoadOptions::new(memory.cells_per_row()).expect("random numbers"));
     let host = kernel.configure(config, vlans);
     (kernel, host)
+}
+
+fn loaded(options: LoadOptions) -> InKernel {
+    InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")), options }
 }
 
 impl InKernel {
@@ -96,17 +102,41 @@ pub fn policy_of(config: &str) -> Compiled {
         .unwrap_or_else(|e| panic!("{e:#}"))
 }
 
+/// The packet path in this process, of a host with these addresses.
+///
+/// # Panics
+/// If they do not fit the table.
+#[must_use]
+pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
+    let options = LoadOptions { cells: LoadOptions::DEFAULT_CELLS, secret: [1, 2, 3, 4] };
+    let tick = Tick { per_second: 250.0 };
+    let policy = compile_policy(&Config::default(), tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+        .expect("the default works");
+    let (table, left_out) = AddressTable::build(addresses);
+    assert!(left_out.is_empty(), "{left_out:?}");
+    let mut tables = HostTables::new(&policy, table, &options);
+    tables.add_interface(interface());
+    OnHost { tables }
+}
+
+/// Scope of the host's one interface, for a VLAN as [`Scope`] counts it.
+#[must_use]
+pub fn scope(vlan: u32) -> Scope {
+    Scope::new(SLOT, vlan)
+}
+
 /// The program with nothing configured at all.
 ///
 /// # Panics
 /// If the kernel refuses the program.
 #[must_use]
 pub fn unconfigured() -> InKernel {
-    let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers");
-    InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")), options }
+    loaded(LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers"))
 }
 
-fn interface() -> Interface {
+/// The interface that frames of `BPF_PROG_TEST_RUN` come in on.
+#[must_use]
+pub fn interface() -> Interface {
     let [a, b, c, d, e, f] = HOST_MAC;
     Interface {
         ifindex: IFINDEX,
@@ -117,8 +147,12 @@ fn interface() -> Interface {
     }
 }
 
-/// Those of the vectors.
-fn addresses(vlans: &[u16]) -> AddressTable {
+/// The addresses of the vectors.
+///
+/// # Panics
+/// If they do not fit the table.
+#[must_use]
+pub fn addresses(vlans: &[u16]) -> AddressTable {
     let entry = |text: &str, vlan: u16, kind| {
         let scope = Scope::new(SLOT, u32::from(vlan));
         OwnAddress { address: address(text), scope, kind }
@@ -147,7 +181,7 @@ impl InKernel {
     ///
     /// # Panics
     /// If the kernel refuses the run, or the program returns an action it should not know.
-    pub fn run(&mut self, entry: Entry, frame: &[u8]) -> (Verdict, Vec<u8>) {
+    pub fn run(&self, entry: Entry, frame: &[u8]) -> (Verdict, Vec<u8>) {
         let result = self.datapath.run(entry, frame).unwrap_or_else(|e| panic!("{e:#}"));
         let verdict = match result.action {
             XDP_DROP => Verdict::Drop,
@@ -156,6 +190,11 @@ impl InKernel {
             other => panic!("the program returned {other}"),
         };
         (verdict, result.frame)
+    }
+
+    /// The maps behind it.
+    pub fn maps(&mut self) -> &mut InstanceMaps {
+        self.datapath.maps()
     }
 
     /// The tallies of rules and checks.
@@ -178,6 +217,12 @@ impl InKernel {
 }
 
 impl OnHost {
+    /// The maps' stand-ins, and the clock.
+    #[must_use]
+    pub fn tables(&self) -> &HostTables {
+        &self.tables
+    }
+
     /// What the packet path does with a frame, which it changes only if it answers.
     pub fn run(&self, frame: &mut [u8]) -> Outcome {
         pipeline::process(&mut SliceFrame::new(frame), &self.tables, IFINDEX)

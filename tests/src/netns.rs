@@ -239,7 +239,7 @@ pub struct Pair {
     pub host: Namespace,
     /// Where the clients are, behind [`PEER_IF`].
     pub peer: Namespace,
-    _pass: PassLink,
+    _pass: Option<PassLink>,
 }
 
 impl Pair {
@@ -247,6 +247,14 @@ impl Pair {
     /// on the wire that a test has not sent.
     #[must_use]
     pub fn new(mtu: u32) -> Self {
+        let mut pair = Self::without_program(mtu);
+        pair._pass = Some(pair.peer.enter(|| PassLink::attach(PEER_IF)));
+        pair
+    }
+
+    /// The same without a program on the peer's end.
+    #[must_use]
+    pub fn without_program(mtu: u32) -> Self {
         let host = Namespace::new("host");
         let peer = Namespace::new("peer");
         for namespace in [&host, &peer] {
@@ -267,8 +275,7 @@ impl Pair {
         host.ip("route add default via 2001:db8::1");
         peer.ip("route add default via 192.0.2.2");
         peer.ip("route add default via 2001:db8::2");
-        let pass = peer.enter(|| PassLink::attach(PEER_IF));
-        Self { host, peer, _pass: pass }
+        Self { host, peer, _pass: None }
     }
 }
 

@@ -20,6 +20,9 @@ pub struct Seen {
     pub outgoing: bool,
 }
 
+/// include/uapi/linux/if_packet.h
+const PACKET_IGNORE_OUTGOING: i32 = 23;
+
 /// A packet socket on one interface.
 #[derive(Debug)]
 pub struct Tap {
@@ -34,6 +37,18 @@ impl Tap {
     #[must_use]
     pub fn open(interface: &str) -> Self {
         Self::try_open(interface).unwrap_or_else(|e| panic!("packet socket on {interface}: {e}"))
+    }
+
+    /// As [`Tap::open`], but blind to what this side sends.
+    ///
+    /// # Panics
+    /// As [`Tap::open`].
+    #[must_use]
+    pub fn open_for_incoming(interface: &str) -> Self {
+        let tap = Self::open(interface);
+        set_option(&tap.socket, libc::SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+            .unwrap_or_else(|e| panic!("packet socket on {interface}: {e}"));
+        tap
     }
 
     fn try_open(interface: &str) -> io::Result<Self> {

@@ -2,6 +2,7 @@
 //!
 //! Owns the contract that scripts rely on. What the program does to frames is proven elsewhere.
 
+use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::time::Duration;
 
@@ -271,6 +272,69 @@ fn pins_stay_also_where_the_command_itself_sees_no_bpffs() {
     assert!(done.stdout.contains(HOST_IF), "{done}");
     assert!(json(&pair.host, "status -j").to_string().contains(HOST_IF), "from outside as well");
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+#[test]
+fn what_is_detached_can_be_attached_again_at_once() {
+    let Some(pair) = pair(&[]) else { return };
+    for mode in ["native", "generic"].iter().cycle().take(20) {
+        let _said = ctl::run(&pair.host, &format!("attach {HOST_IF} --mode {mode}")).expect_success();
+        let _said = ctl::run(&pair.host, &format!("detach {HOST_IF}")).expect_success();
+    }
+}
+
+#[test]
+fn an_interface_named_twice_is_detached_once() {
+    let Some(pair) = pair(&[]) else { return };
+    let _said = ctl::run(&pair.host, &format!("attach {HOST_IF}")).expect_success();
+    let done = ctl::run(&pair.host, &format!("detach {HOST_IF} {HOST_IF}"));
+    assert_eq!(done.code, DONE, "{done}");
+    assert_eq!(ctl::run(&pair.host, "status").code, NOTHING_LOADED, "nothing is left behind");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = ctl::command(&pair.host, "show counters");
+    let done = command.stdout(writer).output().expect("it runs");
+    assert_eq!(done.status.signal(), Some(Signal::SIGPIPE as i32), "as any command in a pipeline: {done:?}");
+    assert_eq!(String::from_utf8_lossy(&done.stderr), "");
+}
+
+#[test]
+fn serve_puts_the_configuration_it_is_given_in_force() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let folder = Folder::new();
+    let text =
+        format!("interfaces = [\"{HOST_IF}\"]\n[limits]\nper-source = {{ rate = \"7/min\", burst = 9 }}\n");
+    let config = folder.file("icmp-ctl.toml", &text);
+    let mut serve = Watch::start(&mut ctl::command(&pair.host, &format!("serve -f {config}")));
+    serve.wait_for("127.0.0.1:9816", LIMIT);
+    assert_eq!(json(&pair.host, "limit show -j")["limits"]["per-source"]["rate"], "7/min");
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+}
+
+#[test]
+fn an_attach_that_fails_leaves_the_settings_as_they_were() {
+    if !can_run(&["ip", "nsenter", "ethtool"]) {
+        return;
+    }
+    let (host, _peer) = two_queues();
+    host.ip("link add other0 type veth peer name other1");
+    let _attached = Attached::new(&host, "other0");
+    let before = ctl::run(&host, "limit show -j").expect_success();
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", "[limits]\nper-source = { rate = \"7/min\", burst = 9 }\n");
+    let done =
+        ctl::run(&host, &format!("attach {HOST_IF} --mode native -f {config} --disable-rx-vlan-offload"));
+    assert_eq!(done.code, REFUSED_BY_KERNEL, "{done}");
+    assert_eq!(ctl::run(&host, "limit show -j").expect_success(), before);
+    let offloads = host.run("ethtool", &["-k", HOST_IF]).expect_success();
+    assert!(offloads.contains("rx-vlan-offload: on"), "{offloads}");
 }
 
 #[test]

@@ -4,13 +4,15 @@
 //! it is answered; every answer verifies; every frame is counted once. Where both sides could be wrong alike, the oracle says
 //! what may be answered.
 
+use icmp_common::abi::{AddressKind, Scope};
 use icmp_common::reason::{Reason, Verdict};
+use icmp_ctl::addresses::OwnAddress;
 use icmp_ctl::program::Entry;
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host::{self, Counters, InKernel, OnHost, as_action};
 use icmp_tests::oracle::answerable;
-use icmp_tests::packet;
+use icmp_tests::packet::{self, Echo, Tag};
 use icmp_tests::vectors::{self, to_hex};
 
 /// Frames of a run.
@@ -108,7 +110,7 @@ fn an_answerable_frame_cut_anywhere_is_not_answered() {
     if !icmp_tests::can_run(&[]) {
         return;
     }
-    let (mut kernel, host) = host::both(UNLIMITED, &VLANS);
+    let (kernel, host) = host::both(UNLIMITED, &VLANS);
     for id in ["v4-echo-len-0064", "v6-echo-len-0064"] {
         let frame = vectors::all().into_iter().find(|v| v.id == id).expect("a vector").frame;
         for length in 0..frame.len() {
@@ -129,11 +131,42 @@ fn an_answerable_frame_cut_anywhere_is_not_answered() {
 }
 
 #[test]
+fn a_message_too_long_to_be_summed_is_handed_over() {
+    let address = "192.0.2.2".parse().expect("an address");
+    let host = host::on_host_with(&[OwnAddress { address, scope: host::scope(0), kind: AddressKind::Own }]);
+    for (length, reason) in
+        [(4096, Reason::Answered), (4097, Reason::MultiBuffer), (4150, Reason::MultiBuffer)]
+    {
+        let data = vec![0x5a; length - 8];
+        let mut frame = Echo::new("192.0.2.1".parse().expect("an address"), address, data).frame();
+        assert_eq!(host.run(&mut frame).reason, reason, "a message of {length} bytes");
+    }
+}
+
+#[test]
+fn a_reserved_inner_vlan_is_no_single_service_tag() {
+    let address = "192.0.2.2".parse().expect("an address");
+    let scope = host::scope(100 | Scope::SERVICE_ONLY << 12);
+    let present =
+        OwnAddress { address: std::net::Ipv4Addr::UNSPECIFIED.into(), scope, kind: AddressKind::Present };
+    let host = host::on_host_with(&[present, OwnAddress { address, scope, kind: AddressKind::Own }]);
+    let tag = |tpid, tci| Tag { tpid, tci };
+    for (tags, reason) in [
+        (vec![tag(0x88a8, 100)], Reason::Answered),
+        (vec![tag(0x88a8, 100), tag(0x8100, 0xfff)], Reason::UnknownVlan),
+    ] {
+        let request =
+            Echo { tags, ..Echo::new("192.0.2.1".parse().expect("an address"), address, vec![0; 56]) };
+        assert_eq!(host.run(&mut request.frame()).reason, reason, "{:?}", request.tags);
+    }
+}
+
+#[test]
 fn with_nothing_configured_everything_is_passed() {
     if !icmp_tests::can_run(&[]) {
         return;
     }
-    let mut kernel = host::unconfigured();
+    let kernel = host::unconfigured();
     for vector in vectors::all().iter().filter(|v| v.frame.len() >= 14 && v.ifconfig.mtu == 1500) {
         let (verdict, after) = kernel.run(Entry::Xdp, &vector.frame);
         assert_eq!((verdict, &after), (Verdict::Pass, &vector.frame), "{}", vector.id);
@@ -167,7 +200,7 @@ fn replies_verify_but_for_the_senders_sum(_: &[u8], reply: Option<&[u8]>) -> Vec
 
 /// Runs the frames through both sides; returns what was counted.
 fn compare(
-    (mut kernel, host): (InKernel, OnHost),
+    (kernel, host): (InKernel, OnHost),
     random: &mut Random,
     count: usize,
     config: &str,
@@ -178,7 +211,7 @@ fn compare(
         for (i, frame) in frames.iter().enumerate() {
             // Both entry points are the same path.
             let entry = if i % 2 == 0 { Entry::Xdp } else { Entry::XdpFrags };
-            judge(&mut kernel, &host, entry, frame, also);
+            judge(&kernel, &host, entry, frame, also);
         }
         let (in_kernel, on_host) = (kernel.counters(), host.counters());
         if in_kernel != on_host {
@@ -191,7 +224,7 @@ fn compare(
     kernel.counters()
 }
 
-fn judge(kernel: &mut InKernel, host: &OnHost, entry: Entry, frame: &[u8], also: Also) {
+fn judge(kernel: &InKernel, host: &OnHost, entry: Entry, frame: &[u8], also: Also) {
     let (verdict, after) = kernel.run(entry, frame);
     let mut on_host = frame.to_vec();
     let outcome = host.run(&mut on_host);
@@ -215,7 +248,7 @@ fn judge(kernel: &mut InKernel, host: &OnHost, entry: Entry, frame: &[u8], also:
 
 /// Says which frame of a batch is counted differently, by running each on fresh tables.
 fn name_the_frame(frames: &[Vec<u8>], config: &str) {
-    let (mut kernel, host) = host::both(config, &VLANS);
+    let (kernel, host) = host::both(config, &VLANS);
     for frame in frames {
         let _same = kernel.run(Entry::Xdp, frame);
         let outcome = host.run(&mut frame.clone());

@@ -91,6 +91,35 @@ fn with_echo_off_the_stack_answers() {
 }
 
 #[test]
+fn an_address_of_another_interface_is_no_source_and_no_target() {
+    let Some(pair) = pair(&[]) else { return };
+    pair.host.ip("address add 203.0.113.9/32 dev lo");
+    pair.host.ip("address add 2001:db8:99::9/128 dev lo");
+    let attached = Attached::new(&pair.host, HOST_IF);
+    let wire = Wire::new(&pair);
+    for (source, target) in [("203.0.113.9", "192.0.2.2"), ("2001:db8:99::9", "2001:db8::2")] {
+        assert_eq!(wire.what_becomes_of(&from(source, target).frame()), Fate::Passed, "{source}");
+    }
+    assert_eq!(attached.counters().packets("own-source"), 2);
+    for target in ["203.0.113.9", "2001:db8:99::9"] {
+        assert_eq!(wire.what_becomes_of(&request(target).frame()), Fate::Passed, "{target}");
+    }
+    assert_eq!(attached.counters().packets("not-own-address"), 2);
+}
+
+#[test]
+fn no_vip_prefix_is_wide_enough_for_a_loopback_address() {
+    let Some(pair) = pair(&[]) else { return };
+    let config = "[responder]\nvips = [\"0.0.0.0/0\", \"::/0\"]\n";
+    let attached = Attached::configured(&pair.host, HOST_IF, config);
+    let wire = Wire::new(&pair);
+    for target in ["127.0.0.1", "0.0.0.0", "::1", "::"] {
+        assert_eq!(wire.what_becomes_of(&request(target).frame()), Fate::Passed, "{target}");
+    }
+    assert_eq!(attached.counters().packets("not-own-address"), 4);
+}
+
+#[test]
 fn a_link_local_address_is_answered_on_its_own_link_only() {
     let Some(pair) = pair(&[]) else { return };
     let second_mac = [2, 0, 0, 0, 1, 2];

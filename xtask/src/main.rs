@@ -3,6 +3,7 @@
 //! Owns the list of verbs and the exit code. Each verb is one file; what several of them share is in [`run`] (commands
 //! with progress), [`interrupt`] (Ctrl-C), [`build`] (cargo), [`netns`] and [`cpio`].
 
+mod bench;
 mod build;
 mod ci;
 mod cpio;
@@ -38,6 +39,8 @@ enum Verb {
     Verifier,
     /// Load, attach and ping under Debian's kernels in QEMU
     VmTest(vm_test::Args),
+    /// Measure against the kernel, nftables, iptables and other XDP programs
+    Bench(bench::Args),
     /// Do what CI does: all of `test`, where a skipped test is a failed one
     Ci,
 }
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         Verb::Test(args) => test::verb(&args),
         Verb::Verifier => verifier::verb(),
         Verb::VmTest(args) => vm_test::verb(&args),
+        Verb::Bench(args) => bench::verb(&args),
         Verb::Ci => ci::verb(),
     });
     match outcome {

@@ -51,7 +51,7 @@ impl Kernel {
 const RELEASE: &str = "bookworm";
 /// Two VMs at a time: one takes a core or a bit more.
 const AT_A_TIME: usize = 2;
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(300);
 const LISTS_AGE: Duration = Duration::from_secs(12 * 3600);
 const INIT: &str = include_str!("vm_init.sh");
 

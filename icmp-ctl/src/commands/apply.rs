@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use icmp_common::abi::{SETTINGS_ECHO, SETTINGS_VERIFY_FULL};
 use icmp_common::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::Budget;
@@ -25,12 +25,11 @@ pub(super) struct Checked {
     pub(super) warnings: Vec<String>,
 }
 
-/// Translates a configuration and holds it against the guards; needs no privilege and touches nothing.
-pub(super) fn check(config: &Config, allow_break: &[String]) -> Result<Checked> {
-    let cpus =
-        aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
+/// Translates a configuration and holds it against the guards; needs no privilege and touches nothing. What the configuration leaves to
+/// the host is that of the interface.
+pub(super) fn check(config: &Config, allow_break: &[String], interface: Option<&String>) -> Result<Checked> {
     let tick = Tick::of_this_kernel()?;
-    let mut policy = compile_policy(config, tick, HostDefaults::read(), cpus as u32)?;
+    let mut policy = compile_policy(config, tick, HostDefaults::read(interface), super::limit::cpus()?)?;
     if config.responder.respect_sysctl {
         parity::respect(&mut policy.settings);
     }
@@ -62,7 +61,7 @@ pub(super) fn warn(warnings: &[String]) {
     }
 }
 
-pub(super) fn run(args: &Apply, checked: &Checked, json: bool) -> Result<()> {
+pub(super) fn run(args: &Apply, config: &Config, checked: &mut Checked, json: bool) -> Result<()> {
     warn(&checked.warnings);
     let instance = if args.check { Instance::find()? } else { Some(Instance::open()?) };
     let Some(mut instance) = instance else {
@@ -71,6 +70,14 @@ pub(super) fn run(args: &Apply, checked: &Checked, json: bool) -> Result<()> {
         );
         return Ok(());
     };
+    if config.responder.hop_limit.is_none() && config.interfaces.is_empty() {
+        // The file does not say whose hop limit is meant: that of what is attached.
+        let attached = instance.links()?.first().map(|pin| pin.ifindex);
+        let network = super::network()?;
+        let link = network.links.iter().find(|link| Some(link.index) == attached);
+        checked.policy.settings.hop_limit =
+            u32::from(HostDefaults::read(link.map(|link| &link.name)).hop_limit);
+    }
     let tick = Tick::of_this_kernel()?;
     let before = instance.maps.policy()?.map(|policy| describe(&policy, tick)).unwrap_or_default();
     let after = describe(&checked.policy, tick);

@@ -17,13 +17,14 @@ use crate::host;
 use crate::instance::Instance;
 use crate::netlink::{Link, Network};
 use crate::program::{Entry, LoadOptions};
+use crate::rules::Compiled;
 use crate::sys;
 
 /// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
 const ONE_BUFFER_MTU: u32 = 3498;
 
 pub(super) fn run(args: &Attach, config: &Config, json: bool) -> Result<()> {
-    let checked = check(config, &args.allow_break)?;
+    let checked = check(config, &args.allow_break, args.interfaces.first())?;
     let done = attach_all(
         &args.interfaces,
         args.mode,
@@ -83,25 +84,35 @@ pub(super) fn attach_all(
 ) -> Result<Vec<Attached>> {
     let network = super::network()?;
     let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
-    if keep_tags {
-        for link in &links {
-            sys::keep_vlan_tags(&link.name)
-                .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
-        }
-    }
     for link in &links {
         refuse_others(link)?;
     }
     let (mut instance, fresh) =
         Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
+    let before = if fresh { None } else { instance.maps.policy()? };
+    if fresh || reconfigure {
+        warn(&checked.warnings);
+    }
     let mut done: Vec<Attached> = Vec::new();
-    let result = configure(&mut instance, fresh || reconfigure, checked).and_then(|()| {
+    let mut unstripped: Vec<&str> = Vec::new();
+    let result = configure(&mut instance, fresh || reconfigure, &checked.policy).and_then(|()| {
         for link in &links {
+            if keep_tags && sys::strips_vlan_tags(&link.name) {
+                sys::strip_vlan_tags(&link.name, false)
+                    .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
+                unstripped.push(&link.name);
+            }
             done.push(attach(&mut instance, &network, link, mode)?);
         }
         Ok(())
     });
     if let Err(error) = result {
+        for name in unstripped {
+            sys::strip_vlan_tags(name, true)?;
+        }
+        if let Some(before) = &before {
+            configure(&mut instance, reconfigure, before)?;
+        }
         for attached in done.iter().filter(|attached| !attached.already) {
             if let Some(link) = network.link(&attached.name) {
                 instance.detach(link.index)?;
@@ -115,12 +126,8 @@ pub(super) fn attach_all(
     Ok(done)
 }
 
-fn configure(instance: &mut Instance, wanted: bool, checked: &Checked) -> Result<()> {
-    if wanted {
-        warn(&checked.warnings);
-        instance.maps.switch_policy(&checked.policy, None)?;
-    }
-    Ok(())
+fn configure(instance: &mut Instance, wanted: bool, policy: &Compiled) -> Result<()> {
+    if wanted { instance.maps.switch_policy(policy, None) } else { Ok(()) }
 }
 
 fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {
@@ -218,8 +225,8 @@ fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -
     }
     if sys::strips_vlan_tags(&link.name) {
         eprintln!(
-            "icmp-ctl: {0}: rx-vlan-offload is on: the driver removes VLAN tags before the program sees the frame. Tagged pings are the \
-             kernel's to answer, and where VLAN devices lie on {0} untagged ones too. `icmp-ctl attach {0} \
+            "icmp-ctl: {0}: rx-vlan-offload is on: the driver removes VLAN tags before the program sees the frame, so a tagged ping looks \
+             untagged. Where VLAN devices lie on {0} all pings are left to the kernel. `icmp-ctl attach {0} \
              --disable-rx-vlan-offload` (or `ethtool -K {0} rxvlan off`) leaves the tags in the frame.",
             link.name
         );

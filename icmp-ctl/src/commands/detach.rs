@@ -22,7 +22,10 @@ pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
         let pin = pin.with_context(|| {
             format!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is")
         })?;
-        chosen.push((pin.ifindex, name.clone()));
+        let pin = (pin.ifindex, name.clone());
+        if !chosen.contains(&pin) {
+            chosen.push(pin);
+        }
     }
     for (ifindex, _) in &chosen {
         instance.detach(*ifindex)?;

@@ -5,10 +5,12 @@
 mod apply;
 mod attach;
 mod detach;
+pub(crate) mod limit;
 mod policy;
 mod rule;
 mod serve;
 mod show;
+mod sources;
 mod status;
 
 use anyhow::{Context as _, Result};
@@ -16,7 +18,7 @@ use anyhow::{Context as _, Result};
 pub use apply::Within;
 
 use crate::bpffs;
-use crate::cli::{Cli, Verb};
+use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::failure::{Exit, Failure};
 use crate::netlink::Network;
 
@@ -35,7 +37,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Serve(args) => {
             let config = crate::config::Config::load(args.config.as_deref())?;
             prepare()?;
-            runtime()?.block_on(serve::run(&config))
+            runtime()?.block_on(serve::run(&config, args.config.is_some()))
         }
         Verb::Detach(args) => {
             prepare()?;
@@ -47,11 +49,17 @@ pub fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Show(what) => {
             prepare()?;
-            show::run(what, cli.json)
+            match what {
+                Show::Policy(args) => policy::run(args, cli.json),
+                Show::Addresses => show::addresses(cli.json),
+                Show::Counters => show::counters(cli.json),
+                Show::Limits => limit::show(cli.json),
+                Show::Sources { top } => sources::show(*top, cli.json),
+            }
         }
         Verb::Apply(args) => {
             let config = crate::config::Config::load(Some(&args.config))?;
-            let checked = apply::check(&config, &args.allow_break)?;
+            let mut checked = apply::check(&config, &args.allow_break, config.interfaces.first())?;
             if args.check && !nix::unistd::geteuid().is_root() {
                 apply::warn(&checked.warnings);
                 eprintln!(
@@ -60,7 +68,7 @@ pub fn run(cli: &Cli) -> Result<()> {
                 return Ok(());
             }
             prepare()?;
-            apply::run(args, &checked, cli.json)
+            apply::run(args, &config, &mut checked, cli.json)
         }
         Verb::Confirm => {
             prepare()?;
@@ -69,6 +77,13 @@ pub fn run(cli: &Cli) -> Result<()> {
         Verb::Rule(what) => {
             prepare()?;
             rule::run(what, cli.json)
+        }
+        Verb::Limit(verb) => {
+            prepare()?;
+            match verb {
+                LimitVerb::Set(args) => limit::set(args, cli.json),
+                LimitVerb::Show => limit::show(cli.json),
+            }
         }
     }
 }

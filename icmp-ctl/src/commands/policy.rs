@@ -10,7 +10,8 @@ use crate::cli::ShowPolicy;
 use crate::instance::Instance;
 use crate::policy::{PolicyRow, TypeName, preset_of, rows};
 
-pub(super) fn run(instance: &Instance, args: &ShowPolicy, json: bool) -> Result<()> {
+pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
+    let instance = Instance::open()?;
     let settings = instance
         .maps
         .settings()?
@@ -40,7 +41,7 @@ pub(super) fn run(instance: &Instance, args: &ShowPolicy, json: bool) -> Result<
                 })
             })
             .collect();
-        let checks: serde_json::Map<_, _> = checks(instance, settings.checks)?
+        let checks: serde_json::Map<_, _> = checks(&instance, settings.checks)?
             .map(|(name, mode, failed)| (name.to_owned(), json!({ "mode": mode, "failed": failed })))
             .collect();
         println!(
@@ -51,7 +52,7 @@ pub(super) fn run(instance: &Instance, args: &ShowPolicy, json: bool) -> Result<
     }
     if args.icmp_type.is_none() {
         println!("preset {}", preset_of(&settings).name());
-        for (name, mode, failed) in checks(instance, settings.checks)? {
+        for (name, mode, failed) in checks(&instance, settings.checks)? {
             println!("check {name}: {mode}, {failed} failed it");
         }
     }

@@ -1,6 +1,7 @@
 //! `serve`: attaches what the configuration names, follows addresses, serves metrics. The program goes on without it.
 
 use std::convert::Infallible;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt as _;
@@ -18,13 +19,16 @@ use crate::instance::Instance;
 use crate::metrics;
 use crate::netlink::{self, Network};
 
-pub(super) async fn run(config: &Config) -> Result<()> {
+/// How long no connection is accepted after one could not be.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
     if !config.interfaces.is_empty() {
         // Attaching reads the network on an event loop of its own, which must not be nested in this one.
         let (names, config) = (config.interfaces.clone(), config.clone());
         tokio::task::spawn_blocking(move || {
-            let checked = super::apply::check(&config, &[])?;
-            super::attach::attach_all(&names, Mode::Auto, false, false, &config, &checked)
+            let checked = super::apply::check(&config, &[], names.first())?;
+            super::attach::attach_all(&names, Mode::Auto, false, reconfigure, &config, &checked)
         })
         .await??;
     }
@@ -40,7 +44,15 @@ pub(super) async fn run(config: &Config) -> Result<()> {
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                let Ok((stream, _)) = accepted else { continue };
+                let stream = match accepted {
+                    Ok((stream, _)) => stream,
+                    // Out of descriptors, mostly: at once it would fail again.
+                    Err(error) => {
+                        eprintln!("icmp-ctl: accepting a connection on {address}: {error}");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                        continue;
+                    }
+                };
                 tokio::spawn(async move {
                     let service = hyper::service::service_fn(respond);
                     // A scraper that goes away in the middle is its own affair.

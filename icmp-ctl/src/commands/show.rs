@@ -1,23 +1,12 @@
-//! `show`: what is in force, and what has been counted.
+//! `show addresses` and `show counters`.
 
 use anyhow::Result;
 use icmp_common::abi::{AddressKind, Scope};
 use icmp_common::reason::Reason;
 use serde_json::{Map, Value, json};
 
-use crate::cli::Show;
 use crate::instance::Instance;
 use crate::netlink::Network;
-
-pub(super) fn run(what: &Show, json: bool) -> Result<()> {
-    let instance = Instance::open()?;
-    let network = super::network()?;
-    match what {
-        Show::Policy(args) => super::policy::run(&instance, args, json),
-        Show::Addresses => addresses(&instance, &network, json),
-        Show::Counters => counters(&instance, &network, json),
-    }
-}
 
 /// Slots in use with the names of their interfaces.
 fn slots(instance: &Instance, network: &Network) -> Result<Vec<(u32, String)>> {
@@ -35,8 +24,9 @@ fn slots(instance: &Instance, network: &Network) -> Result<Vec<(u32, String)>> {
     Ok(slots)
 }
 
-fn addresses(instance: &Instance, network: &Network, json: bool) -> Result<()> {
-    let slots = slots(instance, network)?;
+pub(super) fn addresses(json: bool) -> Result<()> {
+    let instance = Instance::open()?;
+    let slots = slots(&instance, &super::network()?)?;
     let mut rows = Vec::new();
     for own in instance.maps.addresses()?.addresses() {
         if own.kind != AddressKind::Own {
@@ -77,9 +67,10 @@ fn vlan(scope: Scope) -> Option<String> {
     }
 }
 
-fn counters(instance: &Instance, network: &Network, json: bool) -> Result<()> {
+pub(super) fn counters(json: bool) -> Result<()> {
+    let instance = Instance::open()?;
     let mut interfaces = Vec::new();
-    for (slot, name) in slots(instance, network)? {
+    for (slot, name) in slots(&instance, &super::network()?)? {
         let mut totals = vec![(0_u64, 0_u64); Reason::ALL.len()];
         for ((_, reason), counter) in instance.maps.counters_of(slot)? {
             let total = &mut totals[usize::from(reason)];

@@ -7,7 +7,9 @@ use aya::programs::ProgramInfo;
 use serde_json::json;
 
 use crate::instance::Instance;
+use crate::jiffies;
 use crate::program::BUILD;
+use crate::settings::Tick;
 
 pub(super) fn run(json: bool) -> Result<()> {
     let mut instance = Instance::open()?;
@@ -36,10 +38,12 @@ pub(super) fn run(json: bool) -> Result<()> {
     let build = instance.build();
     let memory = u64::from(instance.maps.cells()) * 8;
     let addresses = instance.maps.addresses()?.addresses().len();
+    let pressure = under_pressure(&instance)?;
     if json {
         println!(
             "{}",
-            json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses })
+            json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses,
+                    "under_pressure": pressure })
         );
         return Ok(());
     }
@@ -60,10 +64,22 @@ pub(super) fn run(json: bool) -> Result<()> {
         );
     }
     println!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10);
+    if pressure {
+        println!(
+            "UNDER PRESSURE: the replies' budget is exhausted; familiar sources have a share of their own"
+        );
+    }
     if build != BUILD {
         eprintln!("icmp-ctl: this is build {BUILD}, another one than has loaded the program");
     }
     Ok(())
+}
+
+/// True where a CPU has found the replies' budget exhausted within the last second.
+fn under_pressure(instance: &Instance) -> Result<bool> {
+    let latest = instance.maps.leases()?.iter().map(|leases| leases.exhausted_at).max().unwrap_or(0);
+    // Most hosts never were under pressure; they need no clock.
+    Ok(latest != 0 && (jiffies::now()?.saturating_sub(latest) as f64) < Tick::of_this_kernel()?.per_second)
 }
 
 fn seconds(time: SystemTime) -> u64 {

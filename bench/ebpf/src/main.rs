@@ -1,0 +1,131 @@
+//! What the bench measures with: the packet path as it is shipped, the programs it is compared with, and the two ends of a wire.
+//!
+//! Owns the wrapper that every measured program runs in: `BPF_PROG_TEST_RUN` gives each run the frame that the run before has left,
+//! so whatever answers would see its own answer from the second run on. The wrapper makes it a request again, and an empty program in
+//! the same wrapper is what costs are counted above. What is compared is in `comparators.rs`; the packet path's own glue is
+//! icmp-ebpf's, compiled from the same files.
+#![no_std]
+#![no_main]
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "core::sync::atomic has no compare-and-swap on this target, the intrinsic has"
+)]
+
+mod comparators;
+#[path = "../../../icmp-ebpf/src/context.rs"]
+mod context;
+#[path = "../../../icmp-ebpf/src/maps.rs"]
+mod maps;
+mod request;
+
+use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
+use icmp_common::frame::Frame as _;
+use icmp_common::{pipeline, reason::Verdict};
+
+use crate::context::{Buffers, XdpFrame};
+
+/// Does nothing: what the loop and the wrapper cost.
+#[xdp]
+pub fn empty(ctx: XdpContext) -> u32 {
+    undone(&ctx, |_| xdp_action::XDP_PASS)
+}
+
+/// The packet path, as `icmp_ctl` runs it.
+#[xdp]
+pub fn full(ctx: XdpContext) -> u32 {
+    undone(&ctx, |ctx| {
+        let frame = &mut XdpFrame::new(ctx, Buffers::One);
+        match pipeline::process(frame, &maps::Maps, context::ifindex(ctx)).verdict() {
+            Verdict::Pass => xdp_action::XDP_PASS,
+            Verdict::Answer => xdp_action::XDP_TX,
+            Verdict::Drop | Verdict::Limit => xdp_action::XDP_DROP,
+        }
+    })
+}
+
+/// Swap, checksum, back out: nothing else.
+#[xdp]
+pub fn bare(ctx: XdpContext) -> u32 {
+    undone(&ctx, |ctx| comparators::bare(&mut XdpFrame::new(ctx, Buffers::One)))
+}
+
+/// Echo with a limit for each source, as it is usually written.
+#[xdp]
+pub fn conventional(ctx: XdpContext) -> u32 {
+    undone(&ctx, |ctx| {
+        comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::helper_sum)
+    })
+}
+
+/// The same with the checksum updated in place, without a helper call.
+#[xdp]
+pub fn conventional_tuned(ctx: XdpContext) -> u32 {
+    undone(&ctx, |ctx| {
+        comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::inline_sum)
+    })
+}
+
+/// Drops everything.
+#[xdp]
+pub fn drop(ctx: XdpContext) -> u32 {
+    undone(&ctx, |_| xdp_action::XDP_DROP)
+}
+
+/// The sending end: every live frame becomes a request and is sent out of the interface it is said to have come in on.
+#[xdp]
+pub fn generate(ctx: XdpContext) -> u32 {
+    match request::write(&mut XdpFrame::new(&ctx, Buffers::One)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// The same at a steady rate: frames whose time has not come are dropped.
+#[xdp]
+pub fn generate_paced(ctx: XdpContext) -> u32 {
+    if !request::is_due() {
+        return xdp_action::XDP_DROP;
+    }
+    match request::write(&mut XdpFrame::new(&ctx, Buffers::One)) {
+        Some(()) => xdp_action::XDP_TX,
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+/// The receiving end: counts and drops echo replies, passes the rest, so that address resolution works.
+#[xdp]
+pub fn collect(ctx: XdpContext) -> u32 {
+    if request::count_reply(&mut XdpFrame::new(&ctx, Buffers::One)) {
+        xdp_action::XDP_DROP
+    } else {
+        xdp_action::XDP_PASS
+    }
+}
+
+/// Runs a program, then has the next run begin with a request. Behind the program, not before it: a program that loads what has just been
+/// stored, but more of it at once than one store wrote, waits for the store, which no received frame would have it do.
+#[inline(always)]
+fn undone(ctx: &XdpContext, program: impl FnOnce(&XdpContext) -> u32) -> u32 {
+    let action = program(ctx);
+    if request::UNDO.load() != request::KEEP {
+        let frame = &mut XdpFrame::new(ctx, Buffers::One);
+        // Without this the compiler would leave out the program's stores, which are about to be overwritten.
+        core::sync::atomic::compiler_fence(core::sync::atomic::Ordering::SeqCst);
+        if frame.linear_len() < request::LEN || request::write(frame).is_none() {
+            return xdp_action::XDP_ABORTED;
+        }
+    }
+    action
+}
+
+// A panic that could be reached makes an endless loop, which the verifier refuses at load.
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The kernel reads this to know that GPL-only helpers may be called.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,133 @@
+//! Measures the program against what a user would pick instead, on this machine, in one run: `cargo xtask bench`.
+//!
+//! Owns the order of things and the targets. What is compared is measured next to each other in every round, and ratios are made
+//! within rounds. How each number comes about is in docs/performance.md.
+#![forbid(unsafe_code)]
+
+mod baseline;
+mod clock;
+mod figures;
+mod interrupt;
+mod object;
+mod program;
+mod wire;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+
+use crate::figures::{Bound, Figures, Target};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask bench", about = "Measure, next to what a user would pick instead")]
+struct Args {
+    /// Fewer rounds and packets: what moved a lot is still seen
+    #[arg(long)]
+    quick: bool,
+    /// Write figures and ratios to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Compare the ratios with the committed ones, and fail if one has become worse than measuring alone explains
+    #[arg(long)]
+    check: bool,
+    /// Only this part; what needs the others is left out
+    #[arg(long, value_enum)]
+    only: Vec<Part>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Part {
+    /// BPF_PROG_TEST_RUN
+    Program,
+    /// A veth pair
+    Wire,
+}
+
+const ROUNDS: usize = 7;
+const QUICK_ROUNDS: usize = 3;
+
+fn main() -> ExitCode {
+    match measure(&Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn measure(args: &Args) -> Result<()> {
+    interrupt::watch()?;
+    let rounds = if args.quick { QUICK_ROUNDS } else { ROUNDS };
+    let mut figures = Figures::default();
+    let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+
+    if wanted(Part::Program) {
+        let mut bench = program::Bench::new(args.quick)?;
+        for round in 1..=rounds {
+            eprintln!("program: round {round} of {rounds}");
+            bench.round(&mut figures)?;
+        }
+    }
+    if wanted(Part::Wire) {
+        let world = wire::World::new()?;
+        for round in 1..=rounds {
+            eprintln!("wire: round {round} of {rounds}");
+            world.round(&mut figures, args.quick)?;
+        }
+    }
+    ratios(&mut figures);
+    figures.print();
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(&figures.document()).context("writing figures as JSON")?;
+        std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
+    }
+    if args.check { baseline::check(&figures) } else { Ok(()) }
+}
+
+/// What is promised, and beside it what the same looks like against better rivals.
+fn ratios(figures: &mut Figures) {
+    use Bound::{AtLeast, AtMost, None};
+    let mut quotient = |name, bound, over: &str, under: &str| {
+        figures.ratio(Target { name, bound }, |of| Some(of(over)? / of(under)?));
+    };
+    let conventional = "program.conventional.v4.64";
+    quotient("program.header_vs_conventional", AtMost(0.12), "program.header.v4.64", conventional);
+    quotient("program.full_vs_conventional", AtMost(0.20), "program.full.v4.64", conventional);
+    quotient("program.bare_vs_conventional", None, "program.bare.v4.64", conventional);
+    quotient(
+        "program.full_vs_conventional_tuned",
+        None,
+        "program.full.v4.64",
+        "program.conventional_tuned.v4.64",
+    );
+    quotient("program.v6_vs_v4", AtMost(1.3), "program.full.v6.64", "program.full.v4.64");
+    quotient(
+        "program.random_vs_conventional_random",
+        AtMost(0.06),
+        "program.full.random.v4",
+        "program.conventional.random.v4",
+    );
+    quotient("program.pass_vs_conventional", AtMost(0.03), "program.pass.tcp.v4", conventional);
+    for (name, family) in [("veth.v4_replies_vs_kernel", "v4"), ("veth.v6_replies_vs_kernel", "v6")] {
+        quotient(name, AtLeast(9.0), &format!("veth.{family}.kernel"), &format!("veth.{family}.icmp-ctl"));
+    }
+    quotient("flood.one_vs_drop", AtMost(1.15), "flood.one.icmp-ctl", "flood.one.drop");
+    quotient("flood.random_vs_drop", AtMost(1.5), "flood.random.icmp-ctl", "flood.random.drop");
+    quotient("flood.one_vs_nft", AtMost(0.25), "flood.one.icmp-ctl", "flood.one.nft-input");
+    quotient("flood.random_vs_nft", AtMost(0.10), "flood.random.icmp-ctl", "flood.random.nft-input");
+    // At the ingress hook, which few use, nftables is cheaper.
+    quotient("flood.one_vs_nft_ingress", None, "flood.one.icmp-ctl", "flood.one.nft-ingress");
+    quotient("flood.random_vs_nft_ingress", None, "flood.random.icmp-ctl", "flood.random.nft-ingress");
+    figures.ratio(Target { name: "program.random_extra_vs_conventional", bound: AtMost(0.12) }, |of| {
+        Some((of("program.full.random.v4")? - of("program.full.v4.64")?) / of(conventional)?)
+    });
+    figures.ratio(Target { name: "scale.two_cpus", bound: AtLeast(1.8) }, |of| {
+        Some(2.0 * of("scale.one.one_cpu")? / of("scale.one.two_cpus")?)
+    });
+    figures.ratio(Target { name: "scale.two_cpus_random", bound: None }, |of| {
+        Some(2.0 * of("scale.random.one_cpu")? / of("scale.random.two_cpus")?)
+    });
+}

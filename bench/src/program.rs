@@ -1,0 +1,297 @@
+//! What a program costs: nanoseconds of CPU per packet above an empty program in the same wrapper.
+//!
+//! Owns the list of cases. Each is checked while it is measured: the last run has to return what is expected, and the packet path has to
+//! have counted every frame under the reason that is measured.
+
+use std::net::IpAddr;
+use std::sync::Barrier;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::Xdp;
+use icmp_common::abi::Settings;
+use icmp_common::reason::Reason;
+use icmp_tests::packet::{Echo, put16};
+
+use crate::clock::{pin, thread_ns};
+use crate::figures::Figures;
+use crate::interrupt;
+use crate::object::{
+    MEASURED, Object, START, Undo, XDP_DROP, XDP_PASS, XDP_TX, cpus, expect_action, run, settings,
+};
+
+/// Limits that are all in force and refuse nothing.
+pub(crate) const GENEROUS: &str = r#"
+per-source = { rate = "50Mpps", burst = 10000000 }
+per-prefix = { rate = "50Mpps", burst = 10000000 }
+replies    = { rate = "50Mpps", burst = 10000000 }
+"#;
+
+/// Sources of a flood that is as random as IPv4 can be; see the eBPF half.
+pub(crate) const ALL_SOURCES: u64 = 126 << 24;
+
+/// One measurement.
+struct Case {
+    name: String,
+    program: &'static str,
+    undo: Undo,
+    frame: Vec<u8>,
+    sources: u64,
+    settings: Settings,
+    action: u32,
+    reason: Option<Reason>,
+}
+
+/// Everything of a run: objects are loaded once, cases are measured once a round.
+pub(crate) struct Bench {
+    objects: Vec<(Undo, Object)>,
+    cases: Vec<Case>,
+    repeat: u32,
+}
+
+impl Bench {
+    /// Loads what is needed.
+    pub(crate) fn new(quick: bool) -> Result<Self> {
+        let mut objects = Vec::new();
+        for undo in [Undo::Same, Undo::RandomV4, Undo::RandomV6] {
+            let mut object = Object::load(&MEASURED, undo, false)?;
+            object.configure(&settings(&full(""))?)?;
+            objects.push((undo, object));
+        }
+        Ok(Self { objects, cases: cases(quick)?, repeat: if quick { 200_000 } else { 500_000 } })
+    }
+
+    /// Measures every case once.
+    pub(crate) fn round(&mut self, figures: &mut Figures) -> Result<()> {
+        let mut empty = Vec::new();
+        for (undo, object) in &mut self.objects {
+            let frame = echo(IpVersion::V4, START);
+            object.set_request(&[(&frame, ALL_SOURCES)], *undo)?;
+            empty.push((*undo, cost(object, "empty", &frame, self.repeat, XDP_PASS)?));
+        }
+        figures.add("program.empty", "ns", empty[0].1);
+        for case in &self.cases {
+            interrupt::check()?;
+            let object = object(&mut self.objects, case.undo)?;
+            object.apply(&case.settings)?;
+            object.set_request(&[(&case.frame, case.sources)], case.undo)?;
+            let before = case.reason.map(|reason| object.counted(reason as u8)).transpose()?;
+            let repeat = if case.sources > 1 { self.repeat / 2 } else { self.repeat };
+            let ns = cost(object, case.program, &case.frame, repeat, case.action)
+                .with_context(|| case.name.clone())?;
+            if let (Some(reason), Some(before)) = (case.reason, before) {
+                let now = object.counted(reason as u8)?;
+                let (all, of_reason) = (now.0 - before.0, now.1 - before.1);
+                // Bursts are what a limit gives before it refuses.
+                ensure!(
+                    all - of_reason < 1000,
+                    "{}: {of_reason} of {all} frames ended as {}",
+                    case.name,
+                    reason.name()
+                );
+            }
+            let floor = empty.iter().find(|(undo, _)| *undo == case.undo).map_or(0.0, |(_, ns)| *ns);
+            figures.add(&case.name, "ns", ns - floor);
+        }
+        self.two_cpus(figures, empty[0].1)
+    }
+
+    /// The same pipeline on two CPUs at once, on the same maps, each with a source of its own and with random ones.
+    fn two_cpus(&mut self, figures: &mut Figures, empty: f64) -> Result<()> {
+        if cpus()? < 2 {
+            return Ok(());
+        }
+        let repeat = self.repeat;
+        for (name, undo, sources) in [("one", Undo::Same, 1), ("random", Undo::RandomV4, ALL_SOURCES)] {
+            let object = object(&mut self.objects, undo)?;
+            object.apply(&settings(&full(""))?)?;
+            let frames = ["192.0.2.9", "203.0.113.9"].map(|from| request(from, "192.0.2.2", START));
+            object.set_request(&[(&frames[0], sources), (&frames[1], sources)], undo)?;
+            let program = &*object.program("full")?;
+            let alone = on(0, program, &frames[0], repeat, None)?;
+            let barrier = Barrier::new(2);
+            let both = std::thread::scope(|scope| {
+                let other = scope.spawn(|| on(1, program, &frames[1], repeat, Some(&barrier)));
+                let this = on(0, program, &frames[0], repeat, Some(&barrier));
+                other
+                    .join()
+                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                    .and_then(|b| Ok((this?, b)))
+            })?;
+            // Above the loop's floor, which would hide what the CPUs do to each other.
+            figures.add(&format!("scale.{name}.one_cpu"), "ns", alone - empty);
+            figures.add(&format!("scale.{name}.two_cpus"), "ns", f64::midpoint(both.0, both.1) - empty);
+        }
+        Ok(())
+    }
+}
+
+fn object(objects: &mut [(Undo, Object)], undo: Undo) -> Result<&mut Object> {
+    objects
+        .iter_mut()
+        .find(|(of, _)| *of == undo)
+        .map(|(_, object)| object)
+        .context("an object for each undo")
+}
+
+/// Nanoseconds of CPU per run, warmed up.
+fn cost(object: &mut Object, name: &str, frame: &[u8], repeat: u32, action: u32) -> Result<f64> {
+    time(object.program(name)?, name, frame, repeat, action)
+}
+
+/// The same on a CPU of the caller's choice, beginning together with others.
+fn on(cpu: usize, program: &Xdp, frame: &[u8], repeat: u32, together: Option<&Barrier>) -> Result<f64> {
+    pin(cpu)?;
+    if let Some(barrier) = together {
+        barrier.wait();
+    }
+    time(program, "full", frame, repeat, XDP_TX)
+}
+
+/// What others do on this machine only ever adds to a cost, so the cheapest of a few pieces is nearest to the program's own.
+const PIECES: u32 = 5;
+
+fn time(program: &Xdp, name: &str, frame: &[u8], repeat: u32, action: u32) -> Result<f64> {
+    let repeat = repeat / PIECES;
+    run(program, name, frame, repeat / 5)?;
+    let mut least = f64::INFINITY;
+    for _ in 0..PIECES {
+        let before = thread_ns()?;
+        let last = run(program, name, frame, repeat)?;
+        least = least.min(thread_ns()? - before);
+        expect_action(name, last, action)?;
+    }
+    Ok(least / f64::from(repeat))
+}
+
+/// Configuration of the whole pipeline, with `limits` as they are given or generous.
+pub(crate) fn full(responder: &str) -> String {
+    format!("[responder]\n{responder}\n[limits]\n{GENEROUS}")
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum IpVersion {
+    V4,
+    V6,
+}
+
+/// An echo request of this many bytes from the peer to the host.
+fn echo(version: IpVersion, len: usize) -> Vec<u8> {
+    match version {
+        IpVersion::V4 => request("192.0.2.1", "192.0.2.2", len),
+        IpVersion::V6 => request("2001:db8::1", "2001:db8::2", len),
+    }
+}
+
+/// An echo request of this many bytes.
+pub(crate) fn request(from: &str, to: &str, len: usize) -> Vec<u8> {
+    let address = |text: &str| text.parse::<IpAddr>().unwrap_or_else(|e| panic!("{text}: {e}"));
+    let headers = if address(from).is_ipv4() { 14 + 20 + 8 } else { 14 + 40 + 8 };
+    Echo::new(address(from), address(to), vec![0x5a; len - headers]).frame()
+}
+
+/// The same frame as another protocol's.
+fn with_protocol(mut frame: Vec<u8>, protocol: u8) -> Vec<u8> {
+    if frame[12] == 0x08 {
+        frame[14 + 9] = protocol;
+        put16(&mut frame, 14 + 10, 0);
+        let sum = icmp_tests::packet::checksum(&frame[14..34]);
+        put16(&mut frame, 14 + 10, sum);
+    } else {
+        frame[14 + 6] = protocol;
+    }
+    frame
+}
+
+/// An ICMP message of another type.
+fn message(kind: u8, code: u8) -> Vec<u8> {
+    let (from, to) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+    let mut echo = Echo::new(from, to, vec![0x5a; START - 42]);
+    echo.kind = Some(kind);
+    echo.code = code;
+    echo.frame()
+}
+
+fn cases(quick: bool) -> Result<Vec<Case>> {
+    const TCP: u8 = 6;
+    const UDP: u8 = 17;
+    let generous = settings(&full(""))?;
+    let header = settings(&full("verify = \"header\""))?;
+    let mut cases = Vec::new();
+    let mut case = |name: String, program, undo, frame, sources, settings, action, reason| {
+        cases.push(Case { name, program, undo, frame, sources, settings, action, reason });
+    };
+
+    // What is compared with what lies next to each other.
+    for (version, random, label) in
+        [(IpVersion::V4, Undo::RandomV4, "v4"), (IpVersion::V6, Undo::RandomV6, "v6")]
+    {
+        for program in ["bare", "conventional", "conventional_tuned"] {
+            let name = format!("program.{program}.{label}.64");
+            case(name, program, Undo::Same, echo(version, START), 1, generous, XDP_TX, None);
+        }
+        for len in [64, 128, 512, 1472] {
+            for (verify, settings) in [("full", generous), ("header", header)] {
+                let name = format!("program.{verify}.{label}.{len}");
+                let reason = Some(Reason::Answered);
+                case(name, "full", Undo::Same, echo(version, len), 1, settings, XDP_TX, reason);
+            }
+        }
+        for (program, reason) in [
+            ("bare", None),
+            ("full", Some(Reason::Answered)),
+            ("conventional", None),
+            ("conventional_tuned", None),
+        ] {
+            let name = format!("program.{program}.random.{label}");
+            case(name, program, random, echo(version, START), ALL_SOURCES, generous, XDP_TX, reason);
+        }
+        for (protocol, number) in [("tcp", TCP), ("udp", UDP)] {
+            let name = format!("program.pass.{protocol}.{label}");
+            let frame = with_protocol(echo(version, START), number);
+            let reason = Some(Reason::NotIcmp);
+            case(name, "full", Undo::Same, frame, 1, generous, XDP_PASS, reason);
+        }
+    }
+
+    // One level at a time refuses; the others are generous.
+    let refusing = |level: &str| {
+        let others = GENEROUS.lines().filter(|line| !line.starts_with(level)).collect::<Vec<_>>().join("\n");
+        settings(&format!("[limits]\n{others}\n{level} = {{ rate = \"1/s\", burst = 1 }}\n"))
+    };
+    for (reason, frame, settings) in [
+        (Reason::PolicyDrop, message(4, 0), generous),
+        (Reason::LimitedTotal, echo(IpVersion::V4, START), refusing("replies")?),
+        (Reason::LimitedSource, echo(IpVersion::V4, START), refusing("per-source")?),
+        (Reason::LimitedPrefix, echo(IpVersion::V4, START), refusing("per-prefix")?),
+        (Reason::LimitedBudget, message(3, 1), refusing("errors")?),
+    ] {
+        let name = format!("program.drop.{}", reason.name());
+        case(name, "full", Undo::Same, frame, 1, settings, XDP_DROP, Some(reason));
+    }
+
+    // What the answer costs without one of its limits, and without any.
+    for without in
+        [&["replies"][..], &["per-source"], &["per-prefix"], &["replies", "per-source", "per-prefix"]]
+    {
+        let limits = GENEROUS.lines().filter(|line| !without.iter().any(|level| line.starts_with(level)));
+        let unlimited = without.iter().map(|level| format!("{level} = {{ rate = \"unlimited\" }}"));
+        let limits = limits.map(ToOwned::to_owned).chain(unlimited).collect::<Vec<_>>().join("\n");
+        let settings = settings(&format!("[responder]\nverify = \"header\"\n[limits]\n{limits}"))?;
+        let name =
+            format!("program.header.v4.without.{}", if without.len() > 1 { "limits" } else { without[0] });
+        let reason = Some(Reason::Answered);
+        case(name, "full", Undo::Same, echo(IpVersion::V4, START), 1, settings, XDP_TX, reason);
+    }
+
+    if !quick {
+        for exponent in 0..=7 {
+            let sources = 10_u64.pow(exponent);
+            for program in ["full", "conventional"] {
+                let name = format!("growth.{program}.sources.1e{exponent}");
+                let frame = echo(IpVersion::V4, START);
+                case(name, program, Undo::RandomV4, frame, sources, generous, XDP_TX, None);
+            }
+        }
+    }
+    Ok(cases)
+}

@@ -1,0 +1,299 @@
+//! Whole machines' worth of work per packet, on a veth pair: receiving, answering or refusing, and the way back, on one CPU.
+//!
+//! Owns the responders that are compared and their set-up. Requests are made in the kernel (live frames whose headers are rewritten for
+//! each), so nothing of a sender's system calls is in the figures; what making, sending and collecting cost is, for all alike, and
+//! shows as `drop`.
+
+use std::process::Stdio;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use aya::programs::XdpMode;
+use icmp_tests::ctl;
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, PEER_IF, PEER_MAC, Pair};
+
+use crate::clock::CpuClock;
+use crate::figures::Figures;
+use crate::interrupt;
+use crate::object::{Object, START, Undo, cpus};
+use crate::program::{ALL_SOURCES, full, request};
+
+/// Who takes the packets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Responder {
+    /// The kernel's stack.
+    Kernel,
+    /// icmp-ctl in the driver, or in the kernel's generic code.
+    Ours { generic: bool },
+    /// A program of the bench.
+    Program(&'static str),
+    /// An nftables limit for each source, at a hook: the table's family and the chain.
+    Nft { hook: &'static str, family: &'static str, chain: &'static str },
+    /// iptables' hashlimit in a chain of a table.
+    Hashlimit { table: &'static str, chain: &'static str },
+}
+
+impl Responder {
+    pub(crate) const NFT_INPUT: Self =
+        Self::Nft { hook: "input", family: "inet", chain: "type filter hook input priority 0;" };
+    const NFT_RAW: Self =
+        Self::Nft { hook: "raw", family: "inet", chain: "type filter hook prerouting priority raw;" };
+    const NFT_INGRESS: Self = Self::Nft {
+        hook: "ingress",
+        family: "netdev",
+        chain: "type filter hook ingress device \"host0\" priority 0;",
+    };
+    const HASHLIMIT_RAW: Self = Self::Hashlimit { table: "raw", chain: "PREROUTING" };
+    const HASHLIMIT_INPUT: Self = Self::Hashlimit { table: "filter", chain: "INPUT" };
+
+    /// Its name in figures.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Kernel => "kernel".into(),
+            Self::Ours { generic: false } => "icmp-ctl".into(),
+            Self::Ours { generic: true } => "icmp-ctl-generic".into(),
+            Self::Program(name) => name.into(),
+            Self::Nft { hook, .. } => format!("nft-{hook}"),
+            Self::Hashlimit { table, .. } => {
+                format!("hashlimit-{}", if table == "raw" { "raw" } else { "input" })
+            }
+        }
+    }
+
+    /// Packets in a piece: what takes about a tenth of a second. As many are sent before, which also fills the tables of those that
+    /// remember sources.
+    fn packets(self, quick: bool) -> u32 {
+        let packets = match self {
+            Self::Kernel => 40_000,
+            Self::Nft { .. } | Self::Hashlimit { .. } => 70_000,
+            Self::Ours { .. } | Self::Program(_) => 300_000,
+        };
+        if quick { packets / 2 } else { packets }
+    }
+}
+
+/// As with programs, the cheapest of a few pieces is nearest to what it costs by itself.
+const PIECES: u32 = 3;
+
+/// The limit that floods meet, the same for all: 100 a second for each source.
+const NFT_LIMIT: &str =
+    "icmp type echo-request update @sources { ip saddr limit rate over 100/second burst 200 packets } drop;";
+/// And a total of replies that is exhausted, which of all only icmp-ctl has.
+const EXHAUSTED: &str = "[limits]\nreplies = { rate = \"1/s\", burst = 1 }\n";
+
+/// A pair of namespaces whose peer makes requests and collects replies.
+pub(crate) struct World {
+    pair: Pair,
+    collector: Object,
+}
+
+impl World {
+    pub(crate) fn new() -> Result<Self> {
+        let pair = Pair::without_program(1500);
+        let mac = PEER_MAC.map(|byte| format!("{byte:02x}")).join(":");
+        for gateway in ["192.0.2.1", "2001:db8::1"] {
+            pair.host.ip(&format!("neigh replace {gateway} lladdr {mac} dev {HOST_IF} nud permanent"));
+        }
+        // Without a program, veth takes live frames only where GRO has given it a queue.
+        let gro = pair.host.run("ethtool", &["-K", HOST_IF, "gro", "on"]);
+        ensure!(gro.code == Some(0), "{gro}");
+        let mut collector = Object::load(&["collect"], Undo::Nothing, false)?;
+        pair.peer.enter(|| attach(&mut collector, "collect", PEER_IF))?;
+        Ok(Self { pair, collector })
+    }
+
+    pub(crate) fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
+    /// Puts a responder in place until what is returned goes.
+    pub(crate) fn install(
+        &self,
+        responder: Responder,
+        config: &str,
+        refusing: bool,
+    ) -> Result<Installed<'_>> {
+        let host = &self.pair.host;
+        Ok(match responder {
+            Responder::Kernel => Installed::Nothing,
+            Responder::Ours { generic } => {
+                let folder = Folder::new();
+                let file = folder.file("icmp-ctl.toml", config);
+                let mode = if generic { "generic" } else { "native" };
+                Installed::Ours {
+                    _attached: ctl::Attached::with(host, HOST_IF, &format!("--mode {mode} -f {file}")),
+                }
+            }
+            Responder::Program(name) => {
+                let mut object = Object::load(&[name], Undo::Nothing, refusing)?;
+                host.enter(|| attach(&mut object, name, HOST_IF))?;
+                Installed::Program { _object: object }
+            }
+            Responder::Nft { family, chain, .. } => {
+                let script = format!(
+                    "table {family} bench {{\n set sources {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 60s; }}\n \
+                     chain floods {{ {chain} {NFT_LIMIT} }}\n}}\n"
+                );
+                let guard = Installed::Rules { world: self, undo: vec![("nft", vec!["flush", "ruleset"])] };
+                nft(self, &script)?;
+                guard
+            }
+            Responder::Hashlimit { table, chain } => {
+                let undo = vec![("iptables", vec!["-t", table, "-F", chain])];
+                let guard = Installed::Rules { world: self, undo };
+                let limit = "-p icmp --icmp-type echo-request -m hashlimit --hashlimit-name bench --hashlimit-mode srcip \
+                             --hashlimit-above 100/second --hashlimit-burst 200 -j DROP";
+                let mut arguments = vec!["-t", table, "-A", chain];
+                arguments.extend(limit.split_whitespace());
+                let done = host.run("iptables", &arguments);
+                ensure!(done.code == Some(0), "{done}");
+                guard
+            }
+        })
+    }
+
+    /// Nanoseconds of CPU per packet and the share of packets that was answered.
+    fn measure(&self, generator: &mut Generator, packets: u32) -> Result<(f64, f64)> {
+        interrupt::check()?;
+        let collector = &self.collector;
+        self.pair.peer.enter(|| {
+            let clock = CpuClock::of(cpus()? - 1)?;
+            let ifindex = nix::net::if_::if_nametoindex(PEER_IF)?;
+            let mut send = || generator.object.generate("generate", &generator.frame, ifindex, packets);
+            send()?;
+            let replies = collector.replies()?;
+            let mut least = f64::INFINITY;
+            for _ in 0..PIECES {
+                let before = clock.ns()?;
+                send()?;
+                least = least.min(clock.ns()? - before);
+            }
+            let answered = collector.replies()? - replies;
+            Ok((least / f64::from(packets), answered as f64 / f64::from(PIECES * packets)))
+        })
+    }
+
+    /// One round of everything.
+    pub(crate) fn round(&self, figures: &mut Figures, quick: bool) -> Result<()> {
+        let ours = Responder::Ours { generic: false };
+        let answering = [
+            Responder::Program("drop"),
+            Responder::Kernel,
+            ours,
+            Responder::Ours { generic: true },
+            Responder::Program("bare"),
+            Responder::Program("conventional"),
+        ];
+        for (label, frame) in [
+            ("v4", request("192.0.2.1", "192.0.2.2", START)),
+            ("v6", request("2001:db8::1", "2001:db8::2", START)),
+        ] {
+            let mut generator = Generator::new(frame, 1)?;
+            for responder in answering {
+                let name = responder.name();
+                let (ns, answered) = self.with(responder, &full(""), false, &mut generator, quick)?;
+                let expected = if responder == Responder::Program("drop") { 0.0 } else { 1.0 };
+                ensure!((answered - expected).abs() < 0.01, "{name} answered {answered:.3} of the packets");
+                figures.add(&format!("veth.{label}.{name}"), "ns", ns);
+                figures.add(&format!("veth.{label}.{name}.rate"), "Mpps per CPU", 1e3 / ns);
+            }
+        }
+        let flooded = [
+            Responder::Program("drop"),
+            ours,
+            Responder::Program("conventional"),
+            Responder::NFT_INGRESS,
+            Responder::NFT_RAW,
+            Responder::NFT_INPUT,
+            Responder::HASHLIMIT_RAW,
+            Responder::HASHLIMIT_INPUT,
+        ];
+        for (label, sources) in [("one", 1), ("random", ALL_SOURCES)] {
+            let mut generator = Generator::new(request("192.0.2.1", "192.0.2.2", START), sources)?;
+            for responder in flooded {
+                let name = responder.name();
+                let (ns, answered) = self.with(responder, EXHAUSTED, true, &mut generator, quick)?;
+                figures.add(&format!("flood.{label}.{name}"), "ns", ns);
+                figures.add(&format!("flood.{label}.{name}.answered"), "share", answered);
+            }
+        }
+        Ok(())
+    }
+
+    fn with(
+        &self,
+        responder: Responder,
+        config: &str,
+        refusing: bool,
+        generator: &mut Generator,
+        quick: bool,
+    ) -> Result<(f64, f64)> {
+        let installed = self.install(responder, config, refusing)?;
+        let measured = self.measure(generator, responder.packets(quick));
+        drop(installed);
+        measured.with_context(|| responder.name())
+    }
+}
+
+/// A responder in place.
+pub(crate) enum Installed<'a> {
+    Nothing,
+    Ours { _attached: ctl::Attached<'a> },
+    Program { _object: Object },
+    Rules { world: &'a World, undo: Vec<(&'static str, Vec<&'static str>)> },
+}
+
+impl Drop for Installed<'_> {
+    fn drop(&mut self) {
+        if let Self::Rules { world, undo } = self {
+            for (program, arguments) in undo {
+                let done = world.pair.host.command(program).args(&*arguments).output();
+                if !done.as_ref().is_ok_and(|done| done.status.success()) {
+                    eprintln!("{program} {}: {done:?}", arguments.join(" "));
+                }
+            }
+        }
+    }
+}
+
+fn attach(object: &mut Object, name: &str, interface: &str) -> Result<()> {
+    object
+        .program(name)?
+        .attach(interface, XdpMode::Driver)
+        .with_context(|| format!("attaching {name} to {interface}"))?;
+    Ok(())
+}
+
+fn nft(world: &World, script: &str) -> Result<()> {
+    use std::io::Write as _;
+    let mut child = world
+        .pair
+        .host
+        .command("nft")
+        .args(["-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .context("starting nft")?;
+    child.stdin.take().context("a pipe")?.write_all(script.as_bytes()).context("writing rules to nft")?;
+    let status = child.wait().context("waiting for nft")?;
+    if !status.success() {
+        bail!("nft refused:\n{script}");
+    }
+    Ok(())
+}
+
+/// What the peer sends.
+pub(crate) struct Generator {
+    object: Object,
+    frame: Vec<u8>,
+}
+
+impl Generator {
+    /// Requests like this frame, from its source or from this many others.
+    pub(crate) fn new(frame: Vec<u8>, sources: u64) -> Result<Self> {
+        let undo = if sources > 1 { Undo::RandomV4 } else { Undo::Same };
+        let mut object = Object::load(&["generate"], undo, false)?;
+        object.set_request(&[(&frame, sources)], undo)?;
+        Ok(Self { object, frame })
+    }
+}

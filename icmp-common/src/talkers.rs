@@ -1,0 +1,132 @@
+//! Top talkers: the sources that send most echo requests, found in fixed memory.
+//!
+//! Owns the sampling and what becomes of an entry when a sampled request meets it: a majority vote, in which a source that sends
+//! more than all others of its entry together stays. It does not own where entries lie. Counts are of samples, one in
+//! [`SAMPLE`]; a source's windows are the present one and the one before, so that what is shown is what happens now.
+
+/// Requests that one sample stands for.
+pub const SAMPLE: u32 = 1 << SAMPLE_SHIFT;
+const SAMPLE_SHIFT: u32 = 4;
+/// Log2 of [`TALKERS`].
+pub const TALKER_BITS: u32 = 12;
+/// Entries of `TALKERS`, per CPU.
+pub const TALKERS: u32 = 1 << TALKER_BITS;
+/// Log2 of the epochs in a window, which is a little more than a minute.
+pub const WINDOW_SHIFT: u32 = 4;
+
+/// A source and what it has sent: an entry of `TALKERS` (per CPU). Layout: 48 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Talker {
+    /// Who it is.
+    pub source: Source,
+    /// Number of the window that `seen` and `limited` are of.
+    pub window: u32,
+    /// Samples in that window.
+    pub seen: u32,
+    /// Those of them that were over a limit.
+    pub limited: u32,
+    /// `seen` of the window before.
+    pub seen_before: u32,
+    /// `limited` of the window before.
+    pub limited_before: u32,
+    /// Lead over all other sources of this entry.
+    pub votes: u32,
+}
+
+/// A source as its level of the limiter sees it: masked. Layout: 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Source {
+    /// First eight bytes of an IPv6 address, as a big-endian number; an IPv4 address.
+    pub high: u64,
+    /// Last eight bytes of an IPv6 address.
+    pub low: u64,
+    /// 4 or 6; 0 in a free entry.
+    pub ip_version: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = assert!(size_of::<Talker>() == 48);
+
+/// Steps a CPU's sampler; true for one request in [`SAMPLE`], at random, so that no regular traffic can slip through.
+#[inline(always)]
+pub const fn sample(state: &mut u64) -> bool {
+    // The multiplier is Knuth's for a 64-bit congruential generator, whose high bits are good (TAOCP 3.3.4, line 26).
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    *state >> (64 - SAMPLE_SHIFT) == 0
+}
+
+impl Talker {
+    /// Notes one sampled request.
+    #[inline(always)]
+    pub const fn note(&mut self, source: &Source, window: u32, limited: bool) {
+        let same = self.source.ip_version == source.ip_version
+            && self.source.high == source.high
+            && self.source.low == source.low;
+        if !same {
+            if self.votes > 0 {
+                self.votes -= 1;
+                return;
+            }
+            *self = Self {
+                source: *source,
+                window,
+                seen: 0,
+                limited: 0,
+                seen_before: 0,
+                limited_before: 0,
+                votes: 0,
+            };
+        }
+        if self.window != window {
+            let next = self.window.wrapping_add(1) == window;
+            self.seen_before = if next { self.seen } else { 0 };
+            self.limited_before = if next { self.limited } else { 0 };
+            self.window = window;
+            self.seen = 0;
+            self.limited = 0;
+        }
+        self.votes = self.votes.saturating_add(1);
+        self.seen = self.seen.wrapping_add(1);
+        self.limited = self.limited.wrapping_add(limited as u32);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn source(low: u64) -> Source {
+        Source { high: 0, low, ip_version: 6, reserved: 0 }
+    }
+
+    #[test]
+    fn one_request_in_sixteen_is_sampled() {
+        let mut state = 1;
+        let sampled = (0..1_600_000).filter(|_| sample(&mut state)).count();
+        assert!((98_000..102_000).contains(&sampled), "{sampled}");
+    }
+
+    #[test]
+    fn who_sends_more_than_all_others_together_stays() {
+        let mut talker = Talker::default();
+        for n in 0..1000 {
+            talker.note(&source(1), 0, n % 4 == 0);
+            talker.note(&source(100 + n), 0, false);
+            talker.note(&source(1), 0, false);
+        }
+        assert_eq!((talker.source, talker.seen, talker.limited), (source(1), 2000, 250));
+    }
+
+    #[test]
+    fn the_counts_are_of_two_windows_and_of_no_other() {
+        let mut talker = Talker::default();
+        talker.note(&source(1), 5, true);
+        talker.note(&source(1), 6, false);
+        assert_eq!((talker.seen, talker.seen_before, talker.limited, talker.limited_before), (1, 1, 0, 1));
+        talker.note(&source(1), 8, false);
+        assert_eq!((talker.seen, talker.seen_before, talker.limited_before), (1, 0, 0));
+    }
+}

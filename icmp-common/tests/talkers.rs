@@ -1,0 +1,47 @@
+//! The top talkers are found: recall on Zipf traffic.
+
+use icmp_common::limiter::hash;
+use icmp_common::talkers::{Source, TALKER_BITS, TALKERS, Talker, sample};
+
+const SOURCES: usize = 100_000;
+const PACKETS: usize = 8_000_000;
+const TOP: usize = 20;
+
+#[test]
+fn the_top_twenty_of_zipf_traffic_are_found() {
+    for seed in 1..=3_u64 {
+        let mut random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut next = || {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            random
+        };
+        let secret = [next(), next(), next(), next()];
+        // Zipf with exponent 1: the source of rank r sends one packet in r of what the first does.
+        let mut sums = Vec::with_capacity(SOURCES);
+        let mut sum = 0.0;
+        for rank in 1..=SOURCES {
+            sum += 1.0 / rank as f64;
+            sums.push(sum);
+        }
+        let mut talkers = vec![Talker::default(); TALKERS as usize];
+        let (mut sampler, mut sent) = (0, vec![0_u32; SOURCES]);
+        for _ in 0..PACKETS {
+            let at = (next() >> 11) as f64 / (1_u64 << 53) as f64 * sum;
+            let rank = sums.partition_point(|sum| *sum < at).min(SOURCES - 1);
+            sent[rank] += 1;
+            if sample(&mut sampler) {
+                let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
+                let index = (hash(&secret, source.high, 0).0 >> (64 - TALKER_BITS)) as usize;
+                talkers[index].note(&source, 0, false);
+            }
+        }
+        talkers.sort_by_key(|talker| std::cmp::Reverse(talker.seen));
+        let found: Vec<_> = talkers.iter().take(TOP).map(|talker| talker.source.high as usize).collect();
+        let mut ranks: Vec<usize> = (0..SOURCES).collect();
+        ranks.sort_by_key(|rank| std::cmp::Reverse(sent[*rank]));
+        let hits = ranks.iter().take(TOP).filter(|rank| found.contains(rank)).count();
+        assert!(hits * 100 >= TOP * 95, "seed {seed}: {hits} of {TOP} found: {found:?}");
+    }
+}

@@ -1,0 +1,59 @@
+//! `cargo xtask bench`: the program, measured against what a user would pick instead.
+//!
+//! Owns the building and the call; what is measured and printed is the bench's own (bench/, docs/performance.md).
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::{build, run, setup};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Fewer rounds and packets: what moved a lot is still seen
+    #[arg(long)]
+    quick: bool,
+    /// Write figures and ratios to this file
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Compare with the ratios in bench/baseline.json, and fail if one has become worse
+    #[arg(long)]
+    check: bool,
+    /// Only these parts
+    #[arg(long, value_name = "PART")]
+    only: Vec<String>,
+}
+
+pub(crate) fn verb(args: &Args) -> Result<()> {
+    run::require_root("the bench makes network namespaces and loads programs into the kernel, and")?;
+    setup::ready(setup::Purpose::Test)?;
+    measure(args)
+}
+
+/// The short run with the comparison, as CI has it.
+pub(crate) fn quick_check() -> Result<()> {
+    measure(&Args { quick: true, json: None, check: true, only: Vec::new() })
+}
+
+fn measure(args: &Args) -> Result<()> {
+    run::heading("Build what is measured, in release");
+    let icmp_ctl = build::icmp_ctl(&["--release"])?.program;
+    run::stream(build::cargo()?.args(["build", "--release", "--package", "icmp-bench"]))?;
+    run::heading("Bench");
+    let mut bench = build::cargo()?;
+    bench.args(["run", "--quiet", "--release", "--package", "icmp-bench", "--"]);
+    bench.env("ICMP_CTL_BIN", icmp_ctl);
+    if args.quick {
+        bench.arg("--quick");
+    }
+    if args.check {
+        bench.arg("--check");
+    }
+    if let Some(path) = &args.json {
+        bench.arg("--json").arg(std::path::absolute(path)?);
+    }
+    for part in &args.only {
+        bench.args(["--only", part]);
+    }
+    run::stream(&mut bench)
+}
