@@ -1,10 +1,12 @@
-//! Turns data/icmp-types.tsv into the tables of `types.rs`, so that the program, the CLI, the metrics and the documentation
-//! name and justify every ICMP type from one file. A malformed file fails the build with its line.
+//! Turns data/icmp-types.tsv into the tables of `types.rs` and data/presets.tsv into those of `policy.rs`, so that the program, the
+//! CLI, the metrics and the documentation name and justify what is done with every ICMP type from one place. A malformed file fails
+//! the build with its line.
 
 use std::fmt::Write as _;
 use std::{env, fs, path::Path};
 
 const DATA: &str = "data/icmp-types.tsv";
+const PRESETS: &str = "data/presets.tsv";
 const TYPES: usize = 256;
 
 fn main() {
@@ -38,23 +40,8 @@ fn main() {
                 Some(code) => refines[family_index][t] = Some((code, count)),
             }
         }
-        let action = match action {
-            "answer" => "Answer",
-            "pass" => "Pass",
-            "limit" => "Limit",
-            "drop" => "Drop",
-            _ => bad("action is answer, pass, limit or drop"),
-        };
-        let budget = match budget {
-            "-" | "replies" => "Replies",
-            "errors" => "Errors",
-            "path-mtu" => "PathMtu",
-            "neighbour-discovery" => "NeighbourDiscovery",
-            "multicast-listener" => "MulticastListener",
-            "queries" => "Queries",
-            "redirects" => "Redirects",
-            _ => bad("no such budget"),
-        };
+        let action = action_variant(action).unwrap_or_else(|| bad("action is answer, pass, limit or drop"));
+        let budget = budget_variant(budget).unwrap_or_else(|| bad("no such budget"));
         writeln!(
             rows,
             "TypeRow {{ family: Family::V{family}, first: {first}, last: {last}, code: {code:?}, name: {name:?}, \
@@ -75,4 +62,66 @@ fn main() {
     );
     let path = Path::new(&env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("types.rs");
     fs::write(path, out).expect("OUT_DIR is writable");
+    presets(&covers);
+}
+
+/// What the presets change, each row with the position in `ROWS` of the row it replaces.
+fn presets(covers: &[[Option<usize>; TYPES]; 2]) {
+    println!("cargo:rerun-if-changed={PRESETS}");
+    let text = fs::read_to_string(PRESETS).expect("the presets are part of the checkout");
+    let mut rows = String::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.starts_with('#')) {
+        let bad = |what: &str| -> ! { panic!("{PRESETS}:{}: {what}", i + 1) };
+        let columns: Vec<&str> = line.split('\t').collect();
+        let [preset, family, icmp_type, action, budget, clause] = columns[..] else {
+            bad("six columns expected")
+        };
+        let preset = match preset {
+            "router" => "Router",
+            "strict" => "Strict",
+            _ => bad("preset is router or strict"),
+        };
+        let family = match family {
+            "4" => 0,
+            "6" => 1,
+            _ => bad("family is 4 or 6"),
+        };
+        let icmp_type: u8 = icmp_type.parse().unwrap_or_else(|_| bad("a type is a number from 0 to 255"));
+        let row = covers[family][usize::from(icmp_type)].unwrap_or_else(|| bad("the type has no row"));
+        let action = action_variant(action).unwrap_or_else(|| bad("action is answer, pass, limit or drop"));
+        let budget = budget_variant(budget).unwrap_or_else(|| bad("no such budget"));
+        writeln!(
+            rows,
+            "PresetRow {{ preset: Preset::{preset}, row: {row}, action: Action::{action}, budget: Budget::{budget}, clause: {clause:?} }},"
+        )
+        .expect("writing to a string");
+    }
+    let out = format!(
+        "/// Every row of data/presets.tsv, in the file's order.\npub const PRESET_ROWS: &[PresetRow] = &[\n{rows}];\n"
+    );
+    let path = Path::new(&env::var_os("OUT_DIR").expect("cargo sets OUT_DIR")).join("presets.rs");
+    fs::write(path, out).expect("OUT_DIR is writable");
+}
+
+fn action_variant(name: &str) -> Option<&'static str> {
+    match name {
+        "answer" => Some("Answer"),
+        "pass" => Some("Pass"),
+        "limit" => Some("Limit"),
+        "drop" => Some("Drop"),
+        _ => None,
+    }
+}
+
+fn budget_variant(name: &str) -> Option<&'static str> {
+    match name {
+        "-" | "replies" => Some("Replies"),
+        "errors" => Some("Errors"),
+        "path-mtu" => Some("PathMtu"),
+        "neighbour-discovery" => Some("NeighbourDiscovery"),
+        "multicast-listener" => Some("MulticastListener"),
+        "queries" => Some("Queries"),
+        "redirects" => Some("Redirects"),
+        _ => None,
+    }
 }

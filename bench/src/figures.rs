@@ -154,12 +154,6 @@ fn summary(samples: &[f64]) -> Summary {
     Summary { median, min: sorted[0], max: sorted[sorted.len() - 1] }
 }
 
-/// The value at a share of the sorted samples, for latencies.
-pub(crate) fn percentile(sorted: &[f64], share: f64) -> f64 {
-    let at = (sorted.len() as f64 * share) as usize;
-    sorted[at.min(sorted.len() - 1)]
-}
-
 /// Four significant digits are more than a shared machine can tell apart.
 fn rounded(value: f64) -> f64 {
     format!("{value:.3e}").parse().unwrap_or(value)

@@ -102,10 +102,6 @@ impl World {
         Ok(Self { pair, collector })
     }
 
-    pub(crate) fn pair(&self) -> &Pair {
-        &self.pair
-    }
-
     /// Puts a responder in place until what is returned goes.
     pub(crate) fn install(
         &self,
@@ -127,7 +123,7 @@ impl World {
             Responder::Program(name) => {
                 let mut object = Object::load(&[name], Undo::Nothing, refusing)?;
                 host.enter(|| attach(&mut object, name, HOST_IF))?;
-                Installed::Program { _object: object }
+                Installed::Program { _object: Box::new(object) }
             }
             Responder::Nft { family, chain, .. } => {
                 let script = format!(
@@ -239,7 +235,7 @@ impl World {
 pub(crate) enum Installed<'a> {
     Nothing,
     Ours { _attached: ctl::Attached<'a> },
-    Program { _object: Object },
+    Program { _object: Box<Object> },
     Rules { world: &'a World, undo: Vec<(&'static str, Vec<&'static str>)> },
 }
 

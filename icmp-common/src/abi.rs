@@ -3,9 +3,13 @@
 //! Owns names, layouts and sizes (docs/map-abi.md). A change here is a new [`VERSION`], and with it a new pin directory.
 //! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
 
+use crate::checks::{CHECKS, Check};
 use crate::limiter::Limit;
 use crate::policy::{BUDGETS, TYPE_ENTRIES, TypeEntry};
 use crate::reason::REASONS;
+use crate::rules::{
+    CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, ROUTERS, RULE_SLOTS, Rule, Rules, Tally, TypeRules, VLANS,
+};
 use crate::types::COUNTER_ROWS;
 
 /// Version of everything in this file; names the pin directory.
@@ -175,6 +179,14 @@ pub struct Settings {
     pub batches: [u32; BUDGETS],
     /// What is done with each type.
     pub types: [TypeEntry; TYPE_ENTRIES],
+    /// Bank of `RULES` and of the prefixes that belongs to these settings. Settings that change nothing in them share the bank.
+    pub rules: u32,
+    /// Two bits for each [`Check`]: a [`crate::checks::Mode`] as a number.
+    pub checks: u32,
+    /// The [`crate::policy::Preset`] the types were made from, as a number.
+    pub preset: u32,
+    /// Zero.
+    pub reserved_policy: u32,
 }
 
 /// This bank is in use; an all-zero bank means pass.
@@ -183,14 +195,35 @@ pub const SETTINGS_PRESENT: u32 = 1;
 pub const SETTINGS_ECHO: u32 = 2;
 /// The ICMP checksum is verified before answering.
 pub const SETTINGS_VERIFY_FULL: u32 = 4;
-/// There are VIP prefixes in `VIPS`.
+/// There are VIP prefixes.
 pub const SETTINGS_VIPS: u32 = 8;
+/// There are rules.
+pub const SETTINGS_RULES: u32 = 16;
+/// Nothing is answered, dropped or limited; what would have been is counted.
+pub const SETTINGS_OBSERVE: u32 = 32;
 
-/// What `SWITCH` says: which bank of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force. One byte changes at a
-/// time, so no reader can see a mix.
+/// What entry [`SWITCH_BITS`] of `SWITCH` says: which bank of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force. One byte
+/// changes at a time, so no reader can see a mix.
 pub const SWITCH_SETTINGS: u32 = 1;
 /// See [`SWITCH_SETTINGS`].
 pub const SWITCH_ADDRESSES: u32 = 2;
+/// The settings await confirmation: from the instant in entry [`SWITCH_ROLLBACK_AT`] on, the other bank is in force. The program looks
+/// at the clock, so this needs no process that lives until then.
+pub const SWITCH_AWAITS: u32 = 4;
+
+/// Entry of `SWITCH` with the bits.
+pub const SWITCH_BITS: u32 = 0;
+/// Entry of `SWITCH` with nanoseconds of CLOCK_MONOTONIC; written only while [`SWITCH_AWAITS`] is off.
+pub const SWITCH_ROLLBACK_AT: u32 = 1;
+
+/// Entries of `TALLIES`: the slots of rules, then the checks.
+pub const TALLIES: u32 = (RULE_SLOTS + CHECKS) as u32;
+
+/// Position of a check's tally.
+#[inline(always)]
+pub const fn check_tally(check: Check) -> u32 {
+    RULE_SLOTS as u32 + check as u32
+}
 
 /// One counter, an entry of `COUNTERS` (per CPU). Layout: 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -234,6 +267,15 @@ const _: () = {
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Leases>() == 64);
     assert!(size_of::<TypeEntry>() == 8);
-    assert!(size_of::<Settings>() == 16 + 2 * 40 + BUDGETS * 16 + BUDGETS * 4 + TYPE_ENTRIES * 8);
+    assert!(size_of::<Settings>() == 16 + 2 * 40 + BUDGETS * 16 + BUDGETS * 4 + TYPE_ENTRIES * 8 + 16);
+    assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<Tally>() == 32);
+    assert!(
+        size_of::<Rules>()
+            == 32
+                + TYPE_ENTRIES * 16
+                + (CODE_BLOCKS * 256 + 256 + LENGTHS + VLANS) * 8
+                + MAX_RULES * (24 + NAME_LEN)
+                + ROUTERS * 16
+    );
     assert!(INTERFACE_ENTRIES.is_power_of_two() && ADDRESS_BUCKETS == 1 << 10);
 };

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod checks;
 pub mod checksum;
 pub mod familiar;
 pub mod frame;
@@ -17,6 +18,7 @@ pub mod limiter;
 pub mod pipeline;
 pub mod policy;
 pub mod reason;
+pub mod rules;
 pub mod tables;
 pub mod talkers;
 pub mod types;

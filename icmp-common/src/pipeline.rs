@@ -8,15 +8,18 @@
 //! The rules that comments name are in docs/packet-path.md.
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, Mask, SETTINGS_ECHO, SETTINGS_PRESENT,
-    SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_SETTINGS, Scope, Settings,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, Mask, SETTINGS_ECHO, SETTINGS_OBSERVE,
+    SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_AWAITS,
+    SWITCH_SETTINGS, Scope, Settings, check_tally,
 };
+use crate::checks::{self, Check, Mode};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u32};
 use crate::familiar::Word;
 use crate::frame::{Frame, field, set_field};
 use crate::limiter::{self, Admission};
 use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
 use crate::reason::{Reason, Verdict};
+use crate::rules::{self, Facts, PrefixKind, RULE_SLOTS, Rule, selector};
 use crate::tables::{self, Tables, kind_bits};
 use crate::talkers::{self, Source, TALKER_BITS, WINDOW_SHIFT};
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
@@ -66,25 +69,57 @@ fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Int
             let packet = parse_v4(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV4_ROW)?;
             let target = own_v4(tables, &place, &link, &packet)?;
-            let sender = (packet.source as u64, 0);
-            let icmp = (packet.icmp_type, packet.code, packet.icmp_len);
-            let message = classify(&place, &link, Family::V4, sender, icmp, target)?;
+            let facts = Facts {
+                family: Family::V4,
+                icmp_type: packet.icmp_type,
+                code: packet.code,
+                hop_limit: packet.ttl,
+                vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
+                len: packet.icmp_len,
+                source: (packet.source as u64, 0),
+                destination: (packet.destination as u64, 0),
+            };
+            let mut message = classify(&place, &link, facts, target)?;
+            place.observed(check_v4(frame, tables, &place, &link, &packet, &mut message))?;
             (place, message)
         }
         ethernet::IPV6 => {
             let packet = parse_v6(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV6_ROW)?;
             let target = own_v6(tables, &place, &link, &packet)?;
-            let icmp = (packet.icmp_type, packet.code, packet.icmp_len);
-            let message = classify(&place, &link, Family::V6, packet.source, icmp, target)?;
+            let facts = Facts {
+                family: Family::V6,
+                icmp_type: packet.icmp_type,
+                code: packet.code,
+                hop_limit: packet.hop_limit,
+                vlan: link.vlan & ethernet::VLAN_ID_MASK as u32,
+                len: packet.icmp_len,
+                source: packet.source,
+                destination: packet.destination,
+            };
+            let mut message = classify(&place, &link, facts, target)?;
+            place.observed(check_v6(frame, tables, &place, &link, &packet, &mut message))?;
             (place, message)
         }
         _ => return end(Reason::NotIp, NO_IP_ROW),
     };
-    policy(tables, &place, &message)?;
-    let echo = Echo::join(tables, &link, &message);
-    limit_echo(tables, &place, &echo)?;
-    respond(frame, tables, &place, &echo)
+    place.observed(judge(frame, tables, &place, &link, &message))
+}
+
+#[inline(always)]
+fn judge<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    message: &Message,
+) -> Step<Outcome> {
+    let capped = policy(tables, place, message)?;
+    let echo = Echo::join(tables, link, message, capped);
+    if !echo.capped {
+        limit_echo(tables, place, &echo)?;
+    }
+    respond(frame, tables, place, &echo)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- parse
@@ -146,12 +181,13 @@ fn mac(bytes: [u8; 6]) -> u64 {
 }
 
 /// An IPv4 packet that holds an ICMP message, every length proved.
-struct PacketV4 {
-    source: u32,
-    destination: u32,
-    icmp_len: usize,
-    icmp_type: u8,
-    code: u8,
+pub(crate) struct PacketV4 {
+    pub(crate) source: u32,
+    pub(crate) destination: u32,
+    pub(crate) icmp_len: usize,
+    pub(crate) ttl: u8,
+    pub(crate) icmp_type: u8,
+    pub(crate) code: u8,
 }
 
 #[inline(always)]
@@ -182,6 +218,7 @@ fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
         source: u32::from_be_bytes(field::<{ ipv4::SOURCE }, 4, _>(header)),
         destination: u32::from_be_bytes(field::<{ ipv4::DESTINATION }, 4, _>(header)),
         icmp_len: total_len.wrapping_sub(ipv4::LEN),
+        ttl: header[ipv4::TTL],
         icmp_type: header[ipv4::LEN + icmpv4::TYPE],
         code: header[ipv4::LEN + icmpv4::CODE],
     };
@@ -203,12 +240,13 @@ fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
 }
 
 /// An IPv6 packet that holds an ICMPv6 message, every length proved.
-struct PacketV6 {
-    source: ipv6::Halves,
-    destination: ipv6::Halves,
-    icmp_len: usize,
-    icmp_type: u8,
-    code: u8,
+pub(crate) struct PacketV6 {
+    pub(crate) source: ipv6::Halves,
+    pub(crate) destination: ipv6::Halves,
+    pub(crate) icmp_len: usize,
+    pub(crate) hop_limit: u8,
+    pub(crate) icmp_type: u8,
+    pub(crate) code: u8,
 }
 
 #[inline(always)]
@@ -232,9 +270,10 @@ fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
     // a payload length of zero is shorter than the eight bytes every message has.
     let payload_len = u16::from_be_bytes(field::<{ ipv6::PAYLOAD_LEN }, 2, _>(header)) as usize;
     let packet = PacketV6 {
-        source: halves::<{ ipv6::SOURCE }>(header),
-        destination: halves::<{ ipv6::DESTINATION }>(header),
+        source: ipv6::halves(field::<{ ipv6::SOURCE }, 16, _>(header)),
+        destination: ipv6::halves(field::<{ ipv6::DESTINATION }, 16, _>(header)),
         icmp_len: payload_len,
+        hop_limit: header[ipv6::HOP_LIMIT],
         icmp_type: header[ipv6::LEN + icmpv6::TYPE],
         code: header[ipv6::LEN + icmpv6::CODE],
     };
@@ -245,15 +284,6 @@ fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
         return end(beyond_first_buffer(frame, link.l3 + ipv6::LEN + payload_len), IPV6_ROW);
     }
     Ok(packet)
-}
-
-#[inline(always)]
-fn halves<const AT: usize>(header: &[u8; V6_WINDOW]) -> ipv6::Halves
-where
-{
-    let bytes = field::<AT, 16, _>(header);
-    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
-    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
 }
 
 #[inline(always)]
@@ -294,7 +324,11 @@ impl<'t> Place<'t> {
         // nothing configured is nothing answered and nothing dropped.
         let Some(interface) = interface else { return end(Reason::Unconfigured, row) };
         let Some(switch) = tables.switch() else { return end(Reason::Unconfigured, row) };
-        let Some(settings) = tables.settings(switch & SWITCH_SETTINGS) else {
+        let mut bank = switch & SWITCH_SETTINGS;
+        if switch & SWITCH_AWAITS != 0 && tables.rollback_at().is_some_and(|at| tables.monotonic_ns() >= at) {
+            bank ^= SWITCH_SETTINGS;
+        }
+        let Some(settings) = tables.settings(bank) else {
             return end(Reason::Unconfigured, row);
         };
         if settings.flags & SETTINGS_PRESENT == 0 {
@@ -306,6 +340,25 @@ impl<'t> Place<'t> {
             mac: interface.mac,
             strips_tags: interface.flags & INTERFACE_STRIPS_TAGS != 0,
             addresses: if switch & SWITCH_ADDRESSES == 0 { 0 } else { ADDRESS_BUCKETS },
+        })
+    }
+
+    /// The preset `observe` answers nothing: ends what has passed every check of an answer.
+    #[inline(always)]
+    fn ends_observed(&self, row: u8) -> Step<()> {
+        if self.settings.flags & SETTINGS_OBSERVE == 0 { Ok(()) } else { end(Reason::WouldAnswer, row) }
+    }
+
+    /// The preset `observe` decides nothing: what would have been dropped or limited passes.
+    #[inline(always)]
+    fn observed<R>(&self, judged: Step<R>) -> Step<R> {
+        if self.settings.flags & SETTINGS_OBSERVE == 0 {
+            return judged;
+        }
+        judged.map_err(|outcome| match outcome.verdict() {
+            Verdict::Drop => Outcome { reason: Reason::WouldDrop, ..outcome },
+            Verdict::Limit => Outcome { reason: Reason::WouldLimit, ..outcome },
+            Verdict::Pass | Verdict::Answer => outcome,
         })
     }
 }
@@ -345,9 +398,8 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
     } else if kind == kind_bits(AddressKind::Broadcast) || ipv4::is_group(packet.destination) {
         Target::Group
     } else if link.vlan == 0
-        && place.settings.flags & SETTINGS_VIPS != 0
         && !ipv4::is_martian_source(packet.destination)
-        && tables.vip4(packet.destination)
+        && is_vip(tables, place, Family::V4, (packet.destination as u64, 0))
     {
         // however wide a VIP prefix is, it has no loopback address in it.
         Target::Own
@@ -367,6 +419,12 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
 }
 
 #[inline(always)]
+fn is_vip<T: Tables>(tables: &T, place: &Place<'_>, family: Family, address: ipv6::Halves) -> bool {
+    place.settings.flags & SETTINGS_VIPS != 0
+        && tables::prefix(tables, family, selector(place.settings.rules, PrefixKind::Vip), address) != 0
+}
+
+#[inline(always)]
 fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &PacketV6) -> Step<Target> {
     own_link(tables, place, link, IPV6_ROW)?;
     let (high, low) = packet.destination;
@@ -380,9 +438,8 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
             Some(kind) if kind == kind_bits(AddressKind::Own) => Target::Own,
             Some(_)
                 if link.vlan == 0
-                    && place.settings.flags & SETTINGS_VIPS != 0
                     && !ipv6::is_martian_source(high)
-                    && tables.vip6(high, low) =>
+                    && is_vip(tables, place, Family::V6, (high, low)) =>
             {
                 Target::Own
             }
@@ -411,22 +468,14 @@ fn own_v6<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
 struct Message {
     decision: Decision,
     is_echo_request: bool,
-    family: Family,
-    source: ipv6::Halves,
-    icmp_len: usize,
+    facts: Facts,
     /// Why an echo request is the kernel's to answer; [`Reason::Answered`] where nothing is in the way.
     obstacle: Reason,
 }
 
 #[inline(always)]
-fn classify(
-    place: &Place<'_>,
-    link: &Link,
-    family: Family,
-    source: ipv6::Halves,
-    (icmp_type, code, icmp_len): (u8, u8, usize),
-    target: Target,
-) -> Step<Message> {
+fn classify(place: &Place<'_>, link: &Link, facts: Facts, target: Target) -> Step<Message> {
+    let Facts { family, icmp_type, code, .. } = facts;
     let (row, echo_request) = match family {
         Family::V4 => (IPV4_ROW, icmpv4::ECHO_REQUEST),
         Family::V6 => (IPV6_ROW, icmpv6::ECHO_REQUEST),
@@ -436,7 +485,7 @@ fn classify(
     };
     let is_echo_request = icmp_type == echo_request;
     let obstacle = obstacle(place, link, target, code);
-    Ok(Message { decision: entry.decision(code), is_echo_request, family, source, icmp_len, obstacle })
+    Ok(Message { decision: entry.decision(code), is_echo_request, facts, obstacle })
 }
 
 /// The checks that only an answer needs, the same for both families.
@@ -463,14 +512,104 @@ fn obstacle(place: &Place<'_>, link: &Link, target: Target, code: u8) -> Reason 
     }
 }
 
+/// ends an error that makes no sense, where the operator wants that. Afterwards the verifier has forgotten which of the
+/// types looked at it is, or it would follow the policy once for each.
+#[inline(always)]
+fn check_v4<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV4,
+    message: &mut Message,
+) -> Step<()> {
+    if message.is_echo_request || place.settings.checks == 0 {
+        return Ok(());
+    }
+    if let Some(check) = checks::failed_v4(frame, link.l3 + ipv4::LEN, packet) {
+        failed(tables, place, check, message)?;
+    }
+    message.facts.icmp_type = tables.opaque(packet.icmp_type as usize) as u8;
+    Ok(())
+}
+
+/// and the router advertisement guard; as [`check_v4`].
+#[inline(always)]
+fn check_v6<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    place: &Place<'_>,
+    link: &Link,
+    packet: &PacketV6,
+    message: &mut Message,
+) -> Step<()> {
+    if message.is_echo_request || place.settings.checks == 0 {
+        return Ok(());
+    }
+    if let Some(check) = checks::failed_v6(frame, tables, link.l3 + ipv6::LEN, packet) {
+        failed(tables, place, check, message)?;
+    }
+    if packet.icmp_type == icmpv6::ROUTER_ADVERTISEMENT
+        && let Some(rules) = tables.rules(place.settings.rules)
+    {
+        let mut named = false;
+        for router in &rules.routers {
+            named |= router[0] == packet.source.0 && router[1] == packet.source.1;
+        }
+        if !named {
+            failed(tables, place, Check::RouterGuard, message)?;
+        }
+    }
+    message.facts.icmp_type = tables.opaque(packet.icmp_type as usize) as u8;
+    Ok(())
+}
+
+/// What the operator wants done with a message that fails a check.
+#[inline(always)]
+fn failed<T: Tables>(tables: &T, place: &Place<'_>, check: Check, message: &Message) -> Step<()> {
+    let mode = place.settings.checks >> checks::mode_shift(check) & 3;
+    if mode == Mode::Off as u32 {
+        return Ok(());
+    }
+    if let Some(mut tally) = tables.tally(check_tally(check)) {
+        tally.hits = tally.hits.wrapping_add(1);
+    }
+    if mode != Mode::Drop as u32 {
+        return Ok(());
+    }
+    let reason = match check {
+        Check::Quote => Reason::BadQuote,
+        Check::PathMtu => Reason::BadPathMtu,
+        Check::NeighbourDiscovery => Reason::BadDiscovery,
+        Check::RouterGuard => Reason::RouterGuard,
+    };
+    end(reason, message.decision.row)
+}
+
 // --------------------------------------------------------------------------------------------------------------- policy
 
-/// Ends everything but what is to be answered.
+/// Ends everything but an echo request that is to be answered: the first rule that matches decides, or else the type table. True where
+/// the rule has a limit of its own, which stands for all others.
 #[inline(always)]
-fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<()> {
+fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<bool> {
     let Decision { action, budget, row } = message.decision;
+    if place.settings.flags & SETTINGS_RULES != 0
+        && let Some(rules) = tables.rules(place.settings.rules)
+    {
+        let matching = rules::matching(tables, rules, place.settings.rules, &message.facts);
+        if let Some(rule) = rules::first(rules, matching & rules.audited & matching.wrapping_neg()) {
+            let over = over_limit(tables, rule);
+            if let Some(mut tally) = tables.tally(rule.slot) {
+                tally.would_hit = tally.would_hit.wrapping_add(1);
+                tally.would_limit = tally.would_limit.wrapping_add(over as u64);
+            }
+        }
+        if let Some(rule) = rules::first(rules, matching & !rules.audited) {
+            return obey(tables, rule, message);
+        }
+    }
     if action == Action::Answer as u8 && message.is_echo_request {
-        return Ok(());
+        return Ok(false);
     }
     if action == Action::Drop as u8 {
         return end(Reason::PolicyDrop, row);
@@ -482,6 +621,43 @@ fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<(
         };
     }
     end(Reason::PolicyPass, row)
+}
+
+/// Does what a rule says; returns as [`policy`].
+#[inline(always)]
+fn obey<T: Tables>(tables: &T, rule: &Rule, message: &Message) -> Step<bool> {
+    let row = message.decision.row;
+    let over = over_limit(tables, rule);
+    if let Some(mut tally) = tables.tally(rule.slot) {
+        tally.hits = tally.hits.wrapping_add(1);
+        tally.limited = tally.limited.wrapping_add(over as u64);
+    }
+    if over {
+        return end(Reason::LimitedRule, row);
+    }
+    if rule.action == Action::Drop as u32 {
+        return end(Reason::RuleDrop, row);
+    }
+    if rule.action == Action::Answer as u32 && message.is_echo_request {
+        return Ok(!rule.limit.is_unlimited());
+    }
+    end(Reason::RulePass, row)
+}
+
+/// Charges a message to the limit of its rule; true where that has nothing left.
+#[inline(always)]
+fn over_limit<T: Tables>(tables: &T, rule: &Rule) -> bool {
+    if rule.limit.is_unlimited() {
+        return false;
+    }
+    let now = tables.ticks() << limiter::TICK_SHIFT;
+    limiter::is_over(tables, rule_cell(rule.slot), &rule.limit, now)
+}
+
+/// Position of a rule's cell, behind those of the budgets.
+#[inline(always)]
+pub const fn rule_cell(slot: u32) -> u32 {
+    (BUDGETS * CELLS_PER_LINE) as u32 + (slot & (RULE_SLOTS as u32 - 1))
 }
 
 // ---------------------------------------------------------------------------------------------------------------- limit
@@ -527,8 +703,8 @@ const fn budget_cell(budget: usize) -> u32 {
 
 /// Cells of 8 bytes in a cache line of 64.
 const CELLS_PER_LINE: usize = 8;
-/// Cells before the first row.
-pub const BUDGET_CELLS: u32 = (BUDGETS * CELLS_PER_LINE) as u32;
+/// Cells before the first row: those of the budgets, and one for each slot of a rule.
+pub const BUDGET_CELLS: u32 = (BUDGETS * CELLS_PER_LINE + RULE_SLOTS) as u32;
 /// Rows of cells: the first of the sources, which takes two because a word of [`crate::familiar`] lies beside each cell, in the same
 /// cache line; the second of the sources; two of the prefixes.
 pub const ROWS: u32 = 5;
@@ -541,16 +717,19 @@ struct Echo {
     source: ipv6::Halves,
     row: u8,
     obstacle: Reason,
+    /// Admitted by the limit of its rule.
+    capped: bool,
 }
 
 impl Echo {
     /// Brings the verifier's paths together: from here on it follows one, whatever way the frame has come.
     #[inline(always)]
-    fn join<T: Tables>(tables: &T, link: &Link, message: &Message) -> Self {
-        let v6 = matches!(message.family, Family::V6) as usize;
+    fn join<T: Tables>(tables: &T, link: &Link, message: &Message, capped: bool) -> Self {
+        let v6 = matches!(message.facts.family, Family::V6) as usize;
         let facts = tables.opaque(
-            message.icmp_len << 32
+            message.facts.len << 32
                 | link.l3 << 24
+                | (capped as usize) << 17
                 | v6 << 16
                 | (message.obstacle as usize) << 8
                 | message.decision.row as usize,
@@ -559,9 +738,10 @@ impl Echo {
             l3: facts >> 24 & MAX_START,
             icmp_len: facts >> 32 & 0xffff,
             family: if facts >> 16 & 1 == 0 { Family::V4 } else { Family::V6 },
-            source: message.source,
+            source: message.facts.source,
             row: facts as u8,
             obstacle: Reason::from_number((facts >> 8) as u8),
+            capped: facts >> 17 & 1 != 0,
         }
     }
 }
@@ -763,6 +943,7 @@ fn respond_v4<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>,
             Some(_) => {}
         }
     }
+    place.ends_observed(row)?;
     let Some(header) = frame.window::<V4_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
     let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
     // the TTL is ours, never the request's.
@@ -806,6 +987,7 @@ fn respond_v6<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>,
             Some(_) => {}
         }
     }
+    place.ends_observed(row)?;
     let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
     // version and traffic class stay, the flow label becomes zero.
     let class = header[ipv6::VERSION_CLASS_LABEL + 1] & 0xf0;

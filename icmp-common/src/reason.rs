@@ -124,6 +124,26 @@ reasons! {
     Answered "answered" Answer
     /// The policy drops this type.
     PolicyDrop "policy-drop" Drop
+    /// A rule passes it.
+    RulePass "rule-pass" Pass
+    /// A rule drops it.
+    RuleDrop "rule-drop" Drop
+    /// Over the limit of the rule that it matches.
+    LimitedRule "limited-rule" Limit
+    /// An error about a packet that this host cannot have sent.
+    BadQuote "bad-quote" Drop
+    /// A path MTU smaller than any link's.
+    BadPathMtu "bad-path-mtu" Drop
+    /// Neighbour discovery that is malformed, or from beyond the link.
+    BadDiscovery "bad-discovery" Drop
+    /// A router advertisement from none of the routers named.
+    RouterGuard "router-guard" Drop
+    /// Would have been answered, had the preset not been `observe`.
+    WouldAnswer "would-answer" Pass
+    /// Would have been dropped, had the preset not been `observe`.
+    WouldDrop "would-drop" Pass
+    /// Would have been over a limit, had the preset not been `observe`.
+    WouldLimit "would-limit" Pass
     /// Its source is over the per-source limit.
     LimitedSource "limited-source" Limit
     /// Its source's prefix is over the per-prefix limit.

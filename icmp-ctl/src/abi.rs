@@ -4,12 +4,21 @@
 //! that they are plain data is made here, once for each.
 
 use icmp_common::abi::{Bucket4, Bucket6, Counter, Interface, Leases, Settings};
+use icmp_common::rules::{Rules, Tally};
 use icmp_common::talkers::Talker;
 
 /// A layout of the map ABI, as a map value.
 #[derive(Clone, Copy, Debug)]
 #[repr(transparent)]
 pub struct Plain<T>(pub T);
+
+impl<T> Plain<T> {
+    /// A value where it is, for those that are too large to be moved about on a stack.
+    pub fn of(value: &T) -> &Self {
+        // SAFETY: the type is transparent, so both references are to the same bytes, for the same time.
+        unsafe { &*std::ptr::from_ref(value).cast::<Self>() }
+    }
+}
 
 macro_rules! plain {
     ($($layout:ty),+) => {
@@ -20,4 +29,4 @@ macro_rules! plain {
     };
 }
 
-plain!(Bucket4, Bucket6, Counter, Interface, Leases, Settings, Talker);
+plain!(Bucket4, Bucket6, Counter, Interface, Leases, Rules, Settings, Talker, Tally);

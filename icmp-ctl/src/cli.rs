@@ -5,8 +5,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use icmp_common::policy::Action;
+use icmp_common::types::Family;
 
+use crate::commands::Within;
 use crate::commands::limit::Limited;
+use crate::config::Word;
 use crate::units::Rate;
 
 /// Answers pings inside the network driver, and shows what it does.
@@ -28,11 +32,18 @@ pub enum Verb {
     Attach(Attach),
     /// Take the program off interfaces; the last one removes it
     Detach(Detach),
+    /// Put a whole configuration in force at one instant
+    Apply(Apply),
+    /// Keep what `apply --confirm` put in force
+    Confirm,
     /// Show what is attached where, and how it is
     Status,
     /// Show what is in force
     #[command(subcommand)]
     Show(Show),
+    /// Show and change the rules one at a time
+    #[command(subcommand)]
+    Rule(Rule),
     /// Show or change limits
     #[command(subcommand)]
     Limit(LimitVerb),
@@ -55,6 +66,97 @@ pub struct Attach {
     /// Have the driver leave VLAN tags in the frame, so that the program can see them
     #[arg(long)]
     pub disable_rx_vlan_offload: bool,
+    /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
+    #[arg(long, value_name = "GUARD")]
+    pub allow_break: Vec<String>,
+}
+
+/// `apply`
+#[derive(Debug, Args)]
+pub struct Apply {
+    /// Configuration; - is standard input
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Only validate, and print the difference to what is in force
+    #[arg(long)]
+    pub check: bool,
+    /// Go back to the policy before by itself after this time, unless `icmp-ctl confirm` is run, whatever happens to this shell
+    #[arg(long, value_name = "TIME", conflicts_with = "check")]
+    pub confirm: Option<Within>,
+    /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
+    #[arg(long, value_name = "GUARD")]
+    pub allow_break: Vec<String>,
+}
+
+/// `rule`
+#[derive(Debug, Subcommand)]
+pub enum Rule {
+    /// List the rules in their order, with what they have decided
+    List,
+    /// Add a rule behind the others, or before one of them
+    Add(Box<RuleAdd>),
+    /// Remove a rule; the others keep their counters
+    Del {
+        /// Its name
+        name: String,
+        /// Let the policy break this guard
+        #[arg(long, value_name = "GUARD")]
+        allow_break: Vec<String>,
+    },
+    /// Make an audit rule do what it has counted so far
+    Promote {
+        /// Its name
+        name: String,
+        /// Let the policy break this guard
+        #[arg(long, value_name = "GUARD")]
+        allow_break: Vec<String>,
+    },
+}
+
+/// `rule add`
+#[derive(Debug, Args)]
+pub struct RuleAdd {
+    /// Its name
+    pub name: String,
+    /// Only messages of this family: ipv4 or ipv6
+    #[arg(long)]
+    pub family: Option<Word<Family>>,
+    /// Sources: prefixes, or file:PATH with one a line
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    pub from: Vec<String>,
+    /// Destinations: prefixes, or file:PATH with one a line
+    #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
+    pub to: Vec<String>,
+    /// Types, by name or number, with /CODE for one code
+    #[arg(long = "type", value_name = "TYPE", value_delimiter = ',')]
+    pub types: Vec<String>,
+    /// Identifiers of the outer VLAN tag, 0 for untagged
+    #[arg(long, value_delimiter = ',')]
+    pub vlan: Vec<String>,
+    /// Bytes of the ICMP message: 64, 64-128 or 1000-
+    #[arg(long)]
+    pub length: Option<String>,
+    /// TTL or hop limit: 255, 1-10 or 200-
+    #[arg(long)]
+    pub hop_limit: Option<String>,
+    /// What it does: answer, pass, limit or drop
+    #[arg(long)]
+    pub action: Word<Action>,
+    /// A limit of its own
+    #[arg(long, value_name = "RATE")]
+    pub limit: Option<Rate>,
+    /// What may come at once [default: a second's worth]
+    #[arg(long)]
+    pub burst: Option<u64>,
+    /// Only count what it would do
+    #[arg(long)]
+    pub audit: bool,
+    /// The rule it is to come before
+    #[arg(long, value_name = "RULE")]
+    pub before: Option<String>,
+    /// Let the policy break this guard
+    #[arg(long, value_name = "GUARD")]
+    pub allow_break: Vec<String>,
 }
 
 /// How a program is attached.
@@ -82,8 +184,10 @@ pub struct Detach {
 }
 
 /// `show`
-#[derive(Clone, Copy, Debug, Subcommand)]
+#[derive(Clone, Debug, Subcommand)]
 pub enum Show {
+    /// What is done with each type, and why
+    Policy(ShowPolicy),
     /// Addresses the program answers for
     Addresses,
     /// Frames and bytes by reason
@@ -118,6 +222,20 @@ pub struct LimitSet {
     /// What may come at once [default: as it is, or two seconds' worth where there is none]
     #[arg(long, value_name = "PACKETS")]
     pub burst: Option<u64>,
+}
+
+/// `show policy`
+#[derive(Clone, Debug, Args)]
+pub struct ShowPolicy {
+    /// One type only, by name or number, like echo-request, 8 or 3/4
+    #[arg(value_name = "TYPE")]
+    pub icmp_type: Option<String>,
+    /// Of ICMP
+    #[arg(short = '4', long, conflicts_with = "ipv6")]
+    pub ipv4: bool,
+    /// Of ICMPv6
+    #[arg(short = '6', long)]
+    pub ipv6: bool,
 }
 
 /// `serve`

@@ -3,10 +3,14 @@
 //! Owns the file's shape, its defaults and the checks that need nothing but the file. Turning it into what the program reads is
 //! `settings.rs`'s.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use icmp_common::policy::Budget;
+use icmp_common::checks::{Check, Mode};
+use icmp_common::policy::{Action, Budget, Preset};
+use icmp_common::types::Family;
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -25,8 +29,19 @@ pub struct Config {
     pub responder: Responder,
     /// `[limits]`
     pub limits: Limits,
+    /// `[policy]`
+    pub policy: Policy,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// Where it was read, for errors that are found later.
+    #[serde(skip)]
+    source: Source,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Source {
+    name: String,
+    text: String,
 }
 
 /// Whom the program answers, and how.
@@ -43,7 +58,204 @@ pub struct Responder {
     pub ttl: Option<u8>,
     /// Hop limit of IPv6 answers; the host's `hop_limit` where it is not given.
     pub hop_limit: Option<u8>,
+    /// Whether echo requests that the host's own switches make it ignore are left to it.
+    pub respect_sysctl: bool,
 }
+
+/// What is done with which messages.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Policy {
+    /// The table of all types to start from.
+    pub preset: Option<Word<Preset>>,
+    /// Types of ICMP that are treated otherwise than the preset says.
+    pub ipv4: BTreeMap<String, Word<Action>>,
+    /// Types of ICMPv6 that are treated otherwise than the preset says.
+    pub ipv6: BTreeMap<String, Word<Action>>,
+    /// `[policy.checks]`
+    pub checks: Checks,
+    /// Guards that may be broken, by name.
+    pub allow_break: Vec<String>,
+    /// `[[policy.rule]]`, the first that matches decides.
+    pub rule: Vec<Rule>,
+}
+
+/// What is done with messages that make no sense.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Checks {
+    /// Errors about packets that this host cannot have sent.
+    pub quote: Option<Word<Mode>>,
+    /// Path MTUs smaller than any link's.
+    pub path_mtu: Option<Word<Mode>>,
+    /// Neighbour discovery that is malformed, or from beyond the link.
+    pub neighbour_discovery: Option<Word<Mode>>,
+    /// Router advertisements from none of `routers`.
+    pub router_guard: Option<Word<Mode>>,
+    /// Link-local addresses of the routers.
+    pub routers: Vec<std::net::Ipv6Addr>,
+}
+
+impl Checks {
+    /// What is done with a message that fails a check: counted where nothing is said, because the kernel judges it too.
+    pub fn mode(&self, check: Check) -> Mode {
+        let (configured, default) = match check {
+            Check::Quote => (self.quote, Mode::Count),
+            Check::PathMtu => (self.path_mtu, Mode::Count),
+            Check::NeighbourDiscovery => (self.neighbour_discovery, Mode::Count),
+            Check::RouterGuard => (self.router_guard, Mode::Off),
+        };
+        configured.map_or(default, |word| word.0)
+    }
+}
+
+/// One rule.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    /// What it is called, for as long as it is to keep its counters.
+    pub name: String,
+    /// The family it is about; both where it is not given and nothing else tells.
+    #[serde(default)]
+    pub family: Option<Word<Family>>,
+    /// Prefixes the message comes from, or `file:` and a path.
+    #[serde(default)]
+    pub from: Words,
+    /// Prefixes the message is addressed to, or `file:` and a path.
+    #[serde(default)]
+    pub to: Words,
+    /// Types, by name or number, with `/code` for one code.
+    #[serde(default, rename = "type")]
+    pub types: Words,
+    /// Identifiers of the outer VLAN tag; 0 is untagged.
+    #[serde(default)]
+    pub vlan: Words,
+    /// Bytes of the ICMP message: `64`, `64-128` or `1000-`.
+    #[serde(default)]
+    pub length: Words,
+    /// TTL or hop limit: `255`, `1-10` or `200-`.
+    #[serde(default)]
+    pub hop_limit: Words,
+    /// What is done.
+    pub action: Word<Action>,
+    /// A limit of its own, which stands for all others.
+    #[serde(default)]
+    pub limit: Option<Rate>,
+    /// What may come at once; a second's worth where it is not given.
+    #[serde(default)]
+    pub burst: Option<u64>,
+    /// Count what it would do, and do nothing.
+    #[serde(default)]
+    pub audit: bool,
+}
+
+/// One of a list of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word<T>(pub T);
+
+/// Something with names that users choose from.
+pub trait Named: Copy + 'static {
+    /// What it is, for errors.
+    const KIND: &'static str;
+    /// All of them.
+    const ALL: &'static [Self];
+    /// The name of one.
+    fn name(self) -> &'static str;
+}
+
+macro_rules! named {
+    ($($kind:literal $type:ty = $all:expr;)+) => {
+        $(impl Named for $type {
+            const KIND: &'static str = $kind;
+            const ALL: &'static [Self] = $all;
+            fn name(self) -> &'static str {
+                <$type>::name(self)
+            }
+        })+
+    };
+}
+
+named! {
+    "preset" Preset = Preset::ALL;
+    "action" Action = &[Action::Answer, Action::Pass, Action::Limit, Action::Drop];
+    "mode of a check" Mode = Mode::ALL;
+    "family" Family = &[Family::V4, Family::V6];
+}
+
+impl<T: Named> std::str::FromStr for Word<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        T::ALL.iter().find(|one| one.name() == text).map(|one| Self(*one)).ok_or_else(|| {
+            let names: Vec<_> = T::ALL.iter().map(|one| one.name()).collect();
+            format!("{text:?} is no {}; there are {}", T::KIND, names.join(", "))
+        })
+    }
+}
+
+impl<'de, T: Named> Deserialize<'de> for Word<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One word or number, or a list of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a number, or a list of these")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
+                Ok(Words(vec![text.to_owned()]))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Words, E> {
+                Ok(Words(vec![number.to_string()]))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(Words(more)) = items.next_element()? {
+                    words.extend(more);
+                }
+                Ok(Words(words))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// A value that is well-formed and cannot be: where it is in the file, and why.
+#[derive(Debug)]
+pub struct Invalid {
+    path: Vec<String>,
+    message: String,
+}
+
+impl Invalid {
+    /// `path` is the keys from the top, positions in lists among them.
+    pub fn new(path: impl AsRef<[String]>, message: impl Into<String>) -> Self {
+        Self { path: path.as_ref().to_vec(), message: message.into() }
+    }
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Invalid {}
 
 /// How much is verified before an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -179,7 +391,14 @@ pub struct Metrics {
 
 impl Default for Responder {
     fn default() -> Self {
-        Self { echo: true, vips: Vec::new(), verify: Verify::Full, ttl: None, hop_limit: None }
+        Self {
+            echo: true,
+            vips: Vec::new(),
+            verify: Verify::Full,
+            ttl: None,
+            hop_limit: None,
+            respect_sysctl: false,
+        }
     }
 }
 
@@ -230,7 +449,31 @@ impl Config {
     /// # Errors
     /// Not TOML, an unknown key, a value that does not fit its key: with line and column and the line itself.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
-        toml::from_str(text).map_err(|error| anyhow::anyhow!("{name}: {}", error.to_string().trim_end()))
+        let config: Self = toml::from_str(text)
+            .map_err(|error| anyhow::anyhow!("{name}: {}", error.to_string().trim_end()))?;
+        Ok(Self { source: Source { name: name.to_owned(), text: text.to_owned() }, ..config })
+    }
+
+    /// An error that says where in the file it is, as those of [`Self::parse`] do.
+    pub fn explain(&self, error: &Invalid) -> anyhow::Error {
+        let Source { name, text } = &self.source;
+        let Some(span) = locate(text, &error.path) else { return anyhow::anyhow!("{name}: {error}") };
+        let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
+        let line = text[start..].lines().next().unwrap_or_default();
+        let number = text[..span.start].matches('\n').count() + 1;
+        let column = text[start..span.start].chars().count() + 1;
+        let width = text[span.start..span.end.min(start + line.len()).max(span.start)].chars().count().max(1);
+        let margin = " ".repeat(number.to_string().len());
+        anyhow::anyhow!(
+            "{name}: error at line {number}, column {column}\n{margin} |\n{number} | {line}\n{margin} | {}{}\n{error}",
+            " ".repeat(column - 1),
+            "^".repeat(width)
+        )
+    }
+
+    /// The folder of the file, against which it names others.
+    pub fn folder(&self) -> &Path {
+        Path::new(&self.source.name).parent().unwrap_or_else(|| Path::new(""))
     }
 
     /// Reads the file that `-f` names (`-` is standard input), or the default one, or the defaults where that does not exist.
@@ -256,9 +499,44 @@ impl Config {
     }
 }
 
+/// Where in a text the value at a path is; of a path that goes on beyond the text, where its last part is.
+fn locate(text: &str, path: &[String]) -> Option<std::ops::Range<usize>> {
+    let document = toml::de::DeTable::parse(text).ok()?;
+    let mut at = None;
+    let mut table = Some(document.get_ref());
+    let mut list: Option<&toml::de::DeArray<'_>> = None;
+    for key in path {
+        let value = match (table, list) {
+            (Some(table), _) => table.get(key.as_str()),
+            (None, Some(list)) => key.parse::<usize>().ok().and_then(|position| list.get(position)),
+            (None, None) => None,
+        };
+        let Some(value) = value else { break };
+        at = Some(value.span());
+        (table, list) = match value.get_ref() {
+            toml::de::DeValue::Table(table) => (Some(table), None),
+            toml::de::DeValue::Array(list) => (None, Some(list)),
+            _ => (None, None),
+        };
+    }
+    at
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_error_found_later_points_at_its_value_too() {
+        let text = "[[policy.rule]]\nname = \"x\"\naction = \"drop\"\nfrom = [\"::/0\", \"nonsense\"]\n";
+        let config = Config::parse(text, "c.toml").expect("well-formed");
+        let path: Vec<_> = ["policy", "rule", "0", "from", "1"].map(str::to_owned).into();
+        let text = config.explain(&Invalid::new(path, "why")).to_string();
+        assert_eq!(
+            text,
+            "c.toml: error at line 4, column 17\n  |\n4 | from = [\"::/0\", \"nonsense\"]\n  |                 ^^^^^^^^^^\nwhy"
+        );
+    }
 
     #[test]
     fn an_empty_file_is_the_default_configuration() {

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use icmp_common::abi::{Counter, Interface, Settings};
+use icmp_common::abi::{Counter, Interface};
 
 use crate::addresses::AddressTable;
 use crate::maps::InstanceMaps;
 use crate::program::{self, Entry, LoadOptions};
+use crate::rules::Compiled;
 
 /// A private copy of the program and its maps.
 pub struct Datapath {
@@ -45,19 +46,19 @@ impl Datapath {
         &mut self.maps
     }
 
-    /// Puts settings, addresses and one interface in force.
+    /// Puts a policy, addresses and one interface in force.
     ///
     /// # Errors
     /// A map cannot be written.
     pub fn configure(
         &mut self,
-        settings: &Settings,
+        policy: &Compiled,
         addresses: &AddressTable,
         interface: Interface,
     ) -> Result<()> {
         self.maps.set_interface(interface)?;
         self.maps.switch_addresses(addresses)?;
-        self.maps.switch_settings(settings)
+        self.maps.switch_policy(policy, None)
     }
 
     /// Runs one frame through an entry point; it comes in on the loopback interface (index 1) of the caller's namespace.

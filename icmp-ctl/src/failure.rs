@@ -15,6 +15,8 @@ pub enum Exit {
     Permission = 4,
     /// The kernel or the driver refused.
     Refused = 5,
+    /// A guard refused what would cut the host off.
+    Guarded = 6,
 }
 
 /// An error with an exit code of its own; every other error exits with [`Exit::Failed`].

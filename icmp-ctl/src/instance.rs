@@ -64,7 +64,9 @@ impl Instance {
         if !directory.exists() || is_stale(&directory)? {
             return Ok(Err(lock));
         }
-        Ok(Ok(Self { maps: open_maps(&directory)?, directory, _lock: lock }))
+        let mut maps = open_maps(&directory)?;
+        maps.settle()?;
+        Ok(Ok(Self { maps, directory, _lock: lock }))
     }
 
     /// Opens the instance of this namespace.

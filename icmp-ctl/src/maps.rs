@@ -5,16 +5,23 @@
 //! `program.rs`'s and `instance.rs`'s.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, SLOTS,
-    SWITCH_ADDRESSES, SWITCH_SETTINGS, Settings, counter_index,
+    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, SETTINGS_PRESENT,
+    SLOTS, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings,
+    TALLIES, counter_index,
 };
+use icmp_common::pipeline::rule_cell;
 use icmp_common::reason::REASONS;
+use icmp_common::rules::{
+    PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6, selector,
+};
 use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 use ipnet::IpNet;
@@ -22,16 +29,25 @@ use ipnet::IpNet;
 use crate::abi::Plain;
 use crate::addresses::{AddressTable, interface_position};
 use crate::membarrier::wait_for_readers;
+use crate::rules::{Compiled, Prefix, assign_slots};
+
+/// The clock the program asks while a confirmation is awaited.
+fn monotonic_ns() -> Result<u64> {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).context("asking for the time")?;
+    Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
 
 /// Typed access to the maps of an instance.
 pub struct InstanceMaps {
-    switch: Array<MapData, u32>,
+    switch: Array<MapData, u64>,
     settings: Array<MapData, Plain<Settings>>,
     interfaces: Array<MapData, Plain<Interface>>,
     addresses4: Array<MapData, Plain<Bucket4>>,
     addresses6: Array<MapData, Plain<Bucket6>>,
-    vips4: LpmTrie<MapData, [u8; 4], u32>,
-    vips6: LpmTrie<MapData, [u8; 16], u32>,
+    rules: Array<MapData, Plain<Rules>>,
+    prefixes4: LpmTrie<MapData, [u8; PREFIX4_KEY], u64>,
+    prefixes6: LpmTrie<MapData, [u8; PREFIX6_KEY], u64>,
+    tallies: PerCpuArray<MapData, Plain<Tally>>,
     cells: Array<MapData, u64>,
     leases: PerCpuArray<MapData, Plain<Leases>>,
     talkers: PerCpuArray<MapData, Plain<Talker>>,
@@ -65,8 +81,10 @@ impl InstanceMaps {
             interfaces: map!("INTERFACES"),
             addresses4: map!("ADDRESSES4"),
             addresses6: map!("ADDRESSES6"),
-            vips4: map!("VIPS4"),
-            vips6: map!("VIPS6"),
+            rules: map!("RULES"),
+            prefixes4: map!("PREFIXES4"),
+            prefixes6: map!("PREFIXES6"),
+            tallies: map!("TALLIES"),
             cells: map!("CELLS"),
             leases: map!("LEASES"),
             talkers: map!("TALKERS"),
@@ -75,14 +93,57 @@ impl InstanceMaps {
     }
 
     fn switch(&self) -> Result<u32> {
-        self.switch.get(&0, 0).context("reading which bank is in force")
+        Ok(self.switch.get(&SWITCH_BITS, 0).context("reading which bank is in force")? as u32)
     }
 
-    /// Makes the other bank of one kind the one in force, then waits until nobody reads the old one.
-    fn flip(&mut self, which: u32) -> Result<()> {
-        let switch = self.switch()? ^ which;
-        self.switch.set(0, switch, 0).context("switching to the new bank")?;
+    /// Changes bits of the switch, all in its lowest byte, then waits until nobody reads the old banks.
+    fn flip(&mut self, bits: u32) -> Result<()> {
+        let switch = self.switch()? ^ bits;
+        self.switch.set(SWITCH_BITS, u64::from(switch), 0).context("switching to the new bank")?;
         wait_for_readers()
+    }
+
+    /// How long settings that await confirmation have left; `None` where none do.
+    ///
+    /// # Errors
+    /// The map or the clock cannot be read.
+    pub fn awaited(&self) -> Result<Option<Duration>> {
+        if self.switch()? & SWITCH_AWAITS == 0 {
+            return Ok(None);
+        }
+        let at = self.switch.get(&SWITCH_ROLLBACK_AT, 0).context("reading the time of the rollback")?;
+        Ok(Some(Duration::from_nanos(at.saturating_sub(monotonic_ns()?))))
+    }
+
+    /// Makes lasting what the program has done by itself: settings that nobody confirmed in time are no longer in force. True where
+    /// that was so.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn settle(&mut self) -> Result<bool> {
+        let late = self.awaited()? == Some(Duration::ZERO);
+        if late {
+            self.flip(SWITCH_SETTINGS | SWITCH_AWAITS)?;
+        }
+        Ok(late)
+    }
+
+    /// Keeps the settings that await confirmation; false where there are none.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn confirm(&mut self) -> Result<bool> {
+        let awaits = self.switch()? & SWITCH_AWAITS != 0;
+        if awaits {
+            self.flip(SWITCH_AWAITS)?;
+        }
+        Ok(awaits)
+    }
+
+    /// Bank of the settings in force.
+    fn settings_bank(&self) -> Result<u32> {
+        let late = self.awaited()? == Some(Duration::ZERO);
+        Ok(self.switch()? & SWITCH_SETTINGS ^ if late { SWITCH_SETTINGS } else { 0 })
     }
 
     /// The settings in force; `None` where none have been set.
@@ -90,22 +151,144 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn settings(&self) -> Result<Option<Settings>> {
-        let settings = self
-            .settings
-            .get(&(self.switch()? & SWITCH_SETTINGS), 0)
-            .context("reading the settings in force")?
-            .0;
-        Ok((settings.flags & icmp_common::abi::SETTINGS_PRESENT != 0).then_some(settings))
+        let settings =
+            self.settings.get(&self.settings_bank()?, 0).context("reading the settings in force")?.0;
+        Ok((settings.flags & SETTINGS_PRESENT != 0).then_some(settings))
     }
 
-    /// Puts new settings in force at one instant.
+    /// Puts new settings in force at one instant, with the rules that they name.
     ///
     /// # Errors
     /// A map cannot be written; the old settings are still in force.
     pub fn switch_settings(&mut self, settings: &Settings) -> Result<()> {
+        self.switch_settings_for(settings, None)
+    }
+
+    fn switch_settings_for(&mut self, settings: &Settings, confirm_within: Option<Duration>) -> Result<()> {
+        self.settle()?;
+        if let Some(left) = self.awaited()? {
+            bail!(
+                "the last apply awaits confirmation, and the settings before it are kept for {} s more; `icmp-ctl confirm` keeps the \
+                 new ones, then this can be done",
+                left.as_secs() + 1
+            );
+        }
         let idle = self.switch()? & SWITCH_SETTINGS ^ SWITCH_SETTINGS;
         self.settings.set(idle, Plain(*settings), 0).context("writing the new settings")?;
-        self.flip(SWITCH_SETTINGS)
+        let Some(within) = confirm_within else { return self.flip(SWITCH_SETTINGS) };
+        let at = monotonic_ns()?.saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX));
+        self.switch.set(SWITCH_ROLLBACK_AT, at, 0).context("writing the time of the rollback")?;
+        self.flip(SWITCH_SETTINGS | SWITCH_AWAITS)
+    }
+
+    /// The whole policy in force; `None` where none has been set.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn policy(&self) -> Result<Option<Compiled>> {
+        let Some(settings) = self.settings()? else { return Ok(None) };
+        let rules = self.rules(settings.rules)?;
+        let mut prefixes = Vec::new();
+        for entry in self.prefixes4.iter() {
+            let (key, value) = entry.context("reading the IPv4 prefixes")?;
+            let [selector, .., a, b, c, d] = key.data();
+            let len = key.prefix_len().saturating_sub(PREFIX4_SELECTOR);
+            prefixes.extend(Prefix::of_key(settings.rules, selector, [a, b, c, d].into(), len, value));
+        }
+        for entry in self.prefixes6.iter() {
+            let (key, value) = entry.context("reading the IPv6 prefixes")?;
+            let [selector, _, _, _, _, _, _, _, address @ ..] = key.data();
+            let len = key.prefix_len().saturating_sub(PREFIX6_SELECTOR);
+            prefixes.extend(Prefix::of_key(settings.rules, selector, address.into(), len, value));
+        }
+        Ok(Some(Compiled { settings, rules, prefixes }))
+    }
+
+    /// Puts a whole policy in force at one instant: settings, rules and prefixes. With `confirm_within`, the program goes back to the one
+    /// before after that time, unless [`Self::confirm`] was called.
+    ///
+    /// # Errors
+    /// A map is full or cannot be written, or another policy awaits confirmation; the old policy is still in force, whole.
+    pub fn switch_policy(&mut self, policy: &Compiled, confirm_within: Option<Duration>) -> Result<()> {
+        self.settle()?;
+        let old = self.settings()?;
+        if let Some(left) = self.awaited()? {
+            bail!(
+                "the last apply awaits confirmation for {} s more; `icmp-ctl confirm` keeps it, then this can be done",
+                left.as_secs() + 1
+            );
+        }
+        let old_rules = old.as_ref().map(|old| self.rules(old.rules)).transpose()?;
+        let bank = old.map_or(0, |old| old.rules ^ 1);
+        let mut rules = policy.rules.clone();
+        for slot in assign_slots(&mut rules, old_rules.as_deref()) {
+            self.clear_tally(slot)?;
+            self.cells.set(rule_cell(slot), 0, 0).context("filling the bucket of a new rule")?;
+        }
+        self.write_prefixes(bank, &policy.prefixes)?;
+        self.rules.set(bank, Plain::of(&*rules), 0).context("writing the new rules")?;
+        self.switch_settings_for(&Settings { rules: bank, ..policy.settings }, confirm_within)
+    }
+
+    /// A bank of rules. A function of its own, so that values of this size are on the stack for this long only.
+    fn rules(&self, bank: u32) -> Result<Box<Rules>> {
+        Ok(Box::new(self.rules.get(&bank, 0).context("reading the rules in force")?.0))
+    }
+
+    /// Makes the prefixes of a bank that is not in force those given.
+    fn write_prefixes(&mut self, bank: u32, prefixes: &[Prefix]) -> Result<()> {
+        let in_bank = |selector: u8| selector >> 2 == bank as u8;
+        let old4: Vec<_> = self.prefixes4.keys().collect::<Result<_, _>>().context("reading the prefixes")?;
+        for key in old4.iter().filter(|key| in_bank(key.data()[0])) {
+            self.prefixes4.remove(key).context("removing old IPv4 prefixes")?;
+        }
+        let old6: Vec<_> = self.prefixes6.keys().collect::<Result<_, _>>().context("reading the prefixes")?;
+        for key in old6.iter().filter(|key| in_bank(key.data()[0])) {
+            self.prefixes6.remove(key).context("removing old IPv6 prefixes")?;
+        }
+        for Prefix { kind, net, value } in prefixes {
+            let selector = selector(bank, *kind);
+            let len = u32::from(net.prefix_len());
+            match net.network() {
+                IpAddr::V4(address) => {
+                    let key = Key::new(PREFIX4_SELECTOR + len, key4(selector, address.to_bits()));
+                    self.prefixes4.insert(&key, value, 0)
+                }
+                IpAddr::V6(address) => {
+                    let bits = address.to_bits();
+                    let data = key6(selector, (bits >> 64) as u64, bits as u64);
+                    self.prefixes6.insert(&Key::new(PREFIX6_SELECTOR + len, data), value, 0)
+                }
+            }
+            .with_context(|| format!("writing the prefix {net}, one of {}", prefixes.len()))?;
+        }
+        Ok(())
+    }
+
+    fn clear_tally(&mut self, index: u32) -> Result<()> {
+        let cpus =
+            aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
+        let zeroes =
+            PerCpuValues::try_from(vec![Plain(Tally::default()); cpus]).context("a value for each CPU")?;
+        self.tallies.set(index, zeroes, 0).context("clearing the tally of a new rule")
+    }
+
+    /// The tallies of rules' slots and of checks, over all CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn tallies(&self) -> Result<Vec<Tally>> {
+        (0..TALLIES)
+            .map(|index| {
+                let cpus = self.tallies.get(&index, 0).context("reading the tallies of rules")?;
+                Ok(cpus.iter().fold(Tally::default(), |sum, cpu| Tally {
+                    hits: sum.hits + cpu.0.hits,
+                    limited: sum.limited + cpu.0.limited,
+                    would_hit: sum.would_hit + cpu.0.would_hit,
+                    would_limit: sum.would_limit + cpu.0.would_limit,
+                }))
+            })
+            .collect()
     }
 
     /// First bucket of the bank of addresses that is in force, and of the other one.
@@ -180,51 +363,12 @@ impl InstanceMaps {
         }
     }
 
-    /// Makes the VIP prefixes those given.
-    ///
-    /// # Errors
-    /// A map is full or cannot be written; the prefixes may then be a mix, each of them one of the old or the new.
-    pub fn set_vips(&mut self, vips: &[IpNet]) -> Result<()> {
-        let old4: Vec<_> = self.vips4.keys().collect::<Result<_, _>>().context("reading the VIP prefixes")?;
-        let old6: Vec<_> = self.vips6.keys().collect::<Result<_, _>>().context("reading the VIP prefixes")?;
-        let mut new4 = Vec::new();
-        let mut new6 = Vec::new();
-        for vip in vips {
-            match vip.trunc() {
-                IpNet::V4(net) => new4.push((u32::from(net.prefix_len()), net.addr().octets())),
-                IpNet::V6(net) => new6.push((u32::from(net.prefix_len()), net.addr().octets())),
-            }
-        }
-        for (prefix_len, octets) in &new4 {
-            self.vips4.insert(&Key::new(*prefix_len, *octets), 1, 0).context("writing the VIP prefixes")?;
-        }
-        for (prefix_len, octets) in &new6 {
-            self.vips6.insert(&Key::new(*prefix_len, *octets), 1, 0).context("writing the VIP prefixes")?;
-        }
-        for key in old4.iter().filter(|key| !new4.contains(&(key.prefix_len(), key.data()))) {
-            self.vips4.remove(key).context("removing old VIP prefixes")?;
-        }
-        for key in old6.iter().filter(|key| !new6.contains(&(key.prefix_len(), key.data()))) {
-            self.vips6.remove(key).context("removing old VIP prefixes")?;
-        }
-        Ok(())
-    }
-
     /// The VIP prefixes in force.
     ///
     /// # Errors
     /// A map cannot be read.
     pub fn vips(&self) -> Result<Vec<IpNet>> {
-        let mut vips = Vec::new();
-        for key in self.vips4.keys() {
-            let key = key.context("reading the VIP prefixes")?;
-            vips.push(IpNet::new(key.data().into(), key.prefix_len() as u8)?);
-        }
-        for key in self.vips6.keys() {
-            let key = key.context("reading the VIP prefixes")?;
-            vips.push(IpNet::new(key.data().into(), key.prefix_len() as u8)?);
-        }
-        Ok(vips)
+        Ok(self.policy()?.map(|policy| policy.vips()).unwrap_or_default())
     }
 
     /// Cells of the limiter, over all rows and budgets.

@@ -5,27 +5,31 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::DerefMut;
 
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings,
+    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings, TALLIES,
 };
 use icmp_common::limiter::Cells;
 use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
 use icmp_common::reason::Reason;
+use icmp_common::rules::{Rules, Tally, selector};
 use icmp_common::tables::Tables;
 use icmp_common::talkers::{TALKERS, Talker};
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 
 use crate::addresses::{AddressTable, interface_position};
+use crate::rules::{Compiled, assign_slots};
 
 /// Maps and clock of one CPU, in host memory.
 pub struct HostTables {
     settings: Settings,
     interfaces: [Interface; INTERFACE_ENTRIES as usize],
     addresses: AddressTable,
-    vips4: Vec<Ipv4Net>,
-    vips6: Vec<Ipv6Net>,
+    rules: Box<Rules>,
+    prefixes: BTreeMap<(u8, IpNet), u64>,
+    tallies: RefCell<Vec<Tally>>,
     cells: Vec<Cell<u64>>,
     cell_bits: u32,
     secret: [u64; 4],
@@ -37,13 +41,18 @@ pub struct HostTables {
 
 impl HostTables {
     /// Tables with nothing counted and full buckets; `cells` as in [`crate::program::LoadOptions`].
-    pub fn new(settings: Settings, addresses: AddressTable, options: &crate::program::LoadOptions) -> Self {
+    pub fn new(policy: &Compiled, addresses: AddressTable, options: &crate::program::LoadOptions) -> Self {
+        let mut rules = policy.rules.clone();
+        assign_slots(&mut rules, None);
+        let prefixes =
+            policy.prefixes.iter().map(|prefix| ((selector(0, prefix.kind), prefix.net), prefix.value));
         Self {
-            settings,
+            settings: policy.settings,
+            rules,
+            prefixes: prefixes.collect(),
+            tallies: RefCell::new(vec![Tally::default(); TALLIES as usize]),
             interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
             addresses,
-            vips4: Vec::new(),
-            vips6: Vec::new(),
             cells: vec![Cell::new(0); (BUDGET_CELLS + ROWS * options.cells) as usize],
             cell_bits: options.cells.ilog2(),
             secret: options.secret,
@@ -64,21 +73,24 @@ impl HostTables {
         self.interfaces[position as usize] = interface;
     }
 
-    /// Sets the VIP prefixes.
-    pub fn set_vips(&mut self, vips: &[ipnet::IpNet]) {
-        self.vips4 = vips
-            .iter()
-            .filter_map(|net| if let ipnet::IpNet::V4(net) = net { Some(*net) } else { None })
-            .collect();
-        self.vips6 = vips
-            .iter()
-            .filter_map(|net| if let ipnet::IpNet::V6(net) = net { Some(*net) } else { None })
-            .collect();
-    }
-
     /// Sets the clock.
     pub fn set_ticks(&self, ticks: u64) {
         self.ticks.set(ticks);
+    }
+
+    /// The tallies of rules' slots and of checks.
+    pub fn tallies(&self) -> Vec<Tally> {
+        self.tallies.borrow().clone()
+    }
+
+    /// The longest prefix around an address, as the kernel's tries find it.
+    fn longest(&self, selector: u8, address: IpAddr) -> u64 {
+        let host = IpNet::from(address);
+        (0..=host.max_prefix_len())
+            .rev()
+            .filter_map(|len| Some(IpNet::new(address, len).ok()?.trunc()))
+            .find_map(|net| self.prefixes.get(&(selector, net)).copied())
+            .unwrap_or(0)
     }
 
     /// What was counted, by slot, row and reason.
@@ -129,13 +141,28 @@ impl Tables for HostTables {
         self.addresses.buckets6().get((index % ADDRESS_BUCKETS) as usize)
     }
 
-    fn vip4(&self, address: u32) -> bool {
-        self.vips4.iter().any(|net| net.contains(&std::net::Ipv4Addr::from(address)))
+    fn rules(&self, bank: u32) -> Option<&Rules> {
+        (bank == 0).then_some(&self.rules)
     }
 
-    fn vip6(&self, high: u64, low: u64) -> bool {
-        let address = std::net::Ipv6Addr::from(u128::from(high) << 64 | u128::from(low));
-        self.vips6.iter().any(|net| net.contains(&address))
+    fn prefix4(&self, selector: u8, address: u32) -> u64 {
+        self.longest(selector, Ipv4Addr::from(address).into())
+    }
+
+    fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64 {
+        self.longest(selector, Ipv6Addr::from(u128::from(high) << 64 | u128::from(low)).into())
+    }
+
+    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
+        RefMut::filter_map(self.tallies.borrow_mut(), |tallies| tallies.get_mut(index as usize)).ok()
+    }
+
+    fn rollback_at(&self) -> Option<u64> {
+        None
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        0
     }
 
     fn leases(&self) -> Option<impl DerefMut<Target = Leases>> {

@@ -1,26 +1,26 @@
 //! The maps and the clock: the kernel's side of icmp-common's `Tables`. Layouts are icmp-common's `abi`.
 //!
-//! Sizes given here are those of a default load; the controller may set others for `CELLS` and `VIPS*`.
+//! Sizes given here are those of a default load; the controller may set others for `CELLS`.
 
-use core::{
-    intrinsics::{AtomicOrdering, atomic_cxchg},
-    ops::DerefMut,
-};
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::ops::DerefMut;
 
 use aya_ebpf::{
     Global,
     btf_maps::{Array, LpmTrie, PerCpuArray, lpm_trie::Key},
-    helpers::generated::bpf_jiffies64,
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::btf_map,
 };
 use icmp_common::{
     abi::{
         ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, INTERFACE_ENTRIES,
-        Interface, Leases, Settings, counter_index,
+        Interface, Leases, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, TALLIES as TALLY_ENTRIES,
+        counter_index,
     },
     limiter::Cells,
     pipeline::{BUDGET_CELLS, ROWS},
     reason::Reason,
+    rules::{PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6},
     tables::Tables,
     talkers::{TALKERS as TALKER_ENTRIES, Talker},
 };
@@ -29,11 +29,18 @@ use icmp_common::{
 const BANKS: usize = 2;
 /// Cells per row of a default load.
 const DEFAULT_CELLS: usize = 1 << 15;
-/// VIP prefixes per family.
-const VIP_PREFIXES: usize = 4096;
+/// Prefixes of both banks per family; the kernel makes room for those that are there.
+const PREFIXES: usize = 1 << 19;
+
+/// Keys of prefixes while they are looked up: the stack has no room left, and takes no unaligned stores.
+#[repr(C)]
+struct Scratch {
+    key4: Key<[u8; PREFIX4_KEY]>,
+    key6: Key<[u8; PREFIX6_KEY]>,
+}
 
 #[btf_map]
-static SWITCH: Array<u32, 1> = Array::new();
+static SWITCH: Array<u64, 2> = Array::new();
 #[btf_map]
 static SETTINGS: Array<Settings, BANKS> = Array::new();
 #[btf_map]
@@ -43,9 +50,15 @@ static ADDRESSES4: Array<Bucket4, { BANKS * ADDRESS_BUCKETS as usize }> = Array:
 #[btf_map]
 static ADDRESSES6: Array<Bucket6, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
 #[btf_map]
-static VIPS4: LpmTrie<[u8; 4], u32, VIP_PREFIXES> = LpmTrie::new();
+static RULES: Array<Rules, BANKS> = Array::new();
 #[btf_map]
-static VIPS6: LpmTrie<[u8; 16], u32, VIP_PREFIXES> = LpmTrie::new();
+static PREFIXES4: LpmTrie<[u8; PREFIX4_KEY], u64, PREFIXES> = LpmTrie::new();
+#[btf_map]
+static PREFIXES6: LpmTrie<[u8; PREFIX6_KEY], u64, PREFIXES> = LpmTrie::new();
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+#[btf_map]
+static TALLIES: PerCpuArray<Tally, { TALLY_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
 static CELLS: Array<u64, { BUDGET_CELLS as usize + ROWS as usize * DEFAULT_CELLS }> = Array::new();
 #[btf_map]
@@ -96,7 +109,7 @@ impl Cells for Maps {
 impl Tables for Maps {
     #[inline(always)]
     fn switch(&self) -> Option<u32> {
-        SWITCH.get(0).copied()
+        SWITCH.get(SWITCH_BITS).map(|bits| *bits as u32)
     }
 
     #[inline(always)]
@@ -120,13 +133,44 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn vip4(&self, address: u32) -> bool {
-        VIPS4.get(&Key4(Key::new(32, address.to_be_bytes())).0).is_some()
+    fn rules(&self, bank: u32) -> Option<&Rules> {
+        RULES.get(bank)
     }
 
     #[inline(always)]
-    fn vip6(&self, high: u64, low: u64) -> bool {
-        VIPS6.get(&Key6 { _before: 0, key: Key::new(128, octets(high, low)) }.key).is_some()
+    fn prefix4(&self, selector: u8, address: u32) -> u64 {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        let scratch = unsafe { &mut *scratch };
+        scratch.key4 = Key::new(PREFIX4_SELECTOR + 32, key4(selector, address));
+        PREFIXES4.get(&scratch.key4).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64 {
+        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        let scratch = unsafe { &mut *scratch };
+        scratch.key6 = Key::new(PREFIX6_SELECTOR + 128, key6(selector, high, low));
+        PREFIXES6.get(&scratch.key6).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
+        let tally = TALLIES.get_ptr_mut(index)?;
+        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        Some(unsafe { &mut *tally })
+    }
+
+    #[inline(always)]
+    fn rollback_at(&self) -> Option<u64> {
+        SWITCH.get(SWITCH_ROLLBACK_AT).copied()
+    }
+
+    #[inline(always)]
+    fn monotonic_ns(&self) -> u64 {
+        // SAFETY: takes nothing and touches nothing.
+        unsafe { bpf_ktime_get_ns() }
     }
 
     #[inline(always)]
@@ -180,24 +224,4 @@ impl Tables for Maps {
             counter.bytes = counter.bytes.wrapping_add(bytes);
         }
     }
-}
-
-/// A key whose words lie aligned: the compiler may fill them eight bytes at a time, which the verifier allows on the stack only at
-/// multiples of eight.
-#[repr(C, align(8))]
-struct Key4(Key<[u8; 4]>);
-
-/// As [`Key4`]; the address behind the length of four bytes is what has to be aligned.
-#[repr(C, align(8))]
-struct Key6 {
-    _before: u32,
-    key: Key<[u8; 16]>,
-}
-
-/// The sixteen bytes of an address; without 128-bit arithmetic, which this target does not have.
-#[inline(always)]
-fn octets(high: u64, low: u64) -> [u8; 16] {
-    let [a, b, c, d, e, f, g, h] = high.to_be_bytes();
-    let [i, j, k, l, m, n, o, p] = low.to_be_bytes();
-    [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
 }

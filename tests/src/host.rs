@@ -4,18 +4,19 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{AddressKind, Counter, Interface, Scope, Settings};
+use icmp_common::abi::{AddressKind, Counter, Interface, Scope};
 use icmp_common::frame::SliceFrame;
 use icmp_common::pipeline::{self, Outcome};
 use icmp_common::reason::Verdict;
+use icmp_common::rules::Tally;
 use icmp_ctl::addresses::{AddressTable, OwnAddress};
 use icmp_ctl::config::Config;
 use icmp_ctl::datapath::Datapath;
 use icmp_ctl::maps::InstanceMaps;
 use icmp_ctl::program::{Entry, LoadOptions};
 use icmp_ctl::replay::HostTables;
-use icmp_ctl::settings::{HostDefaults, Tick, compile};
-use ipnet::IpNet;
+use icmp_ctl::rules::Compiled;
+use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
 
 use crate::netns::{HOST_IPV4, HOST_IPV6, HOST_MAC};
 
@@ -36,6 +37,7 @@ pub type Counters = BTreeMap<(u32, u8, u8), (u64, u64)>;
 /// The packet path in the kernel.
 pub struct InKernel {
     datapath: Datapath,
+    options: LoadOptions,
 }
 
 /// The packet path in this process.
@@ -49,33 +51,55 @@ pub struct OnHost {
 /// If the configuration is none, or the kernel refuses the program.
 #[must_use]
 pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
+    let memory = Config::parse(config, "test").expect("a configuration").limits.memory;
+    let mut kernel = loaded(LoadOptions::new(memory.cells_per_row()).expect("random numbers"));
+    let host = kernel.configure(config, vlans);
+    (kernel, host)
+}
+
+fn loaded(options: LoadOptions) -> InKernel {
+    InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")), options }
+}
+
+impl InKernel {
+    /// Makes it the host with this configuration, whatever it was before, and the same in memory.
+    ///
+    /// # Panics
+    /// As [`both`].
+    pub fn configure(&mut self, config: &str, vlans: &[u16]) -> OnHost {
+        self.policy(&policy_of(config), vlans)
+    }
+
+    fn policy(&mut self, policy: &Compiled, vlans: &[u16]) -> OnHost {
+        let addresses = addresses(vlans);
+        self.datapath.configure(policy, &addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
+        let mut tables = HostTables::new(policy, addresses, &self.options);
+        tables.add_interface(interface());
+        OnHost { tables }
+    }
+
+    /// The tallies of the rules in force, in their order.
+    ///
+    /// # Panics
+    /// If they can't be read.
+    pub fn rule_tallies(&mut self) -> Vec<Tally> {
+        let policy = self.datapath.maps().policy().unwrap_or_else(|e| panic!("{e:#}")).expect("a policy");
+        let tallies = self.tallies();
+        let rules = &policy.rules.rules[..policy.rules.count as usize];
+        rules.iter().map(|rule| tallies[rule.slot as usize]).collect()
+    }
+}
+
+/// A configuration as the packet path reads it.
+///
+/// # Panics
+/// If it is none, or can't be put in force.
+#[must_use]
+pub fn policy_of(config: &str) -> Compiled {
     let config = Config::parse(config, "test").expect("a configuration");
-    let options = LoadOptions::new(config.limits.memory.cells_per_row()).expect("random numbers");
     let tick = Tick::of_this_kernel().expect("a clock");
-    let settings = compile(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
-        .expect("a configuration that works");
-    let addresses = addresses(vlans);
-    let vips = &config.responder.vips;
-    (in_kernel(&options, &settings, &addresses, vips), on_host(&options, settings, addresses, vips))
-}
-
-fn in_kernel(
-    options: &LoadOptions,
-    settings: &Settings,
-    addresses: &AddressTable,
-    vips: &[IpNet],
-) -> InKernel {
-    let mut datapath = Datapath::load(options).unwrap_or_else(|e| panic!("{e:#}"));
-    datapath.configure(settings, addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
-    datapath.maps().set_vips(vips).unwrap_or_else(|e| panic!("{e:#}"));
-    InKernel { datapath }
-}
-
-fn on_host(options: &LoadOptions, settings: Settings, addresses: AddressTable, vips: &[IpNet]) -> OnHost {
-    let mut tables = HostTables::new(settings, addresses, options);
-    tables.set_vips(vips);
-    tables.add_interface(interface());
-    OnHost { tables }
+    compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+        .unwrap_or_else(|e| panic!("{e:#}"))
 }
 
 /// The packet path in this process, of a host with these addresses.
@@ -86,11 +110,13 @@ fn on_host(options: &LoadOptions, settings: Settings, addresses: AddressTable, v
 pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
     let options = LoadOptions { cells: LoadOptions::DEFAULT_CELLS, secret: [1, 2, 3, 4] };
     let tick = Tick { per_second: 250.0 };
-    let settings = compile(&Config::default(), tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+    let policy = compile_policy(&Config::default(), tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
         .expect("the default works");
     let (table, left_out) = AddressTable::build(addresses);
     assert!(left_out.is_empty(), "{left_out:?}");
-    on_host(&options, settings, table, &[])
+    let mut tables = HostTables::new(&policy, table, &options);
+    tables.add_interface(interface());
+    OnHost { tables }
 }
 
 /// Scope of the host's one interface, for a VLAN as [`Scope`] counts it.
@@ -105,8 +131,7 @@ pub fn scope(vlan: u32) -> Scope {
 /// If the kernel refuses the program.
 #[must_use]
 pub fn unconfigured() -> InKernel {
-    let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers");
-    InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")) }
+    loaded(LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers"))
 }
 
 /// The interface that frames of `BPF_PROG_TEST_RUN` come in on.
@@ -172,6 +197,15 @@ impl InKernel {
         self.datapath.maps()
     }
 
+    /// The tallies of rules and checks.
+    ///
+    /// # Panics
+    /// If they can't be read.
+    #[must_use]
+    pub fn tallies(&mut self) -> Vec<Tally> {
+        self.datapath.maps().tallies().unwrap_or_else(|e| panic!("{e:#}"))
+    }
+
     /// What has been counted.
     ///
     /// # Panics
@@ -192,6 +226,12 @@ impl OnHost {
     /// What the packet path does with a frame, which it changes only if it answers.
     pub fn run(&self, frame: &mut [u8]) -> Outcome {
         pipeline::process(&mut SliceFrame::new(frame), &self.tables, IFINDEX)
+    }
+
+    /// The tallies of rules and checks.
+    #[must_use]
+    pub fn tallies(&self) -> Vec<Tally> {
+        self.tables.tallies()
     }
 
     /// What has been counted.

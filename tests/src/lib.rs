@@ -14,6 +14,7 @@
 //! | [`host`] | the host of the vectors, in the kernel's maps and in memory |
 //! | [`packet`] | building and verifying echo frames |
 //! | [`generate`] | random frames from a seed |
+//! | [`interpreter`] | which rule decides, found by asking one after the other |
 //! | [`oracle`] | which frames may be answered, read from the rules a second time |
 //! | [`vectors`], [`comparator`] | the golden frames and the rules by which a reply is judged |
 //!
@@ -25,6 +26,7 @@ pub mod ctl;
 pub mod folder;
 pub mod generate;
 pub mod host;
+pub mod interpreter;
 pub mod netns;
 pub mod oracle;
 pub mod packet;

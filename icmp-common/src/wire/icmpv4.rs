@@ -17,3 +17,15 @@ pub const CHECKSUM: usize = offset_of!(Icmpv4Hdr, check);
 pub const ECHO_REPLY: u8 = 0;
 /// Echo request, which the RFC calls Echo.
 pub const ECHO_REQUEST: u8 = 8;
+/// Destination unreachable, whose code 4 carries an MTU (RFC 1191 section 4).
+pub const DESTINATION_UNREACHABLE: u8 = 3;
+/// Code of type 3: fragmentation needed and DF set.
+pub const FRAGMENTATION_NEEDED: u8 = 4;
+/// The next hop's MTU in that message, 2 bytes.
+pub const MTU: usize = 6;
+
+/// Messages that quote the packet they are about: destination unreachable, source quench, redirect, time exceeded, parameter problem.
+#[inline(always)]
+pub fn is_error(icmp_type: u8) -> bool {
+    matches!(icmp_type, DESTINATION_UNREACHABLE | 4 | 5 | 11 | 12)
+}

@@ -39,6 +39,25 @@ pub const EXTENSION_HEADERS: [u8; 8] = [
 /// An address as two big-endian halves.
 pub type Halves = (u64, u64);
 
+/// An address as it is in a header.
+#[inline(always)]
+pub fn halves(bytes: [u8; 16]) -> Halves {
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = bytes;
+    (u64::from_be_bytes([a, b, c, d, e, f, g, h]), u64::from_be_bytes([i, j, k, l, m, n, o, p]))
+}
+
+/// Link-local unicast, fe80::/10 (RFC 4291 section 2.5.6).
+#[inline(always)]
+pub fn is_link_local(high: u64) -> bool {
+    high >> 54 == 0xfe80 >> 6
+}
+
+/// A solicited-node group, ff02::1:ff00:0/104 (RFC 4291 section 2.7.1).
+#[inline(always)]
+pub fn is_solicited_node((high, low): Halves) -> bool {
+    high == 0xff02 << 48 && low >> 24 == 0x01ff
+}
+
 /// Multicast, ff00::/8 (RFC 4291 section 2.7).
 #[inline(always)]
 pub fn is_multicast(high: u64) -> bool {

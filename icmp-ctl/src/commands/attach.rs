@@ -7,9 +7,9 @@ use aya::programs::links::FdLink;
 use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
 use aya_obj::programs::XdpAttachType;
 use icmp_common::abi::MAX_INTERFACES;
-use ipnet::IpNet;
 use serde_json::json;
 
+use super::apply::{Checked, check, warn};
 use crate::cli::{Attach, Mode};
 use crate::config::Config;
 use crate::failure::{Exit, Failure};
@@ -17,15 +17,22 @@ use crate::host;
 use crate::instance::Instance;
 use crate::netlink::{Link, Network};
 use crate::program::{Entry, LoadOptions};
-use crate::settings::{HostDefaults, Tick, compile};
+use crate::rules::Compiled;
 use crate::sys;
 
 /// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
 const ONE_BUFFER_MTU: u32 = 3498;
 
 pub(super) fn run(args: &Attach, config: &Config, json: bool) -> Result<()> {
-    let done =
-        attach_all(&args.interfaces, args.mode, args.disable_rx_vlan_offload, args.config.is_some(), config)?;
+    let checked = check(config, &args.allow_break, args.interfaces.first())?;
+    let done = attach_all(
+        &args.interfaces,
+        args.mode,
+        args.disable_rx_vlan_offload,
+        args.config.is_some(),
+        config,
+        &checked,
+    )?;
     if json {
         println!(
             "{}",
@@ -73,9 +80,8 @@ pub(super) fn attach_all(
     keep_tags: bool,
     reconfigure: bool,
     config: &Config,
+    checked: &Checked,
 ) -> Result<Vec<Attached>> {
-    let settings =
-        compile(config, Tick::of_this_kernel()?, HostDefaults::read(names.first()), super::limit::cpus()?)?;
     let network = super::network()?;
     let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
     for link in &links {
@@ -83,27 +89,29 @@ pub(super) fn attach_all(
     }
     let (mut instance, fresh) =
         Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
-    let before = if fresh { None } else { instance.maps.settings()?.zip(Some(instance.maps.vips()?)) };
+    let before = if fresh { None } else { instance.maps.policy()? };
+    if fresh || reconfigure {
+        warn(&checked.warnings);
+    }
     let mut done: Vec<Attached> = Vec::new();
     let mut unstripped: Vec<&str> = Vec::new();
-    let result =
-        configure(&mut instance, fresh || reconfigure, &config.responder.vips, &settings).and_then(|()| {
-            for link in &links {
-                if keep_tags && sys::strips_vlan_tags(&link.name) {
-                    sys::strip_vlan_tags(&link.name, false)
-                        .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
-                    unstripped.push(&link.name);
-                }
-                done.push(attach(&mut instance, &network, link, mode)?);
+    let result = configure(&mut instance, fresh || reconfigure, &checked.policy).and_then(|()| {
+        for link in &links {
+            if keep_tags && sys::strips_vlan_tags(&link.name) {
+                sys::strip_vlan_tags(&link.name, false)
+                    .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
+                unstripped.push(&link.name);
             }
-            Ok(())
-        });
+            done.push(attach(&mut instance, &network, link, mode)?);
+        }
+        Ok(())
+    });
     if let Err(error) = result {
         for name in unstripped {
             sys::strip_vlan_tags(name, true)?;
         }
-        if let Some((settings, vips)) = &before {
-            configure(&mut instance, reconfigure, vips, settings)?;
+        if let Some(before) = &before {
+            configure(&mut instance, reconfigure, before)?;
         }
         for attached in done.iter().filter(|attached| !attached.already) {
             if let Some(link) = network.link(&attached.name) {
@@ -118,17 +126,8 @@ pub(super) fn attach_all(
     Ok(done)
 }
 
-fn configure(
-    instance: &mut Instance,
-    wanted: bool,
-    vips: &[IpNet],
-    settings: &icmp_common::abi::Settings,
-) -> Result<()> {
-    if wanted {
-        instance.maps.set_vips(vips)?;
-        instance.maps.switch_settings(settings)?;
-    }
-    Ok(())
+fn configure(instance: &mut Instance, wanted: bool, policy: &Compiled) -> Result<()> {
+    if wanted { instance.maps.switch_policy(policy, None) } else { Ok(()) }
 }
 
 fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {

@@ -2,15 +2,20 @@
 //!
 //! Owns the checks every verb starts with. Data goes to stdout, everything else to stderr.
 
+mod apply;
 mod attach;
 mod detach;
 pub(crate) mod limit;
+mod policy;
+mod rule;
 mod serve;
 mod show;
 mod sources;
 mod status;
 
 use anyhow::{Context as _, Result};
+
+pub use apply::Within;
 
 use crate::bpffs;
 use crate::cli::{Cli, LimitVerb, Show, Verb};
@@ -44,12 +49,34 @@ pub fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Show(what) => {
             prepare()?;
-            match *what {
+            match what {
+                Show::Policy(args) => policy::run(args, cli.json),
                 Show::Addresses => show::addresses(cli.json),
                 Show::Counters => show::counters(cli.json),
                 Show::Limits => limit::show(cli.json),
-                Show::Sources { top } => sources::show(top, cli.json),
+                Show::Sources { top } => sources::show(*top, cli.json),
             }
+        }
+        Verb::Apply(args) => {
+            let config = crate::config::Config::load(Some(&args.config))?;
+            let mut checked = apply::check(&config, &args.allow_break, config.interfaces.first())?;
+            if args.check && !nix::unistd::geteuid().is_root() {
+                apply::warn(&checked.warnings);
+                eprintln!(
+                    "icmp-ctl: the configuration is valid; only root can compare it with what is in force"
+                );
+                return Ok(());
+            }
+            prepare()?;
+            apply::run(args, &config, &mut checked, cli.json)
+        }
+        Verb::Confirm => {
+            prepare()?;
+            apply::confirm(cli.json)
+        }
+        Verb::Rule(what) => {
+            prepare()?;
+            rule::run(what, cli.json)
         }
         Verb::Limit(verb) => {
             prepare()?;

@@ -27,7 +27,8 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
         // Attaching reads the network on an event loop of its own, which must not be nested in this one.
         let (names, config) = (config.interfaces.clone(), config.clone());
         tokio::task::spawn_blocking(move || {
-            super::attach::attach_all(&names, Mode::Auto, false, reconfigure, &config)
+            let checked = super::apply::check(&config, &[], names.first())?;
+            super::attach::attach_all(&names, Mode::Auto, false, reconfigure, &config, &checked)
         })
         .await??;
     }

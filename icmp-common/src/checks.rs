@@ -1,0 +1,219 @@
+//! What a message has to be to make sense, as far as one packet shows it.
+//!
+//! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look and judge; what
+//! becomes of a message that fails is the pipeline's, by the operator's choice. A message is never held to more than its RFC demands.
+
+use crate::frame::{Frame, field};
+use crate::pipeline::{PacketV4, PacketV6};
+use crate::tables::Tables;
+use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
+
+/// A check, which the operator can switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Check {
+    /// The packet that an error quotes is one this host has sent.
+    Quote,
+    /// A path MTU is none that cannot be.
+    PathMtu,
+    /// Neighbour discovery comes from the link and is well-formed.
+    NeighbourDiscovery,
+    /// Router advertisements come from the routers named.
+    RouterGuard,
+}
+
+impl Check {
+    /// All checks in the order of their discriminants.
+    pub const ALL: &[Self] = &[Self::Quote, Self::PathMtu, Self::NeighbourDiscovery, Self::RouterGuard];
+
+    /// The name in configuration, JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Quote => "quote",
+            Self::PathMtu => "path-mtu",
+            Self::NeighbourDiscovery => "neighbour-discovery",
+            Self::RouterGuard => "router-guard",
+        }
+    }
+}
+
+/// How many checks there are.
+pub const CHECKS: usize = Check::ALL.len();
+
+/// What is done with a message that fails a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Mode {
+    /// The check is not made.
+    Off,
+    /// It is counted and treated like any other.
+    Count,
+    /// It is counted and discarded.
+    Drop,
+}
+
+impl Mode {
+    /// All modes in the order of their discriminants.
+    pub const ALL: &[Self] = &[Self::Off, Self::Count, Self::Drop];
+
+    /// The name in configuration, JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Count => "count",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Where a check's mode lies in `Settings::checks`.
+#[inline(always)]
+pub const fn mode_shift(check: Check) -> u32 {
+    2 * check as u32
+}
+
+/// Smallest MTU of IPv4 (RFC 791 section 3.2), below which RFC 1191 section 3 lets no estimate go.
+const MIN_MTU_V4: u16 = 68;
+/// Smallest MTU of IPv6 (RFC 8200 section 5).
+const MIN_MTU_V6: u32 = 1280;
+/// Bytes behind the quoted IP header that an error has to carry (RFC 792).
+const QUOTED_PAYLOAD: usize = 8;
+
+/// What of the ICMPv4 message at `start` cannot be.
+#[inline(always)]
+pub(crate) fn failed_v4<F: Frame>(frame: &mut F, start: usize, packet: &PacketV4) -> Option<Check> {
+    let PacketV4 { icmp_len: len, icmp_type, code, destination, .. } = *packet;
+    if !icmpv4::is_error(icmp_type) {
+        return None;
+    }
+    const WINDOW: usize = icmpv4::LEN + ipv4::LEN;
+    if len < WINDOW + QUOTED_PAYLOAD {
+        return Some(Check::Quote);
+    }
+    let message = frame.window::<WINDOW>(start)?;
+    if icmp_type == icmpv4::DESTINATION_UNREACHABLE && code == icmpv4::FRAGMENTATION_NEEDED {
+        // RFC 1191 section 5: old routers say 0.
+        let mtu = u16::from_be_bytes(field::<{ icmpv4::MTU }, 2, _>(message));
+        if mtu != 0 && mtu < MIN_MTU_V4 {
+            return Some(Check::PathMtu);
+        }
+    }
+    let version_ihl = message[icmpv4::LEN + ipv4::VERSION_IHL];
+    let header_len = (version_ihl & 0x0f) as usize * 4;
+    let total_len = u16::from_be_bytes(field::<{ icmpv4::LEN + ipv4::TOTAL_LEN }, 2, _>(message)) as usize;
+    let source = u32::from_be_bytes(field::<{ icmpv4::LEN + ipv4::SOURCE }, 4, _>(message));
+    let sane = version_ihl & ipv4::VERSION_MASK == ipv4::VERSION_4_IHL_5 & ipv4::VERSION_MASK
+        && header_len >= ipv4::LEN
+        && total_len >= header_len
+        && len >= icmpv4::LEN + header_len + QUOTED_PAYLOAD;
+    // RFC 792: an error goes to the source of the packet it is about, so both are one address, whatever interface it is on.
+    if sane && source == destination { None } else { Some(Check::Quote) }
+}
+
+/// What of the ICMPv6 message at `start` cannot be.
+#[inline(always)]
+pub(crate) fn failed_v6<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    start: usize,
+    packet: &PacketV6,
+) -> Option<Check> {
+    let PacketV6 { icmp_len: len, icmp_type, code, hop_limit, destination, .. } = *packet;
+    if icmpv6::is_error(icmp_type) {
+        const WINDOW: usize = icmpv6::LEN + ipv6::LEN;
+        if len < WINDOW + QUOTED_PAYLOAD {
+            return Some(Check::Quote);
+        }
+        let message = frame.window::<WINDOW>(start)?;
+        //= https://www.rfc-editor.org/rfc/rfc8201#section-4
+        //# A node MUST NOT reduce its estimate of the Path MTU below the IPv6
+        //# minimum link MTU.
+        if icmp_type == icmpv6::PACKET_TOO_BIG
+            && u32::from_be_bytes(field::<{ icmpv6::MTU }, 4, _>(message)) < MIN_MTU_V6
+        {
+            return Some(Check::PathMtu);
+        }
+        let version = message[icmpv6::LEN + ipv6::VERSION_CLASS_LABEL] >> 4;
+        // RFC 4443 section 2.2: an error goes to the source of the packet it is about.
+        let quoted = ipv6::halves(field::<{ icmpv6::LEN + ipv6::SOURCE }, 16, _>(message));
+        return if version as u32 == ipv6::VERSION_6 && quoted == destination {
+            None
+        } else {
+            Some(Check::Quote)
+        };
+    }
+    if icmpv6::is_neighbour_discovery(icmp_type)
+        && (hop_limit != u8::MAX || code != 0 || !is_valid_discovery(frame, tables, start, packet))
+    {
+        return Some(Check::NeighbourDiscovery);
+    }
+    None
+}
+
+/// Options looked at; the RFC sets no bound, and what is behind these is the kernel's to judge.
+const OPTIONS: usize = 8;
+
+/// Where an option may start in the frame, as a mask: a page; what is behind it is the kernel's to judge too.
+const MAX_OPTION_START: usize = 4095;
+
+/// RFC 4861 sections 6.1.1, 6.1.2, 7.1.1, 7.1.2 and 8.1, but for hop limit, code and checksum.
+#[inline(always)]
+fn is_valid_discovery<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    start: usize,
+    packet: &PacketV6,
+) -> bool {
+    let PacketV6 { icmp_len: len, icmp_type, source, destination, .. } = *packet;
+    let from_link = ipv6::is_link_local(source.0);
+    let unspecified = source == (0, 0);
+    let options = match icmp_type {
+        icmpv6::ROUTER_SOLICITATION => 8,
+        icmpv6::ROUTER_ADVERTISEMENT if from_link => 16,
+        icmpv6::NEIGHBOUR_SOLICITATION => 24,
+        icmpv6::NEIGHBOUR_ADVERTISEMENT => 24,
+        icmpv6::REDIRECT if from_link => 40,
+        _ => return false,
+    };
+    if len < options {
+        return false;
+    }
+    if options >= 24 {
+        let Some(message) = frame.window::<24>(start) else { return false };
+        let target = ipv6::halves(field::<8, 16, _>(message));
+        if ipv6::is_multicast(target.0) {
+            return false;
+        }
+        let solicited = message[4] & icmpv6::SOLICITED != 0;
+        if icmp_type == icmpv6::NEIGHBOUR_ADVERTISEMENT && solicited && ipv6::is_multicast(destination.0) {
+            return false;
+        }
+        if icmp_type == icmpv6::NEIGHBOUR_SOLICITATION && unspecified && !ipv6::is_solicited_node(destination)
+        {
+            return false;
+        }
+        if icmp_type == icmpv6::REDIRECT {
+            let Some(about) = frame.window::<16>(start + 24) else { return false };
+            let about = ipv6::halves(*about);
+            if ipv6::is_multicast(about.0) || !(ipv6::is_link_local(target.0) || target == about) {
+                return false;
+            }
+        }
+    }
+    let mut at = start + options;
+    for _ in 0..OPTIONS {
+        if at + 8 > start + len || at > MAX_OPTION_START {
+            break;
+        }
+        // The verifier is not to follow each way here on its own, and the compiler is not to think that an earlier window covers it.
+        at = tables.opaque(at) & MAX_OPTION_START;
+        let Some([kind, units]) = frame.window::<2>(at).copied() else { return false };
+        let names_sender =
+            kind == icmpv6::SOURCE_LINK_LAYER_ADDRESS && icmp_type != icmpv6::NEIGHBOUR_ADVERTISEMENT;
+        if units == 0 || unspecified && names_sender {
+            return false;
+        }
+        at += units as usize * 8;
+    }
+    true
+}

@@ -1,0 +1,152 @@
+//! Guards: what no policy takes from a host by accident.
+//!
+//! Owns which messages a host needs, the clause that says so, and how little of each is too little. A policy that would drop or
+//! starve them is refused until the guard's name is given.
+
+use icmp_common::abi::Settings;
+use icmp_common::limiter::Limit;
+use icmp_common::policy::{Action, Budget, Preset, type_index};
+use icmp_common::types::Family;
+
+use crate::failure::{Exit, Failure};
+use crate::policy::{TypeName, preset_of};
+use crate::rules::{Compiled, Rule};
+use crate::settings::Tick;
+use crate::units::Rate;
+
+/// Messages that a host needs.
+struct Guard {
+    /// The name that overrides it.
+    name: &'static str,
+    /// What breaks without them.
+    breaks: &'static str,
+    clause: &'static str,
+    budget: Budget,
+    /// Less than this many a second starve the host.
+    least: f64,
+    /// First and last type, and the one code where it is about one only.
+    types: &'static [(Family, u8, u8, Option<u8>)],
+}
+
+const GUARDS: &[Guard] = &[
+    Guard {
+        name: "pmtud",
+        breaks: "path MTU discovery, so that large packets vanish",
+        clause: "RFC 1191 section 3, RFC 8201 section 4, RFC 4890 section 4.4.1",
+        budget: Budget::PathMtu,
+        least: 10.0,
+        types: &[(Family::V4, 3, 3, Some(4)), (Family::V6, 2, 2, None)],
+    },
+    Guard {
+        name: "errors",
+        breaks: "error reporting to the transport layer, so that connections hang instead of failing",
+        clause: "RFC 1122 section 3.2.2, RFC 4890 section 4.4.1",
+        budget: Budget::Errors,
+        least: 10.0,
+        types: &[
+            (Family::V4, 3, 3, None),
+            (Family::V4, 11, 12, None),
+            (Family::V6, 1, 1, None),
+            (Family::V6, 3, 4, None),
+        ],
+    },
+    Guard {
+        name: "neighbour-discovery",
+        breaks: "neighbour discovery, so that the host is cut off from IPv6",
+        clause: "RFC 4861, RFC 4890 section 4.4.1",
+        budget: Budget::NeighbourDiscovery,
+        least: 10.0,
+        types: &[(Family::V6, 133, 136, None)],
+    },
+    Guard {
+        name: "multicast-listener",
+        breaks: "multicast listener discovery, so that switches stop delivering groups, neighbour discovery's among them",
+        clause: "RFC 3810, RFC 4890 section 4.4.1",
+        budget: Budget::MulticastListener,
+        least: 1.0,
+        types: &[(Family::V6, 130, 132, None), (Family::V6, 143, 143, None)],
+    },
+];
+
+/// Refuses the name of a guard that there is none of.
+///
+/// # Errors
+/// That, with the names there are.
+pub fn known(name: &str) -> Result<(), String> {
+    if GUARDS.iter().any(|guard| guard.name == name) {
+        return Ok(());
+    }
+    let names: Vec<_> = GUARDS.iter().map(|guard| guard.name).collect();
+    Err(format!("{name:?} is no guard that could be overridden; there are {}", names.join(", ")))
+}
+
+/// Refuses a policy that breaks a guard that is not in `allowed`.
+///
+/// # Errors
+/// [`Exit::Guarded`], with what breaks, the clause, and the name that overrides it; a name in `allowed` that is none.
+pub fn check(policy: &Compiled, rules: &[Rule], tick: Tick, allowed: &[String]) -> anyhow::Result<()> {
+    for name in allowed {
+        known(name).map_err(anyhow::Error::msg)?;
+    }
+    // What is only observed or audited takes nothing from anybody.
+    if preset_of(&policy.settings) == Preset::Observe {
+        return Ok(());
+    }
+    for guard in GUARDS.iter().filter(|guard| allowed.iter().all(|name| name != guard.name)) {
+        if let Some(what) = broken_by(guard, &policy.settings, rules, tick) {
+            let Guard { name, breaks, clause, .. } = guard;
+            return Err(Failure::error(
+                Exit::Guarded,
+                format!(
+                    "{what}: that breaks {breaks} ({clause}); `--allow-break {name}` does it all the same"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What breaks a guard, if anything does.
+fn broken_by(guard: &Guard, settings: &Settings, rules: &[Rule], tick: Tick) -> Option<String> {
+    for (family, first, last, code) in guard.types {
+        for icmp_type in *first..=*last {
+            let name = TypeName { family: *family, first: icmp_type, last: icmp_type, code: *code };
+            // Any code that has no row of its own stands for the others.
+            let decision = settings.types[type_index(*family, icmp_type)].decision(code.unwrap_or(0));
+            if decision.action == Action::Drop as u8 {
+                return Some(format!("the policy drops {} of {}", name, family.name()));
+            }
+            if let Some(rule) = rules.iter().find(|rule| takes(rule, &name, guard.least, tick)) {
+                let does = if rule.action == Action::Drop { "drops" } else { "starves" };
+                return Some(format!(
+                    "rule {:?} {does} {name} of {}; a rule that is about other types names them: type = [\"echo-request\"]",
+                    rule.name,
+                    family.name()
+                ));
+            }
+        }
+    }
+    let limit = &settings.budgets[guard.budget as usize];
+    is_too_little(limit, guard.least, tick).then(|| {
+        let (rate, _) = tick.rate_and_burst(limit);
+        let least = Rate::PerSecond(guard.least);
+        format!("the limit {} of {rate} is less than {least}", guard.budget.name())
+    })
+}
+
+/// True where a rule drops messages of this name, or leaves too few.
+fn takes(rule: &Rule, name: &TypeName, least: f64, tick: Tick) -> bool {
+    let about = |of: &TypeName| {
+        of.family == name.family
+            && (of.first..=of.last).contains(&name.first)
+            && (of.code.is_none() || name.code.is_none() || of.code == name.code)
+    };
+    let matches =
+        rule.families.contains(&name.family) && (rule.types.is_empty() || rule.types.iter().any(about));
+    let takes = rule.action == Action::Drop || is_too_little(&rule.limit, least, tick);
+    !rule.audit && matches && takes
+}
+
+fn is_too_little(limit: &Limit, least: f64, tick: Tick) -> bool {
+    matches!(tick.rate_and_burst(limit).0, Rate::PerSecond(rate) if rate < least)
+}
