@@ -68,7 +68,11 @@ fn measure(args: &Args) -> Result<()> {
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
 
     if wanted(Part::Program) {
-        let mut bench = program::Bench::new(args.quick, &args.case)?;
+        let mut cases = program::cases()?;
+        cases.retain(|case| {
+            args.case.is_empty() || args.case.iter().any(|name| case.name.contains(name.as_str()))
+        });
+        let mut bench = program::Bench::new(args.quick, cases)?;
         for round in 1..=rounds {
             eprintln!("program: round {round} of {rounds}");
             bench.round(&mut figures)?;
@@ -126,6 +130,13 @@ fn ratios(figures: &mut Figures) {
     quotient("flood.random_vs_nft_ingress", None, "flood.random.icmp-ctl", "flood.random.nft-ingress");
     figures.ratio(Target { name: "program.random_extra_vs_conventional", bound: AtMost(0.12) }, |of| {
         Some((of("program.full.random.v4")? - of("program.full.v4.64")?) / of(conventional)?)
+    });
+    figures.ratio(Target { name: "program.prefixes_vs_conventional", bound: AtMost(0.25) }, |of| {
+        Some((of("program.prefixes.50000.v4")? - of("program.full.v4.64")?) / of(conventional)?)
+    });
+    // What is not there adds nothing: how far this is from nothing is how much measuring alone makes.
+    figures.ratio(Target { name: "program.no_prefixes_vs_conventional", bound: None }, |of| {
+        Some((of("program.prefixes.0.v4")? - of("program.full.v4.64")?) / of(conventional)?)
     });
     figures.ratio(Target { name: "scale.two_cpus", bound: AtLeast(1.8) }, |of| {
         Some(2.0 * of("scale.one.one_cpu")? / of("scale.one.two_cpus")?)

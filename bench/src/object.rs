@@ -2,15 +2,17 @@
 //!
 //! Owns what is fixed at a load (what is undone after a run, the conventional responder's limit) and the layout of `REQUESTS`.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
-use icmp_common::abi::Settings;
 use icmp_ctl::config::Config;
 use icmp_ctl::maps::InstanceMaps;
 use icmp_ctl::program::{LoadOptions, create};
-use icmp_ctl::settings::{HostDefaults, Tick, compile};
+use icmp_ctl::rules::Compiled;
+use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
 use icmp_tests::host;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-bench-ebpf"));
@@ -48,6 +50,7 @@ const WORDS: usize = START / 8 + 4;
 pub(crate) struct Object {
     ebpf: Ebpf,
     maps: InstanceMaps,
+    in_force: Option<Arc<Compiled>>,
     requests: PerCpuArray<MapData, [u64; WORDS]>,
     replies: PerCpuArray<MapData, [u64; 2]>,
 }
@@ -65,20 +68,20 @@ impl Object {
         let maps = InstanceMaps::take(&mut ebpf)?;
         let requests = ebpf.take_map("REQUESTS").context("the object has requests")?.try_into()?;
         let replies = ebpf.take_map("REPLIES").context("the object counts replies")?.try_into()?;
-        Ok(Self { ebpf, maps, requests, replies })
+        Ok(Self { ebpf, maps, in_force: None, requests, replies })
     }
 
-    /// Puts the host of the tests and these settings in force.
-    pub(crate) fn configure(&mut self, settings: &Settings) -> Result<()> {
+    /// Makes it the host of the tests.
+    pub(crate) fn configure(&mut self) -> Result<()> {
         self.maps.set_interface(host::interface())?;
-        self.maps.switch_addresses(&host::addresses(&[]))?;
-        self.maps.switch_settings(settings)
+        self.maps.switch_addresses(&host::addresses(&[]))
     }
 
-    /// Puts these settings in force, if they are not.
-    pub(crate) fn apply(&mut self, settings: &Settings) -> Result<()> {
-        if self.maps.settings()? != Some(*settings) {
-            self.maps.switch_settings(settings)?;
+    /// Puts this policy in force, if it is not.
+    pub(crate) fn apply(&mut self, policy: &Arc<Compiled>) -> Result<()> {
+        if !self.in_force.as_ref().is_some_and(|in_force| Arc::ptr_eq(in_force, policy)) {
+            self.maps.switch_policy(policy, None)?;
+            self.in_force = Some(Arc::clone(policy));
         }
         Ok(())
     }
@@ -152,11 +155,11 @@ fn xdp<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
     program.try_into().with_context(|| format!("{name} is an XDP program"))
 }
 
-/// The settings of a configuration.
-pub(crate) fn settings(config: &str) -> Result<Settings> {
+/// The policy of a configuration.
+pub(crate) fn policy(config: &str) -> Result<Arc<Compiled>> {
     let config = Config::parse(config, "bench")?;
     let host = HostDefaults { ttl: 64, hop_limit: 64 };
-    compile(&config, Tick::of_this_kernel()?, host, cpus()? as u32)
+    Ok(Arc::new(compile_policy(&config, Tick::of_this_kernel()?, host, cpus()? as u32)?))
 }
 
 /// CPUs that a value per CPU is for.

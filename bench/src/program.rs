@@ -3,20 +3,20 @@
 //! Owns the list of cases. Each is checked while it is measured: the last run has to return what is expected, and the packet path has to
 //! have counted every frame under the reason that is measured.
 
-use std::net::IpAddr;
-use std::sync::Barrier;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Barrier};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
-use icmp_common::abi::Settings;
 use icmp_common::reason::Reason;
+use icmp_ctl::rules::Compiled;
 use icmp_tests::packet::{Echo, put16};
 
 use crate::clock::{pin, thread_ns};
 use crate::figures::Figures;
 use crate::interrupt;
 use crate::object::{
-    MEASURED, Object, START, Undo, XDP_DROP, XDP_PASS, XDP_TX, cpus, expect_action, run, settings,
+    MEASURED, Object, START, Undo, XDP_DROP, XDP_PASS, XDP_TX, cpus, expect_action, policy, run,
 };
 
 /// Limits that are all in force and refuse nothing.
@@ -29,37 +29,40 @@ replies    = { rate = "50Mpps", burst = 10000000 }
 /// Sources of a flood that is as random as IPv4 can be; see the eBPF half.
 pub(crate) const ALL_SOURCES: u64 = 126 << 24;
 
+/// Prefixes of a long list.
+pub(crate) const MANY: usize = 50_000;
+
 /// One measurement.
-struct Case {
-    name: String,
-    program: &'static str,
-    undo: Undo,
-    frame: Vec<u8>,
-    sources: u64,
-    settings: Settings,
-    action: u32,
-    reason: Option<Reason>,
+pub(crate) struct Case {
+    pub name: String,
+    pub program: &'static str,
+    pub undo: Undo,
+    pub frame: Vec<u8>,
+    pub sources: u64,
+    pub policy: Arc<Compiled>,
+    pub action: u32,
+    pub reason: Option<Reason>,
 }
 
 /// Everything of a run: objects are loaded once, cases are measured once a round.
 pub(crate) struct Bench {
     objects: Vec<(Undo, Object)>,
     cases: Vec<Case>,
+    generous: Arc<Compiled>,
     repeat: u32,
 }
 
 impl Bench {
     /// Loads what is needed.
-    pub(crate) fn new(quick: bool, only: &[String]) -> Result<Self> {
+    pub(crate) fn new(quick: bool, cases: Vec<Case>) -> Result<Self> {
         let mut objects = Vec::new();
         for undo in [Undo::Same, Undo::RandomV4, Undo::RandomV6] {
             let mut object = Object::load(&MEASURED, undo, false)?;
-            object.configure(&settings(&full(""))?)?;
+            object.configure()?;
             objects.push((undo, object));
         }
-        let mut cases = cases(quick)?;
-        cases.retain(|case| only.is_empty() || only.iter().any(|name| case.name.contains(name.as_str())));
-        Ok(Self { objects, cases, repeat: if quick { 200_000 } else { 500_000 } })
+        let generous = policy(&full(""))?;
+        Ok(Self { objects, cases, generous, repeat: if quick { 200_000 } else { 500_000 } })
     }
 
     /// Measures every case once.
@@ -74,7 +77,7 @@ impl Bench {
         for case in &self.cases {
             interrupt::check()?;
             let object = object(&mut self.objects, case.undo)?;
-            object.apply(&case.settings)?;
+            object.apply(&case.policy)?;
             object.set_request(&[(&case.frame, case.sources)], case.undo)?;
             let before = case.reason.map(|reason| object.counted(reason as u8)).transpose()?;
             let repeat = if case.sources > 1 { self.repeat / 2 } else { self.repeat };
@@ -105,7 +108,7 @@ impl Bench {
         let repeat = self.repeat;
         for (name, undo, sources) in [("one", Undo::Same, 1), ("random", Undo::RandomV4, ALL_SOURCES)] {
             let object = object(&mut self.objects, undo)?;
-            object.apply(&settings(&full(""))?)?;
+            object.apply(&self.generous)?;
             let frames = ["192.0.2.9", "203.0.113.9"].map(|from| request(from, "192.0.2.2", START));
             object.set_request(&[(&frames[0], sources), (&frames[1], sources)], undo)?;
             let program = &*object.program("full")?;
@@ -171,13 +174,13 @@ pub(crate) fn full(responder: &str) -> String {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum IpVersion {
+pub(crate) enum IpVersion {
     V4,
     V6,
 }
 
 /// An echo request of this many bytes from the peer to the host.
-fn echo(version: IpVersion, len: usize) -> Vec<u8> {
+pub(crate) fn echo(version: IpVersion, len: usize) -> Vec<u8> {
     match version {
         IpVersion::V4 => request("192.0.2.1", "192.0.2.2", len),
         IpVersion::V6 => request("2001:db8::1", "2001:db8::2", len),
@@ -204,23 +207,59 @@ fn with_protocol(mut frame: Vec<u8>, protocol: u8) -> Vec<u8> {
     frame
 }
 
-/// An ICMP message of another type.
-fn message(kind: u8, code: u8) -> Vec<u8> {
+/// An ICMP message of another type, with this second word and these bytes behind it.
+fn message(kind: u8, code: u8, second_word: u32, data: usize) -> Echo {
     let (from, to) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
-    let mut echo = Echo::new(from, to, vec![0x5a; START - 42]);
-    echo.kind = Some(kind);
-    echo.code = code;
-    echo.frame()
+    Echo { kind: Some(kind), code, second_word, ..Echo::new(from, to, vec![0x5a; data]) }
 }
 
-fn cases(quick: bool) -> Result<Vec<Case>> {
+/// Neighbour discovery from the link.
+fn discovery(kind: u8, hop_limit: u8) -> Echo {
+    let from = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x99);
+    let to = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
+    Echo { kind: Some(kind), ttl: hop_limit, second_word: 0, ..Echo::new(from.into(), to.into(), vec![0; 8]) }
+}
+
+/// Distinct prefixes, spread evenly over where random sources are, so that a lookup goes as deep as it would in a long list; the first
+/// has [`listed`] in it.
+pub(crate) fn prefixes(version: IpVersion, count: usize) -> Vec<String> {
+    // Multiplying by an odd number permutes the numbers of 23 bits; the golden ratio spreads them.
+    let spread = (0..count as u32).map(|i| i.wrapping_mul(0x4f_1bbd) & 0x7f_ffff);
+    spread
+        .map(|number| match version {
+            IpVersion::V4 => format!("{}/24", Ipv4Addr::from_bits((1 << 24) + (number << 8))),
+            IpVersion::V6 => {
+                format!("{}/55", Ipv6Addr::from_bits((0x2001_0db8 << 96) + (u128::from(number) << 73)))
+            }
+        })
+        .collect()
+}
+
+/// A rule for this many sources, which is otherwise what happens anyway.
+pub(crate) fn listing(version: IpVersion, count: usize) -> String {
+    let from = prefixes(version, count).join("\", \"");
+    format!(
+        "[[policy.rule]]\nname = \"listed\"\nfrom = [\"{from}\"]\ntype = \"echo-request\"\naction = \"answer\"\n"
+    )
+}
+
+/// A request from a source in the first of [`prefixes`].
+pub(crate) fn listed(version: IpVersion) -> Vec<u8> {
+    match version {
+        IpVersion::V4 => request("1.0.0.9", "192.0.2.2", START),
+        IpVersion::V6 => request("2001:db8::9", "2001:db8::2", START),
+    }
+}
+
+/// Everything that is measured of programs by themselves.
+pub(crate) fn cases() -> Result<Vec<Case>> {
     const TCP: u8 = 6;
     const UDP: u8 = 17;
-    let generous = settings(&full(""))?;
-    let header = settings(&full("verify = \"header\""))?;
+    let generous = &policy(&full(""))?;
+    let header = &policy(&full("verify = \"header\""))?;
     let mut cases = Vec::new();
-    let mut case = |name: String, program, undo, frame, sources, settings, action, reason| {
-        cases.push(Case { name, program, undo, frame, sources, settings, action, reason });
+    let mut case = |name: String, program, undo, frame, sources, policy: &Arc<Compiled>, action, reason| {
+        cases.push(Case { name, program, undo, frame, sources, policy: Arc::clone(policy), action, reason });
     };
 
     // What is compared with what lies next to each other.
@@ -232,10 +271,10 @@ fn cases(quick: bool) -> Result<Vec<Case>> {
             case(name, program, Undo::Same, echo(version, START), 1, generous, XDP_TX, None);
         }
         for len in [64, 128, 512, 1472] {
-            for (verify, settings) in [("full", generous), ("header", header)] {
+            for (verify, policy) in [("full", generous), ("header", header)] {
                 let name = format!("program.{verify}.{label}.{len}");
                 let reason = Some(Reason::Answered);
-                case(name, "full", Undo::Same, echo(version, len), 1, settings, XDP_TX, reason);
+                case(name, "full", Undo::Same, echo(version, len), 1, policy, XDP_TX, reason);
             }
         }
         for (program, reason) in [
@@ -258,17 +297,33 @@ fn cases(quick: bool) -> Result<Vec<Case>> {
     // One level at a time refuses; the others are generous.
     let refusing = |level: &str| {
         let others = GENEROUS.lines().filter(|line| !line.starts_with(level)).collect::<Vec<_>>().join("\n");
-        settings(&format!("[limits]\n{others}\n{level} = {{ rate = \"1/s\", burst = 1 }}\n"))
+        policy(&format!("[limits]\n{others}\n{level} = {{ rate = \"1/s\", burst = 1 }}\n"))
     };
-    for (reason, frame, settings) in [
-        (Reason::PolicyDrop, message(4, 0), generous),
+    let rule = |action: &str| {
+        let rule = format!("name = \"rule\"\ntype = \"timestamp-request\"\naction = {action}\n");
+        policy(&format!("{}[[policy.rule]]\n{rule}", full("")))
+    };
+    let check = |check: &str| policy(&format!("{}[policy.checks]\n{check} = \"drop\"\n", full("")));
+    let guarded =
+        policy(&format!("{}[policy.checks]\nrouter-guard = \"drop\"\nrouters = [\"fe80::1\"]\n", full("")))?;
+    // Behind these bytes of an error there is what RFC 792 asks it to quote.
+    const QUOTE: usize = 28;
+    const MTU: u32 = 67;
+    for (reason, frame, policy) in [
+        (Reason::PolicyDrop, message(4, 0, 0, 22).frame(), Arc::clone(generous)),
         (Reason::LimitedTotal, echo(IpVersion::V4, START), refusing("replies")?),
         (Reason::LimitedSource, echo(IpVersion::V4, START), refusing("per-source")?),
         (Reason::LimitedPrefix, echo(IpVersion::V4, START), refusing("per-prefix")?),
-        (Reason::LimitedBudget, message(3, 1), refusing("errors")?),
+        (Reason::LimitedBudget, message(3, 1, 0, QUOTE).frame(), refusing("errors")?),
+        (Reason::RuleDrop, message(13, 0, 0, 22).frame(), rule("\"drop\"")?),
+        (Reason::LimitedRule, message(13, 0, 0, 22).frame(), rule("\"limit\"\nlimit = \"1/s\"\nburst = 1")?),
+        (Reason::BadQuote, message(3, 1, 0, QUOTE).frame(), check("quote")?),
+        (Reason::BadPathMtu, message(3, 4, MTU, QUOTE).frame(), check("path-mtu")?),
+        (Reason::BadDiscovery, discovery(135, 64).frame(), check("neighbour-discovery")?),
+        (Reason::RouterGuard, discovery(134, 255).frame(), guarded),
     ] {
         let name = format!("program.drop.{}", reason.name());
-        case(name, "full", Undo::Same, frame, 1, settings, XDP_DROP, Some(reason));
+        case(name, "full", Undo::Same, frame, 1, &policy, XDP_DROP, Some(reason));
     }
 
     // What the answer costs without one of its limits, and without any.
@@ -278,20 +333,23 @@ fn cases(quick: bool) -> Result<Vec<Case>> {
         let limits = GENEROUS.lines().filter(|line| !without.iter().any(|level| line.starts_with(level)));
         let unlimited = without.iter().map(|level| format!("{level} = {{ rate = \"unlimited\" }}"));
         let limits = limits.map(ToOwned::to_owned).chain(unlimited).collect::<Vec<_>>().join("\n");
-        let settings = settings(&format!("[responder]\nverify = \"header\"\n[limits]\n{limits}"))?;
+        let policy = policy(&format!("[responder]\nverify = \"header\"\n[limits]\n{limits}"))?;
         let name =
             format!("program.header.v4.without.{}", if without.len() > 1 { "limits" } else { without[0] });
         let reason = Some(Reason::Answered);
-        case(name, "full", Undo::Same, echo(IpVersion::V4, START), 1, settings, XDP_TX, reason);
+        case(name, "full", Undo::Same, echo(IpVersion::V4, START), 1, &policy, XDP_TX, reason);
     }
 
-    if !quick {
-        for exponent in 0..=7 {
-            let sources = 10_u64.pow(exponent);
-            for program in ["full", "conventional"] {
-                let name = format!("growth.{program}.sources.1e{exponent}");
-                let frame = echo(IpVersion::V4, START);
-                case(name, program, Undo::RandomV4, frame, sources, generous, XDP_TX, None);
+    // Without rules after there were many: nothing of them is left to be paid for.
+    for (version, random, label) in
+        [(IpVersion::V4, Undo::RandomV4, "v4"), (IpVersion::V6, Undo::RandomV6, "v6")]
+    {
+        let many = &policy(&format!("{}{}", full(""), listing(version, MANY)))?;
+        let reason = Some(Reason::Answered);
+        for (undo, sources, from) in [(random, ALL_SOURCES, "random."), (Undo::Same, 1, "")] {
+            for (count, policy) in [(MANY, many), (0, generous)] {
+                let name = format!("program.prefixes.{count}.{from}{label}");
+                case(name, "full", undo, listed(version), sources, policy, XDP_TX, reason);
             }
         }
     }

@@ -197,6 +197,7 @@ impl World {
         let flooded = [
             Responder::Program("drop"),
             ours,
+            Responder::Ours { generic: true },
             Responder::Program("conventional"),
             Responder::NFT_INGRESS,
             Responder::NFT_RAW,
