@@ -13,9 +13,23 @@ use nix::unistd::Pid;
 
 /// Keeps the calling thread on a CPU.
 pub(crate) fn pin(cpu: usize) -> Result<()> {
+    pin_thread(Pid::from_raw(0), cpu)
+}
+
+/// Keeps a thread on a CPU; 0 is the calling one.
+pub(crate) fn pin_thread(thread: Pid, cpu: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(cpu).with_context(|| format!("there is no CPU {cpu}"))?;
-    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("pinning a thread to CPU {cpu}"))
+    sched_setaffinity(thread, &set).with_context(|| format!("pinning thread {thread} to CPU {cpu}"))
+}
+
+/// The kernel's threads, and others' first ones, with such names.
+pub(crate) fn threads(named: impl Fn(&str) -> bool) -> Result<Vec<Pid>> {
+    let processes = fs::read_dir("/proc").context("reading /proc")?.flatten();
+    let wanted = processes.filter(|process| {
+        fs::read_to_string(process.path().join("comm")).is_ok_and(|name| named(name.trim()))
+    });
+    Ok(wanted.filter_map(|process| process.file_name().to_str()?.parse().ok().map(Pid::from_raw)).collect())
 }
 
 /// Nanoseconds of CPU that the calling thread has used.
@@ -35,11 +49,9 @@ impl CpuClock {
     pub(crate) fn of(cpu: usize) -> Result<Self> {
         pin(cpu)?;
         let wanted = format!("ksoftirqd/{cpu}");
-        let found = fs::read_dir("/proc").context("reading /proc")?.flatten().find(|process| {
-            fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim() == wanted)
-        });
-        let process = found.with_context(|| format!("there is no thread {wanted}"))?;
-        Ok(Self { ksoftirqd: process.path().join("schedstat") })
+        let found = threads(|name| name == wanted)?;
+        let thread = found.first().with_context(|| format!("there is no thread {wanted}"))?;
+        Ok(Self { ksoftirqd: format!("/proc/{thread}/schedstat").into() })
     }
 
     /// Nanoseconds so far.

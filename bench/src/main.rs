@@ -8,6 +8,7 @@ mod baseline;
 mod clock;
 mod figures;
 mod interrupt;
+mod latency;
 mod object;
 mod program;
 mod wire;
@@ -46,6 +47,8 @@ enum Part {
     Program,
     /// A veth pair
     Wire,
+    /// Pings
+    Latency,
 }
 
 const ROUNDS: usize = 7;
@@ -83,6 +86,13 @@ fn measure(args: &Args) -> Result<()> {
         for round in 1..=rounds {
             eprintln!("wire: round {round} of {rounds}");
             world.round(&mut figures, args.quick)?;
+        }
+    }
+    if wanted(Part::Latency) {
+        let world = wire::World::new()?;
+        for round in 1..=rounds {
+            eprintln!("latency: round {round} of {rounds}");
+            latency::round(&world, &mut figures, args.quick)?;
         }
     }
     ratios(&mut figures);
@@ -128,6 +138,17 @@ fn ratios(figures: &mut Figures) {
     // At the ingress hook, which few use, nftables is cheaper.
     quotient("flood.one_vs_nft_ingress", None, "flood.one.icmp-ctl", "flood.one.nft-ingress");
     quotient("flood.random_vs_nft_ingress", None, "flood.random.icmp-ctl", "flood.random.nft-ingress");
+    let ping = |at: &str, of: &str, which: &str| format!("latency.{at}.{of}.{which}");
+    for (name, bound, at, which, rival) in [
+        ("latency.idle_p50_vs_kernel", AtMost(0.8), "idle", "p50", "kernel"),
+        ("latency.idle_p50_vs_nft", None, "idle", "p50", "nft-input"),
+        ("latency.flood_p50_vs_kernel", None, "flood", "p50", "kernel"),
+        ("latency.flood_p50_vs_kernel_behind_xdp", None, "flood", "p50", "kernel-behind-xdp"),
+        ("latency.flood_p50_vs_nft", None, "flood", "p50", "nft-input"),
+        ("latency.flood_p99_vs_kernel_behind_xdp", None, "flood", "p99", "kernel-behind-xdp"),
+    ] {
+        quotient(name, bound, &ping(at, "icmp-ctl", which), &ping(at, rival, which));
+    }
     figures.ratio(Target { name: "program.random_extra_vs_conventional", bound: AtMost(0.12) }, |of| {
         Some((of("program.full.random.v4")? - of("program.full.v4.64")?) / of(conventional)?)
     });

@@ -56,11 +56,10 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// Loads these programs. `refusing` makes the conventional responder's limit the usual one; otherwise it refuses nothing.
-    pub(crate) fn load(programs: &[&str], undo: Undo, refusing: bool) -> Result<Self> {
+    /// Loads these programs. `per_source` is the conventional responder's limit: packets a second, and at once.
+    pub(crate) fn load(programs: &[&str], undo: Undo, per_source: (u32, u32)) -> Result<Self> {
         let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS)?;
-        let (rate, burst) = if refusing { (100, 200) } else { (50_000_000, 10_000_000) };
-        let globals = [("UNDO", undo as u32), ("RATE", rate), ("BURST", burst)];
+        let globals = [("UNDO", undo as u32), ("RATE", per_source.0), ("BURST", per_source.1)];
         let mut ebpf = create(OBJECT, &options, None, &globals)?;
         for name in programs {
             xdp(&mut ebpf, name)?.load().with_context(|| format!("loading the program {name}"))?;

@@ -18,6 +18,7 @@ use crate::interrupt;
 use crate::object::{
     MEASURED, Object, START, Undo, XDP_DROP, XDP_PASS, XDP_TX, cpus, expect_action, policy, run,
 };
+use crate::wire::OPEN;
 
 /// Limits that are all in force and refuse nothing.
 pub(crate) const GENEROUS: &str = r#"
@@ -57,7 +58,7 @@ impl Bench {
     pub(crate) fn new(quick: bool, cases: Vec<Case>) -> Result<Self> {
         let mut objects = Vec::new();
         for undo in [Undo::Same, Undo::RandomV4, Undo::RandomV6] {
-            let mut object = Object::load(&MEASURED, undo, false)?;
+            let mut object = Object::load(&MEASURED, undo, OPEN.per_source)?;
             object.configure()?;
             objects.push((undo, object));
         }

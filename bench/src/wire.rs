@@ -5,12 +5,13 @@
 //! shows as `drop`.
 
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use aya::programs::XdpMode;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
-use icmp_tests::netns::{HOST_IF, PEER_IF, PEER_MAC, Pair};
+use icmp_tests::netns::{HOST_IF, HOST_MAC, PEER_IF, PEER_MAC, Pair};
 
 use crate::clock::CpuClock;
 use crate::figures::Figures;
@@ -36,6 +37,8 @@ pub(crate) enum Responder {
 impl Responder {
     pub(crate) const NFT_INPUT: Self =
         Self::Nft { hook: "input", family: "inet", chain: "type filter hook input priority 0;" };
+    /// A program that passes everything.
+    pub(crate) const KERNEL_BEHIND_XDP: Self = Self::Program("empty");
     const NFT_RAW: Self =
         Self::Nft { hook: "raw", family: "inet", chain: "type filter hook prerouting priority raw;" };
     const NFT_INGRESS: Self = Self::Nft {
@@ -52,6 +55,7 @@ impl Responder {
             Self::Kernel => "kernel".into(),
             Self::Ours { generic: false } => "icmp-ctl".into(),
             Self::Ours { generic: true } => "icmp-ctl-generic".into(),
+            Self::KERNEL_BEHIND_XDP => "kernel-behind-xdp".into(),
             Self::Program(name) => name.into(),
             Self::Nft { hook, .. } => format!("nft-{hook}"),
             Self::Hashlimit { table, .. } => {
@@ -75,60 +79,71 @@ impl Responder {
 /// As with programs, the cheapest of a few pieces is nearest to what it costs by itself.
 const PIECES: u32 = 3;
 
-/// The limit that floods meet, the same for all: 100 a second for each source.
-const NFT_LIMIT: &str =
-    "icmp type echo-request update @sources { ip saddr limit rate over 100/second burst 200 packets } drop;";
-/// And a total of replies that is exhausted, which of all only icmp-ctl has.
-const EXHAUSTED: &str = "[limits]\nreplies = { rate = \"1/s\", burst = 1 }\n";
+/// The limits of a responder.
+#[derive(Clone, Copy)]
+pub(crate) struct Limits<'a> {
+    /// icmp-ctl's.
+    pub config: &'a str,
+    /// Everybody else's for each source: packets a second, and at once.
+    pub per_source: (u32, u32),
+}
+
+/// What refuses nothing.
+pub(crate) const OPEN: Limits<'static> = Limits { config: "", per_source: (50_000_000, 10_000_000) };
+/// The limit that floods meet, the same for all; and a total of replies that is exhausted, which of all only icmp-ctl has.
+const EXHAUSTED: Limits<'static> =
+    Limits { config: "[limits]\nreplies = { rate = \"1/s\", burst = 1 }\n", per_source: (100, 200) };
 
 /// A pair of namespaces whose peer makes requests and collects replies.
 pub(crate) struct World {
-    pair: Pair,
+    pub(crate) pair: Pair,
     collector: Object,
 }
 
 impl World {
     pub(crate) fn new() -> Result<Self> {
         let pair = Pair::without_program(1500);
-        let mac = PEER_MAC.map(|byte| format!("{byte:02x}")).join(":");
-        for gateway in ["192.0.2.1", "2001:db8::1"] {
-            pair.host.ip(&format!("neigh replace {gateway} lladdr {mac} dev {HOST_IF} nud permanent"));
+        // Nobody has to ask for anybody in the middle of a measurement.
+        for (asking, interface, mac, last) in
+            [(&pair.host, HOST_IF, PEER_MAC, 1), (&pair.peer, PEER_IF, HOST_MAC, 2)]
+        {
+            let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
+            for network in ["192.0.2.", "2001:db8::"] {
+                asking
+                    .ip(&format!("neigh replace {network}{last} lladdr {mac} dev {interface} nud permanent"));
+            }
         }
         // Without a program, veth takes live frames only where GRO has given it a queue.
         let gro = pair.host.run("ethtool", &["-K", HOST_IF, "gro", "on"]);
         ensure!(gro.code == Some(0), "{gro}");
-        let mut collector = Object::load(&["collect"], Undo::Nothing, false)?;
+        let mut collector = Object::load(&["collect"], Undo::Nothing, OPEN.per_source)?;
         pair.peer.enter(|| attach(&mut collector, "collect", PEER_IF))?;
         Ok(Self { pair, collector })
     }
 
     /// Puts a responder in place until what is returned goes.
-    pub(crate) fn install(
-        &self,
-        responder: Responder,
-        config: &str,
-        refusing: bool,
-    ) -> Result<Installed<'_>> {
+    pub(crate) fn install(&self, responder: Responder, limits: &Limits<'_>) -> Result<Installed<'_>> {
+        let (rate, burst) = limits.per_source;
         let host = &self.pair.host;
         Ok(match responder {
             Responder::Kernel => Installed::Nothing,
             Responder::Ours { generic } => {
                 let folder = Folder::new();
-                let file = folder.file("icmp-ctl.toml", config);
+                let file = folder.file("icmp-ctl.toml", limits.config);
                 let mode = if generic { "generic" } else { "native" };
                 Installed::Ours {
                     _attached: ctl::Attached::with(host, HOST_IF, &format!("--mode {mode} -f {file}")),
                 }
             }
             Responder::Program(name) => {
-                let mut object = Object::load(&[name], Undo::Nothing, refusing)?;
+                let mut object = Object::load(&[name], Undo::Nothing, limits.per_source)?;
                 host.enter(|| attach(&mut object, name, HOST_IF))?;
                 Installed::Program { _object: Box::new(object) }
             }
             Responder::Nft { family, chain, .. } => {
                 let script = format!(
                     "table {family} bench {{\n set sources {{ type ipv4_addr; size 65535; flags dynamic,timeout; timeout 60s; }}\n \
-                     chain floods {{ {chain} {NFT_LIMIT} }}\n}}\n"
+                     chain floods {{ {chain} icmp type echo-request update @sources {{ ip saddr limit rate over {rate}/second burst {burst} packets }} drop; }}\n}}\n"
                 );
                 let guard = Installed::Rules { world: self, undo: vec![("nft", vec!["flush", "ruleset"])] };
                 nft(self, &script)?;
@@ -137,8 +152,10 @@ impl World {
             Responder::Hashlimit { table, chain } => {
                 let undo = vec![("iptables", vec!["-t", table, "-F", chain])];
                 let guard = Installed::Rules { world: self, undo };
-                let limit = "-p icmp --icmp-type echo-request -m hashlimit --hashlimit-name bench --hashlimit-mode srcip \
-                             --hashlimit-above 100/second --hashlimit-burst 200 -j DROP";
+                let limit = format!(
+                    "-p icmp --icmp-type echo-request -m hashlimit --hashlimit-name bench --hashlimit-mode srcip \
+                     --hashlimit-above {rate}/second --hashlimit-burst {burst} -j DROP"
+                );
                 let mut arguments = vec!["-t", table, "-A", chain];
                 arguments.extend(limit.split_whitespace());
                 let done = host.run("iptables", &arguments);
@@ -154,14 +171,12 @@ impl World {
         let collector = &self.collector;
         self.pair.peer.enter(|| {
             let clock = CpuClock::of(cpus()? - 1)?;
-            let ifindex = nix::net::if_::if_nametoindex(PEER_IF)?;
-            let mut send = || generator.object.generate("generate", &generator.frame, ifindex, packets);
-            send()?;
+            generator.send(packets)?;
             let replies = collector.replies()?;
             let mut least = f64::INFINITY;
             for _ in 0..PIECES {
                 let before = clock.ns()?;
-                send()?;
+                generator.send(packets)?;
                 least = least.min(clock.ns()? - before);
             }
             let answered = collector.replies()? - replies;
@@ -169,8 +184,22 @@ impl World {
         })
     }
 
+    /// Packets that have come in at the host's interface.
+    pub(crate) fn received(&self) -> Result<u64> {
+        let text = self
+            .pair
+            .host
+            .enter(|| std::fs::read_to_string("/proc/thread-self/net/dev"))
+            .context("reading the counters of the host's interfaces")?;
+        let of_host = text.lines().find_map(|line| line.trim().strip_prefix(HOST_IF)?.strip_prefix(':'));
+        // Bytes, then packets.
+        let packets = of_host.and_then(|numbers| numbers.split_whitespace().nth(1)?.parse().ok());
+        packets.with_context(|| format!("no packets of {HOST_IF} in:\n{text}"))
+    }
+
     /// One round of everything.
     pub(crate) fn round(&self, figures: &mut Figures, quick: bool) -> Result<()> {
+        let answering_all = Limits { config: &full(""), ..OPEN };
         let ours = Responder::Ours { generic: false };
         let answering = [
             Responder::Program("drop"),
@@ -187,7 +216,7 @@ impl World {
             let mut generator = Generator::new(frame, 1)?;
             for responder in answering {
                 let name = responder.name();
-                let (ns, answered) = self.with(responder, &full(""), false, &mut generator, quick)?;
+                let (ns, answered) = self.with(responder, &answering_all, &mut generator, quick)?;
                 let expected = if responder == Responder::Program("drop") { 0.0 } else { 1.0 };
                 ensure!((answered - expected).abs() < 0.01, "{name} answered {answered:.3} of the packets");
                 figures.add(&format!("veth.{label}.{name}"), "ns", ns);
@@ -209,7 +238,7 @@ impl World {
             let mut generator = Generator::new(request("192.0.2.1", "192.0.2.2", START), sources)?;
             for responder in flooded {
                 let name = responder.name();
-                let (ns, answered) = self.with(responder, EXHAUSTED, true, &mut generator, quick)?;
+                let (ns, answered) = self.with(responder, &EXHAUSTED, &mut generator, quick)?;
                 figures.add(&format!("flood.{label}.{name}"), "ns", ns);
                 figures.add(&format!("flood.{label}.{name}.answered"), "share", answered);
             }
@@ -220,12 +249,11 @@ impl World {
     fn with(
         &self,
         responder: Responder,
-        config: &str,
-        refusing: bool,
+        limits: &Limits<'_>,
         generator: &mut Generator,
         quick: bool,
     ) -> Result<(f64, f64)> {
-        let installed = self.install(responder, config, refusing)?;
+        let installed = self.install(responder, limits)?;
         let measured = self.measure(generator, responder.packets(quick));
         drop(installed);
         measured.with_context(|| responder.name())
@@ -282,15 +310,37 @@ fn nft(world: &World, script: &str) -> Result<()> {
 /// What the peer sends.
 pub(crate) struct Generator {
     object: Object,
+    program: &'static str,
     frame: Vec<u8>,
 }
 
 impl Generator {
-    /// Requests like this frame, from its source or from this many others.
-    pub(crate) fn new(frame: Vec<u8>, sources: u64) -> Result<Self> {
+    /// Requests like this frame, from its source or from this many others, as fast as they are taken.
+    fn new(frame: Vec<u8>, sources: u64) -> Result<Self> {
         let undo = if sources > 1 { Undo::RandomV4 } else { Undo::Same };
-        let mut object = Object::load(&["generate"], undo, false)?;
+        let mut object = Object::load(&["generate"], undo, OPEN.per_source)?;
         object.set_request(&[(&frame, sources)], undo)?;
-        Ok(Self { object, frame })
+        Ok(Self { object, program: "generate", frame })
+    }
+
+    /// Requests like this frame, at this distance in time.
+    pub(crate) fn paced(frame: Vec<u8>, interval_ns: u64) -> Result<Self> {
+        let mut object = Object::load(&["generate_paced"], Undo::Same, OPEN.per_source)?;
+        object.set_paced_request(&[(&frame, 1)], Undo::Same, interval_ns)?;
+        Ok(Self { object, program: "generate_paced", frame })
+    }
+
+    /// Runs this often; the calling thread is in the peer's namespace.
+    pub(crate) fn send(&mut self, runs: u32) -> Result<()> {
+        let ifindex = nix::net::if_::if_nametoindex(PEER_IF)?;
+        self.object.generate(self.program, &self.frame, ifindex, runs)
+    }
+
+    /// How many runs take this long, found by trying.
+    pub(crate) fn runs_in(&mut self, time: Duration) -> Result<u32> {
+        const TRIED: u32 = 1_000_000;
+        let start = Instant::now();
+        self.send(TRIED)?;
+        Ok((f64::from(TRIED) * time.as_secs_f64() / start.elapsed().as_secs_f64()) as u32)
     }
 }
