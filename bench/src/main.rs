@@ -6,6 +6,7 @@
 
 mod baseline;
 mod clock;
+mod control;
 mod figures;
 mod interrupt;
 mod latency;
@@ -18,6 +19,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser;
+use icmp_tests::netns::Pair;
 
 use crate::figures::{Bound, Figures, Target};
 
@@ -49,6 +51,8 @@ enum Part {
     Wire,
     /// Pings
     Latency,
+    /// Commands and memory
+    Control,
 }
 
 const ROUNDS: usize = 7;
@@ -93,6 +97,13 @@ fn measure(args: &Args) -> Result<()> {
         for round in 1..=rounds {
             eprintln!("latency: round {round} of {rounds}");
             latency::round(&world, &mut figures, args.quick)?;
+        }
+    }
+    if wanted(Part::Control) {
+        let pair = Pair::new(1500);
+        for round in 1..=rounds {
+            eprintln!("control: round {round} of {rounds}");
+            control::round(&pair, &mut figures)?;
         }
     }
     ratios(&mut figures);
