@@ -42,10 +42,10 @@ pub(crate) struct Figures {
 
 /// A median with its spread.
 #[derive(Clone, Copy)]
-struct Summary {
-    median: f64,
-    min: f64,
-    max: f64,
+pub(crate) struct Summary {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Figures {
@@ -71,6 +71,11 @@ impl Figures {
 
     fn samples(&self, name: &str) -> Option<&[f64]> {
         self.figures.iter().find(|figure| figure.name == name).map(|figure| figure.samples.as_slice())
+    }
+
+    /// What was measured under this name.
+    pub(crate) fn summary(&self, name: &str) -> Option<Summary> {
+        self.samples(name).map(summary)
     }
 
     /// The median of every ratio.

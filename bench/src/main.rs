@@ -8,6 +8,7 @@ mod baseline;
 mod clock;
 mod control;
 mod figures;
+mod growth;
 mod interrupt;
 mod latency;
 mod object;
@@ -35,6 +36,9 @@ struct Args {
     /// Compare the ratios with the committed ones, and fail if one has become worse than measuring alone explains
     #[arg(long)]
     check: bool,
+    /// Measure also how costs grow, and draw it into this file
+    #[arg(long, value_name = "SVG")]
+    growth: Option<PathBuf>,
     /// Only this part; what needs the others is left out
     #[arg(long, value_enum)]
     only: Vec<Part>,
@@ -76,6 +80,9 @@ fn measure(args: &Args) -> Result<()> {
 
     if wanted(Part::Program) {
         let mut cases = program::cases()?;
+        if args.growth.is_some() {
+            cases.extend(growth::cases()?);
+        }
         cases.retain(|case| {
             args.case.is_empty() || args.case.iter().any(|name| case.name.contains(name.as_str()))
         });
@@ -111,6 +118,9 @@ fn measure(args: &Args) -> Result<()> {
     if let Some(path) = &args.json {
         let text = serde_json::to_string_pretty(&figures.document()).context("writing figures as JSON")?;
         std::fs::write(path, text + "\n").with_context(|| format!("writing {}", path.display()))?;
+    }
+    if let Some(path) = &args.growth {
+        std::fs::write(path, growth::svg(&figures)).with_context(|| format!("writing {}", path.display()))?;
     }
     if args.check { baseline::check(&figures) } else { Ok(()) }
 }

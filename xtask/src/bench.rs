@@ -19,6 +19,9 @@ pub(crate) struct Args {
     /// Compare with the ratios in bench/baseline.json, and fail if one has become worse
     #[arg(long)]
     check: bool,
+    /// Measure also how costs grow, and draw it into this file
+    #[arg(long, value_name = "SVG")]
+    growth: Option<PathBuf>,
     /// Only these parts
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
@@ -35,7 +38,7 @@ pub(crate) fn verb(args: &Args) -> Result<()> {
 
 /// The short run with the comparison, as CI has it.
 pub(crate) fn quick_check() -> Result<()> {
-    measure(&Args { quick: true, json: None, check: true, only: Vec::new(), case: Vec::new() })
+    measure(&Args { quick: true, json: None, check: true, growth: None, only: Vec::new(), case: Vec::new() })
 }
 
 fn measure(args: &Args) -> Result<()> {
@@ -54,6 +57,9 @@ fn measure(args: &Args) -> Result<()> {
     }
     if let Some(path) = &args.json {
         bench.arg("--json").arg(std::path::absolute(path)?);
+    }
+    if let Some(path) = &args.growth {
+        bench.arg("--growth").arg(std::path::absolute(path)?);
     }
     for part in &args.only {
         bench.args(["--only", part]);
