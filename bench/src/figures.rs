@@ -86,9 +86,9 @@ impl Figures {
             .collect()
     }
 
-    /// Which side of a ratio is good; `None` for one that is not measured.
-    pub(crate) fn bound(&self, name: &str) -> Option<Bound> {
-        self.ratios.iter().find(|(target, _)| target.name == name).map(|(target, _)| target.bound)
+    /// Every ratio with its spread and what is asked of it.
+    pub(crate) fn judged(&self) -> BTreeMap<&str, (Summary, Bound)> {
+        self.ratios.iter().map(|(target, samples)| (target.name, (summary(samples), target.bound))).collect()
     }
 
     /// The document that `--json` writes.

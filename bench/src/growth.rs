@@ -14,7 +14,7 @@ use crate::program::{ALL_SOURCES, Case, IpVersion, MANY, echo, full, listed, lis
 
 const SOURCES: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const PREFIXES: [usize; 7] = [0, 1, 10, 100, 1_000, 10_000, MANY];
-const BYTES: [usize; 6] = [64, 128, 256, 512, 1024, 1472];
+const BYTES: [usize; 6] = [64, 256, 512, 768, 1024, 1472];
 
 /// What is measured beyond the usual.
 pub(crate) fn cases() -> Result<Vec<Case>> {
@@ -122,7 +122,7 @@ const WIDTH: f64 = 440.0;
 const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 50.0;
 const TOP: f64 = 40.0;
-const INNER_WIDTH: f64 = WIDTH - LEFT - 20.0;
+const INNER_WIDTH: f64 = WIDTH - LEFT - 25.0;
 const INNER_HEIGHT: f64 = HEIGHT - TOP - 40.0;
 /// Told apart also by those who see few colours (Okabe and Ito).
 const COLOURS: [&str; 3] = ["#0072b2", "#d55e00", "#009e73"];
