@@ -194,7 +194,7 @@ fn draw(svg: &mut String, panel: &Panel, figures: &Figures) {
             // The spread of the rounds.
             let _ = writeln!(
                 svg,
-                "<path d=\"M{0:.1} {1:.1}V{2:.1}\" stroke=\"{colour}\"/><circle cx=\"{0:.1}\" cy=\"{3:.1}\" r=\"3\" fill=\"{colour}\"/>",
+                "<path d=\"M{0:.1} {1:.1}V{2:.1}\" stroke=\"{colour}\" stroke-opacity=\"0.4\"/><circle cx=\"{0:.1}\" cy=\"{3:.1}\" r=\"3\" fill=\"{colour}\"/>",
                 x(*at),
                 y(ns.min),
                 y(ns.max),
