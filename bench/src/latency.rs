@@ -74,7 +74,9 @@ pub(crate) fn round(world: &World, figures: &mut Figures, quick: bool) -> Result
         pin_queue()?;
         let flooded = flooded(world, &mut generator).with_context(|| responder.name())?;
         drop(installed);
+        let Pings { ns, lost } = &flooded.pings;
         figures.add(&format!("{name}.taken"), "Mpps", flooded.taken / 1e6);
+        figures.add(&format!("{name}.lost"), "share", *lost as f64 / (ns.len() + lost) as f64);
         add(figures, &name, flooded.pings);
     }
     Ok(())
@@ -144,10 +146,6 @@ fn add(figures: &mut Figures, name: &str, mut pings: Pings) {
     for (label, permille) in [("p50", 500), ("p99", 990), ("p99.9", 999)] {
         let at = pings.ns.len() * permille / 1000;
         figures.add(&format!("{name}.{label}"), "us", pings.ns[at] as f64 / 1e3);
-    }
-    if pings.lost > 0 || name.starts_with("latency.flood") {
-        let all = pings.ns.len() + pings.lost;
-        figures.add(&format!("{name}.lost"), "share", pings.lost as f64 / all as f64);
     }
 }
 

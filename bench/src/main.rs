@@ -159,6 +159,8 @@ fn ratios(figures: &mut Figures) {
     // At the ingress hook, which few use, nftables is cheaper.
     quotient("flood.one_vs_nft_ingress", None, "flood.one.icmp-ctl", "flood.one.nft-ingress");
     quotient("flood.random_vs_nft_ingress", None, "flood.random.icmp-ctl", "flood.random.nft-ingress");
+    quotient("flood.one_vs_hashlimit", None, "flood.one.icmp-ctl", "flood.one.hashlimit-input");
+    quotient("flood.random_vs_hashlimit", None, "flood.random.icmp-ctl", "flood.random.hashlimit-input");
     let ping = |at: &str, of: &str, which: &str| format!("latency.{at}.{of}.{which}");
     for (name, bound, at, which, rival) in [
         ("latency.idle_p50_vs_kernel", AtMost(0.8), "idle", "p50", "kernel"),

@@ -240,6 +240,7 @@ impl World {
                 let name = responder.name();
                 let (ns, answered) = self.with(responder, &EXHAUSTED, &mut generator, quick)?;
                 figures.add(&format!("flood.{label}.{name}"), "ns", ns);
+                figures.add(&format!("flood.{label}.{name}.rate"), "Mpps per CPU", 1e3 / ns);
                 figures.add(&format!("flood.{label}.{name}.answered"), "share", answered);
             }
         }
