@@ -29,16 +29,18 @@ use crate::program::{full, request};
 use crate::wire::{Generator, Limits, OPEN, Responder, World};
 
 /// Who is asked.
-const ASKED: [Responder; 5] = [
+const ASKED: [Responder; 6] = [
     Responder::Kernel,
     Responder::KERNEL_BEHIND_XDP,
     Responder::Ours { generic: false },
     Responder::Ours { generic: true },
+    // What is left of a ping when its answer costs nothing.
+    Responder::Program("bare"),
     Responder::NFT_INPUT,
 ];
 
 /// Packets a second of the flood.
-const FLOOD: u64 = 400_000;
+const FLOOD: u64 = 600_000;
 /// A limit for each source that the pinger stays below, and the flood does not.
 const PER_SOURCE: &str = "[limits]\nper-source = { rate = \"10k/s\", burst = 1000 }\n\
                           per-prefix = { rate = \"50Mpps\", burst = 10000000 }\n";
@@ -52,7 +54,7 @@ const SETTLING: Duration = Duration::from_millis(60);
 /// Between two pings of a flooded host, so that the pinger does not take the flood's CPU.
 const PAUSE: Duration = Duration::from_micros(200);
 /// After this a reply does not come any more.
-const LOST: Duration = Duration::from_millis(100);
+const LOST: Duration = Duration::from_millis(20);
 
 /// One round of everything.
 pub(crate) fn round(world: &World, figures: &mut Figures, quick: bool) -> Result<()> {
