@@ -12,9 +12,6 @@ use serde::Deserialize;
 
 use crate::{interrupt, run};
 
-/// The target of the static program that the VMs run.
-pub(crate) const MUSL: &str = "x86_64-unknown-linux-musl";
-
 /// What a build of icmp-ctl left behind.
 pub(crate) struct Built {
     pub(crate) program: PathBuf,

@@ -55,9 +55,6 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
     programs(purpose)?;
     nightly(&pin)?;
     bpf_linker(&pin)?;
-    if purpose == Purpose::Vm {
-        musl_target()?;
-    }
     if purpose == Purpose::Test {
         cargo_tools()?;
     }
@@ -312,25 +309,6 @@ fn llvm(major: &str) -> Result<PathBuf> {
 fn is_installed(package: &str) -> bool {
     run::output(run::command("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]))
         .is_ok_and(|out| out.stdout == b"installed")
-}
-
-/// For the static program in the VMs.
-fn musl_target() -> Result<()> {
-    let rustup = || -> Result<_> {
-        let mut rustup = run::command("rustup");
-        rustup.current_dir(run::root()?);
-        Ok(rustup)
-    };
-    let installed = run::capture(rustup()?.args(["target", "list", "--installed"]))?;
-    if installed.lines().any(|line| line == build::MUSL) {
-        println!("  ok       target {}", build::MUSL);
-        return Ok(());
-    }
-    run::progress(
-        &format!("rustup target add {}", build::MUSL),
-        rustup()?.args(["target", "add", build::MUSL]),
-    )
-    .with_context(|| format!("adding the target {} failed; is there a way to the internet?", build::MUSL))
 }
 
 /// Formatter and linter; rust-toolchain.toml asks for them, and a toolchain of before may lack them.

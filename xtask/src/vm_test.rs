@@ -70,17 +70,16 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
     let folder = run::root()?.join("target/vm");
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
 
-    run::heading("A static icmp-ctl for the VMs");
-    let program = build::icmp_ctl(&["--target", build::MUSL])?.program;
+    run::heading("icmp-ctl for the VMs");
+    let files = with_libraries(&build::icmp_ctl(&[])?.program)?;
 
     run::heading("Debian's kernels");
     let apt = Apt::prepare(&folder)?;
     let busybox = apt.unpacked("busybox-static")?.join("bin/busybox");
     let busybox = fs::read(&busybox).with_context(|| format!("reading {}", busybox.display()))?;
-    let program = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
     let mut machines = Vec::new();
     for kernel in kernels {
-        let machine = Machine::make(kernel, &apt, &folder, &busybox, &program)
+        let machine = Machine::make(kernel, &apt, &folder, &busybox, &files)
             .with_context(|| format!("no Linux {} to test with, and it is required", kernel.series))?;
         machines.push(machine);
     }
@@ -109,6 +108,18 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
     Ok(())
 }
 
+/// icmp-ctl as the other tests run it, and the libraries it is linked with: where they lie in the VM, and what they are.
+fn with_libraries(program: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
+    let mut files = vec![(PathBuf::from("bin/icmp-ctl"), read(program)?)];
+    let listed = run::capture(run::command("ldd").arg(program))?;
+    for library in listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new) {
+        files.push((library.strip_prefix("/")?.to_owned(), read(library)?));
+    }
+    ensure!(files.len() > 1, "ldd names no library of {}:\n{listed}", program.display());
+    Ok(files)
+}
+
 /// A VM that can be booted.
 struct Machine {
     release: String,
@@ -118,21 +129,34 @@ struct Machine {
 }
 
 impl Machine {
-    fn make(kernel: &Kernel, apt: &Apt, folder: &Path, busybox: &[u8], program: &[u8]) -> Result<Self> {
+    fn make(
+        kernel: &Kernel,
+        apt: &Apt,
+        folder: &Path,
+        busybox: &[u8],
+        files: &[(PathBuf, Vec<u8>)],
+    ) -> Result<Self> {
         let image = apt.image(kernel)?;
         let unpacked = apt.unpacked(&image)?;
         let vmlinuz = find(&unpacked, &|name| name.starts_with("vmlinuz"))
             .with_context(|| format!("{image} has no vmlinuz"))?;
 
         let mut archive = Archive::default();
-        for directory in ["bin", "dev", "modules", "proc", "run", "sys", "tmp"] {
-            archive.directory(directory);
+        let folders = ["bin", "dev", "modules", "proc", "run", "sys", "tmp"].map(PathBuf::from);
+        let of_files = files.iter().flat_map(|(path, _)| path.ancestors().skip(1)).map(Path::to_owned);
+        // In order, so that a folder comes before what is in it.
+        for folder in
+            BTreeSet::from_iter(folders.into_iter().chain(of_files)).iter().filter(|f| f.iter().count() > 0)
+        {
+            archive.directory(&folder.to_string_lossy());
         }
         // The kernel opens it for /init before anything is mounted.
         archive.character_device("dev/console", (5, 1));
         archive.program("init", INIT.as_bytes());
         archive.program("bin/busybox", busybox);
-        archive.program("bin/icmp-ctl", program);
+        for (path, content) in files {
+            archive.program(&path.to_string_lossy(), content);
+        }
         for (number, module) in modules(&unpacked, "veth")?.iter().enumerate() {
             // Numbered, because each comes after what it depends on.
             archive.program(&format!("modules/{number:02}.ko"), module);
