@@ -2,7 +2,7 @@
 //!
 //! Owns frames, wire formats, checksums, parsing, policy, the limiter's arithmetic, verdicts, the pipeline and the map
 //! ABI. It does not own a clock, a map or a socket: those reach it through [`frame::Frame`] and [`tables::Tables`], so
-//! that the same code runs in the kernel behind the verifier, in host tests and fuzzers, and in `icmp-ctl replay`.
+//! that the same code runs in the kernel behind the verifier, and in host tests.
 //!
 //! Code here obeys the verifier (docs/verifier.md): windows instead of slices, constant indices, everything in the
 //! packet path inlined, nothing that can panic.

@@ -1,4 +1,4 @@
-//! A loaded program that is attached to nothing: BPF_PROG_TEST_RUN for tests, benches and `explain`.
+//! A loaded program that is attached to nothing: BPF_PROG_TEST_RUN for tests and the bench.
 //!
 //! Owns loading a private copy of the object, filling its maps and running frames through it. Nothing here is pinned and nothing
 //! survives the process.
