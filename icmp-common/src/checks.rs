@@ -3,6 +3,7 @@
 //! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look and judge; what
 //! becomes of a message that fails is the pipeline's, by the operator's choice. A message is never held to more than its RFC demands.
 
+use crate::abi::Leases;
 use crate::frame::{Frame, field};
 use crate::pipeline::{PacketV4, PacketV6};
 use crate::tables::Tables;
@@ -115,6 +116,7 @@ pub(crate) fn failed_v4<F: Frame>(frame: &mut F, start: usize, packet: &PacketV4
 pub(crate) fn failed_v6<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
+    leases: &mut Leases,
     start: usize,
     packet: &PacketV6,
 ) -> Option<Check> {
@@ -143,7 +145,7 @@ pub(crate) fn failed_v6<F: Frame, T: Tables>(
         };
     }
     if icmpv6::is_neighbour_discovery(icmp_type)
-        && (hop_limit != u8::MAX || code != 0 || !is_valid_discovery(frame, tables, start, packet))
+        && (hop_limit != u8::MAX || code != 0 || !is_valid_discovery(frame, tables, leases, start, packet))
     {
         return Some(Check::NeighbourDiscovery);
     }
@@ -161,6 +163,7 @@ const MAX_OPTION_START: usize = 4095;
 fn is_valid_discovery<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
+    leases: &mut Leases,
     start: usize,
     packet: &PacketV6,
 ) -> bool {
@@ -206,7 +209,7 @@ fn is_valid_discovery<F: Frame, T: Tables>(
             break;
         }
         // The verifier is not to follow each way here on its own, and the compiler is not to think that an earlier window covers it.
-        at = tables.opaque(at) & MAX_OPTION_START;
+        at = tables.opaque(leases, at) & MAX_OPTION_START;
         let Some([kind, units]) = frame.window::<2>(at).copied() else { return false };
         let names_sender =
             kind == icmpv6::SOURCE_LINK_LAYER_ADDRESS && icmp_type != icmpv6::NEIGHBOUR_ADVERTISEMENT;

@@ -76,14 +76,20 @@ pub const fn charge(cell: u64, limit: &Limit, cost: u64, now: u64) -> Charge {
 
 /// Cells that several CPUs share.
 pub trait Cells {
-    /// The value of a cell, or `None` where there is no such cell.
-    fn load(&self, index: u32) -> Option<u64>;
+    /// A cell, or `None` where there is no such cell.
+    fn cell(&self, index: u32) -> Option<impl Shared>;
+}
 
-    /// Sets a cell to `new` if it still is `old`; true if it was.
-    fn swap(&self, index: u32, old: u64, new: u64) -> bool;
+/// A word that several CPUs share.
+pub trait Shared {
+    /// Its value.
+    fn load(&self) -> u64;
 
-    /// Sets a word that may be lost in a race.
-    fn store(&self, index: u32, value: u64);
+    /// Sets it to `new` if it still is `old`; true if it was.
+    fn swap(&self, old: u64, new: u64) -> bool;
+
+    /// Sets it; a race may lose that.
+    fn store(&self, value: u64);
 }
 
 /// What became of a packet at one level.
@@ -123,21 +129,24 @@ pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, 
     if limit.is_unlimited() {
         return Admission::Admitted { calm: true };
     }
+    let (Some(first), Some(second)) = (cells.cell(first), cells.cell(second)) else {
+        return Admission::Fault;
+    };
     for _ in 0..TRIES {
-        let (Some(a), Some(b)) = (cells.load(first), cells.load(second)) else { return Admission::Fault };
+        let (a, b) = (first.load(), second.load());
         match charge(fuller(a, b, now), limit, limit.interval, now) {
             Charge::Refused => return Admission::Refused,
             Charge::Admitted(raised) => {
-                if (at_or_after(b, raised) || cells.swap(second, b, raised))
-                    && (at_or_after(a, raised) || cells.swap(first, a, raised))
+                if (at_or_after(b, raised) || second.swap(b, raised))
+                    && (at_or_after(a, raised) || first.swap(a, raised))
                 {
                     return Admission::Admitted { calm: now.wrapping_sub(raised) >= limit.capacity / 2 };
                 }
             }
             Charge::Repaired(repaired) => {
                 // Whoever gets there first repairs; a lost race means that it has been done.
-                cells.swap(second, b, repaired);
-                cells.swap(first, a, repaired);
+                second.swap(b, repaired);
+                first.swap(a, repaired);
                 return Admission::Refused;
             }
         }
@@ -150,19 +159,20 @@ pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, 
 /// Dividing is left to the case that something is there to take, so that an exhausted budget costs a load and a compare.
 #[inline(always)]
 pub fn take_batch<C: Cells>(cells: &C, index: u32, limit: &Limit, batch: u32, now: u64) -> Option<u32> {
+    let shared = cells.cell(index)?;
     for _ in 0..TRIES {
-        let cell = cells.load(index)?;
+        let cell = shared.load();
         match charge(cell, limit, limit.interval, now) {
             Charge::Refused => return Some(0),
             Charge::Repaired(repaired) => {
-                cells.swap(index, cell, repaired);
+                shared.swap(cell, repaired);
                 return Some(0);
             }
             Charge::Admitted(after_one) => {
                 // An interval of zero is unlimited and was asked about before; this spares the program a panic.
                 let left = now.wrapping_sub(after_one).checked_div(limit.interval)?;
                 let more = if left < batch as u64 - 1 { left } else { batch as u64 - 1 };
-                if cells.swap(index, cell, after_one.wrapping_add(more.wrapping_mul(limit.interval))) {
+                if shared.swap(cell, after_one.wrapping_add(more.wrapping_mul(limit.interval))) {
                     return Some(more as u32 + 1);
                 }
             }
@@ -174,17 +184,18 @@ pub fn take_batch<C: Cells>(cells: &C, index: u32, limit: &Limit, batch: u32, no
 /// Charges one packet to a cell of its own; true where that is over the limit. A fault of ours refuses nothing.
 #[inline(always)]
 pub fn is_over<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) -> bool {
+    let Some(shared) = cells.cell(index) else { return false };
     for _ in 0..FEW_TRIES {
-        let Some(cell) = cells.load(index) else { return false };
+        let cell = shared.load();
         match charge(cell, limit, limit.interval, now) {
             Charge::Refused => return true,
             Charge::Admitted(raised) => {
-                if cells.swap(index, cell, raised) {
+                if shared.swap(cell, raised) {
                     return false;
                 }
             }
             Charge::Repaired(repaired) => {
-                cells.swap(index, cell, repaired);
+                shared.swap(cell, repaired);
                 return true;
             }
         }
@@ -196,15 +207,16 @@ pub fn is_over<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) -> bool
 /// the others get next.
 #[inline(always)]
 pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
+    let Some(shared) = cells.cell(index) else { return };
     for _ in 0..TRIES {
-        let Some(cell) = cells.load(index) else { return };
+        let cell = shared.load();
         let filled = now.wrapping_sub(cell);
         let start = if filled <= i64::MAX as u64 && filled > limit.capacity {
             now.wrapping_sub(limit.capacity)
         } else {
             cell
         };
-        if cells.swap(index, cell, start.wrapping_add(limit.interval)) {
+        if shared.swap(cell, start.wrapping_add(limit.interval)) {
             return;
         }
     }

@@ -7,16 +7,18 @@
 //!
 //! The rules that comments name are in docs/packet-path.md.
 
+use core::ops::DerefMut;
+
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, Mask, SETTINGS_ECHO, SETTINGS_OBSERVE,
-    SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_AWAITS,
-    SWITCH_SETTINGS, Scope, Settings, check_tally,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, Leases, Mask, SETTINGS_ECHO,
+    SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, SETTINGS_VIPS,
+    SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Scope, Settings, check_tally,
 };
 use crate::checks::{self, Check, Mode};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u32};
 use crate::familiar::Word;
 use crate::frame::{Frame, field, set_field};
-use crate::limiter::{self, Admission};
+use crate::limiter::{self, Admission, Shared as _};
 use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
 use crate::reason::{Reason, Verdict};
 use crate::rules::{self, Facts, PrefixKind, RULE_SLOTS, Rule, selector};
@@ -64,11 +66,14 @@ const fn end<T>(reason: Reason, row: u8) -> Step<T> {
 #[inline(always)]
 fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Interface>) -> Step<Outcome> {
     let link = parse_link(frame)?;
+    // Borrowed once for the whole way, and not before there is a message.
+    let mut leases;
     let (place, message) = match link.ether_type {
         ethernet::IPV4 => {
             let packet = parse_v4(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV4_ROW)?;
             let target = own_v4(tables, &place, &link, &packet)?;
+            leases = borrow_leases(tables, IPV4_ROW)?;
             let facts = Facts {
                 family: Family::V4,
                 icmp_type: packet.icmp_type,
@@ -80,13 +85,14 @@ fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Int
                 destination: (packet.destination as u64, 0),
             };
             let mut message = classify(&place, &link, facts, target)?;
-            place.observed(check_v4(frame, tables, &place, &link, &packet, &mut message))?;
+            place.observed(check_v4(frame, tables, &mut leases, &place, &link, &packet, &mut message))?;
             (place, message)
         }
         ethernet::IPV6 => {
             let packet = parse_v6(frame, &link)?;
             let place = Place::find(tables, interface, &link, IPV6_ROW)?;
             let target = own_v6(tables, &place, &link, &packet)?;
+            leases = borrow_leases(tables, IPV6_ROW)?;
             let facts = Facts {
                 family: Family::V6,
                 icmp_type: packet.icmp_type,
@@ -98,28 +104,34 @@ fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Int
                 destination: packet.destination,
             };
             let mut message = classify(&place, &link, facts, target)?;
-            place.observed(check_v6(frame, tables, &place, &link, &packet, &mut message))?;
+            place.observed(check_v6(frame, tables, &mut leases, &place, &link, &packet, &mut message))?;
             (place, message)
         }
         _ => return end(Reason::NotIp, NO_IP_ROW),
     };
-    place.observed(judge(frame, tables, &place, &link, &message))
+    place.observed(judge(frame, tables, &mut leases, &place, &link, &message))
+}
+
+#[inline(always)]
+fn borrow_leases<T: Tables>(tables: &T, row: u8) -> Step<impl DerefMut<Target = Leases>> {
+    tables.leases().ok_or(Outcome { reason: Reason::Unconfigured, row })
 }
 
 #[inline(always)]
 fn judge<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
+    leases: &mut Leases,
     place: &Place<'_>,
     link: &Link,
     message: &Message,
 ) -> Step<Outcome> {
-    let capped = policy(tables, place, message)?;
-    let echo = Echo::join(tables, link, message, capped);
+    let capped = policy(tables, leases, place, message)?;
+    let echo = Echo::join(tables, leases, link, message, capped);
     if !echo.capped {
-        limit_echo(tables, place, &echo)?;
+        limit_echo(tables, leases, place, &echo)?;
     }
-    respond(frame, tables, place, &echo)
+    respond(frame, tables, leases, place, &echo)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- parse
@@ -518,6 +530,7 @@ fn obstacle(place: &Place<'_>, link: &Link, target: Target, code: u8) -> Reason 
 fn check_v4<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
+    leases: &mut Leases,
     place: &Place<'_>,
     link: &Link,
     packet: &PacketV4,
@@ -529,7 +542,7 @@ fn check_v4<F: Frame, T: Tables>(
     if let Some(check) = checks::failed_v4(frame, link.l3 + ipv4::LEN, packet) {
         failed(tables, place, check, message)?;
     }
-    message.facts.icmp_type = tables.opaque(packet.icmp_type as usize) as u8;
+    message.facts.icmp_type = tables.opaque(leases, packet.icmp_type as usize) as u8;
     Ok(())
 }
 
@@ -538,6 +551,7 @@ fn check_v4<F: Frame, T: Tables>(
 fn check_v6<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
+    leases: &mut Leases,
     place: &Place<'_>,
     link: &Link,
     packet: &PacketV6,
@@ -546,7 +560,7 @@ fn check_v6<F: Frame, T: Tables>(
     if message.is_echo_request || place.settings.checks == 0 {
         return Ok(());
     }
-    if let Some(check) = checks::failed_v6(frame, tables, link.l3 + ipv6::LEN, packet) {
+    if let Some(check) = checks::failed_v6(frame, tables, leases, link.l3 + ipv6::LEN, packet) {
         failed(tables, place, check, message)?;
     }
     if packet.icmp_type == icmpv6::ROUTER_ADVERTISEMENT
@@ -560,7 +574,7 @@ fn check_v6<F: Frame, T: Tables>(
             failed(tables, place, Check::RouterGuard, message)?;
         }
     }
-    message.facts.icmp_type = tables.opaque(packet.icmp_type as usize) as u8;
+    message.facts.icmp_type = tables.opaque(leases, packet.icmp_type as usize) as u8;
     Ok(())
 }
 
@@ -591,7 +605,7 @@ fn failed<T: Tables>(tables: &T, place: &Place<'_>, check: Check, message: &Mess
 /// Ends everything but an echo request that is to be answered: the first rule that matches decides, or else the type table. True where
 /// the rule has a limit of its own, which stands for all others.
 #[inline(always)]
-fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<bool> {
+fn policy<T: Tables>(tables: &T, leases: &mut Leases, place: &Place<'_>, message: &Message) -> Step<bool> {
     let Decision { action, budget, row } = message.decision;
     if place.settings.flags & SETTINGS_RULES != 0
         && let Some(rules) = tables.rules(place.settings.rules)
@@ -615,7 +629,7 @@ fn policy<T: Tables>(tables: &T, place: &Place<'_>, message: &Message) -> Step<b
         return end(Reason::PolicyDrop, row);
     }
     if action == Action::Limit as u8 {
-        return match draw(tables, place.settings, budget as usize & (BUDGETS - 1)) {
+        return match draw(tables, leases, place.settings, budget as usize & (BUDGETS - 1)) {
             Draw::Taken | Draw::Fault => end(Reason::WithinLimit, row),
             Draw::Exhausted => end(Reason::LimitedBudget, row),
         };
@@ -672,14 +686,13 @@ enum Draw {
 
 /// Takes one packet from a budget, a batch at a time.
 #[inline(always)]
-fn draw<T: Tables>(tables: &T, settings: &Settings, budget: usize) -> Draw {
+fn draw<T: Tables>(tables: &T, leases: &mut Leases, settings: &Settings, budget: usize) -> Draw {
     let (Some(limit), Some(batch)) = (settings.budgets.get(budget), settings.batches.get(budget)) else {
         return Draw::Fault;
     };
     if limit.is_unlimited() {
         return Draw::Taken;
     }
-    let Some(mut leases) = tables.leases() else { return Draw::Fault };
     let Some(tokens) = leases.tokens.get_mut(budget) else { return Draw::Fault };
     if *tokens == 0 {
         let now = tables.ticks() << limiter::TICK_SHIFT;
@@ -724,9 +737,16 @@ struct Echo {
 impl Echo {
     /// Brings the verifier's paths together: from here on it follows one, whatever way the frame has come.
     #[inline(always)]
-    fn join<T: Tables>(tables: &T, link: &Link, message: &Message, capped: bool) -> Self {
+    fn join<T: Tables>(
+        tables: &T,
+        leases: &mut Leases,
+        link: &Link,
+        message: &Message,
+        capped: bool,
+    ) -> Self {
         let v6 = matches!(message.facts.family, Family::V6) as usize;
         let facts = tables.opaque(
+            leases,
             message.facts.len << 32
                 | link.l3 << 24
                 | (capped as usize) << 17
@@ -775,28 +795,33 @@ impl Sender {
 
     #[inline(always)]
     fn is_familiar<T: Tables>(&self, tables: &T, epoch: u32) -> bool {
-        let known = |at| tables.load(at).is_some_and(|word| Word(word).is_familiar(self.tag, epoch));
+        let known = |at| tables.cell(at).is_some_and(|word| Word(word.load()).is_familiar(self.tag, epoch));
         known(self.words.0) || known(self.words.1)
     }
 
     /// Notes that the source was served; mostly its word is there and says so already.
     #[inline(always)]
     fn remember<T: Tables>(&self, tables: &T, epoch: u32) {
-        let (Some(one), Some(other)) = (tables.load(self.words.0), tables.load(self.words.1)) else { return };
-        let (one, other) = (Word(one), Word(other));
-        let (at, old, new) = if one.is_of(self.tag) {
-            (self.words.0, one, one.served(epoch))
-        } else if other.is_of(self.tag) {
-            (self.words.1, other, other.served(epoch))
-        } else if let Some(new) = one.taken_over(self.tag, epoch) {
-            (self.words.0, one, new)
-        } else if let Some(new) = other.taken_over(self.tag, epoch) {
-            (self.words.1, other, new)
-        } else {
+        let Some(first) = tables.cell(self.words.0) else { return };
+        let one = Word(first.load());
+        if one.is_of(self.tag) {
+            let new = one.served(epoch);
+            if new != one {
+                first.store(new.0);
+            }
             return;
-        };
-        if new != old {
-            tables.store(at, new.0);
+        }
+        let Some(second) = tables.cell(self.words.1) else { return };
+        let other = Word(second.load());
+        if other.is_of(self.tag) {
+            let new = other.served(epoch);
+            if new != other {
+                second.store(new.0);
+            }
+        } else if let Some(new) = one.taken_over(self.tag, epoch) {
+            first.store(new.0);
+        } else if let Some(new) = other.taken_over(self.tag, epoch) {
+            second.store(new.0);
         }
     }
 }
@@ -821,15 +846,16 @@ fn indices<T: Tables>(tables: &T, hashes: (u64, u64)) -> (u32, u32) {
 
 /// an echo request over a limit is dropped, or the limit would be void. Ends it unless total, source and prefix all admit.
 #[inline(always)]
-fn limit_echo<T: Tables>(tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()> {
+fn limit_echo<T: Tables>(tables: &T, leases: &mut Leases, place: &Place<'_>, echo: &Echo) -> Step<()> {
     let settings = place.settings;
     let ticks = tables.ticks();
     let epoch = (ticks >> (settings.epoch_shift & 63)) as u32;
     let sender = Sender::find(tables, settings, echo);
     let prefix = masked(&settings.prefix.mask, echo);
-    let ended = admit_echo(tables, settings, ticks, epoch, &sender, &prefix);
-    let sampled = tables.leases().is_some_and(|mut leases| talkers::sample(&mut leases.sampler));
-    if sampled && let Some(mut talker) = tables.talker(sender.talker) {
+    let ended = admit_echo(tables, leases, settings, ticks, epoch, &sender, &prefix);
+    if talkers::sample(&mut leases.sampler)
+        && let Some(mut talker) = tables.talker(sender.talker)
+    {
         talker.note(&sender.source, epoch >> WINDOW_SHIFT, ended.is_some());
     }
     match ended {
@@ -844,6 +870,7 @@ fn limit_echo<T: Tables>(tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()>
 #[inline(always)]
 fn admit_echo<T: Tables>(
     tables: &T,
+    leases: &mut Leases,
     settings: &Settings,
     ticks: u64,
     epoch: u32,
@@ -851,18 +878,16 @@ fn admit_echo<T: Tables>(
     prefix: &Source,
 ) -> Option<Reason> {
     let now = ticks << limiter::TICK_SHIFT;
-    let budget = match draw(tables, settings, Budget::Replies as usize) {
+    let budget = match draw(tables, leases, settings, Budget::Replies as usize) {
         Draw::Taken => Budget::Replies,
         // What cannot be limited is not answered.
         Draw::Fault => return Some(Reason::Unconfigured),
         Draw::Exhausted => {
-            if let Some(mut leases) = tables.leases() {
-                leases.exhausted_at = ticks;
-            }
+            leases.exhausted_at = ticks;
             if !sender.is_familiar(tables, epoch) {
                 return Some(Reason::LimitedTotal);
             }
-            match draw(tables, settings, Budget::Familiar as usize) {
+            match draw(tables, leases, settings, Budget::Familiar as usize) {
                 Draw::Taken => Budget::Familiar,
                 Draw::Exhausted | Draw::Fault => return Some(Reason::LimitedTotal),
             }
@@ -883,9 +908,7 @@ fn admit_echo<T: Tables>(
                     // While the total is exhausted nobody becomes familiar, who is stays so.
                     let learning = match budget {
                         Budget::Familiar => true,
-                        _ => tables.leases().is_some_and(|leases| {
-                            leases.exhausted_at >> (settings.epoch_shift & 63) != epoch as u64
-                        }),
+                        _ => leases.exhausted_at >> (settings.epoch_shift & 63) != epoch as u64,
                     };
                     if learning && admission == (Admission::Admitted { calm: true }) {
                         sender.remember(tables, epoch);
@@ -895,7 +918,7 @@ fn admit_echo<T: Tables>(
             }
         };
     if refused.is_some() {
-        give_back(tables, settings, budget as usize);
+        give_back(leases, settings, budget as usize);
     } else if matches!(budget, Budget::Familiar) {
         // What the reserve gives, everybody else gets less of: the total is never exceeded.
         if let Some(total) = settings.budgets.get(Budget::Replies as usize) {
@@ -907,12 +930,9 @@ fn admit_echo<T: Tables>(
 
 /// Returns what `draw` took, when another level refused the packet.
 #[inline(always)]
-fn give_back<T: Tables>(tables: &T, settings: &Settings, budget: usize) {
+fn give_back(leases: &mut Leases, settings: &Settings, budget: usize) {
     let unlimited = settings.budgets.get(budget).is_none_or(limiter::Limit::is_unlimited);
-    if !unlimited
-        && let Some(mut leases) = tables.leases()
-        && let Some(tokens) = leases.tokens.get_mut(budget)
-    {
+    if !unlimited && let Some(tokens) = leases.tokens.get_mut(budget) {
         *tokens = tokens.wrapping_add(1);
     }
 }
@@ -921,23 +941,35 @@ fn give_back<T: Tables>(tables: &T, settings: &Settings, budget: usize) {
 
 /// Turns a request into its answer, or leaves it to the kernel.
 #[inline(always)]
-fn respond<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>, echo: &Echo) -> Step<Outcome> {
+fn respond<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    leases: &mut Leases,
+    place: &Place<'_>,
+    echo: &Echo,
+) -> Step<Outcome> {
     if echo.obstacle as u8 != Reason::Answered as u8 {
         return end(echo.obstacle, echo.row);
     }
     match echo.family {
-        Family::V4 => respond_v4(frame, tables, place, echo)?,
-        Family::V6 => respond_v6(frame, tables, place, echo)?,
+        Family::V4 => respond_v4(frame, tables, leases, place, echo)?,
+        Family::V6 => respond_v6(frame, tables, leases, place, echo)?,
     }
     swap_macs(frame);
     Ok(Outcome { reason: Reason::Answered, row: echo.row })
 }
 
 #[inline(always)]
-fn respond_v4<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()> {
+fn respond_v4<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    leases: &mut Leases,
+    place: &Place<'_>,
+    echo: &Echo,
+) -> Step<()> {
     let row = echo.row;
     if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
-        match sum_message(frame, tables, echo.l3 + ipv4::LEN, echo.icmp_len) {
+        match sum_message(frame, tables, leases, echo.l3 + ipv4::LEN, echo.icmp_len) {
             None => return end(Reason::MultiBuffer, row),
             Some(sum) if !sum.verifies() => return end(Reason::BadIcmpChecksum, row),
             Some(_) => {}
@@ -972,7 +1004,13 @@ fn respond_v4<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>,
 }
 
 #[inline(always)]
-fn respond_v6<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>, echo: &Echo) -> Step<()> {
+fn respond_v6<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    leases: &mut Leases,
+    place: &Place<'_>,
+    echo: &Echo,
+) -> Step<()> {
     let row = echo.row;
     if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
         let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
@@ -981,7 +1019,7 @@ fn respond_v6<F: Frame, T: Tables>(frame: &mut F, tables: &T, place: &Place<'_>,
             .add_words::<{ ipv6::SOURCE }, 32, _>(header)
             .add_u32((echo.icmp_len as u32).to_be())
             .add_u32((ipv6::ICMPV6 as u32).to_be());
-        match sum_message(frame, tables, echo.l3 + ipv6::LEN, echo.icmp_len) {
+        match sum_message(frame, tables, leases, echo.l3 + ipv6::LEN, echo.icmp_len) {
             None => return end(Reason::MultiBuffer, row),
             Some(sum) if !sum.plus(pseudo).verifies() => return end(Reason::BadIcmpChecksum, row),
             Some(_) => {}
@@ -1029,7 +1067,13 @@ const _: () = assert!((MAX_CHUNKS * CHUNK).is_power_of_two());
 /// behind the chunks the paths are brought together by values of which it knows nothing, or it would follow the chunks once for
 /// each way a frame can get here, and the tail once for each number of chunks.
 #[inline(always)]
-fn sum_message<F: Frame, T: Tables>(frame: &mut F, tables: &T, start: usize, len: usize) -> Option<Sum> {
+fn sum_message<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    leases: &mut Leases,
+    start: usize,
+    len: usize,
+) -> Option<Sum> {
     if len > MAX_CHUNKS * CHUNK {
         return None;
     }
@@ -1037,7 +1081,7 @@ fn sum_message<F: Frame, T: Tables>(frame: &mut F, tables: &T, start: usize, len
     let mut at = start;
     let mut left = len;
     if len >= CHUNK {
-        let place = tables.opaque(start << 16 | len);
+        let place = tables.opaque(leases, start << 16 | len);
         let start = place >> 16 & MAX_START;
         at = start;
         left = place & 0xffff;
@@ -1052,7 +1096,7 @@ fn sum_message<F: Frame, T: Tables>(frame: &mut F, tables: &T, start: usize, len
         if left >= CHUNK {
             return None;
         }
-        let len = tables.opaque(len);
+        let len = tables.opaque(leases, len);
         at = start + (len & ((MAX_CHUNKS * CHUNK - 1) & !(CHUNK - 1)));
         left = len & (CHUNK - 1);
     }

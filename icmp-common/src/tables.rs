@@ -55,7 +55,7 @@ pub trait Tables: Cells {
     /// The kernel's tick counter (jiffies).
     fn ticks(&self) -> u64;
     /// The same value, but one of which the verifier knows nothing, so that paths that differ only in what it knows join.
-    fn opaque(&self, value: usize) -> usize;
+    fn opaque(&self, leases: &mut Leases, value: usize) -> usize;
     /// Counts one frame.
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64);
 }

@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 
 use icmp_common::limiter::{
-    Admission, Cells, Charge, Limit, MAX_SKEW, UNITS_PER_TICK, charge, charge_rows, owe, take_batch,
+    Admission, Cells, Charge, Limit, MAX_SKEW, Shared, UNITS_PER_TICK, charge, charge_rows, owe, take_batch,
 };
 use proptest::prelude::*;
 
@@ -50,16 +50,24 @@ impl Memory {
     }
 }
 
+struct MemoryCell<'a>(&'a Memory, usize);
+
 impl Cells for Memory {
-    fn load(&self, index: u32) -> Option<u64> {
-        self.let_others_in();
-        self.cells.borrow().get(index as usize).copied()
+    fn cell(&self, index: u32) -> Option<impl Shared> {
+        ((index as usize) < self.cells.borrow().len()).then_some(MemoryCell(self, index as usize))
+    }
+}
+
+impl Shared for MemoryCell<'_> {
+    fn load(&self) -> u64 {
+        self.0.let_others_in();
+        self.0.cells.borrow()[self.1]
     }
 
-    fn swap(&self, index: u32, old: u64, new: u64) -> bool {
-        self.let_others_in();
-        let mut cells = self.cells.borrow_mut();
-        let cell = &mut cells[index as usize];
+    fn swap(&self, old: u64, new: u64) -> bool {
+        self.0.let_others_in();
+        let mut cells = self.0.cells.borrow_mut();
+        let cell = &mut cells[self.1];
         let swapped = *cell == old;
         if swapped {
             *cell = new;
@@ -67,8 +75,8 @@ impl Cells for Memory {
         swapped
     }
 
-    fn store(&self, index: u32, value: u64) {
-        self.cells.borrow_mut()[index as usize] = value;
+    fn store(&self, value: u64) {
+        self.0.cells.borrow_mut()[self.1] = value;
     }
 }
 
@@ -194,8 +202,7 @@ proptest! {
     #[test]
     fn no_clock_leaves_a_bucket_stuck(limit in limits(), cell in any::<u64>(), now in any::<u64>()) {
         let memory = Memory::new(2, limit, now);
-        memory.store(0, cell);
-        memory.store(1, cell);
+        memory.cells.borrow_mut().fill(cell);
         // The first packet finds out that the clock has jumped; a full refill later there is a whole burst.
         memory.charge(0, 1);
         memory.now.set(now.wrapping_add(limit.capacity).wrapping_add(MAX_SKEW));

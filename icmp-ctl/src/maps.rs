@@ -28,8 +28,10 @@ use ipnet::IpNet;
 
 use crate::abi::Plain;
 use crate::addresses::{AddressTable, interface_position};
+use crate::jiffies;
 use crate::membarrier::wait_for_readers;
-use crate::rules::{Compiled, Prefix, assign_slots};
+use crate::rules::{Compiled, Prefix, assign_slots, name_text};
+use crate::settings::Tick;
 
 /// The clock the program asks while a confirmation is awaited.
 fn monotonic_ns() -> Result<u64> {
@@ -230,6 +232,17 @@ impl InstanceMaps {
         self.switch_settings_for(&Settings { rules: bank, ..policy.settings }, confirm_within)
     }
 
+    /// What each rule in force is called, and how often it decided; cheaper than [`Self::policy`], which reads all prefixes.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn rule_tallies(&self) -> Result<Vec<(String, Tally)>> {
+        let Some(settings) = self.settings()? else { return Ok(Vec::new()) };
+        let (rules, tallies) = (self.rules(settings.rules)?, self.tallies()?);
+        let named = rules.names.iter().zip(&rules.rules).take(rules.count as usize);
+        Ok(named.map(|(name, rule)| (name_text(name), tallies[rule.slot as usize])).collect())
+    }
+
     /// A bank of rules. A function of its own, so that values of this size are on the stack for this long only.
     fn rules(&self, bank: u32) -> Result<Box<Rules>> {
         Ok(Box::new(self.rules.get(&bank, 0).context("reading the rules in force")?.0))
@@ -377,6 +390,17 @@ impl InstanceMaps {
     /// The map cannot be asked.
     pub fn cells(&self) -> u32 {
         self.cells.len()
+    }
+
+    /// True where a CPU has found the replies' budget exhausted within the last second.
+    ///
+    /// # Errors
+    /// The map or the clock cannot be read.
+    pub fn under_pressure(&self) -> Result<bool> {
+        let latest = self.leases()?.iter().map(|leases| leases.exhausted_at).max().unwrap_or(0);
+        // Most hosts never were under pressure; they need no clock.
+        Ok(latest != 0
+            && (jiffies::now()?.saturating_sub(latest) as f64) < Tick::of_this_kernel()?.per_second)
     }
 
     /// What each CPU has taken from the budgets.

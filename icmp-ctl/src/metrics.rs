@@ -1,10 +1,12 @@
-//! The Prometheus metrics: the counters, read from the maps at the time of the scrape.
+//! The Prometheus metrics: the counters of frames, rules and checks, read from the maps at the time of the scrape.
 //!
-//! Owns names and labels. No address is ever a label; what labels there are come from icmp-common's lists.
+//! Owns names and labels. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
 
 use anyhow::{Context as _, Result};
-use icmp_common::abi::Counter;
+use icmp_common::abi::{Counter, check_tally};
+use icmp_common::checks::Check;
 use icmp_common::reason::Reason;
+use icmp_common::rules::Tally;
 use icmp_common::types::row_labels;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
@@ -25,6 +27,11 @@ pub async fn render() -> Result<String> {
     let mut snapshot = Snapshot::default();
     if let Some(instance) = Instance::find()? {
         snapshot.build = instance.build();
+        snapshot.rules = instance.maps.rule_tallies()?;
+        let tallies = instance.maps.tallies()?;
+        snapshot.checks =
+            Check::ALL.iter().map(|check| (*check, tallies[check_tally(*check) as usize].hits)).collect();
+        snapshot.under_pressure = instance.maps.under_pressure()?;
         for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
             let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else { continue };
             for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
@@ -44,6 +51,9 @@ pub async fn render() -> Result<String> {
 struct Snapshot {
     build: String,
     counters: Vec<(String, u8, Reason, Counter)>,
+    rules: Vec<(String, Tally)>,
+    checks: Vec<(Check, u64)>,
+    under_pressure: bool,
 }
 
 impl Collector for Snapshot {
@@ -70,7 +80,30 @@ impl Collector for Snapshot {
                 ConstCounter::new(value(counter)).encode(family.encode_family(&labels)?)?;
             }
         }
+        let kind = prometheus_client::metrics::MetricType::Counter;
+        let help = "Messages that rules have decided, and would have, were they not audited";
+        let mut family = encoder.encode_descriptor("rule_packets", help, None, kind)?;
+        for (rule, tally) in &self.rules {
+            let outcomes = [
+                ("hit", tally.hits),
+                ("limited", tally.limited),
+                ("would-hit", tally.would_hit),
+                ("would-limit", tally.would_limit),
+            ];
+            for (outcome, packets) in outcomes {
+                let labels = [("rule", rule.as_str()), ("outcome", outcome)];
+                ConstCounter::new(packets).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let help = "Messages that have failed a check";
+        let mut family = encoder.encode_descriptor("check_failures", help, None, kind)?;
+        for (check, failures) in &self.checks {
+            ConstCounter::new(*failures).encode(family.encode_family(&[("check", check.name())])?)?;
+        }
         let kind = prometheus_client::metrics::MetricType::Gauge;
+        let help = "1 where the replies' budget was exhausted within the last second";
+        let pressure = encoder.encode_descriptor("pressure", help, None, kind)?;
+        ConstGauge::new(i64::from(self.under_pressure)).encode(pressure)?;
         let mut info = encoder.encode_descriptor("build_info", "The running builds", None, kind)?;
         let labels = [("controller", BUILD), ("program", self.build.as_str())];
         ConstGauge::new(1_i64).encode(info.encode_family(&labels)?)

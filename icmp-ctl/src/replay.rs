@@ -11,7 +11,7 @@ use std::ops::DerefMut;
 use icmp_common::abi::{
     ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings, TALLIES,
 };
-use icmp_common::limiter::Cells;
+use icmp_common::limiter::{Cells, Shared};
 use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
 use icmp_common::reason::Reason;
 use icmp_common::rules::{Rules, Tally, selector};
@@ -99,24 +99,30 @@ impl HostTables {
     }
 }
 
+/// A cell that nobody shares.
+struct HostCell<'a>(&'a Cell<u64>);
+
 impl Cells for HostTables {
-    fn load(&self, index: u32) -> Option<u64> {
-        self.cells.get(index as usize).map(Cell::get)
+    fn cell(&self, index: u32) -> Option<impl Shared> {
+        self.cells.get(index as usize).map(HostCell)
+    }
+}
+
+impl Shared for HostCell<'_> {
+    fn load(&self) -> u64 {
+        self.0.get()
     }
 
-    fn swap(&self, index: u32, old: u64, new: u64) -> bool {
-        let Some(cell) = self.cells.get(index as usize) else { return false };
-        let swapped = cell.get() == old;
+    fn swap(&self, old: u64, new: u64) -> bool {
+        let swapped = self.0.get() == old;
         if swapped {
-            cell.set(new);
+            self.0.set(new);
         }
         swapped
     }
 
-    fn store(&self, index: u32, value: u64) {
-        if let Some(cell) = self.cells.get(index as usize) {
-            cell.set(value);
-        }
+    fn store(&self, value: u64) {
+        self.0.set(value);
     }
 }
 
@@ -185,7 +191,7 @@ impl Tables for HostTables {
         self.ticks.get()
     }
 
-    fn opaque(&self, value: usize) -> usize {
+    fn opaque(&self, _leases: &mut Leases, value: usize) -> usize {
         value
     }
 

@@ -1,7 +1,7 @@
 //! The XDP program: wraps the context, runs icmp-common's pipeline, turns a verdict into an XDP action. Nothing else.
 //!
 //! Two entry points, because the kernel fixes at load whether a program takes frames in several buffers; the controller attaches
-//! the one the interface needs.
+//! the one the interface needs. Inlined into what the macro makes, or every frame would pay for a call.
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
@@ -18,12 +18,14 @@ use icmp_common::{pipeline, reason::Verdict};
 
 /// For frames in one buffer.
 #[xdp]
+#[inline(always)]
 pub fn icmp_ctl(ctx: XdpContext) -> u32 {
     action(&ctx, context::Buffers::One)
 }
 
 /// For interfaces that may deliver frames in several buffers.
 #[xdp(frags)]
+#[inline(always)]
 pub fn icmp_ctl_frags(ctx: XdpContext) -> u32 {
     action(&ctx, context::Buffers::Several)
 }

@@ -17,7 +17,7 @@ use icmp_common::{
         Interface, Leases, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, TALLIES as TALLY_ENTRIES,
         counter_index,
     },
-    limiter::Cells,
+    limiter::{Cells, Shared},
     pipeline::{BUDGET_CELLS, ROWS},
     reason::Reason,
     rules::{PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6},
@@ -78,31 +78,37 @@ static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
 /// The instance's maps, as the CPU running this program sees them.
 pub(crate) struct Maps;
 
+/// An element of `CELLS`.
+struct MapCell(*mut u64);
+
 impl Cells for Maps {
     #[inline(always)]
-    fn load(&self, index: u32) -> Option<u64> {
-        let cell = CELLS.get_ptr(index)?;
+    fn cell(&self, index: u32) -> Option<impl Shared> {
+        CELLS.get_ptr_mut(index).map(MapCell)
+    }
+}
+
+impl Shared for MapCell {
+    #[inline(always)]
+    fn load(&self) -> u64 {
         // A volatile read is one 8-byte load; LLVM has no atomic load for this instruction set.
         // SAFETY: an element of an array map stays where it is for as long as the program runs, and is aligned to 8.
-        Some(unsafe { cell.read_volatile() })
+        unsafe { self.0.read_volatile() }
     }
 
     #[inline(always)]
-    fn swap(&self, index: u32, old: u64, new: u64) -> bool {
-        let Some(cell) = CELLS.get_ptr_mut(index) else { return false };
+    fn swap(&self, old: u64, new: u64) -> bool {
         // SAFETY: as in `load`; every other access to a cell while the program is loaded is atomic too.
         let (_, swapped) = unsafe {
-            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(cell, old, new)
+            atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(self.0, old, new)
         };
         swapped
     }
 
     #[inline(always)]
-    fn store(&self, index: u32, value: u64) {
-        if let Some(cell) = CELLS.get_ptr_mut(index) {
-            // SAFETY: as in `load`; one 8-byte store, so that no reader sees half of it.
-            unsafe { cell.write_volatile(value) };
-        }
+    fn store(&self, value: u64) {
+        // SAFETY: as in `load`; one 8-byte store, so that no reader sees half of it.
+        unsafe { self.0.write_volatile(value) };
     }
 }
 
@@ -205,11 +211,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn opaque(&self, value: usize) -> usize {
-        let Some(leases) = LEASES.get_ptr_mut(0) else { return 0 };
-        // SAFETY: the element is this CPU's own, as in `leases`, and no reference to it is alive here.
-        let scratch = unsafe { &raw mut (*leases).scratch };
-        // SAFETY: as above; volatile, or the compiler would see through it.
+    fn opaque(&self, leases: &mut Leases, value: usize) -> usize {
+        let scratch = &raw mut leases.scratch;
+        // SAFETY: from a reference; volatile, or the compiler would see through it.
         unsafe { scratch.write_volatile(value as u64) };
         // SAFETY: as above.
         unsafe { scratch.read_volatile() as usize }

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use icmp_common::limiter::Cells as _;
+use icmp_common::limiter::{Cells as _, Shared as _};
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::program::Entry;
 use icmp_ctl::settings::Tick;
@@ -156,11 +156,8 @@ fn cells_full_of_a_future_time_are_repaired() {
     }
     let (_, on_host) = host::both(config, &[]);
     let tables = on_host.tables();
-    for index in 0.. {
-        if tables.load(index).is_none() {
-            break;
-        }
-        tables.store(index, 1 << 62);
+    for cell in (0..).map_while(|index| tables.cell(index)) {
+        cell.store(1 << 62);
     }
     let frame = echo4(Ipv4Addr::new(198, 18, 0, 1));
     let admitted = |on_host: &OnHost| {

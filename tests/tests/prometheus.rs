@@ -22,7 +22,10 @@ fn prometheus_scrapes_serve_and_returns_the_counters_that_were_sent() {
     let pair = Pair::new(1500);
     let host = &pair.host;
     let folder = Folder::new();
-    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n"));
+    let audited =
+        "[[policy.rule]]\nname = \"audited\"\ntype = \"echo-request\"\naction = \"drop\"\naudit = true\n";
+    let config_text = format!("interfaces = [\"{HOST_IF}\"]\n{audited}");
+    let config = folder.file("icmp-ctl.toml", &config_text);
     let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
     serve.wait_for("127.0.0.1:9816", LIMIT);
 
@@ -77,6 +80,15 @@ scrape_configs:
             get(host, "127.0.0.1:9816", "/metrics")
         );
         std::thread::park_timeout(Duration::from_millis(250));
+    }
+    let text = get(host, "127.0.0.1:9816", "/metrics");
+    for line in [
+        "icmp_ctl_rule_packets_total{rule=\"audited\",outcome=\"would-hit\"} 10",
+        "icmp_ctl_rule_packets_total{rule=\"audited\",outcome=\"hit\"} 0",
+        "icmp_ctl_check_failures_total{check=\"quote\"} 0",
+        "icmp_ctl_pressure 0",
+    ] {
+        assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
     }
     let _gone = serve.end_by(nix::sys::signal::Signal::SIGTERM);
     let _done = ctl::run(host, "detach --all").expect_success();

@@ -27,12 +27,14 @@ use crate::context::{Buffers, XdpFrame};
 
 /// Does nothing: what the loop and the wrapper cost.
 #[xdp]
+#[inline(always)]
 pub fn empty(ctx: XdpContext) -> u32 {
     undone(&ctx, |_| xdp_action::XDP_PASS)
 }
 
 /// The packet path, as `icmp_ctl` runs it.
 #[xdp]
+#[inline(always)]
 pub fn full(ctx: XdpContext) -> u32 {
     undone(&ctx, |ctx| {
         let frame = &mut XdpFrame::new(ctx, Buffers::One);
@@ -46,12 +48,14 @@ pub fn full(ctx: XdpContext) -> u32 {
 
 /// Swap, checksum, back out: nothing else.
 #[xdp]
+#[inline(always)]
 pub fn bare(ctx: XdpContext) -> u32 {
     undone(&ctx, |ctx| comparators::bare(&mut XdpFrame::new(ctx, Buffers::One)))
 }
 
 /// Echo with a limit for each source, as it is usually written.
 #[xdp]
+#[inline(always)]
 pub fn conventional(ctx: XdpContext) -> u32 {
     undone(&ctx, |ctx| {
         comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::helper_sum)
@@ -60,6 +64,7 @@ pub fn conventional(ctx: XdpContext) -> u32 {
 
 /// The same with the checksum updated in place, without a helper call.
 #[xdp]
+#[inline(always)]
 pub fn conventional_tuned(ctx: XdpContext) -> u32 {
     undone(&ctx, |ctx| {
         comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::inline_sum)
@@ -68,12 +73,14 @@ pub fn conventional_tuned(ctx: XdpContext) -> u32 {
 
 /// Drops everything.
 #[xdp]
+#[inline(always)]
 pub fn drop(ctx: XdpContext) -> u32 {
     undone(&ctx, |_| xdp_action::XDP_DROP)
 }
 
 /// The sending end: every live frame becomes a request and is sent out of the interface it is said to have come in on.
 #[xdp]
+#[inline(always)]
 pub fn generate(ctx: XdpContext) -> u32 {
     match request::write(&mut XdpFrame::new(&ctx, Buffers::One)) {
         Some(()) => xdp_action::XDP_TX,
@@ -83,6 +90,7 @@ pub fn generate(ctx: XdpContext) -> u32 {
 
 /// The same at a steady rate: frames whose time has not come are dropped.
 #[xdp]
+#[inline(always)]
 pub fn generate_paced(ctx: XdpContext) -> u32 {
     if !request::is_due() {
         return xdp_action::XDP_DROP;
@@ -95,6 +103,7 @@ pub fn generate_paced(ctx: XdpContext) -> u32 {
 
 /// The receiving end: counts and drops echo replies, passes the rest, so that address resolution works.
 #[xdp]
+#[inline(always)]
 pub fn collect(ctx: XdpContext) -> u32 {
     if request::count_reply(&mut XdpFrame::new(&ctx, Buffers::One)) {
         xdp_action::XDP_DROP

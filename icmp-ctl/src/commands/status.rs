@@ -7,9 +7,7 @@ use aya::programs::ProgramInfo;
 use serde_json::json;
 
 use crate::instance::Instance;
-use crate::jiffies;
 use crate::program::BUILD;
-use crate::settings::Tick;
 
 pub(super) fn run(json: bool) -> Result<()> {
     let mut instance = Instance::open()?;
@@ -38,7 +36,7 @@ pub(super) fn run(json: bool) -> Result<()> {
     let build = instance.build();
     let memory = u64::from(instance.maps.cells()) * 8;
     let addresses = instance.maps.addresses()?.addresses().len();
-    let pressure = under_pressure(&instance)?;
+    let pressure = instance.maps.under_pressure()?;
     if json {
         println!(
             "{}",
@@ -73,13 +71,6 @@ pub(super) fn run(json: bool) -> Result<()> {
         eprintln!("icmp-ctl: this is build {BUILD}, another one than has loaded the program");
     }
     Ok(())
-}
-
-/// True where a CPU has found the replies' budget exhausted within the last second.
-fn under_pressure(instance: &Instance) -> Result<bool> {
-    let latest = instance.maps.leases()?.iter().map(|leases| leases.exhausted_at).max().unwrap_or(0);
-    // Most hosts never were under pressure; they need no clock.
-    Ok(latest != 0 && (jiffies::now()?.saturating_sub(latest) as f64) < Tick::of_this_kernel()?.per_second)
 }
 
 fn seconds(time: SystemTime) -> u64 {
