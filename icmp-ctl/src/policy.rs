@@ -83,6 +83,14 @@ impl TypeName {
             && self.last >= other.last
             && (self.code.is_none() || self.code == other.code)
     }
+
+    /// True where some message is one of both.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.family == other.family
+            && self.first <= other.last
+            && self.last >= other.first
+            && (self.code.is_none() || other.code.is_none() || self.code == other.code)
+    }
 }
 
 impl fmt::Display for TypeName {

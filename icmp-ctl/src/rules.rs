@@ -480,10 +480,38 @@ impl Rule {
             && self.length.end() >= other.length.end()
             && self.hop_limit.start() <= other.hop_limit.start()
             && self.hop_limit.end() >= other.hop_limit.end()
-            // Comparing every pair of long lists would take longer than anybody waits for a warning.
-            && self.from.len().saturating_mul(other.from.len()) <= 1_000_000
+            && self.is_comparable(other)
             && nets(&self.from, &other.from)
             && nets(&self.to, &other.to)
+    }
+
+    /// True where some message is matched by both rules.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let nets = |ours: &[IpNet], theirs: &[IpNet]| {
+            let meet = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
+            ours.is_empty() || theirs.is_empty() || ours.iter().any(|a| theirs.iter().any(|b| meet(a, b)))
+        };
+        let types = self.types.is_empty()
+            || other.types.is_empty()
+            || self.types.iter().any(|ours| other.types.iter().any(|theirs| ours.overlaps(theirs)));
+        let vlans = self.vlans.is_empty()
+            || other.vlans.is_empty()
+            || self.vlans.iter().any(|vlan| other.vlans.contains(vlan));
+        types
+            && vlans
+            && self.families.iter().any(|family| other.families.contains(family))
+            && self.length.start() <= other.length.end()
+            && self.length.end() >= other.length.start()
+            && self.hop_limit.start() <= other.hop_limit.end()
+            && self.hop_limit.end() >= other.hop_limit.start()
+            && self.is_comparable(other)
+            && nets(&self.from, &other.from)
+            && nets(&self.to, &other.to)
+    }
+
+    /// Comparing every pair of long lists would take longer than anybody waits for a warning.
+    fn is_comparable(&self, other: &Self) -> bool {
+        self.from.len().saturating_mul(other.from.len()) <= 1_000_000
     }
 }
 
@@ -596,5 +624,20 @@ mod tests {
         let narrow = Rule { from: vec![net("10.1.0.0/16")], vlans: vec![7], ..rule("narrow") };
         assert!(wide.covers(&narrow) && rule("any").covers(&wide));
         assert!(!narrow.covers(&wide) && !wide.covers(&rule("any")));
+    }
+
+    #[test]
+    fn rules_overlap_where_a_message_can_match_both() {
+        let from = Rule { from: vec![net("10.0.0.0/8")], ..rule("from") };
+        let to = Rule { to: vec![net("192.0.2.1/32")], ..rule("to") };
+        assert!(from.overlaps(&to) && to.overlaps(&from) && !from.covers(&to) && !to.covers(&from));
+        let inside = Rule { from: vec![net("10.1.0.0/16")], ..rule("inside") };
+        let beside = Rule { from: vec![net("11.0.0.0/8")], ..rule("beside") };
+        assert!(inside.overlaps(&from) && from.overlaps(&inside) && !beside.overlaps(&from));
+        let vlan = |id| Rule { vlans: vec![id], ..rule("vlan") };
+        assert!(vlan(7).overlaps(&from) && vlan(7).overlaps(&vlan(7)) && !vlan(7).overlaps(&vlan(8)));
+        let short = Rule { length: 0..=64, ..rule("short") };
+        let long = Rule { length: 65..=4095, ..rule("long") };
+        assert!(short.overlaps(&from) && !short.overlaps(&long));
     }
 }

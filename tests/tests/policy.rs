@@ -222,6 +222,36 @@ fn what_is_not_confirmed_goes_back_by_itself_and_what_is_stays() {
 }
 
 #[test]
+fn rules_that_never_decide_or_disagree_are_warned_about_and_exceptions_are_not() {
+    let Some(pair) = pair(&[]) else { return };
+    let rule = |name: &str, conditions: &str, action: &str| {
+        format!(
+            "[[policy.rule]]\nname = \"{name}\"\n{conditions}\ntype = \"echo-request\"\naction = \"{action}\"\n"
+        )
+    };
+    let rules = [
+        rule("exception", "from = [\"10.1.0.0/16\"]", "answer"),
+        rule("wide", "from = [\"10.0.0.0/8\"]", "pass"),
+        rule("hidden", "from = [\"10.2.0.0/16\"]", "answer"),
+        rule("crossing", "to = [\"192.0.2.2\"]", "drop"),
+    ];
+    let folder = Folder::new();
+    let file = folder.file("c.toml", &rules.concat());
+    let done = ctl::run(&pair.host, &format!("apply -f {file} --check"));
+    assert_eq!(done.code, DONE, "{done}");
+    let warnings: Vec<_> = done.stderr.lines().filter(|line| line.contains("WARNING")).collect();
+    let expected = [
+        "rule \"hidden\" never decides anything: \"wide\"",
+        "rules \"exception\" and \"crossing\" overlap",
+        "rules \"wide\" and \"crossing\" overlap",
+    ];
+    assert_eq!(warnings.len(), expected.len(), "{done}");
+    for text in expected {
+        assert!(warnings.iter().any(|line| line.contains(text)), "no {text}: {done}");
+    }
+}
+
+#[test]
 fn a_guard_refuses_by_name_and_is_overridden_by_name() {
     let Some(pair) = pair(&[]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);

@@ -36,21 +36,37 @@ pub(super) fn check(config: &Config, allow_break: &[String], interface: Option<&
     let allowed = [allow_break, &config.policy.allow_break].concat();
     let rules = policy.rules();
     guard::check(&policy, &rules, tick, &allowed)?;
-    let mut warnings = shadowed(&rules);
+    let mut warnings = conflicts(&rules);
     warnings.extend(parity::warnings(&policy.settings));
     Ok(Checked { policy, warnings })
 }
 
-/// Rules that can never decide, because one before them always does.
-fn shadowed(rules: &[Rule]) -> Vec<String> {
+/// Rules that can never decide, because one before them always does; and pairs that disagree about some messages, where neither is the
+/// exception to the other.
+fn conflicts(rules: &[Rule]) -> Vec<String> {
     let mut warnings = Vec::new();
-    for (i, rule) in rules.iter().enumerate() {
-        if let Some(before) = rules[..i].iter().find(|before| !before.audit && before.covers(rule)) {
+    let mut deciding: Vec<&Rule> = Vec::new();
+    for rule in rules {
+        if let Some(before) = deciding.iter().find(|before| before.covers(rule)) {
             warnings.push(format!(
                 "rule {:?} never decides anything: {:?} before it matches all that it matches",
                 rule.name, before.name
             ));
+            continue;
         }
+        if rule.audit {
+            continue;
+        }
+        for before in &deciding {
+            let disagree = (before.action, before.limit) != (rule.action, rule.limit);
+            if disagree && before.overlaps(rule) && !rule.covers(before) {
+                warnings.push(format!(
+                    "rules {:?} and {:?} overlap: what both match is decided by {:?}, the first",
+                    before.name, rule.name, before.name
+                ));
+            }
+        }
+        deciding.push(rule);
     }
     warnings
 }
@@ -216,6 +232,6 @@ pub(super) fn change_rules(
     let mut rules = policy.rules();
     change(&mut rules)?;
     guard::check(&policy, &rules, Tick::of_this_kernel()?, allow_break)?;
-    warn(&shadowed(&rules));
+    warn(&conflicts(&rules));
     instance.maps.switch_policy(&policy.with_rules(&rules)?, None)
 }
