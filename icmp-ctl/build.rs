@@ -7,9 +7,8 @@ use std::process::Command;
 use anyhow::Result;
 
 fn main() -> Result<()> {
-    println!("cargo:rerun-if-env-changed=ICMP_EBPF_FEATURES");
-    let features = env::var("ICMP_EBPF_FEATURES").unwrap_or_default();
-    ebpf_build::build("icmp-ebpf", &features, &["icmp-ebpf"])?;
+    let features = if env::var_os("CARGO_FEATURE_TRACE").is_some() { "trace" } else { "" };
+    ebpf_build::build("icmp-ebpf", features, &["icmp-ebpf"])?;
     println!("cargo:rustc-env=ICMP_CTL_BUILD={}", build_id(&ebpf_build::workspace()?));
     Ok(())
 }

@@ -25,6 +25,8 @@ pub mod replay;
 pub mod rules;
 pub mod settings;
 mod sys;
+#[cfg(feature = "trace")]
+mod trace;
+pub mod units;
 
 pub use sys::end_with_closed_pipe;
-pub mod units;

@@ -52,7 +52,14 @@ pub(crate) fn all(scope: &Scope) -> Result<()> {
     let mut summary = Summary::default();
     summary.step("Format", || run::stream(build::cargo()?.args(["fmt", "--all", "--check"])))?;
     summary.step("Lints", || {
-        run::stream(build::cargo()?.args(["clippy", "--all-targets", "--", "-D", "warnings"]))
+        run::stream(build::cargo()?.args([
+            "clippy",
+            "--all-targets",
+            "--all-features",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     })?;
     summary.step("Verifier budget", verifier::check)?;
     if scope.vms {

@@ -40,6 +40,12 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
     follow().await;
+    #[cfg(feature = "trace")]
+    std::thread::spawn(|| {
+        if let Err(error) = crate::trace::print() {
+            eprintln!("icmp-ctl: tracing: {error:#}");
+        }
+    });
     eprintln!("icmp-ctl: serving metrics at http://{address}/metrics");
     loop {
         tokio::select! {
