@@ -46,11 +46,7 @@ impl Frame for SliceFrame<'_> {
 pub fn field<const AT: usize, const N: usize, const W: usize>(window: &[u8; W]) -> [u8; N] {
     const { assert!(AT + N <= W) };
     let mut bytes = [0; N];
-    let mut i = 0;
-    while i < N {
-        bytes[i] = window[AT + i];
-        i += 1;
-    }
+    copy::<N>(&mut bytes, &window[AT..AT + N]);
     bytes
 }
 
@@ -58,9 +54,27 @@ pub fn field<const AT: usize, const N: usize, const W: usize>(window: &[u8; W]) 
 #[inline(always)]
 pub fn set_field<const AT: usize, const N: usize, const W: usize>(window: &mut [u8; W], bytes: [u8; N]) {
     const { assert!(AT + N <= W) };
-    let mut i = 0;
-    while i < N {
-        window[AT + i] = bytes[i];
-        i += 1;
+    copy::<N>(&mut window[AT..AT + N], &bytes);
+}
+
+/// Copies `N` bytes in pieces of eight, four, two and one: each is one load and one store, where the compiler would take whatever is
+/// longer, or goes byte by byte, for single bytes.
+#[inline(always)]
+fn copy<const N: usize>(to: &mut [u8], from: &[u8]) {
+    let mut at = 0;
+    while N - at >= 8 {
+        to[at..at + 8].copy_from_slice(&from[at..at + 8]);
+        at += 8;
+    }
+    if N & 4 != 0 {
+        to[at..at + 4].copy_from_slice(&from[at..at + 4]);
+        at += 4;
+    }
+    if N & 2 != 0 {
+        to[at..at + 2].copy_from_slice(&from[at..at + 2]);
+        at += 2;
+    }
+    if N & 1 != 0 {
+        to[at] = from[at];
     }
 }

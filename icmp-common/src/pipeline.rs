@@ -1054,6 +1054,8 @@ fn swap_macs<F: Frame>(frame: &mut F) {
 
 /// Bytes summed at a stretch.
 const CHUNK: usize = 64;
+/// Bytes summed at a time of what is left.
+const PIECE: usize = 16;
 /// Stretches that one buffer can have: a page of 4 KiB is the usual size, what is longer goes to the kernel.
 const MAX_CHUNKS: usize = 4096 / CHUNK;
 /// Where a message can start at most, as a mask: behind two tags and an IPv6 header.
@@ -1100,7 +1102,15 @@ fn sum_message<F: Frame, T: Tables>(
         at = start + (len & ((MAX_CHUNKS * CHUNK - 1) & !(CHUNK - 1)));
         left = len & (CHUNK - 1);
     }
-    for _ in 0..CHUNK / 4 {
+    for _ in 0..CHUNK / PIECE - 1 {
+        if left < PIECE {
+            break;
+        }
+        sum = sum.add_words::<0, PIECE, PIECE>(frame.window::<PIECE>(at)?);
+        at += PIECE;
+        left -= PIECE;
+    }
+    for _ in 0..PIECE / 4 - 1 {
         if left < 4 {
             break;
         }
