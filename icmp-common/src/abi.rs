@@ -13,7 +13,7 @@ use crate::rules::{
 use crate::types::COUNTER_ROWS;
 
 /// Version of everything in this file; names the pin directory.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
 pub const MAX_INTERFACES: u32 = 16;
@@ -32,7 +32,7 @@ pub struct Interface {
     pub ifindex: u32,
     /// Its slot in the counter map and in address scopes, 1 to [`MAX_INTERFACES`].
     pub slot: u32,
-    /// MAC address as a big-endian 48-bit number.
+    /// MAC address: six bytes as in a frame, then two zeroes.
     pub mac: u64,
     /// [`INTERFACE_STRIPS_TAGS`] or 0.
     pub flags: u32,
@@ -256,8 +256,25 @@ pub struct Leases {
     pub sampler: u64,
     /// Written and read back where the verifier is not to follow a value.
     pub scratch: u64,
-    /// Zero; fills the cache line.
-    pub reserved: u64,
+    /// The epoch of that tick ([`crate::familiar`]).
+    pub exhausted_in: u64,
+}
+
+/// Cluster that lie together at one place of the limiter's table, an entry of `CELLS`. Layout: 48 bytes, so that the first two are never
+/// in two cache lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Cluster {
+    /// Cell in the first row of the sources.
+    pub source: u64,
+    /// Cluster of [`crate::familiar`].
+    pub familiar: [u64; 2],
+    /// Cell in the second row of the sources.
+    pub source_second: u64,
+    /// Cell in the first row of the prefixes.
+    pub prefix: u64,
+    /// Cell in the second row of the prefixes.
+    pub prefix_second: u64,
 }
 
 const _: () = {
@@ -265,7 +282,7 @@ const _: () = {
     assert!(size_of::<Level>() == 40);
     assert!(size_of::<Bucket4>() == 32 && size_of::<Bucket6>() == 96);
     assert!(size_of::<Counter>() == 16);
-    assert!(size_of::<Leases>() == 64);
+    assert!(size_of::<Leases>() == 64 && size_of::<Cluster>() == 48);
     assert!(size_of::<TypeEntry>() == 8);
     assert!(size_of::<Settings>() == 16 + 2 * 40 + BUDGETS * 16 + BUDGETS * 4 + TYPE_ENTRIES * 8 + 16);
     assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<Tally>() == 32);

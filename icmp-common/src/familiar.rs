@@ -41,10 +41,22 @@ impl Word {
         epoch.wrapping_sub(self.0 as u32 >> 8) & EPOCH_MASK
     }
 
+    /// What tells a source from others, out of the low half of a hash; odd, so that no free word has it.
+    #[inline(always)]
+    pub const fn tag(hash: u64) -> u32 {
+        hash as u32 | 1
+    }
+
+    /// True if this is the word of the source with this tag, and the source was served in this epoch already.
+    #[inline(always)]
+    pub const fn is_current(self, tag: u32, epoch: u32) -> bool {
+        self.0 >> 8 == Self::new(tag, epoch, 0).0 >> 8
+    }
+
     /// True if this is the word of the source with this tag.
     #[inline(always)]
     pub const fn is_of(self, tag: u32) -> bool {
-        (self.0 >> 32) as u32 == tag && self.0 != 0
+        (self.0 >> 32) as u32 == tag
     }
 
     /// True if the source with this tag is familiar.

@@ -10,15 +10,19 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod budget;
 pub mod checks;
 pub mod checksum;
+mod echo;
 pub mod familiar;
 pub mod frame;
 pub mod limiter;
+pub mod outcome;
 pub mod pipeline;
 pub mod policy;
 pub mod reason;
 pub mod rules;
+mod shortcut;
 pub mod tables;
 pub mod talkers;
 pub mod types;

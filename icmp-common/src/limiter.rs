@@ -76,8 +76,25 @@ pub const fn charge(cell: u64, limit: &Limit, cost: u64, now: u64) -> Charge {
 
 /// Cells that several CPUs share.
 pub trait Cells {
-    /// A cell, or `None` where there is no such cell.
+    /// The cell of a budget or of a rule; `None` where there is no such cell.
     fn cell(&self, index: u32) -> Option<impl Shared>;
+
+    /// The words at a place of the limiter's table; `None` where there is no such place.
+    fn cluster(&self, place: u32) -> Option<Cluster<impl Shared>>;
+}
+
+/// The words that lie together at one place of the limiter's table (`abi::Cluster`), each there for a hash of its own.
+pub struct Cluster<S> {
+    /// First row of the sources.
+    pub source: S,
+    /// Who is familiar of those whose cell `source` is ([`crate::familiar`]).
+    pub familiar: [S; 2],
+    /// Second row of the sources.
+    pub source_second: S,
+    /// First row of the prefixes.
+    pub prefix: S,
+    /// Second row of the prefixes.
+    pub prefix_second: S,
 }
 
 /// A word that several CPUs share.
@@ -102,8 +119,6 @@ pub enum Admission {
     },
     /// Over the limit.
     Refused,
-    /// A cell could not be read: a fault of ours, which never drops a packet and is bounded by the total budget.
-    Fault,
 }
 
 /// The fuller of two cells of one source: the one that has been empty for longer, seen from `now`.
@@ -118,40 +133,57 @@ const fn at_or_after(a: u64, b: u64) -> bool {
     a.wrapping_sub(b) as i64 >= 0
 }
 
-/// Charges one packet to a source's two cells, one in each row.
-///
-/// The packet is over the limit only if both cells say so; an admitted one raises both to the same value and leaves a cell
-/// alone that others have raised further (conservative update), so a source gets less than its due only where both of its cells
-/// are shared. Exact over all CPUs: the first cell is raised last and commits the admission; whoever read what another
-/// CPU has changed since decides again. A restart may leave a cell raised, which errs towards refusing.
-#[inline(always)]
-pub fn charge_rows<C: Cells>(cells: &C, first: u32, second: u32, limit: &Limit, now: u64) -> Admission {
-    if limit.is_unlimited() {
-        return Admission::Admitted { calm: true };
+/// A source's cells at one level, one in each row, and what they held when they were read.
+pub struct Rows<S> {
+    first: S,
+    second: S,
+    seen: (u64, u64),
+}
+
+impl<S: Shared> Rows<S> {
+    /// Reads two cells.
+    ///
+    /// Apart from charging, so that all that a packet needs can be on its way from memory before the first compare-and-swap, which
+    /// waits for everything before it and lets nothing behind it begin.
+    #[inline(always)]
+    pub fn read(first: S, second: S) -> Self {
+        let seen = (first.load(), second.load());
+        Self { first, second, seen }
     }
-    let (Some(first), Some(second)) = (cells.cell(first), cells.cell(second)) else {
-        return Admission::Fault;
-    };
-    for _ in 0..TRIES {
-        let (a, b) = (first.load(), second.load());
-        match charge(fuller(a, b, now), limit, limit.interval, now) {
-            Charge::Refused => return Admission::Refused,
-            Charge::Admitted(raised) => {
-                if (at_or_after(b, raised) || second.swap(b, raised))
-                    && (at_or_after(a, raised) || first.swap(a, raised))
-                {
-                    return Admission::Admitted { calm: now.wrapping_sub(raised) >= limit.capacity / 2 };
+
+    /// Charges one packet to the source.
+    ///
+    /// The packet is over the limit only if both cells say so; an admitted one raises both to the same value and leaves a cell
+    /// alone that others have raised further (conservative update), so a source gets less than its due only where both of its cells
+    /// are shared. Exact over all CPUs: the first cell is raised last and commits the admission; whoever read what another
+    /// CPU has changed since decides again. A restart may leave a cell raised, which errs towards refusing.
+    #[inline(always)]
+    pub fn charge(self, limit: &Limit, now: u64) -> Admission {
+        if limit.is_unlimited() {
+            return Admission::Admitted { calm: true };
+        }
+        let Self { first, second, seen: (mut a, mut b) } = self;
+        for _ in 0..TRIES {
+            match charge(fuller(a, b, now), limit, limit.interval, now) {
+                Charge::Refused => return Admission::Refused,
+                Charge::Admitted(raised) => {
+                    if (at_or_after(b, raised) || second.swap(b, raised))
+                        && (at_or_after(a, raised) || first.swap(a, raised))
+                    {
+                        return Admission::Admitted { calm: now.wrapping_sub(raised) >= limit.capacity / 2 };
+                    }
+                }
+                Charge::Repaired(repaired) => {
+                    // Whoever gets there first repairs; a lost race means that it has been done.
+                    second.swap(b, repaired);
+                    first.swap(a, repaired);
+                    return Admission::Refused;
                 }
             }
-            Charge::Repaired(repaired) => {
-                // Whoever gets there first repairs; a lost race means that it has been done.
-                second.swap(b, repaired);
-                first.swap(a, repaired);
-                return Admission::Refused;
-            }
+            (a, b) = (first.load(), second.load());
         }
+        Admission::Refused
     }
-    Admission::Refused
 }
 
 /// Takes up to `batch` packets at once from the one cell of a budget; how many were taken.
@@ -222,7 +254,12 @@ pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
     }
 }
 
-/// Hashes an address, already masked to what a level looks at, with a secret drawn at load: one value for each row, of which only high
+/// The hash's secret from random numbers: those that are multiplied with are odd.
+pub const fn secret(random: [u64; 4]) -> [u64; 4] {
+    [random[0], random[1] | 1, random[2] | 1, random[3] | 1]
+}
+
+/// Hashes an address, already masked to what a level looks at, with a [`secret`] drawn at load: one value for each row, of which only high
 /// bits may be used.
 ///
 /// The first multiplication and the fold are a bijection of `high` that brings its differences to the low bits, too. Each value
@@ -230,7 +267,7 @@ pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
 /// secret agree in the n highest bits with probability 2/2^n at most, independently in each row (docs/adr/0006-limiter.md).
 #[inline(always)]
 pub const fn hash(secret: &[u64; 4], high: u64, low: u64) -> (u64, u64) {
-    let product = (high ^ secret[0]).wrapping_mul(secret[1] | 1);
+    let product = (high ^ secret[0]).wrapping_mul(secret[1]);
     let input = product ^ product >> 32 ^ low;
-    (input.wrapping_mul(secret[2] | 1), input.wrapping_mul(secret[3] | 1))
+    (input.wrapping_mul(secret[2]), input.wrapping_mul(secret[3]))
 }

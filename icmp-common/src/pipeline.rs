@@ -10,20 +10,22 @@
 use core::ops::DerefMut;
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, Leases, Mask, SETTINGS_ECHO,
-    SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, SETTINGS_VIPS,
-    SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Scope, Settings, check_tally,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, Leases, SETTINGS_ECHO, SETTINGS_OBSERVE,
+    SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VIPS, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Scope,
+    Settings, check_tally,
 };
+use crate::budget::{Draw, draw, rule_cell};
 use crate::checks::{self, Check, Mode};
-use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u32};
-use crate::familiar::Word;
-use crate::frame::{Frame, field, set_field};
-use crate::limiter::{self, Admission, Shared as _};
-use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
+use crate::checksum::Sum;
+use crate::echo::{self, Echo, MAX_START};
+use crate::frame::{Frame, field};
+use crate::limiter;
+use crate::outcome::{Outcome, Step, end};
+use crate::policy::{Action, BUDGETS, Decision, type_index};
 use crate::reason::{Reason, Verdict};
-use crate::rules::{self, Facts, PrefixKind, RULE_SLOTS, Rule, selector};
+use crate::rules::{self, Facts, PrefixKind, Rule, selector};
+use crate::shortcut;
 use crate::tables::{self, Tables, kind_bits};
-use crate::talkers::{self, Source, TALKER_BITS, WINDOW_SHIFT};
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
@@ -32,35 +34,23 @@ const V4_WINDOW: usize = ipv4::LEN + icmpv4::LEN;
 /// Bytes of an IPv6 header and an ICMPv6 header.
 const V6_WINDOW: usize = ipv6::LEN + icmpv6::LEN;
 
-/// How a frame ended: why, and in which row of the type table it is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Why.
-    pub reason: Reason,
-    /// Row of the counter map.
-    pub row: u8,
-}
-
 /// Handles one frame that came in on `ifindex`: decides, turns it into its reply if it is answered, counts.
 ///
 /// The frame is changed only if the verdict is [`Verdict::Answer`].
 #[inline(always)]
 pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> Outcome {
     let interface = tables::interface(tables, ifindex);
-    let outcome = match decide(frame, tables, interface.as_ref()) {
+    if let Some(interface) = interface
+        && let Some(outcome) = shortcut::process(frame, tables, interface)
+    {
+        tables.count(interface.slot, outcome.row, outcome.reason, frame.total_len() as u64);
+        return outcome;
+    }
+    let outcome = match decide(frame, tables, interface) {
         Ok(outcome) | Err(outcome) => outcome,
     };
     tables.count(interface.map_or(0, |i| i.slot), outcome.row, outcome.reason, frame.total_len() as u64);
     outcome
-}
-
-/// A step's result: go on, or the frame's end.
-type Step<T> = Result<T, Outcome>;
-
-/// Ends a frame.
-#[inline(always)]
-const fn end<T>(reason: Reason, row: u8) -> Step<T> {
-    Err(Outcome { reason, row })
 }
 
 #[inline(always)]
@@ -127,11 +117,43 @@ fn judge<F: Frame, T: Tables>(
     message: &Message,
 ) -> Step<Outcome> {
     let capped = policy(tables, leases, place, message)?;
-    let echo = Echo::join(tables, leases, link, message, capped);
-    if !echo.capped {
-        limit_echo(tables, leases, place, &echo)?;
+    let (echo, obstacle, capped) = join(tables, leases, link, message, capped);
+    if !capped {
+        echo::limit(tables, leases, place.settings, &echo)?;
     }
-    respond(frame, tables, leases, place, &echo)
+    if obstacle as u8 != Reason::Answered as u8 {
+        return end(obstacle, echo.row);
+    }
+    echo::respond(frame, tables, leases, place.settings, &echo)
+}
+
+/// Brings the verifier's paths together: from here on it follows one, whatever way the frame has come.
+#[inline(always)]
+fn join<T: Tables>(
+    tables: &T,
+    leases: &mut Leases,
+    link: &Link,
+    message: &Message,
+    capped: bool,
+) -> (Echo, Reason, bool) {
+    let v6 = matches!(message.facts.family, Family::V6) as usize;
+    let facts = tables.opaque(
+        leases,
+        message.facts.len << 32
+            | link.l3 << 24
+            | (capped as usize) << 17
+            | v6 << 16
+            | (message.obstacle as usize) << 8
+            | message.decision.row as usize,
+    );
+    let echo = Echo {
+        l3: facts >> 24 & MAX_START,
+        icmp_len: facts >> 32 & 0xffff,
+        family: if facts >> 16 & 1 == 0 { Family::V4 } else { Family::V6 },
+        source: message.facts.source,
+        row: facts as u8,
+    };
+    (echo, Reason::from_number((facts >> 8) as u8), facts >> 17 & 1 != 0)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- parse
@@ -150,8 +172,8 @@ struct Link {
 #[inline(always)]
 fn parse_link<F: Frame>(frame: &mut F) -> Step<Link> {
     let Some(header) = frame.window::<{ ethernet::LEN }>(0) else { return end(Reason::Truncated, NO_IP_ROW) };
-    let destination = mac(field::<{ ethernet::DESTINATION }, 6, _>(header));
-    let source = mac(field::<{ ethernet::SOURCE }, 6, _>(header));
+    let destination = ethernet::address(field::<{ ethernet::DESTINATION }, 6, _>(header));
+    let source = ethernet::address(field::<{ ethernet::SOURCE }, 6, _>(header));
     let ether_type = u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header));
     let untagged = Link { l3: ethernet::LEN, vlan: 0, ether_type, destination, source };
     if ether_type != ethernet::CUSTOMER_TAG && ether_type != ethernet::SERVICE_TAG {
@@ -183,13 +205,6 @@ fn tag<F: Frame>(frame: &mut F, offset: usize) -> Step<(u32, u16)> {
     };
     let control = u16::from_be_bytes(field::<0, 2, _>(tag));
     Ok(((control & ethernet::VLAN_ID_MASK) as u32, u16::from_be_bytes(field::<2, 2, _>(tag))))
-}
-
-/// An address as a big-endian 48-bit number.
-#[inline(always)]
-fn mac(bytes: [u8; 6]) -> u64 {
-    (u32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]) as u64) << 16
-        | u16::from_be_bytes([bytes[4], bytes[5]]) as u64
 }
 
 /// An IPv4 packet that holds an ICMP message, every length proved.
@@ -271,7 +286,7 @@ fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
     let next_header = header[ipv6::NEXT_HEADER];
     if next_header != ipv6::ICMPV6 {
         return end(
-            if is_extension(next_header) { Reason::ExtensionHeader } else { Reason::NotIcmp },
+            if ipv6::is_extension(next_header) { Reason::ExtensionHeader } else { Reason::NotIcmp },
             IPV6_ROW,
         );
     }
@@ -296,15 +311,6 @@ fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
         return end(beyond_first_buffer(frame, link.l3 + ipv6::LEN + payload_len), IPV6_ROW);
     }
     Ok(packet)
-}
-
-#[inline(always)]
-fn is_extension(next_header: u8) -> bool {
-    let mut found = false;
-    for extension in ipv6::EXTENSION_HEADERS {
-        found |= next_header == extension;
-    }
-    found
 }
 
 /// Why a header does not fit the first buffer.
@@ -353,12 +359,6 @@ impl<'t> Place<'t> {
             strips_tags: interface.flags & INTERFACE_STRIPS_TAGS != 0,
             addresses: if switch & SWITCH_ADDRESSES == 0 { 0 } else { ADDRESS_BUCKETS },
         })
-    }
-
-    /// The preset `observe` answers nothing: ends what has passed every check of an answer.
-    #[inline(always)]
-    fn ends_observed(&self, row: u8) -> Step<()> {
-        if self.settings.flags & SETTINGS_OBSERVE == 0 { Ok(()) } else { end(Reason::WouldAnswer, row) }
     }
 
     /// The preset `observe` decides nothing: what would have been dropped or limited passes.
@@ -666,475 +666,4 @@ fn over_limit<T: Tables>(tables: &T, rule: &Rule) -> bool {
     }
     let now = tables.ticks() << limiter::TICK_SHIFT;
     limiter::is_over(tables, rule_cell(rule.slot), &rule.limit, now)
-}
-
-/// Position of a rule's cell, behind those of the budgets.
-#[inline(always)]
-pub const fn rule_cell(slot: u32) -> u32 {
-    (BUDGETS * CELLS_PER_LINE) as u32 + (slot & (RULE_SLOTS as u32 - 1))
-}
-
-// ---------------------------------------------------------------------------------------------------------------- limit
-
-/// What a budget gave.
-enum Draw {
-    Taken,
-    Exhausted,
-    /// A fault of ours: nothing is refused because of it.
-    Fault,
-}
-
-/// Takes one packet from a budget, a batch at a time.
-#[inline(always)]
-fn draw<T: Tables>(tables: &T, leases: &mut Leases, settings: &Settings, budget: usize) -> Draw {
-    let (Some(limit), Some(batch)) = (settings.budgets.get(budget), settings.batches.get(budget)) else {
-        return Draw::Fault;
-    };
-    if limit.is_unlimited() {
-        return Draw::Taken;
-    }
-    let Some(tokens) = leases.tokens.get_mut(budget) else { return Draw::Fault };
-    if *tokens == 0 {
-        let now = tables.ticks() << limiter::TICK_SHIFT;
-        let Some(taken) = limiter::take_batch(tables, budget_cell(budget), limit, *batch, now) else {
-            return Draw::Fault;
-        };
-        *tokens = taken;
-        if taken == 0 {
-            return Draw::Exhausted;
-        }
-    }
-    *tokens -= 1;
-    Draw::Taken
-}
-
-/// Position of a budget's cell, each in a cache line of its own at the start of the map.
-#[inline(always)]
-const fn budget_cell(budget: usize) -> u32 {
-    (budget * CELLS_PER_LINE) as u32
-}
-
-/// Cells of 8 bytes in a cache line of 64.
-const CELLS_PER_LINE: usize = 8;
-/// Cells before the first row: those of the budgets, and one for each slot of a rule.
-pub const BUDGET_CELLS: u32 = (BUDGETS * CELLS_PER_LINE + RULE_SLOTS) as u32;
-/// Rows of cells: the first of the sources, which takes two because a word of [`crate::familiar`] lies beside each cell, in the same
-/// cache line; the second of the sources; two of the prefixes.
-pub const ROWS: u32 = 5;
-
-/// An echo request the policy would have answered.
-struct Echo {
-    l3: usize,
-    icmp_len: usize,
-    family: Family,
-    source: ipv6::Halves,
-    row: u8,
-    obstacle: Reason,
-    /// Admitted by the limit of its rule.
-    capped: bool,
-}
-
-impl Echo {
-    /// Brings the verifier's paths together: from here on it follows one, whatever way the frame has come.
-    #[inline(always)]
-    fn join<T: Tables>(
-        tables: &T,
-        leases: &mut Leases,
-        link: &Link,
-        message: &Message,
-        capped: bool,
-    ) -> Self {
-        let v6 = matches!(message.facts.family, Family::V6) as usize;
-        let facts = tables.opaque(
-            leases,
-            message.facts.len << 32
-                | link.l3 << 24
-                | (capped as usize) << 17
-                | v6 << 16
-                | (message.obstacle as usize) << 8
-                | message.decision.row as usize,
-        );
-        Self {
-            l3: facts >> 24 & MAX_START,
-            icmp_len: facts >> 32 & 0xffff,
-            family: if facts >> 16 & 1 == 0 { Family::V4 } else { Family::V6 },
-            source: message.facts.source,
-            row: facts as u8,
-            obstacle: Reason::from_number((facts >> 8) as u8),
-            capped: facts >> 17 & 1 != 0,
-        }
-    }
-}
-
-/// Where an echo request's source is limited, and as whom.
-struct Sender {
-    source: Source,
-    /// Cells of its level.
-    cells: (u32, u32),
-    /// Where its word may lie: beside its first cell or the neighbouring one.
-    words: (u32, u32),
-    /// What tells it from others in a word.
-    tag: u32,
-    talker: u32,
-}
-
-impl Sender {
-    #[inline(always)]
-    fn find<T: Tables>(tables: &T, settings: &Settings, echo: &Echo) -> Self {
-        let source = masked(&settings.source.mask, echo);
-        let hashes = limiter::hash(&tables.secret(), source.high, source.low);
-        let (first, second) = indices(tables, hashes);
-        Self {
-            source,
-            cells: (BUDGET_CELLS + 2 * first, BUDGET_CELLS + 2 * (1 << tables.cell_bits()) + second),
-            words: (BUDGET_CELLS + 2 * first + 1, BUDGET_CELLS + 2 * (first ^ 1) + 1),
-            tag: (hashes.1 >> 32) as u32,
-            talker: (hashes.0 >> (64 - TALKER_BITS)) as u32,
-        }
-    }
-
-    #[inline(always)]
-    fn is_familiar<T: Tables>(&self, tables: &T, epoch: u32) -> bool {
-        let known = |at| tables.cell(at).is_some_and(|word| Word(word.load()).is_familiar(self.tag, epoch));
-        known(self.words.0) || known(self.words.1)
-    }
-
-    /// Notes that the source was served; mostly its word is there and says so already.
-    #[inline(always)]
-    fn remember<T: Tables>(&self, tables: &T, epoch: u32) {
-        let Some(first) = tables.cell(self.words.0) else { return };
-        let one = Word(first.load());
-        if one.is_of(self.tag) {
-            let new = one.served(epoch);
-            if new != one {
-                first.store(new.0);
-            }
-            return;
-        }
-        let Some(second) = tables.cell(self.words.1) else { return };
-        let other = Word(second.load());
-        if other.is_of(self.tag) {
-            let new = other.served(epoch);
-            if new != other {
-                second.store(new.0);
-            }
-        } else if let Some(new) = one.taken_over(self.tag, epoch) {
-            first.store(new.0);
-        } else if let Some(new) = other.taken_over(self.tag, epoch) {
-            second.store(new.0);
-        }
-    }
-}
-
-/// A source as a level sees it.
-#[inline(always)]
-fn masked(mask: &Mask, echo: &Echo) -> Source {
-    let (high, low) = echo.source;
-    let (high, low, ip_version) = match echo.family {
-        Family::V4 => (high & mask.v4 as u64, 0, 4),
-        Family::V6 => (high & mask.v6_high, low & mask.v6_low, 6),
-    };
-    Source { high, low, ip_version, reserved: 0 }
-}
-
-/// Indices within a level's two rows.
-#[inline(always)]
-fn indices<T: Tables>(tables: &T, hashes: (u64, u64)) -> (u32, u32) {
-    let shift = (64 - tables.cell_bits()) & 63;
-    ((hashes.0 >> shift) as u32, (hashes.1 >> shift) as u32)
-}
-
-/// an echo request over a limit is dropped, or the limit would be void. Ends it unless total, source and prefix all admit.
-#[inline(always)]
-fn limit_echo<T: Tables>(tables: &T, leases: &mut Leases, place: &Place<'_>, echo: &Echo) -> Step<()> {
-    let settings = place.settings;
-    let ticks = tables.ticks();
-    let epoch = (ticks >> (settings.epoch_shift & 63)) as u32;
-    let sender = Sender::find(tables, settings, echo);
-    let prefix = masked(&settings.prefix.mask, echo);
-    let ended = admit_echo(tables, leases, settings, ticks, epoch, &sender, &prefix);
-    if talkers::sample(&mut leases.sampler)
-        && let Some(mut talker) = tables.talker(sender.talker)
-    {
-        talker.note(&sender.source, epoch >> WINDOW_SHIFT, ended.is_some());
-    }
-    match ended {
-        Some(reason) => end(reason, echo.row),
-        None => Ok(()),
-    }
-}
-
-/// Why an echo request is not to be answered, or `None` if all levels have admitted it.
-///
-/// The total comes first: it is the cheapest to ask, and in a flood little else has to be.
-#[inline(always)]
-fn admit_echo<T: Tables>(
-    tables: &T,
-    leases: &mut Leases,
-    settings: &Settings,
-    ticks: u64,
-    epoch: u32,
-    sender: &Sender,
-    prefix: &Source,
-) -> Option<Reason> {
-    let now = ticks << limiter::TICK_SHIFT;
-    let budget = match draw(tables, leases, settings, Budget::Replies as usize) {
-        Draw::Taken => Budget::Replies,
-        // What cannot be limited is not answered.
-        Draw::Fault => return Some(Reason::Unconfigured),
-        Draw::Exhausted => {
-            leases.exhausted_at = ticks;
-            if !sender.is_familiar(tables, epoch) {
-                return Some(Reason::LimitedTotal);
-            }
-            match draw(tables, leases, settings, Budget::Familiar as usize) {
-                Draw::Taken => Budget::Familiar,
-                Draw::Exhausted | Draw::Fault => return Some(Reason::LimitedTotal),
-            }
-        }
-    };
-    let refused =
-        match limiter::charge_rows(tables, sender.cells.0, sender.cells.1, &settings.source.limit, now) {
-            Admission::Refused => Some(Reason::LimitedSource),
-            admission => {
-                let (first, second) =
-                    indices(tables, limiter::hash(&tables.secret(), prefix.high, prefix.low));
-                let row = BUDGET_CELLS + 3 * (1 << tables.cell_bits());
-                let (first, second) = (row + first, row + (1 << tables.cell_bits()) + second);
-                let charged = limiter::charge_rows(tables, first, second, &settings.prefix.limit, now);
-                if charged == Admission::Refused {
-                    Some(Reason::LimitedPrefix)
-                } else {
-                    // While the total is exhausted nobody becomes familiar, who is stays so.
-                    let learning = match budget {
-                        Budget::Familiar => true,
-                        _ => leases.exhausted_at >> (settings.epoch_shift & 63) != epoch as u64,
-                    };
-                    if learning && admission == (Admission::Admitted { calm: true }) {
-                        sender.remember(tables, epoch);
-                    }
-                    None
-                }
-            }
-        };
-    if refused.is_some() {
-        give_back(leases, settings, budget as usize);
-    } else if matches!(budget, Budget::Familiar) {
-        // What the reserve gives, everybody else gets less of: the total is never exceeded.
-        if let Some(total) = settings.budgets.get(Budget::Replies as usize) {
-            limiter::owe(tables, budget_cell(Budget::Replies as usize), total, now);
-        }
-    }
-    refused
-}
-
-/// Returns what `draw` took, when another level refused the packet.
-#[inline(always)]
-fn give_back(leases: &mut Leases, settings: &Settings, budget: usize) {
-    let unlimited = settings.budgets.get(budget).is_none_or(limiter::Limit::is_unlimited);
-    if !unlimited && let Some(tokens) = leases.tokens.get_mut(budget) {
-        *tokens = tokens.wrapping_add(1);
-    }
-}
-
-// -------------------------------------------------------------------------------------------------------------- respond
-
-/// Turns a request into its answer, or leaves it to the kernel.
-#[inline(always)]
-fn respond<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    leases: &mut Leases,
-    place: &Place<'_>,
-    echo: &Echo,
-) -> Step<Outcome> {
-    if echo.obstacle as u8 != Reason::Answered as u8 {
-        return end(echo.obstacle, echo.row);
-    }
-    match echo.family {
-        Family::V4 => respond_v4(frame, tables, leases, place, echo)?,
-        Family::V6 => respond_v6(frame, tables, leases, place, echo)?,
-    }
-    swap_macs(frame);
-    Ok(Outcome { reason: Reason::Answered, row: echo.row })
-}
-
-#[inline(always)]
-fn respond_v4<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    leases: &mut Leases,
-    place: &Place<'_>,
-    echo: &Echo,
-) -> Step<()> {
-    let row = echo.row;
-    if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
-        match sum_message(frame, tables, leases, echo.l3 + ipv4::LEN, echo.icmp_len) {
-            None => return end(Reason::MultiBuffer, row),
-            Some(sum) if !sum.verifies() => return end(Reason::BadIcmpChecksum, row),
-            Some(_) => {}
-        }
-    }
-    place.ends_observed(row)?;
-    let Some(header) = frame.window::<V4_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
-    let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
-    // the TTL is ours, never the request's.
-    let ttl_word = field::<{ ipv4::TTL }, 2, _>(header);
-    let new_ttl_word = [place.settings.ttl as u8, ttl_word[1]];
-    checksum =
-        update_u32(checksum, u16::from_ne_bytes(ttl_word) as u32, u16::from_ne_bytes(new_ttl_word) as u32);
-    // identification and DF come back as they came, but an identification of 0 only with DF.
-    let id_word = field::<{ ipv4::IDENTIFICATION }, 4, _>(header);
-    if id_word == [0; 4] {
-        let with_df = [0, 0, (ipv4::DONT_FRAGMENT >> 8) as u8, 0];
-        checksum = update_u32(checksum, 0, u32::from_ne_bytes(with_df));
-        set_field::<{ ipv4::IDENTIFICATION }, 4, _>(header, with_df);
-    }
-    set_field::<{ ipv4::TTL }, 2, _>(header, new_ttl_word);
-    set_field::<{ ipv4::CHECKSUM }, 2, _>(header, checksum.to_ne_bytes());
-    // swapping the addresses leaves both sums alone.
-    let source = field::<{ ipv4::SOURCE }, 4, _>(header);
-    let destination = field::<{ ipv4::DESTINATION }, 4, _>(header);
-    set_field::<{ ipv4::SOURCE }, 4, _>(header, destination);
-    set_field::<{ ipv4::DESTINATION }, 4, _>(header, source);
-    let request = u16::from_ne_bytes(field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header));
-    set_field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header, echo_reply_v4(request).to_ne_bytes());
-    header[ipv4::LEN + icmpv4::TYPE] = icmpv4::ECHO_REPLY;
-    Ok(())
-}
-
-#[inline(always)]
-fn respond_v6<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    leases: &mut Leases,
-    place: &Place<'_>,
-    echo: &Echo,
-) -> Step<()> {
-    let row = echo.row;
-    if place.settings.flags & SETTINGS_VERIFY_FULL != 0 {
-        let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
-        // RFC 8200 section 8.1: both addresses, the length and the next header, each in a 32-bit word.
-        let pseudo = Sum::ZERO
-            .add_words::<{ ipv6::SOURCE }, 32, _>(header)
-            .add_u32((echo.icmp_len as u32).to_be())
-            .add_u32((ipv6::ICMPV6 as u32).to_be());
-        match sum_message(frame, tables, leases, echo.l3 + ipv6::LEN, echo.icmp_len) {
-            None => return end(Reason::MultiBuffer, row),
-            Some(sum) if !sum.plus(pseudo).verifies() => return end(Reason::BadIcmpChecksum, row),
-            Some(_) => {}
-        }
-    }
-    place.ends_observed(row)?;
-    let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
-    // version and traffic class stay, the flow label becomes zero.
-    let class = header[ipv6::VERSION_CLASS_LABEL + 1] & 0xf0;
-    set_field::<{ ipv6::VERSION_CLASS_LABEL + 1 }, 3, _>(header, [class, 0, 0]);
-    header[ipv6::HOP_LIMIT] = place.settings.hop_limit as u8;
-    let source = field::<{ ipv6::SOURCE }, 16, _>(header);
-    let destination = field::<{ ipv6::DESTINATION }, 16, _>(header);
-    set_field::<{ ipv6::SOURCE }, 16, _>(header, destination);
-    set_field::<{ ipv6::DESTINATION }, 16, _>(header, source);
-    let request = u16::from_ne_bytes(field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header));
-    set_field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header, echo_reply_v6(request).to_ne_bytes());
-    header[ipv6::LEN + icmpv6::TYPE] = icmpv6::ECHO_REPLY;
-    Ok(())
-}
-
-/// back to the host the frame came from. The window was there when the frame was parsed and is there still.
-#[inline(always)]
-fn swap_macs<F: Frame>(frame: &mut F) {
-    if let Some(header) = frame.window::<{ ethernet::LEN }>(0) {
-        let destination = field::<{ ethernet::DESTINATION }, 6, _>(header);
-        let source = field::<{ ethernet::SOURCE }, 6, _>(header);
-        set_field::<{ ethernet::DESTINATION }, 6, _>(header, source);
-        set_field::<{ ethernet::SOURCE }, 6, _>(header, destination);
-    }
-}
-
-/// Bytes summed at a stretch.
-const CHUNK: usize = 64;
-/// Bytes summed at a time of what is left.
-const PIECE: usize = 16;
-/// Stretches that one buffer can have: a page of 4 KiB is the usual size, what is longer goes to the kernel.
-const MAX_CHUNKS: usize = 4096 / CHUNK;
-/// Where a message can start at most, as a mask: behind two tags and an IPv6 header.
-const MAX_START: usize = 127;
-const _: () = assert!(ethernet::LEN + 2 * ethernet::TAG_LEN + ipv6::LEN <= MAX_START);
-const _: () = assert!((MAX_CHUNKS * CHUNK).is_power_of_two());
-
-/// Sum over the ICMP message of `len` bytes at `start`, R-24, R-30 and R-69; `None` where it is too long to be summed here.
-///
-/// All lengths were proved before; the windows prove them again for the verifier, which follows every path on its own. Before and
-/// behind the chunks the paths are brought together by values of which it knows nothing, or it would follow the chunks once for
-/// each way a frame can get here, and the tail once for each number of chunks.
-#[inline(always)]
-fn sum_message<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    leases: &mut Leases,
-    start: usize,
-    len: usize,
-) -> Option<Sum> {
-    if len > MAX_CHUNKS * CHUNK {
-        return None;
-    }
-    let mut sum = Sum::ZERO;
-    let mut at = start;
-    let mut left = len;
-    if len >= CHUNK {
-        let place = tables.opaque(leases, start << 16 | len);
-        let start = place >> 16 & MAX_START;
-        at = start;
-        left = place & 0xffff;
-        for _ in 0..MAX_CHUNKS {
-            if left < CHUNK {
-                break;
-            }
-            sum = sum.add_words::<0, CHUNK, CHUNK>(frame.window::<CHUNK>(at)?);
-            at += CHUNK;
-            left -= CHUNK;
-        }
-        if left >= CHUNK {
-            return None;
-        }
-        let len = tables.opaque(leases, len);
-        at = start + (len & ((MAX_CHUNKS * CHUNK - 1) & !(CHUNK - 1)));
-        left = len & (CHUNK - 1);
-    }
-    for _ in 0..CHUNK / PIECE - 1 {
-        if left < PIECE {
-            break;
-        }
-        sum = sum.add_words::<0, PIECE, PIECE>(frame.window::<PIECE>(at)?);
-        at += PIECE;
-        left -= PIECE;
-    }
-    for _ in 0..PIECE / 4 - 1 {
-        if left < 4 {
-            break;
-        }
-        sum = sum.add_u32(u32::from_ne_bytes(*frame.window::<4>(at)?));
-        at += 4;
-        left -= 4;
-    }
-    if left >= 2 {
-        sum = sum.add_u16(u16::from_ne_bytes(*frame.window::<2>(at)?));
-        at += 2;
-        left -= 2;
-    }
-    if left == 1 {
-        // An odd length is summed as if a zero byte followed.
-        let [last] = *frame.window::<1>(at)?;
-        sum = sum.add_u16(u16::from_ne_bytes([last, 0]));
-    }
-    Some(sum)
-}
-
-impl Outcome {
-    /// What becomes of the frame.
-    #[inline(always)]
-    pub const fn verdict(&self) -> Verdict {
-        self.reason.verdict()
-    }
 }

@@ -48,9 +48,9 @@ pub trait Tables: Cells {
     fn leases(&self) -> Option<impl DerefMut<Target = Leases>>;
     /// An entry of this CPU's talkers.
     fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>>;
-    /// Log2 of the cells in one row of the limiter.
-    fn cell_bits(&self) -> u32;
-    /// The secret drawn at load.
+    /// How far a hash is shifted to give a place in the limiter's table: 64 less log2 of the places.
+    fn cell_shift(&self) -> u32;
+    /// The [`crate::limiter::secret`] drawn at load.
     fn secret(&self) -> [u64; 4];
     /// The kernel's tick counter (jiffies).
     fn ticks(&self) -> u64;
@@ -62,11 +62,11 @@ pub trait Tables: Cells {
 
 /// The entry of an interface: its place is its index, or one of the few behind it.
 #[inline(always)]
-pub fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<Interface> {
+pub fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<&Interface> {
     for probe in 0..INTERFACE_PROBES {
         let entry = tables.interface_entry(ifindex.wrapping_add(probe) & (INTERFACE_ENTRIES - 1))?;
         if entry.ifindex == ifindex {
-            return Some(*entry);
+            return Some(entry);
         }
     }
     None

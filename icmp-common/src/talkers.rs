@@ -55,30 +55,43 @@ const _: () = assert!(size_of::<Talker>() == 48);
 pub const fn sample(state: &mut u64) -> bool {
     // The multiplier is Knuth's for a 64-bit congruential generator, whose high bits are good (TAOCP 3.3.4, line 26).
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-    *state >> (64 - SAMPLE_SHIFT) == 0
+    is_sampled(*state)
+}
+
+/// True if the request that [`sample`] was asked about last is sampled.
+#[inline(always)]
+pub const fn is_sampled(state: u64) -> bool {
+    state >> (64 - SAMPLE_SHIFT) == 0
 }
 
 impl Talker {
-    /// Notes one sampled request.
     #[inline(always)]
-    pub const fn note(&mut self, source: &Source, window: u32, limited: bool) {
-        let same = self.source.ip_version == source.ip_version
+    const fn is_of(&self, source: &Source) -> bool {
+        self.source.ip_version == source.ip_version
             && self.source.high == source.high
-            && self.source.low == source.low;
-        if !same {
+            && self.source.low == source.low
+    }
+
+    /// Notes that a sampled request, which was noted, was over a limit.
+    #[inline(always)]
+    pub const fn note_limited(&mut self, source: &Source) {
+        if self.is_of(source) {
+            self.limited = self.limited.wrapping_add(1);
+        }
+    }
+
+    /// Notes a sampled request.
+    #[inline(always)]
+    pub fn note(&mut self, source: &Source, window: u32) {
+        if !self.is_of(source) {
             if self.votes > 0 {
                 self.votes -= 1;
                 return;
             }
-            *self = Self {
-                source: *source,
-                window,
-                seen: 0,
-                limited: 0,
-                seen_before: 0,
-                limited_before: 0,
-                votes: 0,
-            };
+            self.source = *source;
+            // A window of long ago, so that nothing of the other source counts. The compiler is not to see that: it would call a
+            // function to write the zeroes.
+            self.window = core::hint::black_box(window.wrapping_sub(2));
         }
         if self.window != window {
             let next = self.window.wrapping_add(1) == window;
@@ -90,7 +103,6 @@ impl Talker {
         }
         self.votes = self.votes.saturating_add(1);
         self.seen = self.seen.wrapping_add(1);
-        self.limited = self.limited.wrapping_add(limited as u32);
     }
 }
 
@@ -113,9 +125,13 @@ mod tests {
     fn who_sends_more_than_all_others_together_stays() {
         let mut talker = Talker::default();
         for n in 0..1000 {
-            talker.note(&source(1), 0, n % 4 == 0);
-            talker.note(&source(100 + n), 0, false);
-            talker.note(&source(1), 0, false);
+            talker.note(&source(1), 0);
+            if n % 4 == 0 {
+                talker.note_limited(&source(1));
+            }
+            talker.note(&source(100 + n), 0);
+            talker.note_limited(&source(100 + n));
+            talker.note(&source(1), 0);
         }
         assert_eq!((talker.source, talker.seen, talker.limited), (source(1), 2000, 250));
     }
@@ -123,10 +139,11 @@ mod tests {
     #[test]
     fn the_counts_are_of_two_windows_and_of_no_other() {
         let mut talker = Talker::default();
-        talker.note(&source(1), 5, true);
-        talker.note(&source(1), 6, false);
+        talker.note(&source(1), 5);
+        talker.note_limited(&source(1));
+        talker.note(&source(1), 6);
         assert_eq!((talker.seen, talker.seen_before, talker.limited, talker.limited_before), (1, 1, 0, 1));
-        talker.note(&source(1), 8, false);
+        talker.note(&source(1), 8);
         assert_eq!((talker.seen, talker.seen_before, talker.limited_before), (1, 0, 0));
     }
 }

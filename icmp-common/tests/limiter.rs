@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 
 use icmp_common::limiter::{
-    Admission, Cells, Charge, Limit, MAX_SKEW, Shared, UNITS_PER_TICK, charge, charge_rows, owe, take_batch,
+    Admission, Cells, Charge, Cluster, Limit, MAX_SKEW, Rows, Shared, UNITS_PER_TICK, charge, owe, take_batch,
 };
 use proptest::prelude::*;
 
@@ -29,9 +29,10 @@ impl Memory {
         memory
     }
 
-    fn charge(&self, first: u32, second: u32) -> bool {
+    fn charge(&self, first: usize, second: usize) -> bool {
         let admitted = matches!(
-            charge_rows(self, first, second, &self.limit.get(), self.now.get()),
+            Rows::read(MemoryCell(self, first), MemoryCell(self, second))
+                .charge(&self.limit.get(), self.now.get()),
             Admission::Admitted { .. }
         );
         if admitted {
@@ -55,6 +56,10 @@ struct MemoryCell<'a>(&'a Memory, usize);
 impl Cells for Memory {
     fn cell(&self, index: u32) -> Option<impl Shared> {
         ((index as usize) < self.cells.borrow().len()).then_some(MemoryCell(self, index as usize))
+    }
+
+    fn cluster(&self, _place: u32) -> Option<Cluster<impl Shared>> {
+        None::<Cluster<MemoryCell<'_>>>
     }
 }
 
@@ -255,10 +260,4 @@ proptest! {
 fn an_untouched_cell_is_a_full_bucket() {
     let limit = Limit { interval: UNITS_PER_TICK, capacity: 10 * UNITS_PER_TICK };
     assert_eq!(charge(0, &limit, limit.interval, START), Charge::Admitted(START - 9 * UNITS_PER_TICK));
-}
-
-#[test]
-fn a_cell_that_cannot_be_read_is_a_fault_and_no_refusal() {
-    let memory = Memory::new(0, Limit { interval: 1, capacity: 1 }, START);
-    assert_eq!(charge_rows(&memory, 0, 1, &memory.limit.get(), START), Admission::Fault);
 }

@@ -1,6 +1,6 @@
 //! The top talkers are found: recall on Zipf traffic.
 
-use icmp_common::limiter::hash;
+use icmp_common::limiter::{hash, secret};
 use icmp_common::talkers::{Source, TALKER_BITS, TALKERS, Talker, sample};
 
 const SOURCES: usize = 100_000;
@@ -17,7 +17,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             random ^= random << 17;
             random
         };
-        let secret = [next(), next(), next(), next()];
+        let secret = secret([next(), next(), next(), next()]);
         // Zipf with exponent 1: the source of rank r sends one packet in r of what the first does.
         let mut sums = Vec::with_capacity(SOURCES);
         let mut sum = 0.0;
@@ -34,7 +34,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             if sample(&mut sampler) {
                 let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
                 let index = (hash(&secret, source.high, 0).0 >> (64 - TALKER_BITS)) as usize;
-                talkers[index].note(&source, 0, false);
+                talkers[index].note(&source, 0);
             }
         }
         talkers.sort_by_key(|talker| std::cmp::Reverse(talker.seen));

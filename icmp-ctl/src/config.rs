@@ -8,6 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use icmp_common::abi::Cluster;
 use icmp_common::checks::{Check, Mode};
 use icmp_common::policy::{Action, Budget, Preset};
 use icmp_common::types::Family;
@@ -436,9 +437,9 @@ impl Memory {
     /// Above this, an array map's index arithmetic and everybody's patience end.
     const MAX: u64 = 1 << 30;
 
-    /// Cells in each of the limiter's rows: the largest power of two that fits.
-    pub fn cells_per_row(self) -> u32 {
-        let cells = self.0 / u64::from(icmp_common::pipeline::ROWS) / 8;
+    /// Places in the limiter's table: the largest power of two that fits.
+    pub fn places(self) -> u32 {
+        let cells = self.0 / size_of::<Cluster>() as u64;
         1 << cells.ilog2()
     }
 }
@@ -556,7 +557,7 @@ mod tests {
 
     #[test]
     fn a_size_is_rounded_down_to_what_rows_can_have() {
-        assert_eq!(Memory(2 << 20).cells_per_row(), 1 << 15);
-        assert_eq!(Memory(3 << 20).cells_per_row(), 1 << 16);
+        assert_eq!(Memory(2 << 20).places(), 1 << 15);
+        assert_eq!(Memory(3 << 20).places(), 1 << 16);
     }
 }

@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use icmp_common::abi::{AddressKind, INTERFACE_STRIPS_TAGS, Interface, Scope};
+use icmp_common::wire::ethernet;
 
 use crate::addresses::{AddressTable, OwnAddress};
 use crate::instance::Instance;
@@ -15,7 +16,7 @@ use crate::sys;
 
 /// The entry of an interface in the interface table.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
-    let mac = link.mac.unwrap_or_default().iter().fold(0, |mac, byte| mac << 8 | u64::from(*byte));
+    let mac = ethernet::address(link.mac.unwrap_or_default());
     let hides_vlans = vlans_of(network, link).next().is_some() && sys::strips_vlan_tags(&link.name);
     Interface {
         ifindex: link.index,

@@ -13,11 +13,11 @@ use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, SETTINGS_PRESENT,
-    SLOTS, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings,
-    TALLIES, counter_index,
+    ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases,
+    SETTINGS_PRESENT, SLOTS, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_ROLLBACK_AT,
+    SWITCH_SETTINGS, Settings, TALLIES, counter_index,
 };
-use icmp_common::pipeline::rule_cell;
+use icmp_common::budget::rule_cell;
 use icmp_common::reason::REASONS;
 use icmp_common::rules::{
     PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6, selector,
@@ -50,7 +50,8 @@ pub struct InstanceMaps {
     prefixes4: LpmTrie<MapData, [u8; PREFIX4_KEY], u64>,
     prefixes6: LpmTrie<MapData, [u8; PREFIX6_KEY], u64>,
     tallies: PerCpuArray<MapData, Plain<Tally>>,
-    cells: Array<MapData, u64>,
+    budgets: Array<MapData, u64>,
+    cells: Array<MapData, Plain<Cluster>>,
     leases: PerCpuArray<MapData, Plain<Leases>>,
     talkers: PerCpuArray<MapData, Plain<Talker>>,
     counters: PerCpuArray<MapData, Plain<Counter>>,
@@ -87,6 +88,7 @@ impl InstanceMaps {
             prefixes4: map!("PREFIXES4"),
             prefixes6: map!("PREFIXES6"),
             tallies: map!("TALLIES"),
+            budgets: map!("BUDGETS"),
             cells: map!("CELLS"),
             leases: map!("LEASES"),
             talkers: map!("TALKERS"),
@@ -225,7 +227,7 @@ impl InstanceMaps {
         let mut rules = policy.rules.clone();
         for slot in assign_slots(&mut rules, old_rules.as_deref()) {
             self.clear_tally(slot)?;
-            self.cells.set(rule_cell(slot), 0, 0).context("filling the bucket of a new rule")?;
+            self.budgets.set(rule_cell(slot), 0, 0).context("filling the bucket of a new rule")?;
         }
         self.write_prefixes(bank, &policy.prefixes)?;
         self.rules.set(bank, Plain::of(&*rules), 0).context("writing the new rules")?;
@@ -384,12 +386,9 @@ impl InstanceMaps {
         Ok(self.policy()?.map(|policy| policy.vips()).unwrap_or_default())
     }
 
-    /// Cells of the limiter, over all rows and budgets.
-    ///
-    /// # Errors
-    /// The map cannot be asked.
-    pub fn cells(&self) -> u32 {
-        self.cells.len()
+    /// Bytes of the limiter's table.
+    pub fn limiter_bytes(&self) -> u64 {
+        u64::from(self.cells.len()) * size_of::<Cluster>() as u64
     }
 
     /// True where a CPU has found the replies' budget exhausted within the last second.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
-use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
+use icmp_common::limiter;
 
 /// The object, as build.rs made it.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-ebpf"));
@@ -27,6 +27,7 @@ pub const MAPS: &[&str] = &[
     "PREFIXES6",
     "SCRATCH",
     "TALLIES",
+    "BUDGETS",
     "CELLS",
     "LEASES",
     "TALKERS",
@@ -66,14 +67,14 @@ impl Entry {
 /// What is fixed when the object is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
-    /// Cells in each of the limiter's rows; a power of two.
+    /// Places in the limiter's table; a power of two.
     pub cells: u32,
     /// The secret of the limiter's hash.
     pub secret: [u64; 4],
 }
 
 impl LoadOptions {
-    /// The size a load has without a configuration: 1.25 MiB of cells.
+    /// The size a load has without a configuration: 1.5 MiB of cells.
     pub const DEFAULT_CELLS: u32 = 1 << 15;
 
     /// With a secret from the kernel's random numbers.
@@ -90,7 +91,7 @@ impl LoadOptions {
         for (word, chunk) in secret.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
         }
-        Ok(Self { cells, secret })
+        Ok(Self { cells, secret: limiter::secret(secret) })
     }
 }
 
@@ -119,12 +120,12 @@ pub fn create(
     pins: Option<&Path>,
     globals: &[(&str, u32)],
 ) -> Result<Ebpf> {
-    let bits = options.cells.ilog2();
+    let shift = 64 - options.cells.ilog2();
     let mut loader = EbpfLoader::new();
     loader
-        .override_global("CELL_BITS", &bits, true)
+        .override_global("CELL_SHIFT", &shift, true)
         .override_global("SECRET", &options.secret, true)
-        .map_max_entries("CELLS", BUDGET_CELLS + ROWS * options.cells);
+        .map_max_entries("CELLS", options.cells);
     if let Some(pins) = pins {
         for map in MAPS {
             loader.map_pin_path(map, pins.join(map));

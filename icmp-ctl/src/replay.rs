@@ -9,10 +9,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::DerefMut;
 
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings, TALLIES,
+    ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings,
+    TALLIES,
 };
-use icmp_common::limiter::{Cells, Shared};
-use icmp_common::pipeline::{BUDGET_CELLS, ROWS};
+use icmp_common::budget;
+use icmp_common::limiter::{self, Cells, Shared};
 use icmp_common::reason::Reason;
 use icmp_common::rules::{Rules, Tally, selector};
 use icmp_common::tables::Tables;
@@ -30,8 +31,8 @@ pub struct HostTables {
     rules: Box<Rules>,
     prefixes: BTreeMap<(u8, IpNet), u64>,
     tallies: RefCell<Vec<Tally>>,
-    cells: Vec<Cell<u64>>,
-    cell_bits: u32,
+    budgets: [Cell<u64>; budget::CELLS as usize],
+    cells: Vec<[Cell<u64>; size_of::<Cluster>() / 8]>,
     secret: [u64; 4],
     leases: RefCell<Leases>,
     talkers: RefCell<Vec<Talker>>,
@@ -53,9 +54,9 @@ impl HostTables {
             tallies: RefCell::new(vec![Tally::default(); TALLIES as usize]),
             interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
             addresses,
-            cells: vec![Cell::new(0); (BUDGET_CELLS + ROWS * options.cells) as usize],
-            cell_bits: options.cells.ilog2(),
-            secret: options.secret,
+            budgets: [const { Cell::new(0) }; budget::CELLS as usize],
+            cells: vec![Default::default(); options.cells as usize],
+            secret: limiter::secret(options.secret),
             leases: RefCell::default(),
             talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
             ticks: Cell::new(1 << 32),
@@ -104,7 +105,18 @@ struct HostCell<'a>(&'a Cell<u64>);
 
 impl Cells for HostTables {
     fn cell(&self, index: u32) -> Option<impl Shared> {
-        self.cells.get(index as usize).map(HostCell)
+        self.budgets.get(index as usize).map(HostCell)
+    }
+
+    fn cluster(&self, place: u32) -> Option<limiter::Cluster<impl Shared>> {
+        let [source, one, other, source_second, prefix, prefix_second] = self.cells.get(place as usize)?;
+        Some(limiter::Cluster {
+            source: HostCell(source),
+            familiar: [HostCell(one), HostCell(other)],
+            source_second: HostCell(source_second),
+            prefix: HostCell(prefix),
+            prefix_second: HostCell(prefix_second),
+        })
     }
 }
 
@@ -179,8 +191,8 @@ impl Tables for HostTables {
         RefMut::filter_map(self.talkers.borrow_mut(), |talkers| talkers.get_mut(index as usize)).ok()
     }
 
-    fn cell_bits(&self) -> u32 {
-        self.cell_bits
+    fn cell_shift(&self) -> u32 {
+        64 - self.cells.len().ilog2()
     }
 
     fn secret(&self) -> [u64; 4] {

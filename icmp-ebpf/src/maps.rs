@@ -13,12 +13,12 @@ use aya_ebpf::{
 };
 use icmp_common::{
     abi::{
-        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, INTERFACE_ENTRIES,
+        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Cluster, Counter, INTERFACE_ENTRIES,
         Interface, Leases, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, TALLIES as TALLY_ENTRIES,
         counter_index,
     },
-    limiter::{Cells, Shared},
-    pipeline::{BUDGET_CELLS, ROWS},
+    budget,
+    limiter::{self, Cells, Shared},
     reason::Reason,
     rules::{PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6},
     tables::Tables,
@@ -27,7 +27,7 @@ use icmp_common::{
 
 /// Banks of everything that is switched at once.
 const BANKS: usize = 2;
-/// Cells per row of a default load.
+/// Places in the limiter's table of a default load.
 const DEFAULT_CELLS: usize = 1 << 15;
 /// Prefixes of both banks per family; the kernel makes room for those that are there.
 const PREFIXES: usize = 1 << 19;
@@ -60,7 +60,9 @@ static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
 #[btf_map]
 static TALLIES: PerCpuArray<Tally, { TALLY_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
-static CELLS: Array<u64, { BUDGET_CELLS as usize + ROWS as usize * DEFAULT_CELLS }> = Array::new();
+static BUDGETS: Array<u64, { budget::CELLS as usize }> = Array::new();
+#[btf_map]
+static CELLS: Array<Cluster, DEFAULT_CELLS> = Array::new();
 #[btf_map]
 static LEASES: PerCpuArray<Leases, 1> = PerCpuArray::new();
 #[btf_map]
@@ -68,9 +70,9 @@ static TALKERS: PerCpuArray<Talker, { TALKER_ENTRIES as usize }> = PerCpuArray::
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 
-/// Log2 of the cells in one row; set at load together with the size of `CELLS`.
+/// 64 less log2 of the places in `CELLS`; set at load together with their number.
 #[unsafe(no_mangle)]
-static CELL_BITS: Global<u32> = Global::new(DEFAULT_CELLS.ilog2());
+static CELL_SHIFT: Global<u32> = Global::new(64 - DEFAULT_CELLS.ilog2());
 /// The secret of the limiter's hash; set at load, from the kernel's random numbers.
 #[unsafe(no_mangle)]
 static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
@@ -78,13 +80,31 @@ static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
 /// The instance's maps, as the CPU running this program sees them.
 pub(crate) struct Maps;
 
-/// An element of `CELLS`.
+/// A word of `BUDGETS` or `CELLS`.
 struct MapCell(*mut u64);
 
 impl Cells for Maps {
     #[inline(always)]
     fn cell(&self, index: u32) -> Option<impl Shared> {
-        CELLS.get_ptr_mut(index).map(MapCell)
+        BUDGETS.get_ptr_mut(index).map(MapCell)
+    }
+
+    #[inline(always)]
+    fn cluster(&self, place: u32) -> Option<limiter::Cluster<impl Shared>> {
+        let cluster = CELLS.get_ptr_mut(place)?;
+        // SAFETY: `cluster` is a valid element, and only addresses within it are taken.
+        unsafe {
+            Some(limiter::Cluster {
+                source: MapCell(&raw mut (*cluster).source),
+                familiar: [
+                    MapCell(&raw mut (*cluster).familiar[0]),
+                    MapCell(&raw mut (*cluster).familiar[1]),
+                ],
+                source_second: MapCell(&raw mut (*cluster).source_second),
+                prefix: MapCell(&raw mut (*cluster).prefix),
+                prefix_second: MapCell(&raw mut (*cluster).prefix_second),
+            })
+        }
     }
 }
 
@@ -99,10 +119,10 @@ impl Shared for MapCell {
     #[inline(always)]
     fn swap(&self, old: u64, new: u64) -> bool {
         // SAFETY: as in `load`; every other access to a cell while the program is loaded is atomic too.
-        let (_, swapped) = unsafe {
+        let (found, _) = unsafe {
             atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(self.0, old, new)
         };
-        swapped
+        found == old
     }
 
     #[inline(always)]
@@ -195,8 +215,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn cell_bits(&self) -> u32 {
-        CELL_BITS.load()
+    fn cell_shift(&self) -> u32 {
+        CELL_SHIFT.load()
     }
 
     #[inline(always)]

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 
 use icmp_common::abi::{AddressKind, Counter, Interface, Scope};
 use icmp_common::frame::SliceFrame;
-use icmp_common::pipeline::{self, Outcome};
+use icmp_common::outcome::Outcome;
+use icmp_common::pipeline;
 use icmp_common::reason::Verdict;
 use icmp_common::rules::Tally;
 use icmp_ctl::addresses::{AddressTable, OwnAddress};
@@ -52,7 +53,7 @@ pub struct OnHost {
 #[must_use]
 pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
     let memory = Config::parse(config, "test").expect("a configuration").limits.memory;
-    let mut kernel = loaded(LoadOptions::new(memory.cells_per_row()).expect("random numbers"));
+    let mut kernel = loaded(LoadOptions::new(memory.places()).expect("random numbers"));
     let host = kernel.configure(config, vlans);
     (kernel, host)
 }
@@ -141,7 +142,7 @@ pub fn interface() -> Interface {
     Interface {
         ifindex: IFINDEX,
         slot: SLOT,
-        mac: u64::from_be_bytes([0, 0, a, b, c, d, e, f]),
+        mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
         flags: 0,
         reserved: 0,
     }

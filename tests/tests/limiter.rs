@@ -159,6 +159,11 @@ fn cells_full_of_a_future_time_are_repaired() {
     for cell in (0..).map_while(|index| tables.cell(index)) {
         cell.store(1 << 62);
     }
+    for cluster in (0..).map_while(|place| tables.cluster(place)) {
+        for cell in [cluster.source, cluster.source_second, cluster.prefix, cluster.prefix_second] {
+            cell.store(1 << 62);
+        }
+    }
     let frame = echo4(Ipv4Addr::new(198, 18, 0, 1));
     let admitted = |on_host: &OnHost| {
         (0..100).filter(|_| on_host.run(&mut frame.clone()).verdict() == Verdict::Answer).count()

@@ -28,6 +28,11 @@ pub const SERVICE_TAG: u16 = 0x88a8;
 /// The VLAN identifier in a tag's control information; the other four bits are priority and drop eligibility.
 pub const VLAN_ID_MASK: u16 = 0x0fff;
 
-/// The bit of the first address byte that marks a group (multicast or broadcast) address, in an address read as a big-endian
-/// 48-bit number.
-pub const GROUP_BIT: u64 = 1 << 40;
+/// An address as a number: its six bytes in memory, then two zeroes.
+#[inline(always)]
+pub fn address([a, b, c, d, e, f]: [u8; 6]) -> u64 {
+    u64::from_ne_bytes([a, b, c, d, e, f, 0, 0])
+}
+
+/// The bit that marks a group (multicast or broadcast) address, in such a number.
+pub const GROUP_BIT: u64 = u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]);

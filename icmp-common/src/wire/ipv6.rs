@@ -36,6 +36,16 @@ pub const EXTENSION_HEADERS: [u8; 8] = [
     IpProto::Shim6 as u8,
 ];
 
+/// True for one of [`EXTENSION_HEADERS`].
+#[inline(always)]
+pub fn is_extension(next_header: u8) -> bool {
+    let mut found = false;
+    for extension in EXTENSION_HEADERS {
+        found |= next_header == extension;
+    }
+    found
+}
+
 /// An address as two big-endian halves.
 pub type Halves = (u64, u64);
 

@@ -87,8 +87,7 @@ pub(super) fn attach_all(
     for link in &links {
         refuse_others(link)?;
     }
-    let (mut instance, fresh) =
-        Instance::open_or_load(&LoadOptions::new(config.limits.memory.cells_per_row())?)?;
+    let (mut instance, fresh) = Instance::open_or_load(&LoadOptions::new(config.limits.memory.places())?)?;
     let before = if fresh { None } else { instance.maps.policy()? };
     if fresh || reconfigure {
         warn(&checked.warnings);

@@ -34,7 +34,7 @@ pub(super) fn run(json: bool) -> Result<()> {
         }));
     }
     let build = instance.build();
-    let memory = u64::from(instance.maps.cells()) * 8;
+    let memory = instance.maps.limiter_bytes();
     let addresses = instance.maps.addresses()?.addresses().len();
     let pressure = instance.maps.under_pressure()?;
     if json {

@@ -1,0 +1,196 @@
+//! The short way: what nearly every frame is, a request about which nothing is unusual, or no ICMP at all, told in one go.
+//!
+//! Owns no decision: whatever it says the long way in `pipeline.rs` would say too, only later, and tests hold it to that. Where anything
+//! is unusual (a tag, an option, a rule, a setting that awaits confirmation, an interface that is not where it is looked for first) it
+//! says nothing and has changed nothing. It exists because an untagged frame has everything at a fixed place, and a program
+//! that knows that needs a third of the instructions (docs/performance.md).
+
+use crate::abi::{
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE,
+    SETTINGS_PRESENT, SETTINGS_RULES, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Scope, Settings,
+};
+use crate::checksum::Sum;
+use crate::echo::{self, Echo};
+use crate::frame::{Frame, field};
+use crate::outcome::Outcome;
+use crate::policy::{Action, type_index};
+use crate::reason::Reason;
+use crate::tables::{self, Tables, kind_bits};
+use crate::types::{FIRST_TYPE_ROW, Family, IPV4_ROW, IPV6_ROW, row_indices};
+use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
+
+/// Where the headers of an untagged frame start.
+const L3: usize = ethernet::LEN;
+const L4_V4: usize = L3 + ipv4::LEN;
+const L4_V6: usize = L3 + ipv6::LEN;
+/// Bytes of all headers of a request.
+const V4_LEN: usize = L4_V4 + icmpv4::LEN;
+const V6_LEN: usize = L4_V6 + icmpv6::LEN;
+
+/// Handles a frame that came in on `interface`; `None` where it has to go the long way.
+///
+/// Each family has a copy of everything behind it: brought together, none of it could be constant.
+#[inline(always)]
+pub(crate) fn process<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    interface: &Interface,
+) -> Option<Outcome> {
+    let len = frame.linear_len();
+    let header = frame.window::<V4_LEN>(0)?;
+    match u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header)) {
+        ethernet::IPV4 if header[L3 + ipv4::PROTOCOL] != ipv4::ICMP => {
+            Some(Outcome { reason: Reason::NotIcmp, row: IPV4_ROW })
+        }
+        ethernet::IPV4 => {
+            let (settings, echo) = request_v4(header, len, tables, interface)?;
+            Some(answer(frame, tables, settings, &echo))
+        }
+        ethernet::IPV6 => {
+            let header = frame.window::<V6_LEN>(0)?;
+            match header[L3 + ipv6::NEXT_HEADER] {
+                ipv6::ICMPV6 => {
+                    let (settings, echo) = request_v6(header, len, tables, interface)?;
+                    Some(answer(frame, tables, settings, &echo))
+                }
+                next_header if ipv6::is_extension(next_header) => None,
+                _ => Some(Outcome { reason: Reason::NotIcmp, row: IPV6_ROW }),
+            }
+        }
+        _ => None,
+    }
+}
+
+#[inline(always)]
+fn answer<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &Settings, echo: &Echo) -> Outcome {
+    match echo::answer(frame, tables, settings, echo) {
+        Ok(outcome) | Err(outcome) => outcome,
+    }
+}
+
+#[inline(always)]
+fn request_v4<'t, T: Tables>(
+    header: &[u8; V4_LEN],
+    len: usize,
+    tables: &'t T,
+    interface: &Interface,
+) -> Option<(&'t Settings, Echo)> {
+    // In words, and without a branch for each: version and length, fragment, type and code.
+    let version = word::<{ L3 + ipv4::VERSION_IHL }, _>(header);
+    let fragment = word::<{ L3 + ipv4::IDENTIFICATION }, _>(header);
+    let ttl = word::<{ L3 + ipv4::TTL }, _>(header);
+    let source = word::<{ L3 + ipv4::SOURCE }, _>(header);
+    let destination = word::<{ L3 + ipv4::DESTINATION }, _>(header);
+    let unusual = (version ^ u32::from_ne_bytes([ipv4::VERSION_4_IHL_5, 0, 0, 0]))
+        & u32::from_ne_bytes([0xff, 0, 0, 0])
+        | fragment & u32::from_ne_bytes([0, 0, !(ipv4::DONT_FRAGMENT >> 8) as u8, 0xff])
+        | (word::<L4_V4, _>(header) ^ u32::from_ne_bytes([icmpv4::ECHO_REQUEST, 0, 0, 0]))
+            & u32::from_ne_bytes([0xff, 0xff, 0, 0]);
+    let sum = Sum::ZERO.add_u32(version).add_u32(fragment).add_u32(ttl).add_u32(source).add_u32(destination);
+    let total_len = u16::from_be_bytes(field::<{ L3 + ipv4::TOTAL_LEN }, 2, _>(header)) as usize;
+    if unusual != 0 || total_len < ipv4::LEN + icmpv4::LEN || L3 + total_len > len || !sum.verifies() {
+        return None;
+    }
+    let (source, destination) = (u32::from_be(source), u32::from_be(destination));
+    if ipv4::is_martian_source(source) {
+        return None;
+    }
+    let (settings, addresses) = usual(tables, interface, header)?;
+    let scope = Scope::new(interface.slot, 0);
+    if tables::kind4(tables, addresses, destination, scope)? != kind_bits(AddressKind::Own)
+        || tables::kind4(tables, addresses, source, scope)? != 0
+    {
+        return None;
+    }
+    request(settings, Family::V4, total_len - ipv4::LEN, (source as u64, 0))
+}
+
+#[inline(always)]
+fn request_v6<'t, T: Tables>(
+    header: &[u8; V6_LEN],
+    len: usize,
+    tables: &'t T,
+    interface: &Interface,
+) -> Option<(&'t Settings, Echo)> {
+    let unusual = (word::<L3, _>(header) ^ u32::from_ne_bytes([(ipv6::VERSION_6 << 4) as u8, 0, 0, 0]))
+        & u32::from_ne_bytes([0xf0, 0, 0, 0])
+        | (word::<L4_V6, _>(header) ^ u32::from_ne_bytes([icmpv6::ECHO_REQUEST, 0, 0, 0]))
+            & u32::from_ne_bytes([0xff, 0xff, 0, 0]);
+    let payload_len = u16::from_be_bytes(field::<{ L3 + ipv6::PAYLOAD_LEN }, 2, _>(header)) as usize;
+    if unusual != 0 || payload_len < icmpv6::LEN || L3 + ipv6::LEN + payload_len > len {
+        return None;
+    }
+    let source = ipv6::halves(field::<{ L3 + ipv6::SOURCE }, 16, _>(header));
+    let destination = ipv6::halves(field::<{ L3 + ipv6::DESTINATION }, 16, _>(header));
+    if ipv6::is_martian_source(source.0) || ipv6::is_multicast(destination.0) {
+        return None;
+    }
+    let (settings, addresses) = usual(tables, interface, header)?;
+    let scope = Scope::new(interface.slot, 0);
+    if tables::kind6(tables, addresses, destination.0, destination.1, scope)? != kind_bits(AddressKind::Own)
+        || tables::kind6(tables, addresses, source.0, source.1, scope)? != 0
+    {
+        return None;
+    }
+    request(settings, Family::V6, payload_len, source)
+}
+
+/// Settings and address bank, where they and the link layer are as they mostly are.
+#[inline(always)]
+fn usual<'t, T: Tables, const W: usize>(
+    tables: &'t T,
+    interface: &Interface,
+    header: &[u8; W],
+) -> Option<(&'t Settings, u32)> {
+    let destination = ethernet::address(field::<{ ethernet::DESTINATION }, 6, _>(header));
+    let source = ethernet::address(field::<{ ethernet::SOURCE }, 6, _>(header));
+    if destination != interface.mac
+        || source == interface.mac
+        || source == 0
+        || source & ethernet::GROUP_BIT != 0
+        || interface.flags & INTERFACE_STRIPS_TAGS != 0
+    {
+        return None;
+    }
+    let switch = tables.switch()?;
+    if switch & SWITCH_AWAITS != 0 {
+        return None;
+    }
+    let settings = tables.settings(switch & SWITCH_SETTINGS)?;
+    const FLAGS: u32 = SETTINGS_PRESENT | SETTINGS_ECHO | SETTINGS_RULES | SETTINGS_OBSERVE;
+    if settings.flags & FLAGS != SETTINGS_PRESENT | SETTINGS_ECHO {
+        return None;
+    }
+    Some((settings, if switch & SWITCH_ADDRESSES == 0 { 0 } else { ADDRESS_BUCKETS }))
+}
+
+/// The request, if the type table has it answered.
+#[inline(always)]
+fn request(
+    settings: &Settings,
+    family: Family,
+    icmp_len: usize,
+    source: ipv6::Halves,
+) -> Option<(&Settings, Echo)> {
+    let (icmp_type, row) = match family {
+        Family::V4 => (icmpv4::ECHO_REQUEST, const { echo_row(Family::V4, icmpv4::ECHO_REQUEST) }),
+        Family::V6 => (icmpv6::ECHO_REQUEST, const { echo_row(Family::V6, icmpv6::ECHO_REQUEST) }),
+    };
+    if settings.types[type_index(family, icmp_type)].main.action != Action::Answer as u8 {
+        return None;
+    }
+    Some((settings, Echo { l3: L3, icmp_len, family, source, row }))
+}
+
+/// The counter row of echo requests, none of whose codes has a row of its own.
+const fn echo_row(family: Family, icmp_type: u8) -> u8 {
+    let (row, other) = row_indices(family, icmp_type);
+    assert!(other.is_none());
+    FIRST_TYPE_ROW + row as u8
+}
+
+/// The four bytes at the constant `AT`, in the machine's order.
+#[inline(always)]
+fn word<const AT: usize, const W: usize>(header: &[u8; W]) -> u32 {
+    u32::from_ne_bytes(field::<AT, 4, W>(header))
+}
