@@ -43,7 +43,6 @@ pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> 
     if let Some(interface) = interface
         && let Some(outcome) = shortcut::process(frame, tables, interface)
     {
-        tables.count(interface.slot, outcome.row, outcome.reason, frame.total_len() as u64);
         return outcome;
     }
     let outcome = match decide(frame, tables, interface) {

@@ -27,7 +27,7 @@ const L4_V6: usize = L3 + ipv6::LEN;
 const V4_LEN: usize = L4_V4 + icmpv4::LEN;
 const V6_LEN: usize = L4_V6 + icmpv6::LEN;
 
-/// Handles a frame that came in on `interface`; `None` where it has to go the long way.
+/// Handles and counts a frame that came in on `interface`; `None` where it has to go the long way.
 ///
 /// Each family has a copy of everything behind it: brought together, none of it could be constant.
 #[inline(always)]
@@ -40,21 +40,26 @@ pub(crate) fn process<F: Frame, T: Tables>(
     let header = frame.window::<V4_LEN>(0)?;
     match u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header)) {
         ethernet::IPV4 if header[L3 + ipv4::PROTOCOL] != ipv4::ICMP => {
-            Some(Outcome { reason: Reason::NotIcmp, row: IPV4_ROW })
+            Some(counted(frame, tables, interface, Outcome { reason: Reason::NotIcmp, row: IPV4_ROW }))
         }
         ethernet::IPV4 => {
             let (settings, echo) = request_v4(header, len, tables, interface)?;
-            Some(answer(frame, tables, settings, &echo))
+            Some(answer(frame, tables, interface, settings, &echo))
         }
         ethernet::IPV6 => {
             let header = frame.window::<V6_LEN>(0)?;
             match header[L3 + ipv6::NEXT_HEADER] {
                 ipv6::ICMPV6 => {
                     let (settings, echo) = request_v6(header, len, tables, interface)?;
-                    Some(answer(frame, tables, settings, &echo))
+                    Some(answer(frame, tables, interface, settings, &echo))
                 }
                 next_header if ipv6::is_extension(next_header) => None,
-                _ => Some(Outcome { reason: Reason::NotIcmp, row: IPV6_ROW }),
+                _ => Some(counted(
+                    frame,
+                    tables,
+                    interface,
+                    Outcome { reason: Reason::NotIcmp, row: IPV6_ROW },
+                )),
             }
         }
         _ => None,
@@ -62,10 +67,24 @@ pub(crate) fn process<F: Frame, T: Tables>(
 }
 
 #[inline(always)]
-fn answer<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &Settings, echo: &Echo) -> Outcome {
+fn answer<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    interface: &Interface,
+    settings: &Settings,
+    echo: &Echo,
+) -> Outcome {
     match echo::answer(frame, tables, settings, echo) {
-        Ok(outcome) | Err(outcome) => outcome,
+        Ok(outcome) => counted(frame, tables, interface, outcome),
+        Err(outcome) => counted(frame, tables, interface, outcome),
     }
+}
+
+/// Counts a frame. Called for each end apart, so that what is known of it is part of the counter's place.
+#[inline(always)]
+fn counted<F: Frame, T: Tables>(frame: &F, tables: &T, interface: &Interface, outcome: Outcome) -> Outcome {
+    tables.count(interface.slot, outcome.row, outcome.reason, frame.total_len() as u64);
+    outcome
 }
 
 #[inline(always)]

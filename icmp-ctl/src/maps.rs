@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use icmp_common::abi::{
     ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases,
     SETTINGS_PRESENT, SLOTS, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_ROLLBACK_AT,
@@ -30,6 +30,7 @@ use crate::abi::Plain;
 use crate::addresses::{AddressTable, interface_position};
 use crate::jiffies;
 use crate::membarrier::wait_for_readers;
+use crate::program;
 use crate::rules::{Compiled, Prefix, assign_slots, name_text};
 use crate::settings::Tick;
 
@@ -39,13 +40,16 @@ fn monotonic_ns() -> Result<u64> {
     Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
 
+/// Buckets of addresses in a bank.
+const BANK: usize = ADDRESS_BUCKETS as usize;
+
 /// Typed access to the maps of an instance.
 pub struct InstanceMaps {
-    switch: Array<MapData, u64>,
-    settings: Array<MapData, Plain<Settings>>,
-    interfaces: Array<MapData, Plain<Interface>>,
-    addresses4: Array<MapData, Plain<Bucket4>>,
-    addresses6: Array<MapData, Plain<Bucket6>>,
+    switch: Array<MapData, [u64; 2]>,
+    settings: Array<MapData, [Plain<Settings>; 2]>,
+    interfaces: Array<MapData, [Plain<Interface>; INTERFACE_ENTRIES as usize]>,
+    addresses4: Array<MapData, [Plain<Bucket4>; 2 * ADDRESS_BUCKETS as usize]>,
+    addresses6: Array<MapData, [Plain<Bucket6>; 2 * ADDRESS_BUCKETS as usize]>,
     rules: Array<MapData, Plain<Rules>>,
     prefixes4: LpmTrie<MapData, [u8; PREFIX4_KEY], u64>,
     prefixes6: LpmTrie<MapData, [u8; PREFIX6_KEY], u64>,
@@ -64,7 +68,9 @@ impl InstanceMaps {
     /// The object lacks one: the build is broken.
     pub fn take(object: &mut Ebpf) -> Result<Self> {
         Self::from_source(|name| {
-            object.take_map(name).ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
+            object
+                .take_map(program::name_in_object(name))
+                .ok_or_else(|| anyhow!("the eBPF object has no map {name}"))
         })
     }
 
@@ -96,14 +102,25 @@ impl InstanceMaps {
         })
     }
 
+    fn switch_word(&self, index: u32) -> Result<u64, MapError> {
+        Ok(self.switch.get(&0, 0)?[index as usize])
+    }
+
+    /// Writes the switch, of which only the one word changes.
+    fn set_switch_word(&mut self, index: u32, value: u64) -> Result<(), MapError> {
+        let mut words = self.switch.get(&0, 0)?;
+        words[index as usize] = value;
+        self.switch.set(0, words, 0)
+    }
+
     fn switch(&self) -> Result<u32> {
-        Ok(self.switch.get(&SWITCH_BITS, 0).context("reading which bank is in force")? as u32)
+        Ok(self.switch_word(SWITCH_BITS).context("reading which bank is in force")? as u32)
     }
 
     /// Changes bits of the switch, all in its lowest byte, then waits until nobody reads the old banks.
     fn flip(&mut self, bits: u32) -> Result<()> {
         let switch = self.switch()? ^ bits;
-        self.switch.set(SWITCH_BITS, u64::from(switch), 0).context("switching to the new bank")?;
+        self.set_switch_word(SWITCH_BITS, u64::from(switch)).context("switching to the new bank")?;
         wait_for_readers()
     }
 
@@ -115,7 +132,7 @@ impl InstanceMaps {
         if self.switch()? & SWITCH_AWAITS == 0 {
             return Ok(None);
         }
-        let at = self.switch.get(&SWITCH_ROLLBACK_AT, 0).context("reading the time of the rollback")?;
+        let at = self.switch_word(SWITCH_ROLLBACK_AT).context("reading the time of the rollback")?;
         Ok(Some(Duration::from_nanos(at.saturating_sub(monotonic_ns()?))))
     }
 
@@ -155,8 +172,8 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn settings(&self) -> Result<Option<Settings>> {
-        let settings =
-            self.settings.get(&self.settings_bank()?, 0).context("reading the settings in force")?.0;
+        let banks = self.settings.get(&0, 0).context("reading the settings in force")?;
+        let settings = banks[self.settings_bank()? as usize].0;
         Ok((settings.flags & SETTINGS_PRESENT != 0).then_some(settings))
     }
 
@@ -178,10 +195,13 @@ impl InstanceMaps {
             );
         }
         let idle = self.switch()? & SWITCH_SETTINGS ^ SWITCH_SETTINGS;
-        self.settings.set(idle, Plain(*settings), 0).context("writing the new settings")?;
+        // The bank in force is written as it is.
+        let mut banks = self.settings.get(&0, 0).context("reading the settings in force")?;
+        banks[idle as usize] = Plain(*settings);
+        self.settings.set(0, banks, 0).context("writing the new settings")?;
         let Some(within) = confirm_within else { return self.flip(SWITCH_SETTINGS) };
         let at = monotonic_ns()?.saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX));
-        self.switch.set(SWITCH_ROLLBACK_AT, at, 0).context("writing the time of the rollback")?;
+        self.set_switch_word(SWITCH_ROLLBACK_AT, at).context("writing the time of the rollback")?;
         self.flip(SWITCH_SETTINGS | SWITCH_AWAITS)
     }
 
@@ -307,9 +327,9 @@ impl InstanceMaps {
     }
 
     /// First bucket of the bank of addresses that is in force, and of the other one.
-    fn address_banks(&self) -> Result<(u32, u32)> {
+    fn address_banks(&self) -> Result<(usize, usize)> {
         let second = self.switch()? & SWITCH_ADDRESSES != 0;
-        Ok(if second { (ADDRESS_BUCKETS, 0) } else { (0, ADDRESS_BUCKETS) })
+        Ok(if second { (BANK, 0) } else { (0, BANK) })
     }
 
     /// The address table in force.
@@ -318,13 +338,12 @@ impl InstanceMaps {
     /// A map cannot be read.
     pub fn addresses(&self) -> Result<AddressTable> {
         let (current, _) = self.address_banks()?;
-        let mut buckets4 = Vec::with_capacity(ADDRESS_BUCKETS as usize);
-        let mut buckets6 = Vec::with_capacity(ADDRESS_BUCKETS as usize);
-        for index in current..current + ADDRESS_BUCKETS {
-            buckets4.push(self.addresses4.get(&index, 0).context("reading the IPv4 addresses")?.0);
-            buckets6.push(self.addresses6.get(&index, 0).context("reading the IPv6 addresses")?.0);
-        }
-        Ok(AddressTable::from_buckets(buckets4, buckets6))
+        let banks4 = self.addresses4.get(&0, 0).context("reading the IPv4 addresses")?;
+        let banks6 = self.addresses6.get(&0, 0).context("reading the IPv6 addresses")?;
+        Ok(AddressTable::from_buckets(
+            banks4[current..current + BANK].iter().map(|bucket| bucket.0).collect(),
+            banks6[current..current + BANK].iter().map(|bucket| bucket.0).collect(),
+        ))
     }
 
     /// Puts a new address table in force at one instant.
@@ -333,10 +352,17 @@ impl InstanceMaps {
     /// A map cannot be written; the old table is still in force.
     pub fn switch_addresses(&mut self, table: &AddressTable) -> Result<()> {
         let (_, idle) = self.address_banks()?;
-        for (index, (bucket4, bucket6)) in (idle..).zip(table.buckets4().iter().zip(table.buckets6())) {
-            self.addresses4.set(index, Plain(*bucket4), 0).context("writing the IPv4 addresses")?;
-            self.addresses6.set(index, Plain(*bucket6), 0).context("writing the IPv6 addresses")?;
+        // The bank in force is written as it is.
+        let mut banks4 = self.addresses4.get(&0, 0).context("reading the IPv4 addresses")?;
+        let mut banks6 = self.addresses6.get(&0, 0).context("reading the IPv6 addresses")?;
+        for (to, bucket) in banks4[idle..].iter_mut().zip(table.buckets4()) {
+            *to = Plain(*bucket);
         }
+        for (to, bucket) in banks6[idle..].iter_mut().zip(table.buckets6()) {
+            *to = Plain(*bucket);
+        }
+        self.addresses4.set(0, banks4, 0).context("writing the IPv4 addresses")?;
+        self.addresses6.set(0, banks6, 0).context("writing the IPv6 addresses")?;
         self.flip(SWITCH_ADDRESSES)
     }
 
@@ -345,11 +371,8 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn interfaces(&self) -> Result<[Interface; INTERFACE_ENTRIES as usize]> {
-        let mut entries = [Interface::default(); INTERFACE_ENTRIES as usize];
-        for (index, entry) in (0..).zip(&mut entries) {
-            *entry = self.interfaces.get(&index, 0).context("reading the interface table")?.0;
-        }
-        Ok(entries)
+        let entries = self.interfaces.get(&0, 0).context("reading the interface table")?;
+        Ok(entries.map(|entry| entry.0))
     }
 
     /// Enters an interface, or changes its entry.
@@ -357,10 +380,12 @@ impl InstanceMaps {
     /// # Errors
     /// All places of its index are taken, or the map cannot be written.
     pub fn set_interface(&mut self, interface: Interface) -> Result<()> {
-        let index = interface_position(&self.interfaces()?, interface.ifindex).with_context(|| {
+        let mut entries = self.interfaces()?;
+        let index = interface_position(&entries, interface.ifindex).with_context(|| {
             format!("the interface table has no place left for index {}", interface.ifindex)
         })?;
-        self.interfaces.set(index, Plain(interface), 0).context("writing the interface table")
+        entries[index as usize] = interface;
+        self.write_interfaces(entries)
     }
 
     /// Removes an interface's entry, if it has one.
@@ -368,14 +393,19 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be written.
     pub fn remove_interface(&mut self, ifindex: u32) -> Result<()> {
-        let entries = self.interfaces()?;
+        let mut entries = self.interfaces()?;
         match interface_position(&entries, ifindex) {
-            Some(index) if entries[index as usize].ifindex == ifindex => self
-                .interfaces
-                .set(index, Plain(Interface::default()), 0)
-                .context("writing the interface table"),
+            Some(index) if entries[index as usize].ifindex == ifindex => {
+                entries[index as usize] = Interface::default();
+                self.write_interfaces(entries)
+            }
             _ => Ok(()),
         }
+    }
+
+    /// Writes the interface table, of which one entry changes.
+    fn write_interfaces(&mut self, entries: [Interface; INTERFACE_ENTRIES as usize]) -> Result<()> {
+        self.interfaces.set(0, entries.map(Plain), 0).context("writing the interface table")
     }
 
     /// The VIP prefixes in force.

@@ -34,6 +34,19 @@ pub const MAPS: &[&str] = &[
     "COUNTERS",
 ];
 
+/// What the object calls a map. Those that are a section, for whose value the program knows the address, have the section's name, and
+/// the kernel wants no dots in the names of pins.
+pub fn name_in_object(map: &str) -> &str {
+    match map {
+        "SWITCH" => ".bss.SWITCH",
+        "SETTINGS" => ".bss.SETTINGS",
+        "INTERFACES" => ".bss.INTERFACES",
+        "ADDRESSES4" => ".bss.ADDRESSES4",
+        "ADDRESSES6" => ".bss.ADDRESSES6",
+        other => other,
+    }
+}
+
 /// One of the two entry points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
@@ -128,7 +141,7 @@ pub fn create(
         .map_max_entries("CELLS", options.cells);
     if let Some(pins) = pins {
         for map in MAPS {
-            loader.map_pin_path(map, pins.join(map));
+            loader.map_pin_path(name_in_object(map), pins.join(map));
         }
     }
     for (name, value) in globals {

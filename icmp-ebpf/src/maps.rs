@@ -2,6 +2,7 @@
 //!
 //! Sizes given here are those of a default load; the controller may set others for `CELLS`.
 
+use core::cell::UnsafeCell;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use core::ops::DerefMut;
 
@@ -39,16 +40,47 @@ struct Scratch {
     key6: Key<[u8; PREFIX6_KEY]>,
 }
 
-#[btf_map]
-static SWITCH: Array<u64, 2> = Array::new();
-#[btf_map]
-static SETTINGS: Array<Settings, BANKS> = Array::new();
-#[btf_map]
-static INTERFACES: Array<Interface, { INTERFACE_ENTRIES as usize }> = Array::new();
-#[btf_map]
-static ADDRESSES4: Array<Bucket4, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
-#[btf_map]
-static ADDRESSES6: Array<Bucket6, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
+/// What only the controller writes, in a section of its own, which is a map with one value. The program knows its address when it is
+/// loaded: no lookup, and none of the registers that a call to one would cost.
+#[repr(transparent)]
+struct Fixed<T>(UnsafeCell<T>);
+
+// SAFETY: this side only reads, as it reads elements of a map.
+unsafe impl<T> Sync for Fixed<T> {}
+
+impl<T> Fixed<T> {
+    /// All zero.
+    const ZERO: Self = {
+        // SAFETY: only used below, with layouts of the map ABI, for which every bit pattern is a value.
+        Self(UnsafeCell::new(unsafe { core::mem::zeroed() }))
+    };
+}
+
+impl<T, const N: usize> Fixed<[T; N]> {
+    /// An element; `N` is a power of two, and what is beyond it wraps around.
+    #[inline(always)]
+    fn get(&self, index: u32) -> &T {
+        const { assert!(N.is_power_of_two()) };
+        // SAFETY: the controller changes nothing that is in use but single bytes (docs/map-abi.md), as in a map.
+        unsafe { &(*self.0.get())[index as usize & (N - 1)] }
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".bss.SWITCH")]
+static SWITCH: Fixed<[u64; 2]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".bss.SETTINGS")]
+static SETTINGS: Fixed<[Settings; BANKS]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".bss.INTERFACES")]
+static INTERFACES: Fixed<[Interface; INTERFACE_ENTRIES as usize]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".bss.ADDRESSES4")]
+static ADDRESSES4: Fixed<[Bucket4; BANKS * ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".bss.ADDRESSES6")]
+static ADDRESSES6: Fixed<[Bucket6; BANKS * ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
 #[btf_map]
 static RULES: Array<Rules, BANKS> = Array::new();
 #[btf_map]
@@ -135,27 +167,28 @@ impl Shared for MapCell {
 impl Tables for Maps {
     #[inline(always)]
     fn switch(&self) -> Option<u32> {
-        SWITCH.get(SWITCH_BITS).map(|bits| *bits as u32)
+        // SAFETY: from a reference; volatile, so that a frame sees one value.
+        Some(unsafe { (&raw const *SWITCH.get(SWITCH_BITS)).read_volatile() } as u32)
     }
 
     #[inline(always)]
     fn settings(&self, bank: u32) -> Option<&Settings> {
-        SETTINGS.get(bank)
+        Some(SETTINGS.get(bank))
     }
 
     #[inline(always)]
     fn interface_entry(&self, index: u32) -> Option<&Interface> {
-        INTERFACES.get(index)
+        Some(INTERFACES.get(index))
     }
 
     #[inline(always)]
     fn addresses4(&self, index: u32) -> Option<&Bucket4> {
-        ADDRESSES4.get(index)
+        Some(ADDRESSES4.get(index))
     }
 
     #[inline(always)]
     fn addresses6(&self, index: u32) -> Option<&Bucket6> {
-        ADDRESSES6.get(index)
+        Some(ADDRESSES6.get(index))
     }
 
     #[inline(always)]
@@ -190,7 +223,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn rollback_at(&self) -> Option<u64> {
-        SWITCH.get(SWITCH_ROLLBACK_AT).copied()
+        Some(*SWITCH.get(SWITCH_ROLLBACK_AT))
     }
 
     #[inline(always)]
