@@ -326,8 +326,6 @@ const V4_WINDOW: usize = ipv4::LEN + icmpv4::LEN;
 const V6_WINDOW: usize = ipv6::LEN + icmpv6::LEN;
 /// Bytes summed at a stretch.
 const CHUNK: usize = 64;
-/// Bytes summed at a time of what is left.
-const PIECE: usize = 16;
 /// Stretches that one buffer can have: a page of 4 KiB is the usual size, what is longer goes to the kernel.
 const MAX_CHUNKS: usize = 4096 / CHUNK;
 /// Where a message can start at most, as a mask: behind two tags and an IPv6 header.
@@ -374,30 +372,30 @@ fn sum_message<F: Frame, T: Tables>(
         at = start + (len & ((MAX_CHUNKS * CHUNK - 1) & !(CHUNK - 1)));
         left = len & (CHUNK - 1);
     }
-    for _ in 0..CHUNK / PIECE - 1 {
-        if left < PIECE {
-            break;
-        }
-        sum = sum.add_words::<0, PIECE, PIECE>(frame.window::<PIECE>(at)?);
-        at += PIECE;
-        left -= PIECE;
+    // What is left, by the bits of its length: no piece twice.
+    if left & 32 != 0 {
+        sum = sum.add_words::<0, 32, 32>(frame.window::<32>(at)?);
+        at += 32;
     }
-    for _ in 0..PIECE / 4 - 1 {
-        if left < 4 {
-            break;
-        }
-        sum = sum.add_u32(u32::from_ne_bytes(*frame.window::<4>(at)?));
+    if left & 16 != 0 {
+        sum = sum.add_words::<0, 16, 16>(frame.window::<16>(at)?);
+        at += 16;
+    }
+    if left & 8 != 0 {
+        sum = sum.add_words::<0, 8, 8>(frame.window::<8>(at)?);
+        at += 8;
+    }
+    if left & 4 != 0 {
+        sum = sum.add_words::<0, 4, 4>(frame.window::<4>(at)?);
         at += 4;
-        left -= 4;
     }
-    if left >= 2 {
+    if left & 2 != 0 {
         sum = sum.add_u16(u16::from_ne_bytes(*frame.window::<2>(at)?));
         at += 2;
-        left -= 2;
     }
-    if left == 1 {
-        // An odd length is summed as if a zero byte followed.
-        let [last] = *frame.window::<1>(at)?;
+    if left & 1 != 0 {
+        // An odd length is summed as if a zero byte followed. With the byte before, or the compiler would compare with >=.
+        let [_, last] = *frame.window::<2>(at - 1)?;
         sum = sum.add_u16(u16::from_ne_bytes([last, 0]));
     }
     Some(sum)

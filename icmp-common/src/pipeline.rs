@@ -39,12 +39,10 @@ const V6_WINDOW: usize = ipv6::LEN + icmpv6::LEN;
 /// The frame is changed only if the verdict is [`Verdict::Answer`].
 #[inline(always)]
 pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> Outcome {
-    let interface = tables::interface(tables, ifindex);
-    if let Some(interface) = interface
-        && let Some(outcome) = shortcut::process(frame, tables, interface)
-    {
+    if let Some(outcome) = shortcut::process(frame, tables, ifindex) {
         return outcome;
     }
+    let interface = tables::interface(tables, ifindex);
     let outcome = match decide(frame, tables, interface) {
         Ok(outcome) | Err(outcome) => outcome,
     };

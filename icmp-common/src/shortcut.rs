@@ -6,8 +6,9 @@
 //! that knows that needs a third of the instructions (docs/performance.md).
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE,
-    SETTINGS_PRESENT, SETTINGS_RULES, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Scope, Settings,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO,
+    SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS,
+    Scope, Settings,
 };
 use crate::checksum::Sum;
 use crate::echo::{self, Echo};
@@ -27,15 +28,15 @@ const L4_V6: usize = L3 + ipv6::LEN;
 const V4_LEN: usize = L4_V4 + icmpv4::LEN;
 const V6_LEN: usize = L4_V6 + icmpv6::LEN;
 
-/// Handles and counts a frame that came in on `interface`; `None` where it has to go the long way.
+/// Handles and counts a frame that came in on `ifindex`; `None` where it has to go the long way.
 ///
 /// Each family has a copy of everything behind it: brought together, none of it could be constant.
 #[inline(always)]
-pub(crate) fn process<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    interface: &Interface,
-) -> Option<Outcome> {
+pub(crate) fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> Option<Outcome> {
+    let interface = tables.interface_entry(ifindex & (INTERFACE_ENTRIES - 1))?;
+    if interface.ifindex != ifindex {
+        return None;
+    }
     let len = frame.linear_len();
     let header = frame.window::<V4_LEN>(0)?;
     match u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header)) {

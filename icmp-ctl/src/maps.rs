@@ -48,8 +48,8 @@ pub struct InstanceMaps {
     switch: Array<MapData, [u64; 2]>,
     settings: Array<MapData, [Plain<Settings>; 2]>,
     interfaces: Array<MapData, [Plain<Interface>; INTERFACE_ENTRIES as usize]>,
-    addresses4: Array<MapData, [Plain<Bucket4>; 2 * ADDRESS_BUCKETS as usize]>,
-    addresses6: Array<MapData, [Plain<Bucket6>; 2 * ADDRESS_BUCKETS as usize]>,
+    addresses4: [Array<MapData, [Plain<Bucket4>; BANK]>; 2],
+    addresses6: [Array<MapData, [Plain<Bucket6>; BANK]>; 2],
     rules: Array<MapData, Plain<Rules>>,
     prefixes4: LpmTrie<MapData, [u8; PREFIX4_KEY], u64>,
     prefixes6: LpmTrie<MapData, [u8; PREFIX6_KEY], u64>,
@@ -88,8 +88,8 @@ impl InstanceMaps {
             switch: map!("SWITCH"),
             settings: map!("SETTINGS"),
             interfaces: map!("INTERFACES"),
-            addresses4: map!("ADDRESSES4"),
-            addresses6: map!("ADDRESSES6"),
+            addresses4: [map!("ADDRESSES4_0"), map!("ADDRESSES4_1")],
+            addresses6: [map!("ADDRESSES6_0"), map!("ADDRESSES6_1")],
             rules: map!("RULES"),
             prefixes4: map!("PREFIXES4"),
             prefixes6: map!("PREFIXES6"),
@@ -326,10 +326,9 @@ impl InstanceMaps {
             .collect()
     }
 
-    /// First bucket of the bank of addresses that is in force, and of the other one.
-    fn address_banks(&self) -> Result<(usize, usize)> {
-        let second = self.switch()? & SWITCH_ADDRESSES != 0;
-        Ok(if second { (BANK, 0) } else { (0, BANK) })
+    /// Bank of addresses in force.
+    fn address_bank(&self) -> Result<usize> {
+        Ok(usize::from(self.switch()? & SWITCH_ADDRESSES != 0))
     }
 
     /// The address table in force.
@@ -337,12 +336,12 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be read.
     pub fn addresses(&self) -> Result<AddressTable> {
-        let (current, _) = self.address_banks()?;
-        let banks4 = self.addresses4.get(&0, 0).context("reading the IPv4 addresses")?;
-        let banks6 = self.addresses6.get(&0, 0).context("reading the IPv6 addresses")?;
+        let bank = self.address_bank()?;
+        let buckets4 = self.addresses4[bank].get(&0, 0).context("reading the IPv4 addresses")?;
+        let buckets6 = self.addresses6[bank].get(&0, 0).context("reading the IPv6 addresses")?;
         Ok(AddressTable::from_buckets(
-            banks4[current..current + BANK].iter().map(|bucket| bucket.0).collect(),
-            banks6[current..current + BANK].iter().map(|bucket| bucket.0).collect(),
+            buckets4.iter().map(|bucket| bucket.0).collect(),
+            buckets6.iter().map(|bucket| bucket.0).collect(),
         ))
     }
 
@@ -351,18 +350,13 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be written; the old table is still in force.
     pub fn switch_addresses(&mut self, table: &AddressTable) -> Result<()> {
-        let (_, idle) = self.address_banks()?;
-        // The bank in force is written as it is.
-        let mut banks4 = self.addresses4.get(&0, 0).context("reading the IPv4 addresses")?;
-        let mut banks6 = self.addresses6.get(&0, 0).context("reading the IPv6 addresses")?;
-        for (to, bucket) in banks4[idle..].iter_mut().zip(table.buckets4()) {
-            *to = Plain(*bucket);
-        }
-        for (to, bucket) in banks6[idle..].iter_mut().zip(table.buckets6()) {
-            *to = Plain(*bucket);
-        }
-        self.addresses4.set(0, banks4, 0).context("writing the IPv4 addresses")?;
-        self.addresses6.set(0, banks6, 0).context("writing the IPv6 addresses")?;
+        let idle = self.address_bank()? ^ 1;
+        let buckets4: Vec<_> = table.buckets4().iter().copied().map(Plain).collect();
+        let buckets6: Vec<_> = table.buckets6().iter().copied().map(Plain).collect();
+        let whole4: &[_; BANK] = buckets4.as_slice().try_into().context("a whole bank of IPv4 addresses")?;
+        let whole6: &[_; BANK] = buckets6.as_slice().try_into().context("a whole bank of IPv6 addresses")?;
+        self.addresses4[idle].set(0, whole4, 0).context("writing the IPv4 addresses")?;
+        self.addresses6[idle].set(0, whole6, 0).context("writing the IPv6 addresses")?;
         self.flip(SWITCH_ADDRESSES)
     }
 

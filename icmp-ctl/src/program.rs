@@ -20,8 +20,10 @@ pub const MAPS: &[&str] = &[
     "SWITCH",
     "SETTINGS",
     "INTERFACES",
-    "ADDRESSES4",
-    "ADDRESSES6",
+    "ADDRESSES4_0",
+    "ADDRESSES4_1",
+    "ADDRESSES6_0",
+    "ADDRESSES6_1",
     "RULES",
     "PREFIXES4",
     "PREFIXES6",
@@ -34,15 +36,17 @@ pub const MAPS: &[&str] = &[
     "COUNTERS",
 ];
 
-/// What the object calls a map. Those that are a section, for whose value the program knows the address, have the section's name, and
-/// the kernel wants no dots in the names of pins.
+/// What the object calls a map. Those that are a section, for whose value the program knows the address, have the section's name: the
+/// kernel takes 15 bytes of it, and wants no dots in the names of pins.
 pub fn name_in_object(map: &str) -> &str {
     match map {
-        "SWITCH" => ".bss.SWITCH",
-        "SETTINGS" => ".bss.SETTINGS",
-        "INTERFACES" => ".bss.INTERFACES",
-        "ADDRESSES4" => ".bss.ADDRESSES4",
-        "ADDRESSES6" => ".bss.ADDRESSES6",
+        "SWITCH" => ".data.SWITCH",
+        "SETTINGS" => ".data.SETTINGS",
+        "INTERFACES" => ".data.IFACES",
+        "ADDRESSES4_0" => ".data.ADDRS4_0",
+        "ADDRESSES4_1" => ".data.ADDRS4_1",
+        "ADDRESSES6_0" => ".data.ADDRS6_0",
+        "ADDRESSES6_1" => ".data.ADDRS6_1",
         other => other,
     }
 }

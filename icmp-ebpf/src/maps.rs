@@ -67,20 +67,26 @@ impl<T, const N: usize> Fixed<[T; N]> {
 }
 
 #[used]
-#[unsafe(link_section = ".bss.SWITCH")]
+#[unsafe(link_section = ".data.SWITCH")]
 static SWITCH: Fixed<[u64; 2]> = Fixed::ZERO;
 #[used]
-#[unsafe(link_section = ".bss.SETTINGS")]
+#[unsafe(link_section = ".data.SETTINGS")]
 static SETTINGS: Fixed<[Settings; BANKS]> = Fixed::ZERO;
 #[used]
-#[unsafe(link_section = ".bss.INTERFACES")]
+#[unsafe(link_section = ".data.IFACES")]
 static INTERFACES: Fixed<[Interface; INTERFACE_ENTRIES as usize]> = Fixed::ZERO;
 #[used]
-#[unsafe(link_section = ".bss.ADDRESSES4")]
-static ADDRESSES4: Fixed<[Bucket4; BANKS * ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
+#[unsafe(link_section = ".data.ADDRS4_0")]
+static ADDRESSES4_0: Fixed<[Bucket4; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
 #[used]
-#[unsafe(link_section = ".bss.ADDRESSES6")]
-static ADDRESSES6: Fixed<[Bucket6; BANKS * ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
+#[unsafe(link_section = ".data.ADDRS4_1")]
+static ADDRESSES4_1: Fixed<[Bucket4; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".data.ADDRS6_0")]
+static ADDRESSES6_0: Fixed<[Bucket6; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".data.ADDRS6_1")]
+static ADDRESSES6_1: Fixed<[Bucket6; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
 #[btf_map]
 static RULES: Array<Rules, BANKS> = Array::new();
 #[btf_map]
@@ -183,12 +189,12 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn addresses4(&self, index: u32) -> Option<&Bucket4> {
-        Some(ADDRESSES4.get(index))
+        Some(if index & ADDRESS_BUCKETS == 0 { ADDRESSES4_0.get(index) } else { ADDRESSES4_1.get(index) })
     }
 
     #[inline(always)]
     fn addresses6(&self, index: u32) -> Option<&Bucket6> {
-        Some(ADDRESSES6.get(index))
+        Some(if index & ADDRESS_BUCKETS == 0 { ADDRESSES6_0.get(index) } else { ADDRESSES6_1.get(index) })
     }
 
     #[inline(always)]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{AddressKind, Counter, Interface, Scope};
+use icmp_common::abi::{AddressKind, Counter, INTERFACE_ENTRIES, Interface, Scope};
 use icmp_common::frame::SliceFrame;
 use icmp_common::outcome::Outcome;
 use icmp_common::pipeline;
@@ -89,6 +89,28 @@ impl InKernel {
         let rules = &policy.rules.rules[..policy.rules.count as usize];
         rules.iter().map(|rule| tallies[rule.slot as usize]).collect()
     }
+}
+
+/// The host in memory twice, alike but for where its interface lies in the table: the second has to go the long way with every frame.
+///
+/// # Panics
+/// If the configuration is none.
+#[must_use]
+pub fn on_host_both_ways(config: &str, vlans: &[u16]) -> [OnHost; 2] {
+    let policy = policy_of(config);
+    let options = LoadOptions { cells: 1 << 12, secret: [1, 2, 3, 4] };
+    [false, true].map(|long_way| {
+        let mut tables = HostTables::new(&policy, addresses(vlans), &options);
+        if long_way {
+            tables.add_interface(Interface {
+                ifindex: IFINDEX + INTERFACE_ENTRIES,
+                slot: SLOT + 1,
+                ..interface()
+            });
+        }
+        tables.add_interface(interface());
+        OnHost { tables }
+    })
 }
 
 /// A configuration as the packet path reads it.
