@@ -6,6 +6,10 @@
 use crate::checks::{CHECKS, Check};
 use crate::limiter::Limit;
 use crate::policy::{BUDGETS, TYPE_ENTRIES, TypeEntry};
+use crate::prefixes::{
+    LENGTHS4, LENGTHS6, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PrefixBucket4, PrefixBucket6,
+    Search, Search4, Search6, Step6,
+};
 use crate::reason::REASONS;
 use crate::rules::{
     CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, ROUTERS, RULE_SLOTS, Rule, Rules, Tally, TypeRules, VLANS,
@@ -293,6 +297,12 @@ const _: () = {
                 + (CODE_BLOCKS * 256 + 256 + LENGTHS + VLANS) * 8
                 + MAX_RULES * (24 + NAME_LEN)
                 + ROUTERS * 16
+                + size_of::<Search>()
+                + PREFIX_VALUES * 8
     );
+    assert!(size_of::<PrefixBucket4>() == 64 && size_of::<PrefixBucket6>() == 64 && size_of::<Step6>() == 24);
+    assert!(size_of::<Search4>() == LENGTHS4 * 8 + 8 && size_of::<Search6>() == LENGTHS6 * 24 + 8);
+    assert!(size_of::<Search>() == 24 + 3 * (size_of::<Search4>() + size_of::<Search6>()));
+    assert!(PREFIX_BUCKETS4.is_power_of_two() && PREFIX_BUCKETS6.is_power_of_two());
     assert!(INTERFACE_ENTRIES.is_power_of_two() && ADDRESS_BUCKETS == 1 << 10);
 };

@@ -20,6 +20,7 @@ pub mod limiter;
 pub mod outcome;
 pub mod pipeline;
 pub mod policy;
+pub mod prefixes;
 pub mod reason;
 pub mod rules;
 mod shortcut;

@@ -22,8 +22,9 @@ use crate::frame::{Frame, field};
 use crate::limiter;
 use crate::outcome::{Outcome, Step, end};
 use crate::policy::{Action, BUDGETS, Decision, type_index};
+use crate::prefixes::{self, PrefixKind};
 use crate::reason::{Reason, Verdict};
-use crate::rules::{self, Facts, PrefixKind, Rule, selector};
+use crate::rules::{self, Facts, Rule};
 use crate::shortcut;
 use crate::tables::{self, Tables, kind_bits};
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
@@ -429,8 +430,12 @@ fn own_v4<T: Tables>(tables: &T, place: &Place<'_>, link: &Link, packet: &Packet
 
 #[inline(always)]
 fn is_vip<T: Tables>(tables: &T, place: &Place<'_>, family: Family, address: ipv6::Halves) -> bool {
-    place.settings.flags & SETTINGS_VIPS != 0
-        && tables::prefix(tables, family, selector(place.settings.rules, PrefixKind::Vip), address) != 0
+    if place.settings.flags & SETTINGS_VIPS == 0 {
+        return false;
+    }
+    let bank = place.settings.rules;
+    let Some(rules) = tables.rules(bank) else { return false };
+    prefixes::longest(tables, &rules.search, bank, family, PrefixKind::Vip, address) != 0
 }
 
 #[inline(always)]

@@ -7,8 +7,10 @@
 
 use crate::limiter::Limit;
 use crate::policy::{TYPE_ENTRIES, type_index};
-use crate::tables::{self, Tables};
+use crate::prefixes::{self, PREFIX_VALUES, PrefixKind, Search};
+use crate::tables::Tables;
 use crate::types::Family;
+use crate::wire::ipv6::Halves;
 
 /// Rules of a policy: one bit of a word each.
 pub const MAX_RULES: usize = 64;
@@ -80,6 +82,10 @@ pub struct Rules {
     pub names: [[u8; NAME_LEN]; MAX_RULES],
     /// Sources that router advertisements may have, as big-endian halves; unused ones are zero.
     pub routers: [[u64; 2]; ROUTERS],
+    /// How the prefixes of the bank are searched, those of VIPs too.
+    pub search: Search,
+    /// What is found: the rules that have a prefix among their sources or destinations, 1 for a VIP. The first is 0.
+    pub prefix_values: [u64; PREFIX_VALUES],
 }
 
 /// There are IPv4 source prefixes.
@@ -96,47 +102,6 @@ pub const RULES_HOP_LIMIT: u32 = 16;
 pub const RULES_LENGTH: u32 = 32;
 /// There are conditions on the VLAN.
 pub const RULES_VLAN: u32 = 64;
-
-/// What a prefix in `PREFIXES4` or `PREFIXES6` is for; the first byte of a key is [`selector`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum PrefixKind {
-    /// The value has the rules whose sources it is among.
-    From,
-    /// The value has the rules whose destinations it is among.
-    To,
-    /// Answered although the host does not own it; the value is 1.
-    Vip,
-}
-
-/// Bits of a key of `PREFIXES4` before the address: the selector, and zeroes that keep the address aligned.
-pub const PREFIX4_SELECTOR: u32 = 32;
-/// Bytes of such a key behind its length.
-pub const PREFIX4_KEY: usize = PREFIX4_SELECTOR as usize / 8 + 4;
-/// Bits of a key of `PREFIXES6` before the address.
-pub const PREFIX6_SELECTOR: u32 = 64;
-/// Bytes of such a key behind its length.
-pub const PREFIX6_KEY: usize = PREFIX6_SELECTOR as usize / 8 + 16;
-
-/// A key of `PREFIXES4`.
-#[inline(always)]
-pub const fn key4(selector: u8, address: u32) -> [u8; PREFIX4_KEY] {
-    ((selector as u64) << 56 | address as u64).to_be_bytes()
-}
-
-/// A key of `PREFIXES6`; without 128-bit arithmetic, which the program's target does not have.
-#[inline(always)]
-pub const fn key6(selector: u8, high: u64, low: u64) -> [u8; PREFIX6_KEY] {
-    let [a, b, c, d, e, f, g, h] = high.to_be_bytes();
-    let [i, j, k, l, m, n, o, p] = low.to_be_bytes();
-    [selector, 0, 0, 0, 0, 0, 0, 0, a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]
-}
-
-/// First byte of a prefix's key: its bank and kind, so that both banks lie in one map and never meet.
-#[inline(always)]
-pub const fn selector(bank: u32, kind: PrefixKind) -> u8 {
-    (bank as u8 & 1) << 2 | kind as u8
-}
 
 /// How often a rule decided. Layout: 32 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -200,14 +165,27 @@ pub fn matching<T: Tables>(tables: &T, rules: &Rules, bank: u32, facts: &Facts) 
     };
     let mut by_source = rules.any_source;
     if rules.conditions & from != 0 {
-        by_source |= tables::prefix(tables, facts.family, selector(bank, PrefixKind::From), facts.source);
+        by_source |= listed(tables, rules, bank, facts.family, PrefixKind::From, facts.source);
     }
     let mut by_destination = rules.any_destination;
     if rules.conditions & to != 0 {
-        by_destination |=
-            tables::prefix(tables, facts.family, selector(bank, PrefixKind::To), facts.destination);
+        by_destination |= listed(tables, rules, bank, facts.family, PrefixKind::To, facts.destination);
     }
     matching & by_source & by_destination
+}
+
+/// The rules that have an address in one of their prefixes of a kind.
+#[inline(always)]
+fn listed<T: Tables>(
+    tables: &T,
+    rules: &Rules,
+    bank: u32,
+    family: Family,
+    kind: PrefixKind,
+    address: Halves,
+) -> u64 {
+    let index = prefixes::longest(tables, &rules.search, bank, family, kind, address);
+    rules.prefix_values[index as usize & (PREFIX_VALUES - 1)]
 }
 
 /// The first of some rules; `None` where there are none.

@@ -11,11 +11,10 @@ use crate::abi::{
     bucket4, bucket6,
 };
 use crate::limiter::Cells;
+use crate::prefixes::{PrefixBucket4, PrefixBucket6};
 use crate::reason::Reason;
 use crate::rules::{Rules, Tally};
 use crate::talkers::Talker;
-use crate::types::Family;
-use crate::wire::ipv6::Halves;
 
 /// Maps and clock as one CPU sees them while it handles one frame.
 pub trait Tables: Cells {
@@ -31,10 +30,10 @@ pub trait Tables: Cells {
     fn addresses6(&self, index: u32) -> Option<&Bucket6>;
     /// A bank of rules.
     fn rules(&self, bank: u32) -> Option<&Rules>;
-    /// The value of the longest prefix with this selector that covers an IPv4 address, 0 where none does.
-    fn prefix4(&self, selector: u8, address: u32) -> u64;
-    /// The value of the longest prefix with this selector that covers an IPv6 address, 0 where none does.
-    fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64;
+    /// A bucket of IPv4 prefixes, both banks counted through.
+    fn prefixes4(&self, index: u32) -> Option<&PrefixBucket4>;
+    /// A bucket of IPv6 prefixes, both banks counted through.
+    fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6>;
     /// The tally of a rule's slot, or of a check behind the rules' slots; it is let go before the next is asked for.
     fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>>;
     /// When settings that nobody confirms are no longer in force, on the clock of `monotonic_ns`.
@@ -70,15 +69,6 @@ pub fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<&Interface> {
         }
     }
     None
-}
-
-/// The value of the longest prefix around an address, whose IPv4 form is in the first half.
-#[inline(always)]
-pub fn prefix<T: Tables>(tables: &T, family: Family, selector: u8, (high, low): Halves) -> u64 {
-    match family {
-        Family::V4 => tables.prefix4(selector, high as u32),
-        Family::V6 => tables.prefix6(selector, high, low),
-    }
 }
 
 /// What an IPv4 address is in a scope; 0 where the table does not have it, otherwise an [`AddressKind`] as a number.

@@ -4,11 +4,12 @@
 //! that they are plain data is made here, once for each.
 
 use icmp_common::abi::{Bucket4, Bucket6, Cluster, Counter, Interface, Leases, Settings};
+use icmp_common::prefixes::{PrefixBucket4, PrefixBucket6};
 use icmp_common::rules::{Rules, Tally};
 use icmp_common::talkers::Talker;
 
 /// A layout of the map ABI, as a map value.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Plain<T>(pub T);
 
@@ -29,4 +30,17 @@ macro_rules! plain {
     };
 }
 
-plain!(Bucket4, Bucket6, Cluster, Counter, Interface, Leases, Rules, Settings, Talker, Tally);
+plain!(
+    Bucket4,
+    Bucket6,
+    Cluster,
+    Counter,
+    Interface,
+    Leases,
+    PrefixBucket4,
+    PrefixBucket6,
+    Rules,
+    Settings,
+    Talker,
+    Tally
+);

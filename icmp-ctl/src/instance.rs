@@ -275,7 +275,6 @@ fn open_maps(directory: &Path) -> Result<InstanceMaps> {
                 .with_context(|| format!("the map {} is of an unknown type", pin.display()))?
             {
                 MapType::PerCpuArray => Map::PerCpuArray(data),
-                MapType::LpmTrie => Map::LpmTrie(data),
                 _ => Map::Array(data),
             },
         )

@@ -20,6 +20,7 @@ pub mod metrics;
 pub mod netlink;
 pub mod parity;
 pub mod policy;
+pub mod prefixes;
 pub mod program;
 pub mod replay;
 pub mod rules;

@@ -5,12 +5,10 @@
 //! `program.rs`'s and `instance.rs`'s.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::Ebpf;
-use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use icmp_common::abi::{
     ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases,
@@ -18,10 +16,9 @@ use icmp_common::abi::{
     SWITCH_SETTINGS, Settings, TALLIES, counter_index,
 };
 use icmp_common::budget::rule_cell;
+use icmp_common::prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6};
 use icmp_common::reason::REASONS;
-use icmp_common::rules::{
-    PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6, selector,
-};
+use icmp_common::rules::{Rules, Tally};
 use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 use ipnet::IpNet;
@@ -30,9 +27,11 @@ use crate::abi::Plain;
 use crate::addresses::{AddressTable, interface_position};
 use crate::jiffies;
 use crate::membarrier::wait_for_readers;
+use crate::prefixes::{self, Buckets};
 use crate::program;
-use crate::rules::{Compiled, Prefix, assign_slots, name_text};
+use crate::rules::{Compiled, assign_slots, name_text};
 use crate::settings::Tick;
+use crate::sys;
 
 /// The clock the program asks while a confirmation is awaited.
 fn monotonic_ns() -> Result<u64> {
@@ -51,8 +50,8 @@ pub struct InstanceMaps {
     addresses4: [Array<MapData, [Plain<Bucket4>; BANK]>; 2],
     addresses6: [Array<MapData, [Plain<Bucket6>; BANK]>; 2],
     rules: Array<MapData, Plain<Rules>>,
-    prefixes4: LpmTrie<MapData, [u8; PREFIX4_KEY], u64>,
-    prefixes6: LpmTrie<MapData, [u8; PREFIX6_KEY], u64>,
+    prefixes4: Array<MapData, Plain<PrefixBucket4>>,
+    prefixes6: Array<MapData, Plain<PrefixBucket6>>,
     tallies: PerCpuArray<MapData, Plain<Tally>>,
     budgets: Array<MapData, u64>,
     cells: Array<MapData, Plain<Cluster>>,
@@ -212,27 +211,15 @@ impl InstanceMaps {
     pub fn policy(&self) -> Result<Option<Compiled>> {
         let Some(settings) = self.settings()? else { return Ok(None) };
         let rules = self.rules(settings.rules)?;
-        let mut prefixes = Vec::new();
-        for entry in self.prefixes4.iter() {
-            let (key, value) = entry.context("reading the IPv4 prefixes")?;
-            let [selector, .., a, b, c, d] = key.data();
-            let len = key.prefix_len().saturating_sub(PREFIX4_SELECTOR);
-            prefixes.extend(Prefix::of_key(settings.rules, selector, [a, b, c, d].into(), len, value));
-        }
-        for entry in self.prefixes6.iter() {
-            let (key, value) = entry.context("reading the IPv6 prefixes")?;
-            let [selector, _, _, _, _, _, _, _, address @ ..] = key.data();
-            let len = key.prefix_len().saturating_sub(PREFIX6_SELECTOR);
-            prefixes.extend(Prefix::of_key(settings.rules, selector, address.into(), len, value));
-        }
-        Ok(Some(Compiled { settings, rules, prefixes }))
+        let buckets = self.buckets(settings.rules, &rules)?;
+        Ok(Some(Compiled { settings, prefixes: buckets.prefixes(&rules), rules, buckets }))
     }
 
     /// Puts a whole policy in force at one instant: settings, rules and prefixes. With `confirm_within`, the program goes back to the one
     /// before after that time, unless [`Self::confirm`] was called.
     ///
     /// # Errors
-    /// A map is full or cannot be written, or another policy awaits confirmation; the old policy is still in force, whole.
+    /// A map cannot be written, or another policy awaits confirmation; the old policy is still in force, whole.
     pub fn switch_policy(&mut self, policy: &Compiled, confirm_within: Option<Duration>) -> Result<()> {
         self.settle()?;
         let old = self.settings()?;
@@ -249,7 +236,7 @@ impl InstanceMaps {
             self.clear_tally(slot)?;
             self.budgets.set(rule_cell(slot), 0, 0).context("filling the bucket of a new rule")?;
         }
-        self.write_prefixes(bank, &policy.prefixes)?;
+        self.write_buckets(bank, &policy.buckets)?;
         self.rules.set(bank, Plain::of(&*rules), 0).context("writing the new rules")?;
         self.switch_settings_for(&Settings { rules: bank, ..policy.settings }, confirm_within)
     }
@@ -265,39 +252,29 @@ impl InstanceMaps {
         Ok(named.map(|(name, rule)| (name_text(name), tallies[rule.slot as usize])).collect())
     }
 
-    /// A bank of rules. A function of its own, so that values of this size are on the stack for this long only.
+    /// A bank of rules. Read as a batch of one, because aya would have several values of this size on the stack.
     fn rules(&self, bank: u32) -> Result<Box<Rules>> {
-        Ok(Box::new(self.rules.get(&bank, 0).context("reading the rules in force")?.0))
+        let read = sys::read_batch(&self.rules, bank, 1).context("reading the rules in force")?;
+        Ok(Box::new(read[0].0))
     }
 
-    /// Makes the prefixes of a bank that is not in force those given.
-    fn write_prefixes(&mut self, bank: u32, prefixes: &[Prefix]) -> Result<()> {
-        let in_bank = |selector: u8| selector >> 2 == bank as u8;
-        let old4: Vec<_> = self.prefixes4.keys().collect::<Result<_, _>>().context("reading the prefixes")?;
-        for key in old4.iter().filter(|key| in_bank(key.data()[0])) {
-            self.prefixes4.remove(key).context("removing old IPv4 prefixes")?;
-        }
-        let old6: Vec<_> = self.prefixes6.keys().collect::<Result<_, _>>().context("reading the prefixes")?;
-        for key in old6.iter().filter(|key| in_bank(key.data()[0])) {
-            self.prefixes6.remove(key).context("removing old IPv6 prefixes")?;
-        }
-        for Prefix { kind, net, value } in prefixes {
-            let selector = selector(bank, *kind);
-            let len = u32::from(net.prefix_len());
-            match net.network() {
-                IpAddr::V4(address) => {
-                    let key = Key::new(PREFIX4_SELECTOR + len, key4(selector, address.to_bits()));
-                    self.prefixes4.insert(&key, value, 0)
-                }
-                IpAddr::V6(address) => {
-                    let bits = address.to_bits();
-                    let data = key6(selector, (bits >> 64) as u64, bits as u64);
-                    self.prefixes6.insert(&Key::new(PREFIX6_SELECTOR + len, data), value, 0)
-                }
-            }
-            .with_context(|| format!("writing the prefix {net}, one of {}", prefixes.len()))?;
-        }
-        Ok(())
+    /// The buckets that the rules of a bank look at.
+    fn buckets(&self, bank: u32, rules: &Rules) -> Result<Buckets> {
+        let (v4, v6) = prefixes::in_use(&rules.search);
+        Ok(Buckets {
+            v4: sys::read_batch(&self.prefixes4, bank * PREFIX_BUCKETS4, v4)
+                .context("reading the IPv4 prefixes")?,
+            v6: sys::read_batch(&self.prefixes6, bank * PREFIX_BUCKETS6, v6)
+                .context("reading the IPv6 prefixes")?,
+        })
+    }
+
+    /// Writes a bank that is not in force. Buckets that no search will look at keep what they have.
+    fn write_buckets(&mut self, bank: u32, buckets: &Buckets) -> Result<()> {
+        sys::write_batch(&mut self.prefixes4, bank * PREFIX_BUCKETS4, &buckets.v4)
+            .context("writing the IPv4 prefixes")?;
+        sys::write_batch(&mut self.prefixes6, bank * PREFIX_BUCKETS6, &buckets.v6)
+            .context("writing the IPv6 prefixes")
     }
 
     fn clear_tally(&mut self, index: u32) -> Result<()> {

@@ -27,7 +27,6 @@ pub const MAPS: &[&str] = &[
     "RULES",
     "PREFIXES4",
     "PREFIXES6",
-    "SCRATCH",
     "TALLIES",
     "BUDGETS",
     "CELLS",

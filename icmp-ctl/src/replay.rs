@@ -5,7 +5,6 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::DerefMut;
 
 use icmp_common::abi::{
@@ -14,13 +13,14 @@ use icmp_common::abi::{
 };
 use icmp_common::budget;
 use icmp_common::limiter::{self, Cells, Shared};
+use icmp_common::prefixes::{PrefixBucket4, PrefixBucket6};
 use icmp_common::reason::Reason;
-use icmp_common::rules::{Rules, Tally, selector};
+use icmp_common::rules::{Rules, Tally};
 use icmp_common::tables::Tables;
 use icmp_common::talkers::{TALKERS, Talker};
-use ipnet::IpNet;
 
 use crate::addresses::{AddressTable, interface_position};
+use crate::prefixes::Buckets;
 use crate::rules::{Compiled, assign_slots};
 
 /// Maps and clock of one CPU, in host memory.
@@ -29,7 +29,7 @@ pub struct HostTables {
     interfaces: [Interface; INTERFACE_ENTRIES as usize],
     addresses: AddressTable,
     rules: Box<Rules>,
-    prefixes: BTreeMap<(u8, IpNet), u64>,
+    prefixes: Buckets,
     tallies: RefCell<Vec<Tally>>,
     budgets: [Cell<u64>; budget::CELLS as usize],
     cells: Vec<[Cell<u64>; size_of::<Cluster>() / 8]>,
@@ -45,12 +45,10 @@ impl HostTables {
     pub fn new(policy: &Compiled, addresses: AddressTable, options: &crate::program::LoadOptions) -> Self {
         let mut rules = policy.rules.clone();
         assign_slots(&mut rules, None);
-        let prefixes =
-            policy.prefixes.iter().map(|prefix| ((selector(0, prefix.kind), prefix.net), prefix.value));
         Self {
             settings: policy.settings,
             rules,
-            prefixes: prefixes.collect(),
+            prefixes: policy.buckets.clone(),
             tallies: RefCell::new(vec![Tally::default(); TALLIES as usize]),
             interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
             addresses,
@@ -82,16 +80,6 @@ impl HostTables {
     /// The tallies of rules' slots and of checks.
     pub fn tallies(&self) -> Vec<Tally> {
         self.tallies.borrow().clone()
-    }
-
-    /// The longest prefix around an address, as the kernel's tries find it.
-    fn longest(&self, selector: u8, address: IpAddr) -> u64 {
-        let host = IpNet::from(address);
-        (0..=host.max_prefix_len())
-            .rev()
-            .filter_map(|len| Some(IpNet::new(address, len).ok()?.trunc()))
-            .find_map(|net| self.prefixes.get(&(selector, net)).copied())
-            .unwrap_or(0)
     }
 
     /// What was counted, by slot, row and reason.
@@ -163,12 +151,12 @@ impl Tables for HostTables {
         (bank == 0).then_some(&self.rules)
     }
 
-    fn prefix4(&self, selector: u8, address: u32) -> u64 {
-        self.longest(selector, Ipv4Addr::from(address).into())
+    fn prefixes4(&self, index: u32) -> Option<&PrefixBucket4> {
+        self.prefixes.v4.get(index as usize).map(|bucket| &bucket.0)
     }
 
-    fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64 {
-        self.longest(selector, Ipv6Addr::from(u128::from(high) << 64 | u128::from(low)).into())
+    fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6> {
+        self.prefixes.v6.get(index as usize).map(|bucket| &bucket.0)
     }
 
     fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {

@@ -5,21 +5,22 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use anyhow::{Result, bail};
 use icmp_common::abi::Settings;
 use icmp_common::limiter::Limit;
 use icmp_common::policy::{Action, TYPE_ENTRIES, type_index};
+use icmp_common::prefixes::{PREFIX_VALUES, PrefixKind};
 use icmp_common::rules::{
-    self, CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, PrefixKind, ROUTERS, RULE_SLOTS, RULES_FROM4,
-    RULES_FROM6, RULES_HOP_LIMIT, RULES_LENGTH, RULES_TO4, RULES_TO6, RULES_VLAN, Rules, TypeRules, VLANS,
+    self, CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, ROUTERS, RULE_SLOTS, RULES_FROM4, RULES_FROM6,
+    RULES_HOP_LIMIT, RULES_LENGTH, RULES_TO4, RULES_TO6, RULES_VLAN, Rules, TypeRules, VLANS,
 };
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
 use crate::policy::{TypeName, type_text};
+use crate::prefixes::{Buckets, NOTHING};
 use crate::settings::Tick;
 
 /// A whole policy as the program reads it.
@@ -31,9 +32,11 @@ pub struct Compiled {
     pub rules: Box<Rules>,
     /// Prefixes of rules and VIPs, in no order.
     pub prefixes: Vec<Prefix>,
+    /// The same as the program finds them.
+    pub buckets: Buckets,
 }
 
-/// An entry of the prefix maps.
+/// A prefix in the prefix maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Prefix {
     /// What it is for.
@@ -42,16 +45,6 @@ pub struct Prefix {
     pub net: IpNet,
     /// The rules, one bit each; 1 for a VIP.
     pub value: u64,
-}
-
-impl Prefix {
-    /// An entry as it is in a map, if it belongs to the bank.
-    pub(crate) fn of_key(bank: u32, selector: u8, address: IpAddr, len: u32, value: u64) -> Option<Self> {
-        let kind = [PrefixKind::From, PrefixKind::To, PrefixKind::Vip]
-            .into_iter()
-            .find(|kind| rules::selector(bank, *kind) == selector)?;
-        Some(Self { kind, net: IpNet::new(address, u8::try_from(len).ok()?).ok()?, value })
-    }
 }
 
 /// A rule as it is meant.
@@ -104,6 +97,8 @@ pub fn no_rules() -> Box<Rules> {
         rules: [rules::Rule::default(); MAX_RULES],
         names: [[0; NAME_LEN]; MAX_RULES],
         routers: [[0; 2]; ROUTERS],
+        search: NOTHING,
+        prefix_values: [0; PREFIX_VALUES],
     })
 }
 
@@ -257,6 +252,15 @@ pub fn assign_slots(new: &mut Rules, old: Option<&Rules>) -> Vec<u32> {
 }
 
 impl Compiled {
+    /// A policy of these parts, its prefixes laid out.
+    ///
+    /// # Errors
+    /// As [`Buckets::fill`].
+    pub fn new(settings: Settings, mut rules: Box<Rules>, prefixes: Vec<Prefix>) -> Result<Self> {
+        let buckets = Buckets::fill(&mut rules, &prefixes)?;
+        Ok(Self { settings, rules, prefixes, buckets })
+    }
+
     /// The VIP prefixes.
     pub fn vips(&self) -> Vec<IpNet> {
         let mut vips: Vec<_> =
@@ -375,7 +379,7 @@ impl Compiled {
     /// Puts other rules in the place of these.
     ///
     /// # Errors
-    /// As [`compile`].
+    /// As [`compile`] and [`Self::new`].
     pub fn with_rules(&self, rules: &[Rule]) -> Result<Self> {
         let (mut compiled, mut prefixes) = compile(rules)?;
         compiled.routers = self.rules.routers;
@@ -385,7 +389,7 @@ impl Compiled {
         if !rules.is_empty() {
             settings.flags |= icmp_common::abi::SETTINGS_RULES;
         }
-        Ok(Self { settings, rules: compiled, prefixes })
+        Self::new(settings, compiled, prefixes)
     }
 }
 
@@ -578,7 +582,7 @@ mod tests {
             Rule { length: 1000..=u16::MAX, ..rule("e") },
         ];
         let (rules, prefixes) = compile(&meant).expect("few rules");
-        assert_eq!(Compiled { settings, rules, prefixes }.rules(), meant);
+        assert_eq!(Compiled::new(settings, rules, prefixes).expect("few prefixes").rules(), meant);
     }
 
     #[test]

@@ -17,7 +17,8 @@ use icmp_common::limiter::{Limit, UNITS_PER_TICK};
 use icmp_common::policy::{
     Action, BUDGETS, Budget, Preset, TYPE_ENTRIES, TypeEntry, preset_types, type_index,
 };
-use icmp_common::rules::{NAME_LEN, PrefixKind, ROUTERS};
+use icmp_common::prefixes::PrefixKind;
+use icmp_common::rules::{NAME_LEN, ROUTERS};
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
@@ -322,7 +323,7 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
         vips.sort();
         vips.dedup();
         prefixes.extend(vips.into_iter().map(|net| Prefix { kind: PrefixKind::Vip, net, value: 1 }));
-        Ok(Compiled { settings, rules: compiled, prefixes })
+        Compiled::new(settings, compiled, prefixes).map_err(invalid(&["policy"]))
     });
     compiled.map_err(|error| match error.downcast::<Invalid>() {
         Ok(invalid) => config.explain(&invalid),

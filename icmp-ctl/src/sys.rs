@@ -1,14 +1,16 @@
-//! What is asked of the kernel that aya does not offer: which interface a link is on, detaching it at once, why a driver refuses a program,
-//! and whether the driver removes VLAN tags.
+//! What is asked of the kernel that aya does not offer: elements of an array by the thousand, which interface a link is on, detaching it at
+//! once, why a driver refuses a program, and whether the driver removes VLAN tags.
 //!
 //! Owns the raw calls and nothing of what is made of the answers.
 
 use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::Pod;
+use aya::maps::{Array, IterableMap as _, MapData};
 use nix::libc;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
@@ -17,6 +19,8 @@ use nix::sys::socket::{
 /// Commands of bpf(2) used here (include/uapi/linux/bpf.h).
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// What matters of `struct bpf_link_info`.
@@ -59,6 +63,57 @@ fn open_link(pin: &Path) -> Result<OwnedFd> {
     let fd = bpf(BPF_OBJ_GET, &mut attr).with_context(|| format!("opening the link {}", pin.display()))?;
     // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Writes consecutive elements, which may be none.
+pub(crate) fn write_batch<V: Pod>(map: &mut Array<MapData, V>, first: u32, values: &[V]) -> Result<()> {
+    if values.is_empty() {
+        return Ok(());
+    }
+    let mut keys: Vec<u32> = (first..).take(values.len()).collect();
+    let mut attr = batch(map, &mut keys, values.as_ptr());
+    bpf(BPF_MAP_UPDATE_BATCH, &mut attr)?;
+    ensure!(
+        attr[4] as u32 as usize == values.len(),
+        "only {} of {} were written",
+        attr[4] as u32,
+        values.len()
+    );
+    Ok(())
+}
+
+/// Reads so many consecutive elements, which may be none.
+pub(crate) fn read_batch<V: Pod>(map: &Array<MapData, V>, first: u32, count: u32) -> Result<Vec<V>> {
+    let mut values: Vec<V> = Vec::with_capacity(count as usize);
+    if count == 0 {
+        return Ok(values);
+    }
+    let mut keys = vec![0_u32; count as usize];
+    let mut attr = batch(map, &mut keys, values.as_mut_ptr());
+    // The batch begins behind this element, and without it with the first one.
+    let before = first.wrapping_sub(1);
+    let mut behind = 0_u32;
+    attr[0] = if first == 0 { 0 } else { (&raw const before) as u64 };
+    attr[1] = (&raw mut behind) as u64;
+    match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+        // How the end of the map is told.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {}
+        result => _ = result?,
+    }
+    ensure!(attr[4] as u32 == count, "only {} of {count} were read", attr[4] as u32);
+    // SAFETY: there is room for so many, the kernel has just written them, and any bytes are a value of plain data.
+    unsafe { values.set_len(count as usize) };
+    Ok(values)
+}
+
+/// `union bpf_attr` of a batch: where it begins, where it ended, keys, values, count and descriptor. Values are as large as the map's,
+/// which aya has checked.
+fn batch<V: Pod>(map: &Array<MapData, V>, keys: &mut [u32], values: *const V) -> [u64; 16] {
+    let mut attr = [0_u64; 16];
+    attr[2] = keys.as_mut_ptr() as u64;
+    attr[3] = values as u64;
+    attr[4] = keys.len() as u64 | (map.map().fd().as_fd().as_raw_fd() as u64) << 32;
+    attr
 }
 
 fn bpf(command: libc::c_long, attr: &mut [u64; 16]) -> std::io::Result<i32> {

@@ -8,7 +8,7 @@ use core::ops::DerefMut;
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, LpmTrie, PerCpuArray, lpm_trie::Key},
+    btf_maps::{Array, PerCpuArray},
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::btf_map,
 };
@@ -20,8 +20,9 @@ use icmp_common::{
     },
     budget,
     limiter::{self, Cells, Shared},
+    prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6},
     reason::Reason,
-    rules::{PREFIX4_KEY, PREFIX4_SELECTOR, PREFIX6_KEY, PREFIX6_SELECTOR, Rules, Tally, key4, key6},
+    rules::{Rules, Tally},
     tables::Tables,
     talkers::{TALKERS as TALKER_ENTRIES, Talker},
 };
@@ -30,15 +31,6 @@ use icmp_common::{
 const BANKS: usize = 2;
 /// Places in the limiter's table of a default load.
 const DEFAULT_CELLS: usize = 1 << 15;
-/// Prefixes of both banks per family; the kernel makes room for those that are there.
-const PREFIXES: usize = 1 << 19;
-
-/// Keys of prefixes while they are looked up: the stack has no room left, and takes no unaligned stores.
-#[repr(C)]
-struct Scratch {
-    key4: Key<[u8; PREFIX4_KEY]>,
-    key6: Key<[u8; PREFIX6_KEY]>,
-}
 
 /// What only the controller writes, in a section of its own, which is a map with one value. The program knows its address when it is
 /// loaded: no lookup, and none of the registers that a call to one would cost.
@@ -90,11 +82,9 @@ static ADDRESSES6_1: Fixed<[Bucket6; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
 #[btf_map]
 static RULES: Array<Rules, BANKS> = Array::new();
 #[btf_map]
-static PREFIXES4: LpmTrie<[u8; PREFIX4_KEY], u64, PREFIXES> = LpmTrie::new();
+static PREFIXES4: Array<PrefixBucket4, { BANKS * PREFIX_BUCKETS4 as usize }> = Array::new();
 #[btf_map]
-static PREFIXES6: LpmTrie<[u8; PREFIX6_KEY], u64, PREFIXES> = LpmTrie::new();
-#[btf_map]
-static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+static PREFIXES6: Array<PrefixBucket6, { BANKS * PREFIX_BUCKETS6 as usize }> = Array::new();
 #[btf_map]
 static TALLIES: PerCpuArray<Tally, { TALLY_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
@@ -203,21 +193,13 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn prefix4(&self, selector: u8, address: u32) -> u64 {
-        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
-        // SAFETY: the element is this CPU's own, as in `with_leases`.
-        let scratch = unsafe { &mut *scratch };
-        scratch.key4 = Key::new(PREFIX4_SELECTOR + 32, key4(selector, address));
-        PREFIXES4.get(&scratch.key4).copied().unwrap_or(0)
+    fn prefixes4(&self, index: u32) -> Option<&PrefixBucket4> {
+        PREFIXES4.get(index)
     }
 
     #[inline(always)]
-    fn prefix6(&self, selector: u8, high: u64, low: u64) -> u64 {
-        let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return 0 };
-        // SAFETY: the element is this CPU's own, as in `with_leases`.
-        let scratch = unsafe { &mut *scratch };
-        scratch.key6 = Key::new(PREFIX6_SELECTOR + 128, key6(selector, high, low));
-        PREFIXES6.get(&scratch.key6).copied().unwrap_or(0)
+    fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6> {
+        PREFIXES6.get(index)
     }
 
     #[inline(always)]

@@ -1,0 +1,275 @@
+//! Prefixes: the longest one around an address, in a few steps.
+//!
+//! Owns how prefixes lie in the maps, where an entry of them goes and how the longest is found; making the tables from a list is
+//! icmp-ctl's `prefixes.rs`. The search does not ask for one length after the other but halves them (Waldvogel et al., SIGCOMM 1997): an
+//! entry at one length says that there may be longer ones, none that there are only shorter ones. Longer prefixes leave markers on
+//! their way for that, and each entry has the value of the longest prefix around it, so that nothing is asked for twice
+//! (docs/adr/0011).
+
+use crate::tables::Tables;
+use crate::types::Family;
+use crate::wire::ipv6::Halves;
+
+/// What a prefix is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum PrefixKind {
+    /// The value has the rules whose sources it is among.
+    From,
+    /// The value has the rules whose destinations it is among.
+    To,
+    /// Answered although the host does not own it; the value is 1.
+    Vip,
+}
+
+impl PrefixKind {
+    /// All of them, by number.
+    pub const ALL: [Self; 3] = [Self::From, Self::To, Self::Vip];
+}
+
+/// Lengths that a search asks for at most: enough for the 128 of IPv6.
+pub const STEPS: usize = 8;
+/// Lengths of IPv4 prefixes but for 0. A power of two.
+pub const LENGTHS4: usize = 32;
+/// Lengths of IPv6 prefixes but for 0. A power of two.
+pub const LENGTHS6: usize = 128;
+
+/// Buckets of one bank of `PREFIXES4`, of which a search uses as many as it needs. A power of two.
+pub const PREFIX_BUCKETS4: u32 = 1 << 15;
+/// Buckets of one bank of `PREFIXES6`, as [`PREFIX_BUCKETS4`].
+pub const PREFIX_BUCKETS6: u32 = 1 << 16;
+/// Entries of a [`PrefixBucket4`].
+pub const PREFIX_WAYS4: usize = 8;
+/// Entries of a [`PrefixBucket6`].
+pub const PREFIX_WAYS6: usize = 3;
+/// Distinct values of a policy's prefixes, none among them. A power of two.
+pub const PREFIX_VALUES: usize = 1 << 13;
+
+/// Bits of an entry's word that tell kind and length; see [`tag`].
+pub const TAG_MASK: u32 = 0xffff_0000;
+/// In an entry's word: not a prefix of the list, but a mark on the way to longer ones.
+pub const MARKER: u32 = 0x8000;
+/// Bits of an entry's word with the index of its value among the [`PREFIX_VALUES`]; index 0 is none.
+pub const INDEX_MASK: u32 = PREFIX_VALUES as u32 - 1;
+
+/// Kind and length as the word of an entry has them: kind in bits 24 to 31, length in 16 to 23. Never 0, because length 0 has no entries.
+#[inline(always)]
+pub const fn tag(kind: PrefixKind, len: u8) -> u32 {
+    (kind as u32) << 24 | (len as u32) << 16
+}
+
+/// A cache line of IPv4 entries. Layout: 64 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PrefixBucket4 {
+    /// Each the address in the high half and a word ([`tag`], [`MARKER`], [`INDEX_MASK`]) in the low half; free ones are 0, and last.
+    pub entries: [u64; PREFIX_WAYS4],
+}
+
+/// A cache line of IPv6 entries. Layout: 64 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PrefixBucket6 {
+    /// First halves of the addresses, as big-endian numbers.
+    pub high: [u64; PREFIX_WAYS6],
+    /// Second halves.
+    pub low: [u64; PREFIX_WAYS6],
+    /// Words as of [`PrefixBucket4`]; those of free entries are 0, and last.
+    pub words: [u32; PREFIX_WAYS6],
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The lengths of one kind of IPv4 prefixes, in the order in which they are asked for. Layout: 264 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Search4 {
+    /// The first step is the first; each is the mask in the high half, and in the low half a word: the [`tag`], the next step where there
+    /// is an entry in bits 8 to 15, and where there is none in 0 to 7. 0 is the end.
+    pub steps: [u64; LENGTHS4],
+    /// Index of the value where nothing is found: that of length 0.
+    pub outermost: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A step of a [`Search6`]. Layout: 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Step6 {
+    /// Mask of the first half.
+    pub high: u64,
+    /// Mask of the second half.
+    pub low: u64,
+    /// As the low half of a step of [`Search4`].
+    pub word: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// The lengths of one kind of IPv6 prefixes, as [`Search4`]. Layout: 3080 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Search6 {
+    /// As [`Search4::steps`].
+    pub steps: [Step6; LENGTHS6],
+    /// As [`Search4::outermost`].
+    pub outermost: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// How to search one bank. Layout: 10,056 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Search {
+    /// Of the hash of IPv4 entries: an odd number under which all of them have found a place.
+    pub multiplier4: u64,
+    /// The same for IPv6.
+    pub multiplier6: u64,
+    /// By how many bits a hash of an IPv4 entry is shifted to be the number of a bucket: 64 less log2 of the buckets in use.
+    pub shift4: u32,
+    /// The same for IPv6.
+    pub shift6: u32,
+    /// By [`PrefixKind`].
+    pub v4: [Search4; PrefixKind::ALL.len()],
+    /// By [`PrefixKind`].
+    pub v6: [Search6; PrefixKind::ALL.len()],
+}
+
+/// The two buckets an IPv4 entry may lie in: the second only if the first is full. Only tag and address of the entry matter.
+#[inline(always)]
+pub const fn prefix_buckets4(entry: u64, search: &Search) -> (u32, u32) {
+    let key = entry & !(!TAG_MASK as u64);
+    let hash = (key ^ key >> 32).wrapping_mul(search.multiplier4);
+    (hash.wrapping_shr(search.shift4) as u32, (hash << 16).wrapping_shr(search.shift4) as u32)
+}
+
+/// The two buckets an IPv6 entry may lie in, as [`prefix_buckets4`].
+#[inline(always)]
+pub const fn prefix_buckets6(high: u64, low: u64, word: u32, search: &Search) -> (u32, u32) {
+    let hash = (high ^ (word & TAG_MASK) as u64).wrapping_mul(search.multiplier6) ^ low;
+    let hash = (hash ^ hash >> 32).wrapping_mul(search.multiplier6);
+    (hash.wrapping_shr(search.shift6) as u32, (hash << 16).wrapping_shr(search.shift6) as u32)
+}
+
+/// Index of the value of the longest prefix around an address, whose IPv4 form is in the first half; 0 where there is none.
+#[inline(always)]
+pub fn longest<T: Tables>(
+    tables: &T,
+    search: &Search,
+    bank: u32,
+    family: Family,
+    kind: PrefixKind,
+    address: Halves,
+) -> u32 {
+    match family {
+        Family::V4 => longest4(tables, search, bank, kind, address.0),
+        Family::V6 => longest6(tables, search, bank, kind, address),
+    }
+}
+
+#[inline(always)]
+fn longest4<T: Tables>(tables: &T, search: &Search, bank: u32, kind: PrefixKind, address: u64) -> u32 {
+    let Search4 { steps, outermost, .. } = &search.v4[kind as usize];
+    let mut found = *outermost;
+    let mut step = steps[0];
+    if step == 0 {
+        return found;
+    }
+    for _ in 0..STEPS {
+        let key = step & (address << 32 | TAG_MASK as u64);
+        let next = match entry4(tables, search, bank, key) {
+            Some(word) => {
+                found = word & INDEX_MASK;
+                step >> 8
+            }
+            None => step,
+        };
+        let next = next as usize & (LENGTHS4 - 1);
+        if next == 0 {
+            break;
+        }
+        step = steps[next];
+    }
+    found
+}
+
+/// What is in an entry's word beside the tag.
+#[inline(always)]
+fn entry4<T: Tables>(tables: &T, search: &Search, bank: u32, key: u64) -> Option<u32> {
+    let (first, second) = prefix_buckets4(key, search);
+    let bank = (bank & 1) * PREFIX_BUCKETS4;
+    let bucket = tables.prefixes4(bank | first)?;
+    if let Some(word) = in_bucket4(bucket, key) {
+        return Some(word);
+    }
+    if bucket.entries[PREFIX_WAYS4 - 1] == 0 {
+        return None;
+    }
+    in_bucket4(tables.prefixes4(bank | second)?, key)
+}
+
+#[inline(always)]
+fn in_bucket4(bucket: &PrefixBucket4, key: u64) -> Option<u32> {
+    for entry in &bucket.entries {
+        // What is left of an entry of this key is below the tag.
+        let rest = entry ^ key;
+        if rest <= !TAG_MASK as u64 {
+            return Some(rest as u32);
+        }
+    }
+    None
+}
+
+#[inline(always)]
+fn longest6<T: Tables>(tables: &T, search: &Search, bank: u32, kind: PrefixKind, (high, low): Halves) -> u32 {
+    let Search6 { steps, outermost, .. } = &search.v6[kind as usize];
+    let mut found = *outermost;
+    let mut step = &steps[0];
+    if step.word == 0 {
+        return found;
+    }
+    for _ in 0..STEPS {
+        let key = (high & step.high, low & step.low);
+        let next = match entry6(tables, search, bank, key, step.word & TAG_MASK) {
+            Some(word) => {
+                found = word & INDEX_MASK;
+                step.word >> 8
+            }
+            None => step.word,
+        };
+        let next = next as usize & (LENGTHS6 - 1);
+        if next == 0 {
+            break;
+        }
+        step = &steps[next];
+    }
+    found
+}
+
+/// As [`entry4`].
+#[inline(always)]
+fn entry6<T: Tables>(tables: &T, search: &Search, bank: u32, key: Halves, tag: u32) -> Option<u32> {
+    let (first, second) = prefix_buckets6(key.0, key.1, tag, search);
+    let bank = (bank & 1) * PREFIX_BUCKETS6;
+    let bucket = tables.prefixes6(bank | first)?;
+    if let Some(word) = in_bucket6(bucket, key, tag) {
+        return Some(word);
+    }
+    if bucket.words[PREFIX_WAYS6 - 1] == 0 {
+        return None;
+    }
+    in_bucket6(tables.prefixes6(bank | second)?, key, tag)
+}
+
+#[inline(always)]
+fn in_bucket6(bucket: &PrefixBucket6, (high, low): Halves, tag: u32) -> Option<u32> {
+    for way in 0..PREFIX_WAYS6 {
+        let rest = bucket.words[way] ^ tag;
+        if bucket.high[way] == high && bucket.low[way] == low && rest <= !TAG_MASK {
+            return Some(rest);
+        }
+    }
+    None
+}
