@@ -1,9 +1,9 @@
 //! The short way: what nearly every frame is, a request about which nothing is unusual, or no ICMP at all, told in one go.
 //!
 //! Owns no decision: whatever it says the long way in `pipeline.rs` would say too, only later, and tests hold it to that. Where anything
-//! is unusual (a tag, an option, a rule, a setting that awaits confirmation, an interface that is not where it is looked for first) it
-//! says nothing and has changed nothing. It exists because an untagged frame has everything at a fixed place, and a program
-//! that knows that needs a third of the instructions (docs/performance.md).
+//! is unusual (a tag, an option, a rule that does not just answer, a setting that awaits confirmation, an interface that is not where it
+//! is looked for first) it says nothing and has changed nothing. It exists because an untagged frame has everything at a fixed place,
+//! and a program that knows that needs a third of the instructions (docs/performance.md).
 
 use crate::abi::{
     ADDRESS_BUCKETS, AddressKind, INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO,
@@ -16,6 +16,7 @@ use crate::frame::{Frame, field};
 use crate::outcome::Outcome;
 use crate::policy::{Action, type_index};
 use crate::reason::Reason;
+use crate::rules::{self, Facts};
 use crate::tables::{self, Tables, kind_bits};
 use crate::types::{FIRST_TYPE_ROW, Family, IPV4_ROW, IPV6_ROW, row_indices};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
@@ -122,7 +123,17 @@ fn request_v4<'t, T: Tables>(
     {
         return None;
     }
-    request(settings, Family::V4, total_len - ipv4::LEN, (source as u64, 0))
+    let facts = Facts {
+        family: Family::V4,
+        icmp_type: icmpv4::ECHO_REQUEST,
+        code: 0,
+        hop_limit: header[L3 + ipv4::TTL],
+        vlan: 0,
+        len: total_len - ipv4::LEN,
+        source: (source as u64, 0),
+        destination: (destination as u64, 0),
+    };
+    request(tables, settings, &facts)
 }
 
 #[inline(always)]
@@ -152,7 +163,17 @@ fn request_v6<'t, T: Tables>(
     {
         return None;
     }
-    request(settings, Family::V6, payload_len, source)
+    let facts = Facts {
+        family: Family::V6,
+        icmp_type: icmpv6::ECHO_REQUEST,
+        code: 0,
+        hop_limit: header[L3 + ipv6::HOP_LIMIT],
+        vlan: 0,
+        len: payload_len,
+        source,
+        destination,
+    };
+    request(tables, settings, &facts)
 }
 
 /// Settings and address bank, where they and the link layer are as they mostly are.
@@ -177,29 +198,51 @@ fn usual<'t, T: Tables, const W: usize>(
         return None;
     }
     let settings = tables.settings(switch & SWITCH_SETTINGS)?;
-    const FLAGS: u32 = SETTINGS_PRESENT | SETTINGS_ECHO | SETTINGS_RULES | SETTINGS_OBSERVE;
+    const FLAGS: u32 = SETTINGS_PRESENT | SETTINGS_ECHO | SETTINGS_OBSERVE;
     if settings.flags & FLAGS != SETTINGS_PRESENT | SETTINGS_ECHO {
         return None;
     }
     Some((settings, if switch & SWITCH_ADDRESSES == 0 { 0 } else { ADDRESS_BUCKETS }))
 }
 
-/// The request, if the type table has it answered.
+/// The request, if the type table has it answered, and so do the rules.
 #[inline(always)]
-fn request(
-    settings: &Settings,
-    family: Family,
-    icmp_len: usize,
-    source: ipv6::Halves,
-) -> Option<(&Settings, Echo)> {
-    let (icmp_type, row) = match family {
-        Family::V4 => (icmpv4::ECHO_REQUEST, const { echo_row(Family::V4, icmpv4::ECHO_REQUEST) }),
-        Family::V6 => (icmpv6::ECHO_REQUEST, const { echo_row(Family::V6, icmpv6::ECHO_REQUEST) }),
+fn request<'t, T: Tables>(
+    tables: &'t T,
+    settings: &'t Settings,
+    facts: &Facts,
+) -> Option<(&'t Settings, Echo)> {
+    let row = match facts.family {
+        Family::V4 => const { echo_row(Family::V4, icmpv4::ECHO_REQUEST) },
+        Family::V6 => const { echo_row(Family::V6, icmpv6::ECHO_REQUEST) },
     };
-    if settings.types[type_index(family, icmp_type)].main.action != Action::Answer as u8 {
+    if settings.types[type_index(facts.family, facts.icmp_type)].main.action != Action::Answer as u8 {
         return None;
     }
-    Some((settings, Echo { l3: L3, icmp_len, family, source, row }))
+    if settings.flags & SETTINGS_RULES != 0 {
+        obey(tables, settings.rules, facts)?;
+    }
+    Some((settings, Echo { l3: L3, icmp_len: facts.len, family: facts.family, source: facts.source, row }))
+}
+
+/// Counts the rule that decides, if there is one and it does what happens anyway. The last step that may say nothing.
+#[inline(always)]
+fn obey<T: Tables>(tables: &T, bank: u32, facts: &Facts) -> Option<()> {
+    let rules = tables.rules(bank)?;
+    let matching = rules::matching(tables, rules, bank, facts);
+    if matching == 0 {
+        return Some(());
+    }
+    if matching & rules.audited != 0 {
+        return None;
+    }
+    let rule = rules::first(rules, matching)?;
+    if rule.action != Action::Answer as u32 || !rule.limit.is_unlimited() {
+        return None;
+    }
+    let mut tally = tables.tally(rule.slot)?;
+    tally.hits = tally.hits.wrapping_add(1);
+    Some(())
 }
 
 /// The counter row of echo requests, none of whose codes has a row of its own.
