@@ -1,9 +1,10 @@
 //! The packet's way, top to bottom: parse -> own? -> classify -> policy -> limit -> respond -> count.
 //!
-//! Owns the order of the steps and every decision about a single frame. It does not own positions (`wire`), checksum
+//! Owns the way in and every decision about a single frame up to the limits; `shortcut` makes the same ones at once where nothing is
+//! unusual, and what becomes of an echo request that is to be answered is `echo`'s. It does not own positions (`wire`), checksum
 //! arithmetic (`checksum`), what a type deserves (`policy`) or bucket arithmetic (`limiter`). Handing over is always correct,
 //! answering must be earned: whatever a step is not sure of ends in a reason whose verdict is pass. Steps look, only
-//! `respond` writes, and only when nothing is left to be checked. Source and destination are always those of the request.
+//! `echo` writes, and only when nothing is left to be checked. Source and destination are always those of the request.
 //!
 //! The rules that comments name are in docs/packet-path.md.
 

@@ -205,7 +205,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
         let tally = TALLIES.get_ptr_mut(index)?;
-        // SAFETY: the element is this CPU's own, as in `with_leases`.
+        // SAFETY: the element is this CPU's own, as in `leases`.
         Some(unsafe { &mut *tally })
     }
 
