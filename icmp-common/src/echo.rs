@@ -7,7 +7,7 @@ use crate::abi::{Leases, Mask, SETTINGS_OBSERVE, SETTINGS_VERIFY_FULL, Settings}
 use crate::budget::{Draw, budget_cell, draw, give_back};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32};
 use crate::familiar::Word;
-use crate::frame::{Frame, field, set_field};
+use crate::frame::{Frame, field, set_field, swap_fields};
 use crate::limiter::{self, Admission, Rows, Shared};
 use crate::outcome::{Outcome, Step, end};
 use crate::policy::Budget;
@@ -245,7 +245,9 @@ fn respond_v4<F: Frame, T: Tables>(
         }
     }
     ends_observed(settings, row)?;
-    let Some(header) = frame.window::<V4_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
+    let Some(header) = frame.window::<{ ipv4::WITH_ICMP }>(echo.l3) else {
+        return end(Reason::Truncated, row);
+    };
     let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
     // the TTL is ours, never the request's.
     let ttl_word = field::<{ ipv4::TTL }, 2, _>(header);
@@ -261,10 +263,7 @@ fn respond_v4<F: Frame, T: Tables>(
     set_field::<{ ipv4::TTL }, 2, _>(header, new_ttl_word);
     set_field::<{ ipv4::CHECKSUM }, 2, _>(header, checksum.to_ne_bytes());
     // swapping the addresses leaves both sums alone.
-    let source = field::<{ ipv4::SOURCE }, 4, _>(header);
-    let destination = field::<{ ipv4::DESTINATION }, 4, _>(header);
-    set_field::<{ ipv4::SOURCE }, 4, _>(header, destination);
-    set_field::<{ ipv4::DESTINATION }, 4, _>(header, source);
+    swap_fields::<{ ipv4::SOURCE }, { ipv4::DESTINATION }, 4, _>(header);
     let request = u16::from_ne_bytes(field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header));
     set_field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header, echo_reply_v4(request).to_ne_bytes());
     header[ipv4::LEN + icmpv4::TYPE] = icmpv4::ECHO_REPLY;
@@ -281,7 +280,9 @@ fn respond_v6<F: Frame, T: Tables>(
 ) -> Step<()> {
     let row = echo.row;
     if settings.flags & SETTINGS_VERIFY_FULL != 0 {
-        let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
+        let Some(header) = frame.window::<{ ipv6::WITH_ICMP }>(echo.l3) else {
+            return end(Reason::Truncated, row);
+        };
         // RFC 8200 section 8.1: both addresses, the length and the next header, each in a 32-bit word.
         let pseudo = Sum::ZERO
             .add_words::<{ ipv6::SOURCE }, 32, _>(header)
@@ -294,15 +295,14 @@ fn respond_v6<F: Frame, T: Tables>(
         }
     }
     ends_observed(settings, row)?;
-    let Some(header) = frame.window::<V6_WINDOW>(echo.l3) else { return end(Reason::Truncated, row) };
+    let Some(header) = frame.window::<{ ipv6::WITH_ICMP }>(echo.l3) else {
+        return end(Reason::Truncated, row);
+    };
     // version and traffic class stay, the flow label becomes zero.
     let class = header[ipv6::VERSION_CLASS_LABEL + 1] & 0xf0;
     set_field::<{ ipv6::VERSION_CLASS_LABEL + 1 }, 3, _>(header, [class, 0, 0]);
     header[ipv6::HOP_LIMIT] = settings.hop_limit as u8;
-    let source = field::<{ ipv6::SOURCE }, 16, _>(header);
-    let destination = field::<{ ipv6::DESTINATION }, 16, _>(header);
-    set_field::<{ ipv6::SOURCE }, 16, _>(header, destination);
-    set_field::<{ ipv6::DESTINATION }, 16, _>(header, source);
+    swap_fields::<{ ipv6::SOURCE }, { ipv6::DESTINATION }, 16, _>(header);
     let request = u16::from_ne_bytes(field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header));
     set_field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header, echo_reply_v6(request).to_ne_bytes());
     header[ipv6::LEN + icmpv6::TYPE] = icmpv6::ECHO_REPLY;
@@ -313,17 +313,10 @@ fn respond_v6<F: Frame, T: Tables>(
 #[inline(always)]
 fn swap_macs<F: Frame>(frame: &mut F) {
     if let Some(header) = frame.window::<{ ethernet::LEN }>(0) {
-        let destination = field::<{ ethernet::DESTINATION }, 6, _>(header);
-        let source = field::<{ ethernet::SOURCE }, 6, _>(header);
-        set_field::<{ ethernet::DESTINATION }, 6, _>(header, source);
-        set_field::<{ ethernet::SOURCE }, 6, _>(header, destination);
+        swap_fields::<{ ethernet::DESTINATION }, { ethernet::SOURCE }, 6, _>(header);
     }
 }
 
-/// Bytes of an IPv4 header without options and an ICMP header.
-const V4_WINDOW: usize = ipv4::LEN + icmpv4::LEN;
-/// Bytes of an IPv6 header and an ICMPv6 header.
-const V6_WINDOW: usize = ipv6::LEN + icmpv6::LEN;
 /// Bytes summed at a stretch.
 const CHUNK: usize = 64;
 /// Stretches that one buffer can have: a page of 4 KiB is the usual size, what is longer goes to the kernel.

@@ -57,6 +57,15 @@ pub fn set_field<const AT: usize, const N: usize, const W: usize>(window: &mut [
     copy::<N>(&mut window[AT..AT + N], &bytes);
 }
 
+/// Exchanges the `N` bytes at the constants `A` and `B` of a window; refused at compile time where they do not fit.
+#[inline(always)]
+pub fn swap_fields<const A: usize, const B: usize, const N: usize, const W: usize>(window: &mut [u8; W]) {
+    let a = field::<A, N, W>(window);
+    let b = field::<B, N, W>(window);
+    set_field::<A, N, W>(window, b);
+    set_field::<B, N, W>(window, a);
+}
+
 /// Copies `N` bytes in pieces of eight, four, two and one: each is one load and one store, where the compiler would take whatever is
 /// longer, or goes byte by byte, for single bytes.
 #[inline(always)]

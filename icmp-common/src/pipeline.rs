@@ -31,11 +31,6 @@ use crate::tables::{self, Tables, kind_bits};
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
-/// Bytes of an IPv4 header without options and an ICMP header, the window everything about an IPv4 request is read from.
-const V4_WINDOW: usize = ipv4::LEN + icmpv4::LEN;
-/// Bytes of an IPv6 header and an ICMPv6 header.
-const V6_WINDOW: usize = ipv6::LEN + icmpv6::LEN;
-
 /// Handles one frame that came in on `ifindex`: decides, turns it into its reply if it is answered, counts.
 ///
 /// The frame is changed only if the verdict is [`Verdict::Answer`].
@@ -219,7 +214,7 @@ pub(crate) struct PacketV4 {
 #[inline(always)]
 fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
     let available = frame.linear_len();
-    let Some(header) = frame.window::<V4_WINDOW>(link.l3) else {
+    let Some(header) = frame.window::<{ ipv4::WITH_ICMP }>(link.l3) else {
         return end(short_frame(frame), IPV4_ROW);
     };
     if header[ipv4::PROTOCOL] != ipv4::ICMP {
@@ -249,7 +244,7 @@ fn parse_v4<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV4> {
         code: header[ipv4::LEN + icmpv4::CODE],
     };
     let intact = Sum::ZERO.add_words::<0, { ipv4::LEN }, _>(header).verifies();
-    if total_len < V4_WINDOW {
+    if total_len < ipv4::WITH_ICMP {
         return end(Reason::BadLength, IPV4_ROW);
     }
     if link.l3 + total_len > available {
@@ -278,7 +273,7 @@ pub(crate) struct PacketV6 {
 #[inline(always)]
 fn parse_v6<F: Frame>(frame: &mut F, link: &Link) -> Step<PacketV6> {
     let available = frame.linear_len();
-    let Some(header) = frame.window::<V6_WINDOW>(link.l3) else {
+    let Some(header) = frame.window::<{ ipv6::WITH_ICMP }>(link.l3) else {
         return end(short_frame(frame), IPV6_ROW);
     };
     // answered only where ICMPv6 follows directly.

@@ -26,8 +26,8 @@ const L3: usize = ethernet::LEN;
 const L4_V4: usize = L3 + ipv4::LEN;
 const L4_V6: usize = L3 + ipv6::LEN;
 /// Bytes of all headers of a request.
-const V4_LEN: usize = L4_V4 + icmpv4::LEN;
-const V6_LEN: usize = L4_V6 + icmpv6::LEN;
+const V4_LEN: usize = L3 + ipv4::WITH_ICMP;
+const V6_LEN: usize = L3 + ipv6::WITH_ICMP;
 
 /// Handles and counts a frame that came in on `ifindex`; `None` where it has to go the long way.
 ///
@@ -109,7 +109,7 @@ fn request_v4<'t, T: Tables>(
             & u32::from_ne_bytes([0xff, 0xff, 0, 0]);
     let sum = Sum::ZERO.add_u32(version).add_u32(fragment).add_u32(ttl).add_u32(source).add_u32(destination);
     let total_len = u16::from_be_bytes(field::<{ L3 + ipv4::TOTAL_LEN }, 2, _>(header)) as usize;
-    if unusual != 0 || total_len < ipv4::LEN + icmpv4::LEN || L3 + total_len > len || !sum.verifies() {
+    if unusual != 0 || total_len < ipv4::WITH_ICMP || L3 + total_len > len || !sum.verifies() {
         return None;
     }
     let (source, destination) = (u32::from_be(source), u32::from_be(destination));

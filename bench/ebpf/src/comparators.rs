@@ -9,7 +9,7 @@ use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns};
 use aya_ebpf::{Global, macros::btf_map};
 use icmp_common::checksum::{Sum, echo_reply_v4, echo_reply_v6};
-use icmp_common::frame::{Frame, field, set_field};
+use icmp_common::frame::{Frame, field, set_field, swap_fields};
 use icmp_common::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
 const V4: usize = ethernet::LEN + ipv4::LEN;
@@ -179,24 +179,16 @@ fn is_request_v6(header: &[u8; V6_LEN]) -> bool {
 
 #[inline(always)]
 fn answer_v4(header: &mut [u8; V4_LEN], checksum: u16) {
-    swap::<{ ethernet::LEN + ipv4::SOURCE }, { ethernet::LEN + ipv4::DESTINATION }, 4, _>(header);
-    swap::<{ ethernet::DESTINATION }, { ethernet::SOURCE }, 6, _>(header);
+    swap_fields::<{ ethernet::LEN + ipv4::SOURCE }, { ethernet::LEN + ipv4::DESTINATION }, 4, _>(header);
+    swap_fields::<{ ethernet::DESTINATION }, { ethernet::SOURCE }, 6, _>(header);
     header[V4 + icmpv4::TYPE] = icmpv4::ECHO_REPLY;
     set_field::<{ V4 + icmpv4::CHECKSUM }, 2, _>(header, checksum.to_ne_bytes());
 }
 
 #[inline(always)]
 fn answer_v6(header: &mut [u8; V6_LEN], checksum: u16) {
-    swap::<{ ethernet::LEN + ipv6::SOURCE }, { ethernet::LEN + ipv6::DESTINATION }, 16, _>(header);
-    swap::<{ ethernet::DESTINATION }, { ethernet::SOURCE }, 6, _>(header);
+    swap_fields::<{ ethernet::LEN + ipv6::SOURCE }, { ethernet::LEN + ipv6::DESTINATION }, 16, _>(header);
+    swap_fields::<{ ethernet::DESTINATION }, { ethernet::SOURCE }, 6, _>(header);
     header[V6 + icmpv6::TYPE] = icmpv6::ECHO_REPLY;
     set_field::<{ V6 + icmpv6::CHECKSUM }, 2, _>(header, checksum.to_ne_bytes());
-}
-
-#[inline(always)]
-fn swap<const A: usize, const B: usize, const N: usize, const W: usize>(window: &mut [u8; W]) {
-    let a = field::<A, N, W>(window);
-    let b = field::<B, N, W>(window);
-    set_field::<A, N, W>(window, b);
-    set_field::<B, N, W>(window, a);
 }

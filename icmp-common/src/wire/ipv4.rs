@@ -3,8 +3,12 @@
 use core::mem::offset_of;
 use network_types::ip::{IpProto, Ipv4Hdr};
 
+use crate::wire::icmpv4;
+
 /// Bytes of a header without options, the only kind the fast path answers.
 pub const LEN: usize = Ipv4Hdr::LEN;
+/// Bytes of a header without options and an ICMP header: the window everything about a request is read from.
+pub const WITH_ICMP: usize = LEN + icmpv4::LEN;
 
 /// Version in the high four bits, header length in 32-bit words in the low four.
 pub const VERSION_IHL: usize = 0;

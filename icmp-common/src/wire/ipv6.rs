@@ -3,8 +3,12 @@
 use core::mem::offset_of;
 use network_types::ip::{IpProto, Ipv6Hdr};
 
+use crate::wire::icmpv6;
+
 /// Bytes of the fixed header.
 pub const LEN: usize = Ipv6Hdr::LEN;
+/// Bytes of the fixed header and an ICMPv6 header: the window everything about a request is read from.
+pub const WITH_ICMP: usize = LEN + icmpv6::LEN;
 
 /// Version in the high four bits, traffic class in the next eight, flow label in the low twenty; 4 bytes.
 pub const VERSION_CLASS_LABEL: usize = 0;
