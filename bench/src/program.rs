@@ -68,13 +68,6 @@ impl Bench {
 
     /// Measures every case once.
     pub(crate) fn round(&mut self, figures: &mut Figures) -> Result<()> {
-        let mut empty = Vec::new();
-        for (undo, object) in &mut self.objects {
-            let frame = echo(IpVersion::V4, START);
-            object.set_request(&[(&frame, ALL_SOURCES)], *undo)?;
-            empty.push((*undo, cost(object, "empty", &frame, self.repeat, XDP_PASS)?));
-        }
-        figures.add("program.empty", "ns", empty[0].1);
         for case in &self.cases {
             interrupt::check()?;
             let object = object(&mut self.objects, case.undo)?;
@@ -82,8 +75,7 @@ impl Bench {
             object.set_request(&[(&case.frame, case.sources)], case.undo)?;
             let before = case.reason.map(|reason| object.counted(reason as u8)).transpose()?;
             let repeat = if case.sources > 1 { self.repeat / 2 } else { self.repeat };
-            let ns = cost(object, case.program, &case.frame, repeat, case.action)
-                .with_context(|| case.name.clone())?;
+            let (ns, floor) = cost(object, case, repeat).with_context(|| case.name.clone())?;
             if let (Some(reason), Some(before)) = (case.reason, before) {
                 let now = object.counted(reason as u8)?;
                 let (all, of_reason) = (now.0 - before.0, now.1 - before.1);
@@ -95,14 +87,13 @@ impl Bench {
                     reason.name()
                 );
             }
-            let floor = empty.iter().find(|(undo, _)| *undo == case.undo).map_or(0.0, |(_, ns)| *ns);
             figures.add(&case.name, "ns", ns - floor);
         }
-        self.two_cpus(figures, empty[0].1)
+        self.two_cpus(figures)
     }
 
     /// The same pipeline on two CPUs at once, on the same maps, each with a source of its own and with random ones.
-    fn two_cpus(&mut self, figures: &mut Figures, empty: f64) -> Result<()> {
+    fn two_cpus(&mut self, figures: &mut Figures) -> Result<()> {
         if cpus()? < 2 {
             return Ok(());
         }
@@ -112,12 +103,17 @@ impl Bench {
             object.apply(&self.generous)?;
             let frames = ["192.0.2.9", "203.0.113.9"].map(|from| request(from, "192.0.2.2", START));
             object.set_request(&[(&frames[0], sources), (&frames[1], sources)], undo)?;
+            let empty = on(0, object.program("empty")?, ("empty", XDP_PASS), &frames[0], repeat, None)?;
+            if undo == Undo::Same {
+                figures.add("program.empty", "ns", empty);
+            }
             let program = &*object.program("full")?;
-            let alone = on(0, program, &frames[0], repeat, None)?;
+            let answers = ("full", XDP_TX);
+            let alone = on(0, program, answers, &frames[0], repeat, None)?;
             let barrier = Barrier::new(2);
             let both = std::thread::scope(|scope| {
-                let other = scope.spawn(|| on(1, program, &frames[1], repeat, Some(&barrier)));
-                let this = on(0, program, &frames[0], repeat, Some(&barrier));
+                let other = scope.spawn(|| on(1, program, answers, &frames[1], repeat, Some(&barrier)));
+                let this = on(0, program, answers, &frames[0], repeat, Some(&barrier));
                 other
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -139,34 +135,50 @@ fn object(objects: &mut [(Undo, Object)], undo: Undo) -> Result<&mut Object> {
         .context("an object for each undo")
 }
 
-/// Nanoseconds of CPU per run, warmed up.
-fn cost(object: &mut Object, name: &str, frame: &[u8], repeat: u32, action: u32) -> Result<f64> {
-    time(object.program(name)?, name, frame, repeat, action)
+/// What others do on this machine only ever adds to a cost, so the cheapest of a few pieces is nearest to the program's own.
+const PIECES: u32 = 10;
+
+/// Nanoseconds of CPU per run of a case's program and of the empty one, piece by piece in turn.
+fn cost(object: &mut Object, case: &Case, repeat: u32) -> Result<(f64, f64)> {
+    let repeat = repeat / PIECES;
+    run(object.program(case.program)?, case.program, &case.frame, repeat)?;
+    let (mut program, mut empty) = (f64::INFINITY, f64::INFINITY);
+    for _ in 0..PIECES {
+        let measured = object.program(case.program)?;
+        program = program.min(piece(measured, case.program, &case.frame, repeat, case.action)?);
+        empty = empty.min(piece(object.program("empty")?, "empty", &case.frame, repeat, XDP_PASS)?);
+    }
+    Ok((program, empty))
 }
 
-/// The same on a CPU of the caller's choice, beginning together with others.
-fn on(cpu: usize, program: &Xdp, frame: &[u8], repeat: u32, together: Option<&Barrier>) -> Result<f64> {
+/// The same of one program on a CPU of the caller's choice, beginning together with others.
+fn on(
+    cpu: usize,
+    program: &Xdp,
+    (name, action): (&str, u32),
+    frame: &[u8],
+    repeat: u32,
+    together: Option<&Barrier>,
+) -> Result<f64> {
+    let repeat = repeat / PIECES;
     pin(cpu)?;
+    run(program, name, frame, repeat)?;
     if let Some(barrier) = together {
         barrier.wait();
     }
-    time(program, "full", frame, repeat, XDP_TX)
-}
-
-/// What others do on this machine only ever adds to a cost, so the cheapest of a few pieces is nearest to the program's own.
-const PIECES: u32 = 5;
-
-fn time(program: &Xdp, name: &str, frame: &[u8], repeat: u32, action: u32) -> Result<f64> {
-    let repeat = repeat / PIECES;
-    run(program, name, frame, repeat / 5)?;
     let mut least = f64::INFINITY;
     for _ in 0..PIECES {
-        let before = thread_ns()?;
-        let last = run(program, name, frame, repeat)?;
-        least = least.min(thread_ns()? - before);
-        expect_action(name, last, action)?;
+        least = least.min(piece(program, name, frame, repeat, action)?);
     }
-    Ok(least / f64::from(repeat))
+    Ok(least)
+}
+
+fn piece(program: &Xdp, name: &str, frame: &[u8], repeat: u32, action: u32) -> Result<f64> {
+    let before = thread_ns()?;
+    let last = run(program, name, frame, repeat)?;
+    let ns = thread_ns()? - before;
+    expect_action(name, last, action)?;
+    Ok(ns / f64::from(repeat))
 }
 
 /// Configuration of the whole pipeline, with `limits` as they are given or generous.

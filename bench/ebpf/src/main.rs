@@ -29,53 +29,50 @@ use crate::context::{Buffers, XdpFrame};
 #[xdp]
 #[inline(always)]
 pub fn empty(ctx: XdpContext) -> u32 {
-    undone(&ctx, |_| xdp_action::XDP_PASS)
+    undone(&ctx, xdp_action::XDP_PASS)
 }
 
 /// The packet path, as `icmp_ctl` runs it.
 #[xdp]
 #[inline(always)]
 pub fn full(ctx: XdpContext) -> u32 {
-    undone(&ctx, |ctx| {
-        let frame = &mut XdpFrame::new(ctx, Buffers::One);
-        match pipeline::process(frame, &maps::Maps, context::ifindex(ctx)).verdict() {
-            Verdict::Pass => xdp_action::XDP_PASS,
-            Verdict::Answer => xdp_action::XDP_TX,
-            Verdict::Drop | Verdict::Limit => xdp_action::XDP_DROP,
-        }
-    })
+    let frame = &mut XdpFrame::new(&ctx, Buffers::One);
+    let action = match pipeline::process(frame, &maps::Maps, context::ifindex(&ctx)).verdict() {
+        Verdict::Pass => xdp_action::XDP_PASS,
+        Verdict::Answer => xdp_action::XDP_TX,
+        Verdict::Drop | Verdict::Limit => xdp_action::XDP_DROP,
+    };
+    undone(&ctx, action)
 }
 
 /// Swap, checksum, back out: nothing else.
 #[xdp]
 #[inline(always)]
 pub fn bare(ctx: XdpContext) -> u32 {
-    undone(&ctx, |ctx| comparators::bare(&mut XdpFrame::new(ctx, Buffers::One)))
+    undone(&ctx, comparators::bare(&mut XdpFrame::new(&ctx, Buffers::One)))
 }
 
 /// Echo with a limit for each source, as it is usually written.
 #[xdp]
 #[inline(always)]
 pub fn conventional(ctx: XdpContext) -> u32 {
-    undone(&ctx, |ctx| {
-        comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::helper_sum)
-    })
+    let frame = &mut XdpFrame::new(&ctx, Buffers::One);
+    undone(&ctx, comparators::conventional(frame, comparators::helper_sum))
 }
 
 /// The same with the checksum updated in place, without a helper call.
 #[xdp]
 #[inline(always)]
 pub fn conventional_tuned(ctx: XdpContext) -> u32 {
-    undone(&ctx, |ctx| {
-        comparators::conventional(&mut XdpFrame::new(ctx, Buffers::One), comparators::inline_sum)
-    })
+    let frame = &mut XdpFrame::new(&ctx, Buffers::One);
+    undone(&ctx, comparators::conventional(frame, comparators::inline_sum))
 }
 
 /// Drops everything.
 #[xdp]
 #[inline(always)]
 pub fn drop(ctx: XdpContext) -> u32 {
-    undone(&ctx, |_| xdp_action::XDP_DROP)
+    undone(&ctx, xdp_action::XDP_DROP)
 }
 
 /// The sending end: every live frame becomes a request and is sent out of the interface it is said to have come in on.
@@ -112,11 +109,12 @@ pub fn collect(ctx: XdpContext) -> u32 {
     }
 }
 
-/// Runs a program, then has the next run begin with a request. Behind the program, not before it: a program that loads what has just been
-/// stored, but more of it at once than one store wrote, waits for the store, which no received frame would have it do.
+/// Has the next run begin with a request. Behind the program, not before it: a program that loads what has just been stored, but more of
+/// it at once than one store wrote, waits for the store, which no received frame would have it do. And called with what the program
+/// has said, not with the program: that would become a function, and a call costs as much as an answer, which the program as it is
+/// shipped does not pay.
 #[inline(always)]
-fn undone(ctx: &XdpContext, program: impl FnOnce(&XdpContext) -> u32) -> u32 {
-    let action = program(ctx);
+fn undone(ctx: &XdpContext, action: u32) -> u32 {
     if request::UNDO.load() != request::KEEP {
         let frame = &mut XdpFrame::new(ctx, Buffers::One);
         // Without this the compiler would leave out the program's stores, which are about to be overwritten.
