@@ -4,6 +4,7 @@
 //! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
 
 use crate::checks::{CHECKS, Check};
+use crate::flows::{FLOWS, Flow, Mark};
 use crate::limiter::Limit;
 use crate::policy::{BUDGETS, TYPE_ENTRIES, TypeEntry};
 use crate::prefixes::{
@@ -14,10 +15,10 @@ use crate::reason::REASONS;
 use crate::rules::{
     CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, ROUTERS, RULE_SLOTS, Rule, Rules, Tally, TypeRules, VLANS,
 };
-use crate::types::COUNTER_ROWS;
+use crate::types::{COUNTER_ROWS, ECHO_ROW_V4, ECHO_ROW_V6};
 
 /// Version of everything in this file; names the pin directory.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
 pub const MAX_INTERFACES: u32 = 16;
@@ -189,8 +190,8 @@ pub struct Settings {
     pub checks: u32,
     /// The [`crate::policy::Preset`] the types were made from, as a number.
     pub preset: u32,
-    /// Zero.
-    pub reserved_policy: u32,
+    /// Requests that one of [`crate::flows`] pays for in advance, at most; 0 where none does.
+    pub lease: u32,
 }
 
 /// This bank is in use; an all-zero bank means pass.
@@ -206,14 +207,17 @@ pub const SETTINGS_RULES: u32 = 16;
 /// Nothing is answered, dropped or limited; what would have been is counted.
 pub const SETTINGS_OBSERVE: u32 = 32;
 
-/// What entry [`SWITCH_BITS`] of `SWITCH` says: which bank of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force. One byte
-/// changes at a time, so no reader can see a mix.
+/// What entry [`SWITCH_BITS`] of `SWITCH` says: which bank of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force, and in
+/// bits 3 to 7 how often it has changed, which [`crate::flows`] go by. All of it is one byte, so no reader can see a mix.
 pub const SWITCH_SETTINGS: u32 = 1;
 /// See [`SWITCH_SETTINGS`].
 pub const SWITCH_ADDRESSES: u32 = 2;
 /// The settings await confirmation: from the instant in entry [`SWITCH_ROLLBACK_AT`] on, the other bank is in force. The program looks
 /// at the clock, so this needs no process that lives until then.
 pub const SWITCH_AWAITS: u32 = 4;
+
+/// One change, where they are counted; what exceeds the byte is cut off.
+pub const SWITCH_CHANGE: u32 = 8;
 
 /// Entry of `SWITCH` with the bits.
 pub const SWITCH_BITS: u32 = 0;
@@ -239,6 +243,24 @@ pub struct Counter {
     pub bytes: u64,
 }
 
+impl Counter {
+    /// Counts a frame.
+    #[inline(always)]
+    pub const fn count(&mut self, bytes: u64) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_add(other.packets),
+            bytes: self.bytes.wrapping_add(other.bytes),
+        }
+    }
+}
+
 /// Entries of `COUNTERS`: per slot, per row of the type table, per reason.
 pub const COUNTERS: u32 = SLOTS * COUNTER_ROWS as u32 * REASONS as u32;
 
@@ -248,10 +270,16 @@ pub const fn counter_index(slot: u32, row: u32, reason: u32) -> u32 {
     (slot * COUNTER_ROWS as u32 + row) * REASONS as u32 + reason
 }
 
-/// What a CPU has taken from the budgets and not used yet; the one entry of `LEASES` (per CPU). Layout: 64 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a CPU has taken and not used yet, and what it keeps of it; the one entry of `LEASES` (per CPU). Layout: flows, answers, 64 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Leases {
+    /// What was decided of requests that may come again.
+    pub flows: [Flow; FLOWS],
+    /// Whose each of them is.
+    pub marks: [Mark; FLOWS],
+    /// Answers by flows, IPv4 and IPv6, in place of `COUNTERS`, which would have to be looked up. Slots as there.
+    pub answered: [[Counter; 2]; ANSWERED_SLOTS],
     /// Packets left of each budget.
     pub tokens: [u32; BUDGETS],
     /// Tick at which the total reply budget was last found exhausted by this CPU.
@@ -262,6 +290,32 @@ pub struct Leases {
     pub scratch: u64,
     /// The epoch of that tick ([`crate::familiar`]).
     pub exhausted_in: u64,
+}
+
+/// Entries of `Leases::answered`: [`SLOTS`], and what makes them a power of two.
+pub const ANSWERED_SLOTS: usize = SLOTS.next_power_of_two() as usize;
+
+impl Leases {
+    /// What of `answered` belongs to a slot, and in which counter row.
+    pub const fn answered_in(&self, slot: u32) -> [(u8, Counter); 2] {
+        let [v4, v6] = self.answered[slot as usize % ANSWERED_SLOTS];
+        [(ECHO_ROW_V4, v4), (ECHO_ROW_V6, v6)]
+    }
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        Self {
+            tokens: [0; BUDGETS],
+            exhausted_at: 0,
+            sampler: 0,
+            scratch: 0,
+            exhausted_in: 0,
+            flows: [Flow::default(); FLOWS],
+            marks: [Mark::default(); FLOWS],
+            answered: [[Counter::default(); 2]; ANSWERED_SLOTS],
+        }
+    }
 }
 
 /// Cluster that lie together at one place of the limiter's table, an entry of `CELLS`. Layout: 48 bytes, so that the first two are never
@@ -286,7 +340,9 @@ const _: () = {
     assert!(size_of::<Level>() == 40);
     assert!(size_of::<Bucket4>() == 32 && size_of::<Bucket6>() == 96);
     assert!(size_of::<Counter>() == 16);
-    assert!(size_of::<Leases>() == 64 && size_of::<Cluster>() == 48);
+    assert!(
+        size_of::<Leases>() == 64 + FLOWS * (128 + 16) + ANSWERED_SLOTS * 32 && size_of::<Cluster>() == 48
+    );
     assert!(size_of::<TypeEntry>() == 8);
     assert!(size_of::<Settings>() == 16 + 2 * 40 + BUDGETS * 16 + BUDGETS * 4 + TYPE_ENTRIES * 8 + 16);
     assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<Tally>() == 32);

@@ -31,6 +31,13 @@ impl Sum {
         Self(self.0.wrapping_add(words as u64))
     }
 
+    /// Adds four 16-bit words at once, in native order.
+    #[inline(always)]
+    #[must_use]
+    pub fn add_u64(self, words: u64) -> Self {
+        self.add_u32(words as u32).add_u32((words >> 32) as u32)
+    }
+
     /// Adds the words of a fixed-size array; `N` must be a multiple of four.
     #[inline(always)]
     #[must_use]
@@ -78,6 +85,13 @@ impl Sum {
     }
 }
 
+/// [`Sum::verifies`] of three words, which have no carry left after one step where their sum is a multiple of 0xffff.
+#[inline(always)]
+pub fn verifies(words: [u16; 3]) -> bool {
+    let sum = words[0] as u32 + words[1] as u32 + words[2] as u32;
+    (sum >> 16) + (sum & 0xffff) == 0xffff
+}
+
 /// The ones' complement sum of two words.
 #[inline(always)]
 fn add(a: u16, b: u16) -> u16 {
@@ -95,7 +109,19 @@ pub fn update_u32(stored: u16, old: u32, new: u32) -> u16 {
 /// The same for one word.
 #[inline(always)]
 pub fn update_u16(stored: u16, old: u16, new: u16) -> u16 {
-    !add(add(!stored, !old), new)
+    updated(stored, change(old, new))
+}
+
+/// What [`updated`] has to know of a word that changes.
+#[inline(always)]
+pub fn change(old: u16, new: u16) -> u16 {
+    add(!old, new)
+}
+
+/// A stored checksum after a [`change`] of what it is over.
+#[inline(always)]
+pub fn updated(stored: u16, change: u16) -> u16 {
+    !add(!stored, change)
 }
 
 /// The checksum of an ICMPv4 echo reply, from the one of its request; both as stored (native order).

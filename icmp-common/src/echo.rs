@@ -7,6 +7,7 @@ use crate::abi::{Leases, Mask, SETTINGS_OBSERVE, SETTINGS_VERIFY_FULL, Settings}
 use crate::budget::{Draw, budget_cell, draw, give_back};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32};
 use crate::familiar::Word;
+use crate::flows::Advance;
 use crate::frame::{Frame, field, set_field, swap_fields};
 use crate::limiter::{self, Admission, Rows, Shared};
 use crate::outcome::{Outcome, Step, end};
@@ -28,19 +29,6 @@ pub(crate) struct Echo {
     pub(crate) row: u8,
 }
 
-/// Limits an echo request and turns it into its answer.
-#[inline(always)]
-pub(crate) fn answer<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    settings: &Settings,
-    echo: &Echo,
-) -> Step<Outcome> {
-    let Some(mut leases) = tables.leases() else { return end(Reason::Unconfigured, echo.row) };
-    limit(tables, &mut leases, settings, echo)?;
-    respond(frame, tables, &mut leases, settings, echo)
-}
-
 // ---------------------------------------------------------------------------------------------------------------- limit
 
 /// An echo request's source as the limiter sees it.
@@ -52,9 +40,8 @@ struct Sender {
 impl Sender {
     /// The source as one level sees it.
     #[inline(always)]
-    fn at_level<T: Tables>(tables: &T, mask: &Mask, echo: &Echo) -> Self {
-        let (high, low) = echo.source;
-        let source = match echo.family {
+    fn at_level<T: Tables>(tables: &T, mask: &Mask, family: Family, (high, low): ipv6::Halves) -> Self {
+        let source = match family {
             Family::V4 => Source { high: high & mask.v4 as u64, low: 0, ip_version: 4, reserved: 0 },
             Family::V6 => {
                 Source { high: high & mask.v6_high, low: low & mask.v6_low, ip_version: 6, reserved: 0 }
@@ -110,23 +97,54 @@ fn remember<S: Shared>([first, second]: &[S; 2], tag: u32, epoch: u32) {
     }
 }
 
+/// The epoch of [`crate::familiar`] that a tick is in.
+#[inline(always)]
+const fn epoch(settings: &Settings, ticks: u64) -> u32 {
+    (ticks >> (settings.epoch_shift & 63)) as u32
+}
+
+/// Notes a sampled request that is dealt with by its flow.
+#[inline(always)]
+pub(crate) fn note_sampled<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    ticks: u64,
+    family: Family,
+    source: ipv6::Halves,
+    is_limited: bool,
+) {
+    let sender = Sender::at_level(tables, &settings.source.mask, family, source);
+    if let Some(mut talker) = tables.talker(sender.talker()) {
+        talker.note(&sender.source, epoch(settings, ticks) >> WINDOW_SHIFT);
+        if is_limited {
+            talker.note_limited(&sender.source);
+        }
+    }
+}
+
 /// an echo request over a limit is dropped, or the limit would be void. Ends it unless total, source and prefix all admit.
+///
+/// Source and prefix pay in advance if both have half of their bursts left; the result is for how many requests.
 #[inline(always)]
 pub(crate) fn limit<T: Tables>(
     tables: &T,
     leases: &mut Leases,
     settings: &Settings,
     echo: &Echo,
-) -> Step<()> {
+    advance: Advance,
+) -> Step<u32> {
     let ticks = tables.ticks();
-    let epoch = (ticks >> (settings.epoch_shift & 63)) as u32;
-    let sender = Sender::at_level(tables, &settings.source.mask, echo);
+    let epoch = epoch(settings, ticks);
+    let sender = Sender::at_level(tables, &settings.source.mask, echo.family, echo.source);
     if talkers::sample(&mut leases.sampler)
         && let Some(mut talker) = tables.talker(sender.talker())
     {
         talker.note(&sender.source, epoch >> WINDOW_SHIFT);
     }
-    let Some(reason) = refusal(tables, leases, settings, ticks, epoch, &sender, echo) else { return Ok(()) };
+    let reason = match admit(tables, leases, settings, ticks, &sender, echo, advance) {
+        Ok(granted) => return Ok(granted),
+        Err(reason) => reason,
+    };
     if talkers::is_sampled(leases.sampler)
         && let Some(mut talker) = tables.talker(sender.talker())
     {
@@ -135,27 +153,28 @@ pub(crate) fn limit<T: Tables>(
     end(reason, echo.row)
 }
 
-/// Why an echo request is not to be answered, or `None` if all levels have admitted it.
+/// Admits an echo request, and those that it may pay for; or why it is not to be answered.
 ///
 /// The total comes first: it is the cheapest to ask, and in a flood little else has to be.
 #[inline(always)]
-fn refusal<T: Tables>(
+fn admit<T: Tables>(
     tables: &T,
     leases: &mut Leases,
     settings: &Settings,
     ticks: u64,
-    epoch: u32,
     sender: &Sender,
     echo: &Echo,
-) -> Option<Reason> {
+    advance: Advance,
+) -> Result<u32, Reason> {
     let now = ticks << limiter::TICK_SHIFT;
+    let epoch = epoch(settings, ticks);
     let shift = tables.cell_shift();
     let places = sender.places(shift);
     let mut budget = Budget::Replies;
     match draw(tables, leases, settings, Budget::Replies as usize) {
         Draw::Taken => {}
         // What cannot be limited is not answered.
-        Draw::Fault => return Some(Reason::Unconfigured),
+        Draw::Fault => return Err(Reason::Unconfigured),
         Draw::Exhausted => {
             leases.exhausted_at = ticks;
             leases.exhausted_in = epoch as u64;
@@ -163,15 +182,15 @@ fn refusal<T: Tables>(
                 .cluster(places.0)
                 .is_some_and(|cluster| is_familiar(&cluster.familiar, sender.tag(), epoch));
             if !familiar {
-                return Some(Reason::LimitedTotal);
+                return Err(Reason::LimitedTotal);
             }
             match draw(tables, leases, settings, Budget::Familiar as usize) {
                 Draw::Taken => budget = Budget::Familiar,
-                Draw::Exhausted | Draw::Fault => return Some(Reason::LimitedTotal),
+                Draw::Exhausted | Draw::Fault => return Err(Reason::LimitedTotal),
             }
         }
     }
-    let prefix = Sender::at_level(tables, &settings.prefix.mask, echo).places(shift);
+    let prefix = Sender::at_level(tables, &settings.prefix.mask, echo.family, echo.source).places(shift);
     // A place that cannot be read is a fault of ours, which never drops a packet and is bounded by the total budget.
     let (Some(first), Some(second), Some(third), Some(fourth)) = (
         tables.cluster(places.0),
@@ -179,17 +198,27 @@ fn refusal<T: Tables>(
         tables.cluster(prefix.0),
         tables.cluster(prefix.1),
     ) else {
-        return None;
+        return Ok(0);
     };
     let source = Rows::read(first.source, second.source_second);
     let prefix = Rows::read(third.prefix, fourth.prefix_second);
-    let Admission::Admitted { calm } = source.charge(&settings.source.limit, now) else {
-        give_back(leases, settings, budget as usize);
-        return Some(Reason::LimitedSource);
+    let (granted, returned) = if advance.wanted != 0
+        && matches!(budget, Budget::Replies)
+        && source.is_calm(&settings.source.limit, now)
+        && prefix.is_calm(&settings.prefix.limit, now)
+    {
+        (advance.wanted, advance.returned as u64)
+    } else {
+        (0, 0)
     };
-    if prefix.charge(&settings.prefix.limit, now) == Admission::Refused {
+    let packets = granted as u64 + 1;
+    let Admission::Admitted { calm } = source.charge(&settings.source.limit, packets, returned, now) else {
         give_back(leases, settings, budget as usize);
-        return Some(Reason::LimitedPrefix);
+        return Err(Reason::LimitedSource);
+    };
+    if prefix.charge(&settings.prefix.limit, packets, returned, now) == Admission::Refused {
+        give_back(leases, settings, budget as usize);
+        return Err(Reason::LimitedPrefix);
     }
     // While the total is exhausted nobody becomes familiar, who is stays so.
     let from_reserve = matches!(budget, Budget::Familiar);
@@ -200,7 +229,7 @@ fn refusal<T: Tables>(
         // What the reserve gives, everybody else gets less of: the total is never exceeded.
         limiter::owe(tables, budget_cell(Budget::Replies as usize), total, now);
     }
-    None
+    Ok(granted)
 }
 
 // -------------------------------------------------------------------------------------------------------------- respond
@@ -238,10 +267,9 @@ fn respond_v4<F: Frame, T: Tables>(
 ) -> Step<()> {
     let row = echo.row;
     if settings.flags & SETTINGS_VERIFY_FULL != 0 {
-        match sum_message(frame, tables, leases, echo.l3 + ipv4::LEN, echo.icmp_len) {
-            None => return end(Reason::MultiBuffer, row),
-            Some(sum) if !sum.verifies() => return end(Reason::BadIcmpChecksum, row),
-            Some(_) => {}
+        let sum = sum_message(frame, tables, leases, echo.l3 + ipv4::LEN, echo.icmp_len);
+        if let Some(reason) = unverified(sum) {
+            return end(reason, row);
         }
     }
     ends_observed(settings, row)?;
@@ -283,15 +311,10 @@ fn respond_v6<F: Frame, T: Tables>(
         let Some(header) = frame.window::<{ ipv6::WITH_ICMP }>(echo.l3) else {
             return end(Reason::Truncated, row);
         };
-        // RFC 8200 section 8.1: both addresses, the length and the next header, each in a 32-bit word.
-        let pseudo = Sum::ZERO
-            .add_words::<{ ipv6::SOURCE }, 32, _>(header)
-            .add_u32((echo.icmp_len as u32).to_be())
-            .add_u32((ipv6::ICMPV6 as u32).to_be());
-        match sum_message(frame, tables, leases, echo.l3 + ipv6::LEN, echo.icmp_len) {
-            None => return end(Reason::MultiBuffer, row),
-            Some(sum) if !sum.plus(pseudo).verifies() => return end(Reason::BadIcmpChecksum, row),
-            Some(_) => {}
+        let pseudo = pseudo_header::<{ ipv6::SOURCE }, _>(header, echo.icmp_len as u32);
+        let sum = sum_message(frame, tables, leases, echo.l3 + ipv6::LEN, echo.icmp_len);
+        if let Some(reason) = unverified(sum.map(|sum| sum.plus(pseudo))) {
+            return end(reason, row);
         }
     }
     ends_observed(settings, row)?;
@@ -309,11 +332,28 @@ fn respond_v6<F: Frame, T: Tables>(
     Ok(())
 }
 
+/// Sum over the pseudo-header of an IPv6 packet (RFC 8200 section 8.1): both addresses, of which the first is at `SOURCE`, the length and
+/// the next header, each in a 32-bit word.
+#[inline(always)]
+pub(crate) fn pseudo_header<const SOURCE: usize, const W: usize>(header: &[u8; W], len: u32) -> Sum {
+    Sum::ZERO.add_words::<SOURCE, 32, W>(header).add_u32(len.to_be()).add_u32((ipv6::ICMPV6 as u32).to_be())
+}
+
 /// back to the host the frame came from. The window was there when the frame was parsed and is there still.
 #[inline(always)]
 fn swap_macs<F: Frame>(frame: &mut F) {
     if let Some(header) = frame.window::<{ ethernet::LEN }>(0) {
         swap_fields::<{ ethernet::DESTINATION }, { ethernet::SOURCE }, 6, _>(header);
+    }
+}
+
+/// Why a request with this sum over its message is not answered.
+#[inline(always)]
+pub(crate) fn unverified(sum: Option<Sum>) -> Option<Reason> {
+    match sum {
+        None => Some(Reason::MultiBuffer),
+        Some(sum) if !sum.verifies() => Some(Reason::BadIcmpChecksum),
+        Some(_) => None,
     }
 }
 
@@ -325,6 +365,8 @@ const MAX_CHUNKS: usize = 4096 / CHUNK;
 pub(crate) const MAX_START: usize = 127;
 const _: () = assert!(ethernet::LEN + 2 * ethernet::TAG_LEN + ipv6::LEN <= MAX_START);
 const _: () = assert!((MAX_CHUNKS * CHUNK).is_power_of_two());
+/// Where a message's last eight bytes can start at most, as a mask.
+const MAX_LAST: usize = 2 * MAX_CHUNKS * CHUNK - 1;
 
 /// Sum over the ICMP message of `len` bytes at `start`, R-24, R-30 and R-69; `None` where it is too long to be summed here.
 ///
@@ -332,7 +374,7 @@ const _: () = assert!((MAX_CHUNKS * CHUNK).is_power_of_two());
 /// behind the chunks the paths are brought together by values of which it knows nothing, or it would follow the chunks once for
 /// each way a frame can get here, and the tail once for each number of chunks.
 #[inline(always)]
-fn sum_message<F: Frame, T: Tables>(
+pub(crate) fn sum_message<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     leases: &mut Leases,
@@ -378,18 +420,13 @@ fn sum_message<F: Frame, T: Tables>(
         sum = sum.add_words::<0, 8, 8>(frame.window::<8>(at)?);
         at += 8;
     }
-    if left & 4 != 0 {
-        sum = sum.add_words::<0, 4, 4>(frame.window::<4>(at)?);
-        at += 4;
-    }
-    if left & 2 != 0 {
-        sum = sum.add_u16(u16::from_ne_bytes(*frame.window::<2>(at)?));
-        at += 2;
-    }
-    if left & 1 != 0 {
-        // An odd length is summed as if a zero byte followed. With the byte before, or the compiler would compare with >=.
-        let [_, last] = *frame.window::<2>(at - 1)?;
-        sum = sum.add_u16(u16::from_ne_bytes([last, 0]));
+    let rest = left & 7;
+    if rest != 0 {
+        // The last eight bytes of the message, which has at least as many, without those that have been summed; behind an odd length
+        // it is as if a zero byte followed.
+        let at = tables.opaque(leases, at + rest - 8) & MAX_LAST;
+        let last = u64::from_le_bytes(*frame.window::<8>(at)?) >> (64 - 8 * rest);
+        sum = sum.add_u64(u64::from_ne_bytes(last.to_le_bytes()));
     }
     Some(sum)
 }

@@ -15,6 +15,7 @@ pub mod checks;
 pub mod checksum;
 mod echo;
 pub mod familiar;
+pub mod flows;
 pub mod frame;
 pub mod limiter;
 pub mod outcome;

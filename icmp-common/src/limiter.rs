@@ -153,20 +153,30 @@ impl<S: Shared> Rows<S> {
         Self { first, second, seen }
     }
 
-    /// Charges one packet to the source.
+    /// True if half of the burst is left. It then still covers a 64th of it after every try of [`Self::charge`], whatever other CPUs
+    /// take meanwhile.
+    #[inline(always)]
+    pub fn is_calm(&self, limit: &Limit, now: u64) -> bool {
+        let filled = now.wrapping_sub(fuller(self.seen.0, self.seen.1)) as i64;
+        limit.is_unlimited() || filled >= (limit.capacity / 2) as i64
+    }
+
+    /// Charges packets to the source, all or none; `returned` are those it was charged before and that did not come, of which it gets
+    /// back what a full bucket has room for.
     ///
-    /// The packet is over the limit only if both cells say so; an admitted one raises both to the same value and leaves a cell
+    /// A packet is over the limit only if both cells say so; an admitted one raises both to the same value and leaves a cell
     /// alone that others have raised further (conservative update), so a source gets less than its due only where both of its cells
     /// are shared. Exact over all CPUs: the first cell is raised last and commits the admission; whoever read what another
     /// CPU has changed since decides again. A restart may leave a cell raised, which errs towards refusing.
     #[inline(always)]
-    pub fn charge(self, limit: &Limit, now: u64) -> Admission {
+    pub fn charge(self, limit: &Limit, packets: u64, returned: u64, now: u64) -> Admission {
         if limit.is_unlimited() {
             return Admission::Admitted { calm: true };
         }
         let Self { first, second, seen: (mut a, mut b) } = self;
+        let (cost, returned) = (limit.interval.wrapping_mul(packets), limit.interval.wrapping_mul(returned));
         for _ in 0..TRIES {
-            match charge(fuller(a, b), limit, limit.interval, now) {
+            match charge(fuller(a, b).wrapping_sub(returned), limit, cost, now) {
                 Charge::Refused => return Admission::Refused,
                 Charge::Admitted(raised) => {
                     if (at_or_after(b, raised) || second.swap(b, raised))

@@ -19,6 +19,7 @@ use crate::budget::{Draw, draw, rule_cell};
 use crate::checks::{self, Check, Mode};
 use crate::checksum::Sum;
 use crate::echo::{self, Echo, MAX_START};
+use crate::flows::Advance;
 use crate::frame::{Frame, field};
 use crate::limiter;
 use crate::outcome::{Outcome, Step, end};
@@ -39,6 +40,7 @@ pub fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> 
     if let Some(outcome) = shortcut::process(frame, tables, ifindex) {
         return outcome;
     }
+    frame.renew();
     let interface = tables::interface(tables, ifindex);
     let outcome = match decide(frame, tables, interface) {
         Ok(outcome) | Err(outcome) => outcome,
@@ -113,7 +115,7 @@ fn judge<F: Frame, T: Tables>(
     let capped = policy(tables, leases, place, message)?;
     let (echo, obstacle, capped) = join(tables, leases, link, message, capped);
     if !capped {
-        echo::limit(tables, leases, place.settings, &echo)?;
+        echo::limit(tables, leases, place.settings, &echo, Advance::NOTHING)?;
     }
     if obstacle as u8 != Reason::Answered as u8 {
         return end(obstacle, echo.row);

@@ -6,87 +6,144 @@
 //! and a program that knows that needs a third of the instructions (docs/performance.md).
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, Leases, SETTINGS_ECHO,
     SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS,
     Scope, Settings,
 };
 use crate::checksum::Sum;
 use crate::echo::{self, Echo};
+use crate::flows::{self, Advance, Decided, L3, L4_V4, L4_V6, NO_RULE, Sight, V4_LEN, V6_LEN};
 use crate::frame::{Frame, field};
 use crate::outcome::Outcome;
 use crate::policy::{Action, type_index};
-use crate::reason::Reason;
+use crate::reason::{Reason, Verdict};
 use crate::rules::{self, Facts};
 use crate::tables::{self, Tables, kind_bits};
-use crate::types::{FIRST_TYPE_ROW, Family, IPV4_ROW, IPV6_ROW, row_indices};
+use crate::types::{Family, IPV4_ROW, IPV6_ROW, echo_row};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
-
-/// Where the headers of an untagged frame start.
-const L3: usize = ethernet::LEN;
-const L4_V4: usize = L3 + ipv4::LEN;
-const L4_V6: usize = L3 + ipv6::LEN;
-/// Bytes of all headers of a request.
-const V4_LEN: usize = L3 + ipv4::WITH_ICMP;
-const V6_LEN: usize = L3 + ipv6::WITH_ICMP;
 
 /// Handles and counts a frame that came in on `ifindex`; `None` where it has to go the long way.
 ///
 /// Each family has a copy of everything behind it: brought together, none of it could be constant.
 #[inline(always)]
 pub(crate) fn process<F: Frame, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> Option<Outcome> {
-    let interface = tables.interface_entry(ifindex & (INTERFACE_ENTRIES - 1))?;
-    if interface.ifindex != ifindex {
-        return None;
-    }
-    let len = frame.linear_len();
     let header = frame.window::<V4_LEN>(0)?;
-    match u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header)) {
-        ethernet::IPV4 if header[L3 + ipv4::PROTOCOL] != ipv4::ICMP => {
-            Some(counted(frame, tables, interface, Outcome { reason: Reason::NotIcmp, row: IPV4_ROW }))
+    const IPV4: u16 = ethernet::IPV4.to_be();
+    const IPV6: u16 = ethernet::IPV6.to_be();
+    match u16::from_ne_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header)) {
+        IPV4 if header[L3 + ipv4::PROTOCOL] != ipv4::ICMP => not_icmp(frame, tables, ifindex, IPV4_ROW),
+        IPV4 => {
+            let ticks = tables.ticks();
+            let mut leases = tables.leases()?;
+            let switch = tables.switch()?;
+            let sight = Sight::v4(ticks, switch, ifindex, header);
+            if let Some(outcome) = flows::go_v4(frame, tables, &mut leases, &sight) {
+                return Some(outcome);
+            }
+            frame.renew();
+            let len = frame.linear_len();
+            let interface = attached(tables, ifindex)?;
+            let header = frame.window::<V4_LEN>(0)?;
+            let request = request_v4(header, len, tables, interface, switch)?;
+            let decided = limit(tables, &mut leases, &sight, interface, &request);
+            if decided.is_kept {
+                flows::keep_v4(header, &mut leases, &sight, &decided);
+            }
+            Some(finish(frame, tables, &mut leases, &request, &decided))
         }
-        ethernet::IPV4 => {
-            let (settings, echo) = request_v4(header, len, tables, interface)?;
-            Some(answer(frame, tables, interface, settings, &echo))
-        }
-        ethernet::IPV6 => {
+        IPV6 => {
             let header = frame.window::<V6_LEN>(0)?;
             match header[L3 + ipv6::NEXT_HEADER] {
                 ipv6::ICMPV6 => {
-                    let (settings, echo) = request_v6(header, len, tables, interface)?;
-                    Some(answer(frame, tables, interface, settings, &echo))
+                    let ticks = tables.ticks();
+                    let mut leases = tables.leases()?;
+                    let switch = tables.switch()?;
+                    let sight = Sight::v6(ticks, switch, ifindex, header);
+                    if let Some(outcome) = flows::go_v6(frame, tables, &mut leases, &sight) {
+                        return Some(outcome);
+                    }
+                    frame.renew();
+                    let len = frame.linear_len();
+                    let interface = attached(tables, ifindex)?;
+                    let header = frame.window::<V6_LEN>(0)?;
+                    let request = request_v6(header, len, tables, interface, switch)?;
+                    let decided = limit(tables, &mut leases, &sight, interface, &request);
+                    if decided.is_kept {
+                        flows::keep_v6(header, &mut leases, &sight, &decided);
+                    }
+                    Some(finish(frame, tables, &mut leases, &request, &decided))
                 }
                 next_header if ipv6::is_extension(next_header) => None,
-                _ => Some(counted(
-                    frame,
-                    tables,
-                    interface,
-                    Outcome { reason: Reason::NotIcmp, row: IPV6_ROW },
-                )),
+                _ => not_icmp(frame, tables, ifindex, IPV6_ROW),
             }
         }
         _ => None,
     }
 }
 
+/// The interface's entry, where it is looked for first.
 #[inline(always)]
-fn answer<F: Frame, T: Tables>(
+fn attached<T: Tables>(tables: &T, ifindex: u32) -> Option<&Interface> {
+    tables.interface_entry(ifindex & (INTERFACE_ENTRIES - 1)).filter(|interface| interface.ifindex == ifindex)
+}
+
+#[inline(always)]
+fn not_icmp<F: Frame, T: Tables>(frame: &F, tables: &T, ifindex: u32, row: u8) -> Option<Outcome> {
+    let slot = attached(tables, ifindex)?.slot;
+    Some(counted(frame, tables, slot, Outcome { reason: Reason::NotIcmp, row }))
+}
+
+/// Limits a request, and as many like it as its flow has a use for.
+#[inline(always)]
+fn limit<'t, T: Tables>(
+    tables: &T,
+    leases: &mut Leases,
+    sight: &Sight,
+    interface: &Interface,
+    request: &Request<'t>,
+) -> Decided<'t> {
+    let Request { settings, rule, echo } = request;
+    let Advance { wanted, returned } = sight.note(leases, echo.family, echo.source);
+    let advance = Advance { wanted: if wanted < settings.lease { wanted } else { settings.lease }, returned };
+    let (reason, granted) = match echo::limit(tables, leases, settings, echo, advance) {
+        Ok(granted) => (Reason::Answered, granted),
+        Err(outcome) => (outcome.reason, 0),
+    };
+    let is_kept = wanted != 0 && (granted != 0 || matches!(reason.verdict(), Verdict::Limit));
+    Decided { settings, slot: interface.slot, rule: *rule, reason, granted, is_kept }
+}
+
+#[inline(always)]
+fn finish<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
-    interface: &Interface,
-    settings: &Settings,
-    echo: &Echo,
+    leases: &mut Leases,
+    request: &Request<'_>,
+    decided: &Decided<'_>,
 ) -> Outcome {
-    match echo::answer(frame, tables, settings, echo) {
-        Ok(outcome) => counted(frame, tables, interface, outcome),
-        Err(outcome) => counted(frame, tables, interface, outcome),
+    let Request { settings, echo, .. } = request;
+    if decided.reason as u8 != Reason::Answered as u8 {
+        return counted(frame, tables, decided.slot, Outcome { reason: decided.reason, row: echo.row });
+    }
+    match echo::respond(frame, tables, leases, settings, echo) {
+        Ok(outcome) => counted(frame, tables, decided.slot, outcome),
+        Err(outcome) => counted(frame, tables, decided.slot, outcome),
     }
 }
 
 /// Counts a frame. Called for each end apart, so that what is known of it is part of the counter's place.
 #[inline(always)]
-fn counted<F: Frame, T: Tables>(frame: &F, tables: &T, interface: &Interface, outcome: Outcome) -> Outcome {
-    tables.count(interface.slot, outcome.row, outcome.reason, frame.total_len() as u64);
+fn counted<F: Frame, T: Tables>(frame: &F, tables: &T, slot: u32, outcome: Outcome) -> Outcome {
+    tables.count(slot, outcome.row, outcome.reason, frame.total_len() as u64);
     outcome
+}
+
+/// A request that is to be answered, if it is within its limits.
+struct Request<'t> {
+    settings: &'t Settings,
+    /// Slot of the rule that has decided so, or [`NO_RULE`].
+    rule: u32,
+    echo: Echo,
 }
 
 #[inline(always)]
@@ -95,7 +152,8 @@ fn request_v4<'t, T: Tables>(
     len: usize,
     tables: &'t T,
     interface: &Interface,
-) -> Option<(&'t Settings, Echo)> {
+    switch: u32,
+) -> Option<Request<'t>> {
     // In words, and without a branch for each: version and length, fragment, type and code.
     let version = word::<{ L3 + ipv4::VERSION_IHL }, _>(header);
     let fragment = word::<{ L3 + ipv4::IDENTIFICATION }, _>(header);
@@ -116,7 +174,7 @@ fn request_v4<'t, T: Tables>(
     if ipv4::is_martian_source(source) {
         return None;
     }
-    let (settings, addresses) = usual(tables, interface, header)?;
+    let (settings, addresses) = usual(tables, interface, header, switch)?;
     let scope = Scope::new(interface.slot, 0);
     if tables::kind4(tables, addresses, destination, scope)? != kind_bits(AddressKind::Own)
         || tables::kind4(tables, addresses, source, scope)? != 0
@@ -142,7 +200,8 @@ fn request_v6<'t, T: Tables>(
     len: usize,
     tables: &'t T,
     interface: &Interface,
-) -> Option<(&'t Settings, Echo)> {
+    switch: u32,
+) -> Option<Request<'t>> {
     let unusual = (word::<L3, _>(header) ^ u32::from_ne_bytes([(ipv6::VERSION_6 << 4) as u8, 0, 0, 0]))
         & u32::from_ne_bytes([0xf0, 0, 0, 0])
         | (word::<L4_V6, _>(header) ^ u32::from_ne_bytes([icmpv6::ECHO_REQUEST, 0, 0, 0]))
@@ -156,7 +215,7 @@ fn request_v6<'t, T: Tables>(
     if ipv6::is_martian_source(source.0) || ipv6::is_multicast(destination.0) {
         return None;
     }
-    let (settings, addresses) = usual(tables, interface, header)?;
+    let (settings, addresses) = usual(tables, interface, header, switch)?;
     let scope = Scope::new(interface.slot, 0);
     if tables::kind6(tables, addresses, destination.0, destination.1, scope)? != kind_bits(AddressKind::Own)
         || tables::kind6(tables, addresses, source.0, source.1, scope)? != 0
@@ -182,6 +241,7 @@ fn usual<'t, T: Tables, const W: usize>(
     tables: &'t T,
     interface: &Interface,
     header: &[u8; W],
+    switch: u32,
 ) -> Option<(&'t Settings, u32)> {
     let destination = ethernet::address(field::<{ ethernet::DESTINATION }, 6, _>(header));
     let source = ethernet::address(field::<{ ethernet::SOURCE }, 6, _>(header));
@@ -193,7 +253,6 @@ fn usual<'t, T: Tables, const W: usize>(
     {
         return None;
     }
-    let switch = tables.switch()?;
     if switch & SWITCH_AWAITS != 0 {
         return None;
     }
@@ -207,31 +266,30 @@ fn usual<'t, T: Tables, const W: usize>(
 
 /// The request, if the type table has it answered, and so do the rules.
 #[inline(always)]
-fn request<'t, T: Tables>(
-    tables: &'t T,
-    settings: &'t Settings,
-    facts: &Facts,
-) -> Option<(&'t Settings, Echo)> {
-    let row = match facts.family {
-        Family::V4 => const { echo_row(Family::V4, icmpv4::ECHO_REQUEST) },
-        Family::V6 => const { echo_row(Family::V6, icmpv6::ECHO_REQUEST) },
-    };
+fn request<'t, T: Tables>(tables: &'t T, settings: &'t Settings, facts: &Facts) -> Option<Request<'t>> {
     if settings.types[type_index(facts.family, facts.icmp_type)].main.action != Action::Answer as u8 {
         return None;
     }
-    if settings.flags & SETTINGS_RULES != 0 {
-        obey(tables, settings.rules, facts)?;
-    }
-    Some((settings, Echo { l3: L3, icmp_len: facts.len, family: facts.family, source: facts.source, row }))
+    let rule =
+        if settings.flags & SETTINGS_RULES != 0 { obey(tables, settings.rules, facts)? } else { NO_RULE };
+    let echo = Echo {
+        l3: L3,
+        icmp_len: facts.len,
+        family: facts.family,
+        source: facts.source,
+        row: echo_row(facts.family),
+    };
+    Some(Request { settings, rule, echo })
 }
 
-/// Counts the rule that decides, if there is one and it does what happens anyway. The last step that may say nothing.
+/// Counts the rule that decides, if there is one and it does what happens anyway, and returns its slot. The last step that may say
+/// nothing.
 #[inline(always)]
-fn obey<T: Tables>(tables: &T, bank: u32, facts: &Facts) -> Option<()> {
+fn obey<T: Tables>(tables: &T, bank: u32, facts: &Facts) -> Option<u32> {
     let rules = tables.rules(bank)?;
     let matching = rules::matching(tables, rules, bank, facts);
     if matching == 0 {
-        return Some(());
+        return Some(NO_RULE);
     }
     if matching & rules.audited != 0 {
         return None;
@@ -242,14 +300,7 @@ fn obey<T: Tables>(tables: &T, bank: u32, facts: &Facts) -> Option<()> {
     }
     let mut tally = tables.tally(rule.slot)?;
     tally.hits = tally.hits.wrapping_add(1);
-    Some(())
-}
-
-/// The counter row of echo requests, none of whose codes has a row of its own.
-const fn echo_row(family: Family, icmp_type: u8) -> u8 {
-    let (row, other) = row_indices(family, icmp_type);
-    assert!(other.is_none());
-    FIRST_TYPE_ROW + row as u8
+    Some(rule.slot)
 }
 
 /// The four bytes at the constant `AT`, in the machine's order.

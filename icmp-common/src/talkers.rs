@@ -58,6 +58,12 @@ pub const fn sample(state: &mut u64) -> bool {
     is_sampled(*state)
 }
 
+/// Which of a number of requests in a row are sampled: where they begin, at random.
+#[inline(always)]
+pub(crate) const fn phase(state: u64) -> u16 {
+    (state >> 48) as u16
+}
+
 /// True if the request that [`sample`] was asked about last is sampled.
 #[inline(always)]
 pub const fn is_sampled(state: u64) -> bool {

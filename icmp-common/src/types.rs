@@ -3,6 +3,8 @@
 //! Owns the rows made from data/icmp-types.tsv and their numbering in the counter map. It decides nothing about a packet;
 //! the policy does, from a table that starts as these defaults.
 
+use crate::wire::{icmpv4, icmpv6};
+
 use crate::policy::{Action, Budget};
 
 /// An IP version, as far as ICMP types and addresses depend on it.
@@ -64,6 +66,27 @@ pub const IPV6_ROW: u8 = 2;
 pub const FIRST_TYPE_ROW: u8 = 3;
 
 const _: () = assert!(COUNTER_ROWS <= 256, "a counter row is kept in a byte");
+
+/// Counter row of IPv4's echo requests.
+pub(crate) const ECHO_ROW_V4: u8 = whole_row(Family::V4, icmpv4::ECHO_REQUEST);
+/// Counter row of IPv6's echo requests.
+pub(crate) const ECHO_ROW_V6: u8 = whole_row(Family::V6, icmpv6::ECHO_REQUEST);
+
+/// Counter row of a family's echo requests.
+#[inline(always)]
+pub(crate) const fn echo_row(family: Family) -> u8 {
+    match family {
+        Family::V4 => ECHO_ROW_V4,
+        Family::V6 => ECHO_ROW_V6,
+    }
+}
+
+/// The counter row of a type none of whose codes has a row of its own.
+const fn whole_row(family: Family, icmp_type: u8) -> u8 {
+    let (row, other) = row_indices(family, icmp_type);
+    assert!(other.is_none());
+    FIRST_TYPE_ROW + row as u8
+}
 
 /// Family and type name of a counter row, as the metrics label them; empty where there is none.
 pub const fn row_labels(row: usize) -> (&'static str, &'static str) {

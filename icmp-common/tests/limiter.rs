@@ -31,8 +31,12 @@ impl Memory {
 
     fn charge(&self, first: usize, second: usize) -> bool {
         let admitted = matches!(
-            Rows::read(MemoryCell(self, first), MemoryCell(self, second))
-                .charge(&self.limit.get(), self.now.get()),
+            Rows::read(MemoryCell(self, first), MemoryCell(self, second)).charge(
+                &self.limit.get(),
+                1,
+                0,
+                self.now.get()
+            ),
             Admission::Admitted { .. }
         );
         if admitted {
@@ -132,6 +136,25 @@ proptest! {
             for _ in 0..packets {
                 prop_assert_eq!(memory.charge(0, 1), model.admits(now));
             }
+        }
+    }
+
+    #[test]
+    fn paying_in_advance_and_getting_back_what_is_left_gives_no_more_than_the_bucket(
+        limit in limits(),
+        steps in prop::collection::vec((0_u64..300, 0_u64..9, 0_u64..9, prop::bool::ANY), 1..200),
+    ) {
+        let memory = Memory::new(2, limit, START);
+        let (mut now, mut left, mut served) = (START, 0, 0);
+        for (ticks, advance, used, pauses) in steps {
+            now += ticks * UNITS_PER_TICK;
+            left = if pauses { 0 } else { left };
+            let rows = Rows::read(MemoryCell(&memory, 0), MemoryCell(&memory, 1));
+            if matches!(rows.charge(&limit, 1 + advance, left, now), Admission::Admitted { .. }) {
+                served += 1 + used.min(advance);
+                left = advance - used.min(advance);
+            }
+            prop_assert!(u128::from(served) * u128::from(limit.interval) <= u128::from(limit.capacity + (now - START)));
         }
     }
 

@@ -12,12 +12,12 @@ use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use icmp_common::abi::{
     ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases,
-    SETTINGS_PRESENT, SLOTS, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_ROLLBACK_AT,
+    SETTINGS_PRESENT, SLOTS, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE, SWITCH_ROLLBACK_AT,
     SWITCH_SETTINGS, Settings, TALLIES, counter_index,
 };
 use icmp_common::budget::rule_cell;
 use icmp_common::prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6};
-use icmp_common::reason::REASONS;
+use icmp_common::reason::{REASONS, Reason};
 use icmp_common::rules::{Rules, Tally};
 use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
@@ -112,13 +112,17 @@ impl InstanceMaps {
         self.switch.set(0, words, 0)
     }
 
-    fn switch(&self) -> Result<u32> {
+    /// What the program goes by (`icmp_common::abi::SWITCH_BITS`); another value after every change.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn switch(&self) -> Result<u32> {
         Ok(self.switch_word(SWITCH_BITS).context("reading which bank is in force")? as u32)
     }
 
-    /// Changes bits of the switch, all in its lowest byte, then waits until nobody reads the old banks.
+    /// Changes bits of the switch, all in its lowest byte, and counts that, then waits until nobody reads the old banks.
     fn flip(&mut self, bits: u32) -> Result<()> {
-        let switch = self.switch()? ^ bits;
+        let switch = (self.switch()? ^ bits).wrapping_add(SWITCH_CHANGE) & 0xff;
         self.set_switch_word(SWITCH_BITS, u64::from(switch)).context("switching to the new bank")?;
         wait_for_readers()
     }
@@ -374,9 +378,10 @@ impl InstanceMaps {
         }
     }
 
-    /// Writes the interface table, of which one entry changes.
+    /// Writes the interface table, of which one entry changes, and has nothing go by the old one.
     fn write_interfaces(&mut self, entries: [Interface; INTERFACE_ENTRIES as usize]) -> Result<()> {
-        self.interfaces.set(0, entries.map(Plain), 0).context("writing the interface table")
+        self.interfaces.set(0, entries.map(Plain), 0).context("writing the interface table")?;
+        self.flip(0)
     }
 
     /// The VIP prefixes in force.
@@ -436,30 +441,45 @@ impl InstanceMaps {
                     .counters
                     .get(&counter_index(slot, row, reason), 0)
                     .context("reading the counters")?;
-                let sum = per_cpu.iter().fold(Counter::default(), |sum, cpu| Counter {
-                    packets: sum.packets + cpu.0.packets,
-                    bytes: sum.bytes + cpu.0.bytes,
-                });
-                if sum.packets != 0 {
-                    counters.insert((row as u8, reason as u8), sum);
-                }
+                let sum = per_cpu.iter().fold(Counter::default(), |sum, cpu| sum.plus(cpu.0));
+                counters.insert((row as u8, reason as u8), sum);
             }
         }
+        for leases in self.leases()? {
+            for (row, answered) in leases.answered_in(slot) {
+                let counter: &mut Counter = counters.entry((row, Reason::Answered as u8)).or_default();
+                *counter = counter.plus(answered);
+            }
+        }
+        counters.retain(|_, counter| counter.packets != 0);
         Ok(counters)
     }
 
     /// Sets the counters of a slot to zero, for the interface that gets it next.
     ///
+    /// What flows have counted is in an element that CPUs are writing at other places, so that is left as it is, and what is added to it
+    /// becomes its negative.
+    ///
     /// # Errors
-    /// The map cannot be written.
+    /// A map cannot be read or written.
     pub fn clear_counters(&mut self, slot: u32) -> Result<()> {
+        let leases = self.leases()?;
         for ((row, reason), _) in self.counters_of(slot)? {
+            let cleared = leases.iter().map(|leases| {
+                let by_flows = leases
+                    .answered_in(slot)
+                    .into_iter()
+                    .find(|(of, _)| *of == row && reason == Reason::Answered as u8);
+                let counter = by_flows.map_or_else(Counter::default, |(_, counter)| counter);
+                Plain(Counter {
+                    packets: counter.packets.wrapping_neg(),
+                    bytes: counter.bytes.wrapping_neg(),
+                })
+            });
             let index = counter_index(slot, u32::from(row), u32::from(reason));
-            let cpus = aya::util::nr_cpus()
-                .map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
-            let zeroes = PerCpuValues::try_from(vec![Plain(Counter::default()); cpus])
-                .context("a value for each CPU")?;
-            self.counters.set(index, zeroes, 0).context("clearing the counters")?;
+            let cleared =
+                PerCpuValues::try_from(cleared.collect::<Vec<_>>()).context("a value for each CPU")?;
+            self.counters.set(index, cleared, 0).context("clearing the counters")?;
         }
         Ok(())
     }

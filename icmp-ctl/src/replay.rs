@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use std::ops::DerefMut;
 
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases, Settings,
-    TALLIES,
+    ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases, SLOTS,
+    Settings, TALLIES,
 };
 use icmp_common::budget;
 use icmp_common::limiter::{self, Cells, Shared};
@@ -37,6 +37,7 @@ pub struct HostTables {
     leases: RefCell<Leases>,
     talkers: RefCell<Vec<Talker>>,
     ticks: Cell<u64>,
+    switch: Cell<u32>,
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
 }
 
@@ -58,6 +59,7 @@ impl HostTables {
             leases: RefCell::default(),
             talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
             ticks: Cell::new(1 << 32),
+            switch: Cell::new(0),
             counters: RefCell::default(),
         }
     }
@@ -77,6 +79,11 @@ impl HostTables {
         self.ticks.set(ticks);
     }
 
+    /// Sets what the controller changes the switch to (`abi::SWITCH_*`); there is one bank of each kind.
+    pub fn set_switch(&self, switch: u32) {
+        self.switch.set(switch);
+    }
+
     /// The tallies of rules' slots and of checks.
     pub fn tallies(&self) -> Vec<Tally> {
         self.tallies.borrow().clone()
@@ -84,7 +91,15 @@ impl HostTables {
 
     /// What was counted, by slot, row and reason.
     pub fn counters(&self) -> BTreeMap<(u32, u8, u8), Counter> {
-        self.counters.borrow().clone()
+        let mut counters = self.counters.borrow().clone();
+        let leases = self.leases.borrow();
+        for slot in 0..SLOTS {
+            for (row, answered) in leases.answered_in(slot).into_iter().filter(|(_, c)| c.packets != 0) {
+                let counter = counters.entry((slot, row, Reason::Answered as u8)).or_default();
+                *counter = counter.plus(answered);
+            }
+        }
+        counters
     }
 }
 
@@ -128,7 +143,7 @@ impl Shared for HostCell<'_> {
 
 impl Tables for HostTables {
     fn switch(&self) -> Option<u32> {
-        Some(0)
+        Some(self.switch.get())
     }
 
     fn settings(&self, bank: u32) -> Option<&Settings> {
@@ -197,8 +212,6 @@ impl Tables for HostTables {
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {
         let mut counters = self.counters.borrow_mut();
-        let counter = counters.entry((slot, row, reason as u8)).or_default();
-        counter.packets += 1;
-        counter.bytes += bytes;
+        counters.entry((slot, row, reason as u8)).or_default().count(bytes);
     }
 }

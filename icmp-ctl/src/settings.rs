@@ -128,10 +128,12 @@ impl Tick {
             return 1;
         }
         let per_tick = UNITS_PER_TICK as f64 / limit.interval as f64;
-        (per_tick / 4.0 / f64::from(cpus)).floor().clamp(1.0, 64.0) as u32
+        (per_tick / 4.0 / f64::from(cpus)).floor().clamp(1.0, MAX_BATCH) as u32
     }
 }
 
+/// Packets a CPU takes from a budget at once, beyond which more would save nothing.
+const MAX_BATCH: f64 = 256.0;
 /// Units of time a packet costs at the highest rate: enough of them that rounding to whole units stays below 1 %.
 const MIN_INTERVAL: f64 = 50.0;
 /// Units of time a bucket may hold: a year at HZ = 1000 and less than half of what a cell can count.
@@ -139,6 +141,13 @@ const MAX_CAPACITY: f64 = 365.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
 
 /// The share of the reply budget kept for familiar sources while it is exhausted: one in this many.
 const FAMILIAR_SHARE: f64 = 8.0;
+
+/// The share of a burst that a flow pays for in advance: one in this many (`icmp_common::limiter::Rows::is_calm` relies on it).
+const BURST_SHARE: u64 = 64;
+/// Requests paid for at once, beyond which more would save nothing.
+const MAX_LEASE: u64 = 1024;
+/// Below which it saves nothing.
+const MIN_LEASE: u64 = 4;
 
 /// The host's own defaults for what an answer carries.
 #[derive(Clone, Copy, Debug)]
@@ -197,14 +206,25 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
         rules: 0,
         checks: checks(&config.policy.checks)?,
         preset: preset as u32,
-        reserved_policy: 0,
+        lease: 0,
     };
     for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
         let (rate, burst) = limits.budget(*budget);
         set_budget(&mut settings, tick, cpus, *budget, rate, burst)
             .map_err(invalid(&["limits", budget.name()]))?;
     }
+    settings.lease = lease(&settings);
     Ok(settings)
+}
+
+/// Requests that a flow pays for in advance at most: a small part of what may come at once, so that what is lost at the end of a tick
+/// does not matter, and none where it would.
+fn lease(settings: &Settings) -> u32 {
+    let [source, prefix] = [&settings.source, &settings.prefix].map(|level| {
+        level.limit.capacity.checked_div(level.limit.interval).map_or(MAX_LEASE, |burst| burst / BURST_SHARE)
+    });
+    let lease = source.min(prefix).min(MAX_LEASE);
+    if lease < MIN_LEASE { 0 } else { lease as u32 }
 }
 
 fn level(tick: Tick, key: &str, level: config::ResolvedLevel) -> Result<Level> {

@@ -21,8 +21,24 @@ pub(crate) struct XdpFrame<'a> {
 impl<'a> XdpFrame<'a> {
     #[inline(always)]
     pub(crate) fn new(ctx: &'a XdpContext, buffers: Buffers) -> Self {
-        Self { ctx, start: ctx.data(), end: ctx.data_end(), buffers }
+        let (start, end) = extent(ctx);
+        Self { ctx, start, end, buffers }
     }
+}
+
+/// Where the first buffer starts and ends, read from the context each time.
+#[inline(always)]
+fn extent(ctx: &XdpContext) -> (usize, usize) {
+    // SAFETY: the context is the one the kernel handed to this program.
+    let (start, end) = unsafe {
+        (
+            (&raw const (*ctx.ctx).data).read_volatile() as usize,
+            (&raw const (*ctx.ctx).data_end).read_volatile() as usize,
+        )
+    };
+    // SAFETY: no frame lies at address zero. Otherwise every window at its start would be asked whether it does.
+    unsafe { core::hint::assert_unchecked(start != 0) };
+    (start, end)
 }
 
 impl Frame for XdpFrame<'_> {
@@ -38,6 +54,11 @@ impl Frame for XdpFrame<'_> {
             // SAFETY: the helper reads the context it is given, which is the one the kernel handed to this program.
             Buffers::Several => unsafe { bpf_xdp_get_buff_len(self.ctx.as_ptr().cast()) as usize },
         }
+    }
+
+    #[inline(always)]
+    fn renew(&mut self) {
+        (self.start, self.end) = extent(self.ctx);
     }
 
     #[inline(always)]

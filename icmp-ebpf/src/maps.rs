@@ -264,9 +264,7 @@ impl Tables for Maps {
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {
         if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, row as u32, reason as u32)) {
             // SAFETY: the element is this CPU's own, as in `leases`.
-            let counter = unsafe { &mut *counter };
-            counter.packets = counter.packets.wrapping_add(1);
-            counter.bytes = counter.bytes.wrapping_add(bytes);
+            unsafe { (*counter).count(bytes) };
         }
     }
 }
