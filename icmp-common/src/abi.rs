@@ -318,14 +318,14 @@ impl Default for Leases {
     }
 }
 
-/// Cluster that lie together at one place of the limiter's table, an entry of `CELLS`. Layout: 48 bytes, so that the first two are never
+/// Words that lie together at one place of the limiter's table, an entry of `CELLS`. Layout: 48 bytes, so that the first two are never
 /// in two cache lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Cluster {
     /// Cell in the first row of the sources.
     pub source: u64,
-    /// Cluster of [`crate::familiar`].
+    /// Words of [`crate::familiar`].
     pub familiar: [u64; 2],
     /// Cell in the second row of the sources.
     pub source_second: u64,
