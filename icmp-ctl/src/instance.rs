@@ -203,20 +203,18 @@ fn refuse_other_versions() -> Result<()> {
     Ok(())
 }
 
-/// True where nothing of an instance is attached to an interface that exists, though something was; its pins are removed.
+/// True where nothing of an instance is attached to an interface that exists; its pins are removed.
 ///
-/// A namespace's number is used again after it is gone, so a directory may be a leftover of another namespace.
+/// A namespace's number is used again after it is gone, so a directory may be a leftover of another namespace; and an attach that was
+/// killed leaves what it had made so far. Whoever makes an instance holds the lock until its first link is there.
 fn is_stale(directory: &Path) -> Result<bool> {
-    let pins = link_pins(directory)?;
-    let mut gone = 0;
-    for (path, _) in &pins {
-        gone += usize::from(sys::link_info(path)?.ifindex == 0);
+    for (path, _) in link_pins(directory)? {
+        if sys::link_info(&path)?.ifindex != 0 {
+            return Ok(false);
+        }
     }
-    let stale = !pins.is_empty() && gone == pins.len();
-    if stale {
-        remove(directory)?;
-    }
-    Ok(stale)
+    remove(directory)?;
+    Ok(true)
 }
 
 fn link_pins(directory: &Path) -> Result<Vec<(PathBuf, u32)>> {

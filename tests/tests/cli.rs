@@ -2,10 +2,14 @@
 //!
 //! Owns the contract that scripts rely on. What the program does to frames is proven elsewhere.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::ExitStatusExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
+use icmp_common::abi::VERSION;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
@@ -335,6 +339,27 @@ fn an_attach_that_fails_leaves_the_settings_as_they_were() {
     assert_eq!(ctl::run(&host, "limit show -j").expect_success(), before);
     let offloads = host.run("ethtool", &["-k", HOST_IF]).expect_success();
     assert!(offloads.contains("rx-vlan-offload: on"), "{offloads}");
+}
+
+#[test]
+fn an_attach_that_is_killed_is_no_obstacle_to_the_next() {
+    let Some(pair) = pair(&[]) else { return };
+    let pins = pair.host.enter(|| fs::metadata("/proc/thread-self/ns/net").expect("a namespace").ino());
+    let pins = PathBuf::from(format!("/sys/fs/bpf/icmp-ctl/v{VERSION}/{pins}"));
+    let _said = ctl::run(&pair.host, &format!("attach {HOST_IF}")).expect_success();
+    // Maps are pinned first, then come the programs, and links last.
+    let links: Vec<_> = fs::read_dir(pins.join("links")).expect("links").collect();
+    for pin in links.into_iter().map(|pin| pin.expect("a link").path()) {
+        fs::remove_file(pin).expect("a pin of a link");
+    }
+    for pin in ["build", "icmp_ctl_frags", "icmp_ctl"] {
+        fs::remove_file(pins.join(pin)).expect("a pin");
+    }
+    assert_eq!(xdp_id(&pair.host), None);
+
+    assert_eq!(ctl::run(&pair.host, "status").code, NOTHING_LOADED);
+    let attached = Attached::new(&pair.host, HOST_IF);
+    assert_eq!(attached.counters().received, 0);
 }
 
 #[test]
