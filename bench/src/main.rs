@@ -42,7 +42,7 @@ struct Args {
     /// Only this part; what needs the others is left out
     #[arg(long, value_enum)]
     only: Vec<Part>,
-    /// Of the programs, only figures whose name contains this
+    /// Of the programs and the wire, only figures whose name contains this
     #[arg(long, value_name = "NAME")]
     case: Vec<String>,
 }
@@ -77,15 +77,15 @@ fn measure(args: &Args) -> Result<()> {
     let rounds = if args.quick { QUICK_ROUNDS } else { ROUNDS };
     let mut figures = Figures::default();
     let wanted = |part| args.only.is_empty() || args.only.contains(&part);
+    let is_wanted =
+        |name: &str| args.case.is_empty() || args.case.iter().any(|part| name.contains(part.as_str()));
 
     if wanted(Part::Program) {
         let mut cases = program::cases()?;
         if args.growth.is_some() {
             cases.extend(growth::cases()?);
         }
-        cases.retain(|case| {
-            args.case.is_empty() || args.case.iter().any(|name| case.name.contains(name.as_str()))
-        });
+        cases.retain(|case| is_wanted(&case.name));
         let mut bench = program::Bench::new(args.quick, cases)?;
         for round in 1..=rounds {
             eprintln!("program: round {round} of {rounds}");
@@ -96,7 +96,7 @@ fn measure(args: &Args) -> Result<()> {
         let world = wire::World::new()?;
         for round in 1..=rounds {
             eprintln!("wire: round {round} of {rounds}");
-            world.round(&mut figures, args.quick)?;
+            world.round(&mut figures, args.quick, is_wanted)?;
         }
     }
     if wanted(Part::Latency) {

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// Only these parts
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
-    /// Of the programs, only figures whose name contains this
+    /// Of the programs and the wire, only figures whose name contains this
     #[arg(long, value_name = "NAME")]
     case: Vec<String>,
 }
