@@ -6,7 +6,7 @@
 use crate::abi::{Leases, Mask, SETTINGS_OBSERVE, SETTINGS_VERIFY_FULL, Settings};
 use crate::budget::{Draw, budget_cell, draw, give_back};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32};
-use crate::familiar::Word;
+use crate::familiar::{self, Word};
 use crate::flows::Advance;
 use crate::frame::{Frame, field, set_field, swap_fields};
 use crate::limiter::{self, Admission, Rows, Shared};
@@ -62,6 +62,12 @@ impl Sender {
         Word::tag(self.hashes.1)
     }
 
+    /// Its place in `FAMILIAR`.
+    #[inline(always)]
+    fn familiar(&self) -> u32 {
+        (self.hashes.1 >> (64 - familiar::PLACE_BITS)) as u32
+    }
+
     #[inline(always)]
     fn talker(&self) -> u32 {
         (self.hashes.0 >> (64 - TALKER_BITS)) as u32
@@ -76,19 +82,24 @@ fn is_familiar<S: Shared>([one, other]: &[S; 2], tag: u32, epoch: u32) -> bool {
 
 /// Notes that the source was served; mostly its word is there and says so already.
 #[inline(always)]
-fn remember<S: Shared>([first, second]: &[S; 2], tag: u32, epoch: u32) {
+fn remember<T: Tables, S: Shared>(tables: &T, [first, second]: &[S; 2], sender: &Sender, epoch: u32) {
+    let tag = sender.tag();
     let one = Word(first.load());
     if one.is_current(tag, epoch) {
         return;
     }
-    if one.is_of(tag) {
-        return first.store(one.served(epoch).0);
-    }
     let other = Word(second.load());
-    if other.is_of(tag) {
-        let new = other.served(epoch);
-        if new != other {
-            second.store(new.0);
+    if one.is_of(tag) || other.is_of(tag) {
+        let (word, shared) = if one.is_of(tag) { (one, first) } else { (other, second) };
+        let new = word.served(epoch);
+        if new == word {
+            return;
+        }
+        shared.store(new.0);
+        if new.has_streak()
+            && let Some(entry) = tables.familiar(sender.familiar())
+        {
+            entry.store(epoch as u64);
         }
     } else if let Some(new) = one.taken_over(tag, epoch) {
         first.store(new.0);
@@ -171,7 +182,13 @@ fn admit<T: Tables>(
     let shift = tables.cell_shift();
     let places = sender.places(shift);
     let mut budget = Budget::Replies;
-    match draw(tables, leases, settings, Budget::Replies as usize) {
+    // Within a tick no bucket fills.
+    let total = if leases.exhausted_at == ticks {
+        Draw::Exhausted
+    } else {
+        draw(tables, leases, settings, Budget::Replies as usize)
+    };
+    match total {
         Draw::Taken => {}
         // What cannot be limited is not answered.
         Draw::Fault => return Err(Reason::Unconfigured),
@@ -179,8 +196,11 @@ fn admit<T: Tables>(
             leases.exhausted_at = ticks;
             leases.exhausted_in = epoch as u64;
             let familiar = tables
-                .cluster(places.0)
-                .is_some_and(|cluster| is_familiar(&cluster.familiar, sender.tag(), epoch));
+                .familiar(sender.familiar())
+                .is_some_and(|entry| familiar::may_hold(entry.load(), epoch))
+                && tables
+                    .cluster(places.0)
+                    .is_some_and(|cluster| is_familiar(&cluster.familiar, sender.tag(), epoch));
             if !familiar {
                 return Err(Reason::LimitedTotal);
             }
@@ -223,7 +243,7 @@ fn admit<T: Tables>(
     // While the total is exhausted nobody becomes familiar, who is stays so.
     let from_reserve = matches!(budget, Budget::Familiar);
     if calm && (from_reserve || leases.exhausted_in != epoch as u64) {
-        remember(&first.familiar, sender.tag(), epoch);
+        remember(tables, &first.familiar, sender, epoch);
     }
     if from_reserve && let Some(total) = settings.budgets.get(Budget::Replies as usize) {
         // What the reserve gives, everybody else gets less of: the total is never exceeded.

@@ -17,6 +17,19 @@ pub const HOLD: u32 = 2;
 /// Epochs of silence after which a familiar source is forgotten, about four minutes.
 pub const FORGET: u32 = 64;
 
+/// Log2 of [`PLACES`].
+pub const PLACE_BITS: u32 = 12;
+/// Entries of `FAMILIAR`: each the epoch in which a familiar source that belongs there was last served. It tells sources that are not
+/// familiar without a look at their words, which lie anywhere in the limiter's table, and are what a flood of random sources would wait
+/// for (docs/performance.md).
+pub const PLACES: u32 = 1 << PLACE_BITS;
+
+/// False where an entry of `FAMILIAR` says that nobody who belongs there is familiar.
+#[inline(always)]
+pub const fn may_hold(entry: u64, epoch: u32) -> bool {
+    epoch.wrapping_sub(entry as u32) <= FORGET
+}
+
 /// The word of a source: its tag, the low 24 bits of the epoch it was last served in, and its streak. Layout: tag in bits 32 to
 /// 63, epoch in 8 to 31, streak in 0 to 7; 0 is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,10 +72,16 @@ impl Word {
         (self.0 >> 32) as u32 == tag
     }
 
+    /// True if its source has been served long enough to be familiar.
+    #[inline(always)]
+    pub const fn has_streak(self) -> bool {
+        self.streak() >= STREAK
+    }
+
     /// True if the source with this tag is familiar.
     #[inline(always)]
     pub const fn is_familiar(self, tag: u32, epoch: u32) -> bool {
-        self.is_of(tag) && self.streak() >= STREAK && self.silent(epoch) <= FORGET
+        self.is_of(tag) && self.has_streak() && self.silent(epoch) <= FORGET
     }
 
     /// The word after its source was served once more; the same word within an epoch.
@@ -73,7 +92,7 @@ impl Word {
         if silent == 0 {
             return self;
         }
-        let streak = if streak >= STREAK && silent <= FORGET {
+        let streak = if self.has_streak() && silent <= FORGET {
             STREAK
         } else if silent <= GRACE {
             streak + 1
@@ -86,7 +105,7 @@ impl Word {
     /// The first word of another source, if this one may be given to it.
     #[inline(always)]
     pub const fn taken_over(self, tag: u32, epoch: u32) -> Option<Self> {
-        let hold = if self.streak() >= STREAK { FORGET } else { HOLD };
+        let hold = if self.has_streak() { FORGET } else { HOLD };
         if self.0 == 0 || self.silent(epoch) > hold { Some(Self::new(tag, epoch, 1)) } else { None }
     }
 }

@@ -81,6 +81,9 @@ pub trait Cells {
 
     /// The words at a place of the limiter's table; `None` where there is no such place.
     fn cluster(&self, place: u32) -> Option<Cluster<impl Shared>>;
+
+    /// When a source at this place of `FAMILIAR` was last served as a familiar one ([`crate::familiar::may_hold`]).
+    fn familiar(&self, place: u32) -> Option<impl Shared>;
 }
 
 /// The words that lie together at one place of the limiter's table (`abi::Cluster`), each there for a hash of its own.

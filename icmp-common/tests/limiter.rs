@@ -65,6 +65,10 @@ impl Cells for Memory {
     fn cluster(&self, _place: u32) -> Option<Cluster<impl Shared>> {
         None::<Cluster<MemoryCell<'_>>>
     }
+
+    fn familiar(&self, _place: u32) -> Option<impl Shared> {
+        None::<MemoryCell<'_>>
+    }
 }
 
 impl Shared for MemoryCell<'_> {

@@ -30,6 +30,7 @@ pub const MAPS: &[&str] = &[
     "TALLIES",
     "BUDGETS",
     "CELLS",
+    "FAMILIAR",
     "LEASES",
     "TALKERS",
     "COUNTERS",

@@ -12,6 +12,7 @@ use icmp_common::abi::{
     Settings, TALLIES,
 };
 use icmp_common::budget;
+use icmp_common::familiar::PLACES;
 use icmp_common::limiter::{self, Cells, Shared};
 use icmp_common::prefixes::{PrefixBucket4, PrefixBucket6};
 use icmp_common::reason::Reason;
@@ -33,6 +34,7 @@ pub struct HostTables {
     tallies: RefCell<Vec<Tally>>,
     budgets: [Cell<u64>; budget::CELLS as usize],
     cells: Vec<[Cell<u64>; size_of::<Cluster>() / 8]>,
+    familiar: Vec<Cell<u64>>,
     secret: [u64; 4],
     leases: RefCell<Leases>,
     talkers: RefCell<Vec<Talker>>,
@@ -55,6 +57,7 @@ impl HostTables {
             addresses,
             budgets: [const { Cell::new(0) }; budget::CELLS as usize],
             cells: vec![Default::default(); options.cells as usize],
+            familiar: vec![Cell::new(0); PLACES as usize],
             secret: limiter::secret(options.secret),
             leases: RefCell::default(),
             talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
@@ -120,6 +123,10 @@ impl Cells for HostTables {
             prefix: HostCell(prefix),
             prefix_second: HostCell(prefix_second),
         })
+    }
+
+    fn familiar(&self, place: u32) -> Option<impl Shared> {
+        self.familiar.get(place as usize).map(HostCell)
     }
 }
 

@@ -18,7 +18,7 @@ use icmp_common::{
         Interface, Leases, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, TALLIES as TALLY_ENTRIES,
         counter_index,
     },
-    budget,
+    budget, familiar,
     limiter::{self, Cells, Shared},
     prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6},
     reason::Reason,
@@ -92,6 +92,8 @@ static BUDGETS: Array<u64, { budget::CELLS as usize }> = Array::new();
 #[btf_map]
 static CELLS: Array<Cluster, DEFAULT_CELLS> = Array::new();
 #[btf_map]
+static FAMILIAR: Array<u64, { familiar::PLACES as usize }> = Array::new();
+#[btf_map]
 static LEASES: PerCpuArray<Leases, 1> = PerCpuArray::new();
 #[btf_map]
 static TALKERS: PerCpuArray<Talker, { TALKER_ENTRIES as usize }> = PerCpuArray::new();
@@ -108,7 +110,7 @@ static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
 /// The instance's maps, as the CPU running this program sees them.
 pub(crate) struct Maps;
 
-/// A word of `BUDGETS` or `CELLS`.
+/// A word of `BUDGETS`, `CELLS` or `FAMILIAR`.
 struct MapCell(*mut u64);
 
 impl Cells for Maps {
@@ -133,6 +135,11 @@ impl Cells for Maps {
                 prefix_second: MapCell(&raw mut (*cluster).prefix_second),
             })
         }
+    }
+
+    #[inline(always)]
+    fn familiar(&self, place: u32) -> Option<impl Shared> {
+        FAMILIAR.get_ptr_mut(place).map(MapCell)
     }
 }
 

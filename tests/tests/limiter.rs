@@ -180,6 +180,35 @@ fn cells_full_of_a_future_time_are_repaired() {
     assert_eq!(admitted(&on_host), 20, "and then everything is as ever");
 }
 
+/// Who is familiar is asked of a summary first, which is to leave out nobody, and to forget.
+#[test]
+fn every_familiar_source_is_answered_while_the_total_is_exhausted() {
+    const EPOCH_SECONDS: f64 = 4.2;
+    let config = "[limits]\nreplies = { rate = \"8000/s\", burst = 8000 }\n";
+    let [host, _] = host::on_host_both_ways(config, &[]);
+    let epoch = (Tick::of_this_kernel().expect("a clock").per_second * EPOCH_SECONDS) as u64;
+    let seed = generate::seed();
+    let mut random = Random::new(seed);
+    let reason_of = |source: u32| host.run(&mut echo4(Ipv4Addr::from(source))).reason;
+    let monitors: Vec<_> = (0..300).map(|_| 0x0b00_0000 | random.bits() as u32 & 0xff_ffff).collect();
+    for number in 0..10 {
+        host.tables().set_ticks((1 << 32) + number * epoch);
+        for monitor in &monitors {
+            assert_eq!(reason_of(*monitor), Reason::Answered);
+        }
+    }
+    let answered_at = |ticks: u64| {
+        host.tables().set_ticks((1 << 32) + ticks);
+        let strangers = (0..9000).map(|n| reason_of(0x2000_0000 + n * 257));
+        assert_eq!(strangers.last(), Some(Reason::LimitedTotal), "nothing is left for strangers");
+        monitors.iter().filter(|monitor| reason_of(**monitor) == Reason::Answered).count()
+    };
+    // A few share both of their words with two others.
+    let answered = answered_at(20 * epoch);
+    assert!(answered >= monitors.len() - 3, "{answered} of them were familiar");
+    assert_eq!(answered_at(120 * epoch), 0, "and are no longer");
+}
+
 #[test]
 fn limits_change_while_it_runs_and_a_wrong_one_changes_nothing() {
     if !can_run(&["ip", "nsenter", "ping"]) {
