@@ -119,10 +119,19 @@ impl LoadOptions {
 /// The kernel refused a map or a program; the verifier's last words are part of the error.
 pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
     let mut object = create(OBJECT, options, pins, &[])?;
-    for entry in Entry::ALL {
-        let program: &mut Xdp = xdp(&mut object, entry)?;
-        program.load().with_context(|| format!("loading the program {}", entry.program()))?;
-    }
+    // Side by side, because the verifier is nearly all of what an attach waits for.
+    std::thread::scope(|scope| {
+        let threads = object.programs_mut().map(|(name, program)| {
+            scope.spawn(move || {
+                let program: &mut Xdp = program.try_into()?;
+                program.load().with_context(|| format!("loading the program {name}"))
+            })
+        });
+        let threads: Vec<_> = threads.collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    })?;
     Ok(object)
 }
 
