@@ -170,8 +170,11 @@ impl Shared for MapCell {
 impl Tables for Maps {
     #[inline(always)]
     fn switch(&self) -> Option<u32> {
-        // SAFETY: from a reference; volatile, so that a frame sees one value.
-        Some(unsafe { (&raw const *SWITCH.get(SWITCH_BITS)).read_volatile() } as u32)
+        // Its one byte, which needs no widening.
+        const LOWEST: usize = if cfg!(target_endian = "little") { 0 } else { size_of::<u64>() - 1 };
+        let word: *const u8 = (&raw const *SWITCH.get(SWITCH_BITS)).cast();
+        // SAFETY: from a reference to the eight bytes; volatile, so that a frame sees one value.
+        Some(unsafe { word.add(LOWEST).read_volatile() } as u32)
     }
 
     #[inline(always)]
