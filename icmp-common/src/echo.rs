@@ -122,11 +122,12 @@ pub(crate) fn note_sampled<T: Tables>(
     ticks: u64,
     family: Family,
     source: ipv6::Halves,
+    samples: u32,
     is_limited: bool,
 ) {
     let sender = Sender::at_level(tables, &settings.source.mask, family, source);
     if let Some(mut talker) = tables.talker(sender.talker()) {
-        talker.note(&sender.source, epoch(settings, ticks) >> WINDOW_SHIFT);
+        talker.note(&sender.source, epoch(settings, ticks) >> WINDOW_SHIFT, samples);
         if is_limited {
             talker.note_limited(&sender.source);
         }
@@ -150,7 +151,7 @@ pub(crate) fn limit<T: Tables>(
     if talkers::sample(&mut leases.sampler)
         && let Some(mut talker) = tables.talker(sender.talker())
     {
-        talker.note(&sender.source, epoch >> WINDOW_SHIFT);
+        talker.note(&sender.source, epoch >> WINDOW_SHIFT, 1);
     }
     let reason = match admit(tables, leases, settings, ticks, &sender, echo, advance) {
         Ok(granted) => return Ok(granted),

@@ -17,7 +17,7 @@ use crate::outcome::Outcome;
 use crate::policy::Budget;
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::talkers::{self, SAMPLE};
+use crate::talkers::{self, FLOW_SAMPLES, SAMPLE};
 use crate::types::{ECHO_ROW_V4, ECHO_ROW_V6, Family, echo_row};
 use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
@@ -331,8 +331,8 @@ fn pay<T: Tables>(tables: &T, leases: &mut Leases, sight: &Sight, family: Family
     }
     flow.tokens -= 1;
     *total -= flow.draws;
-    if (flow.tokens ^ flow.phase as u32) & (SAMPLE - 1) == 0 {
-        flow.note(tables, sight, family, false);
+    if (flow.tokens ^ flow.phase as u32) & (SAMPLE * FLOW_SAMPLES - 1) == 0 {
+        flow.note(tables, sight, family, FLOW_SAMPLES, false);
     }
     Some(())
 }
@@ -357,7 +357,7 @@ fn refuse<F: Frame, T: Tables>(
     let flow = &leases.flows[sight.place];
     flow.tally(tables, flow.ends);
     if talkers::sample(&mut leases.sampler) {
-        flow.note(tables, sight, family, true);
+        flow.note(tables, sight, family, 1, true);
     }
     let reason = match flow.ends & REASON {
         LIMITED_SOURCE => Reason::LimitedSource,
@@ -384,9 +384,10 @@ impl Flow {
 
     /// Notes a request that is sampled.
     #[inline(always)]
-    fn note<T: Tables>(&self, tables: &T, sight: &Sight, family: Family, is_limited: bool) {
+    fn note<T: Tables>(&self, tables: &T, sight: &Sight, family: Family, samples: u32, is_limited: bool) {
         if let Some(settings) = tables.settings(sight.switch & SWITCH_SETTINGS) {
-            echo::note_sampled(tables, settings, sight.ticks, family, self.source(family), is_limited);
+            let source = self.source(family);
+            echo::note_sampled(tables, settings, sight.ticks, family, source, samples, is_limited);
         }
     }
 

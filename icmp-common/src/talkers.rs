@@ -7,6 +7,8 @@
 /// Requests that one sample stands for.
 pub const SAMPLE: u32 = 1 << SAMPLE_SHIFT;
 const SAMPLE_SHIFT: u32 = 4;
+/// Samples that one of a flow's answers stands for. Such a flow has many, and each sample costs as much as half an answer.
+pub(crate) const FLOW_SAMPLES: u32 = 4;
 /// Log2 of [`TALKERS`].
 pub const TALKER_BITS: u32 = 12;
 /// Entries of `TALKERS`, per CPU.
@@ -86,12 +88,12 @@ impl Talker {
         }
     }
 
-    /// Notes a sampled request.
+    /// Notes a request that is as many samples as given.
     #[inline(always)]
-    pub fn note(&mut self, source: &Source, window: u32) {
+    pub fn note(&mut self, source: &Source, window: u32, samples: u32) {
         if !self.is_of(source) {
             if self.votes > 0 {
-                self.votes -= 1;
+                self.votes = self.votes.saturating_sub(samples);
                 return;
             }
             self.source = *source;
@@ -107,8 +109,8 @@ impl Talker {
             self.seen = 0;
             self.limited = 0;
         }
-        self.votes = self.votes.saturating_add(1);
-        self.seen = self.seen.wrapping_add(1);
+        self.votes = self.votes.saturating_add(samples);
+        self.seen = self.seen.wrapping_add(samples);
     }
 }
 
@@ -131,25 +133,35 @@ mod tests {
     fn who_sends_more_than_all_others_together_stays() {
         let mut talker = Talker::default();
         for n in 0..1000 {
-            talker.note(&source(1), 0);
+            talker.note(&source(1), 0, 1);
             if n % 4 == 0 {
                 talker.note_limited(&source(1));
             }
-            talker.note(&source(100 + n), 0);
+            talker.note(&source(100 + n), 0, 1);
             talker.note_limited(&source(100 + n));
-            talker.note(&source(1), 0);
+            talker.note(&source(1), 0, 1);
         }
         assert_eq!((talker.source, talker.seen, talker.limited), (source(1), 2000, 250));
     }
 
     #[test]
+    fn several_samples_at_once_count_as_many() {
+        let mut talker = Talker::default();
+        for _ in 0..10 {
+            talker.note(&source(1), 0, 4);
+            talker.note(&source(2), 0, 1);
+        }
+        assert_eq!((talker.source, talker.seen, talker.votes), (source(1), 40, 30));
+    }
+
+    #[test]
     fn the_counts_are_of_two_windows_and_of_no_other() {
         let mut talker = Talker::default();
-        talker.note(&source(1), 5);
+        talker.note(&source(1), 5, 1);
         talker.note_limited(&source(1));
-        talker.note(&source(1), 6);
+        talker.note(&source(1), 6, 1);
         assert_eq!((talker.seen, talker.seen_before, talker.limited, talker.limited_before), (1, 1, 0, 1));
-        talker.note(&source(1), 8);
+        talker.note(&source(1), 8, 1);
         assert_eq!((talker.seen, talker.seen_before, talker.limited_before), (1, 0, 0));
     }
 }

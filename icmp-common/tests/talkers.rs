@@ -34,7 +34,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             if sample(&mut sampler) {
                 let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
                 let index = (hash(&secret, source.high, 0).0 >> (64 - TALKER_BITS)) as usize;
-                talkers[index].note(&source, 0);
+                talkers[index].note(&source, 0, 1);
             }
         }
         talkers.sort_by_key(|talker| std::cmp::Reverse(talker.seen));
