@@ -95,7 +95,7 @@ fn without_root_the_code_is_that_of_missing_permission() {
     // Where the other user may go.
     let folder = Folder::new();
     let program = folder.path().join("icmp-ctl");
-    std::fs::copy(ctl::program(), &program).expect("a copy");
+    fs::copy(ctl::program(), &program).expect("a copy");
     for arguments in [&["attach", HOST_IF][..], &["detach", HOST_IF], &["status"], &["show", "counters"]] {
         let mut command = pair.host.command("setpriv");
         command
