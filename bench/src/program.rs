@@ -63,7 +63,7 @@ impl Bench {
             objects.push((undo, object));
         }
         let generous = policy(&full(""))?;
-        Ok(Self { objects, cases, generous, repeat: if quick { 600_000 } else { 1_500_000 } })
+        Ok(Self { objects, cases, generous, repeat: if quick { 400_000 } else { 1_000_000 } })
     }
 
     /// Measures every case once.
@@ -136,7 +136,7 @@ fn object(objects: &mut [(Undo, Object)], undo: Undo) -> Result<&mut Object> {
 }
 
 /// What others do on this machine only ever adds to a cost, so the cheapest of a few pieces is nearest to the program's own.
-const PIECES: u32 = 30;
+const PIECES: u32 = 20;
 
 /// Nanoseconds of CPU per run of a case's program and of the empty one, piece by piece in turn.
 fn cost(object: &mut Object, case: &Case, repeat: u32) -> Result<(f64, f64)> {

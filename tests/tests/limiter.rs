@@ -199,8 +199,8 @@ fn every_familiar_source_is_answered_while_the_total_is_exhausted() {
     }
     let answered_at = |ticks: u64| {
         host.tables().set_ticks((1 << 32) + ticks);
-        let strangers = (0..9000).map(|n| reason_of(0x2000_0000 + n * 257));
-        assert_eq!(strangers.last(), Some(Reason::LimitedTotal), "nothing is left for strangers");
+        let strangers: Vec<_> = (0..9000).map(|n| reason_of(0x2000_0000 + n * 257)).collect();
+        assert_eq!(strangers.last(), Some(&Reason::LimitedTotal), "nothing is left for strangers");
         monitors.iter().filter(|monitor| reason_of(**monitor) == Reason::Answered).count()
     };
     // A few share both of their words with two others.
