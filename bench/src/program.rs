@@ -50,7 +50,7 @@ pub(crate) struct Bench {
     objects: Vec<(Undo, Object)>,
     cases: Vec<Case>,
     generous: Arc<Compiled>,
-    repeat: u32,
+    pieces: u32,
 }
 
 impl Bench {
@@ -63,7 +63,7 @@ impl Bench {
             objects.push((undo, object));
         }
         let generous = policy(&full(""))?;
-        Ok(Self { objects, cases, generous, repeat: if quick { 400_000 } else { 1_000_000 } })
+        Ok(Self { objects, cases, generous, pieces: if quick { 6 } else { 24 } })
     }
 
     /// Measures every case once.
@@ -74,8 +74,8 @@ impl Bench {
             object.apply(&case.policy)?;
             object.set_request(&[(&case.frame, case.sources)], case.undo)?;
             let before = case.reason.map(|reason| object.counted(reason as u8)).transpose()?;
-            let repeat = if case.sources > 1 { self.repeat / 2 } else { self.repeat };
-            let (ns, floor) = cost(object, case, repeat).with_context(|| case.name.clone())?;
+            let pieces = if case.sources > 1 { self.pieces / 2 } else { self.pieces };
+            let (ns, floor) = cost(object, case, pieces).with_context(|| case.name.clone())?;
             if let (Some(reason), Some(before)) = (case.reason, before) {
                 let now = object.counted(reason as u8)?;
                 let (all, of_reason) = (now.0 - before.0, now.1 - before.1);
@@ -97,23 +97,23 @@ impl Bench {
         if cpus()? < 2 {
             return Ok(());
         }
-        let repeat = self.repeat;
+        let pieces = self.pieces;
         for (name, undo, sources) in [("one", Undo::Same, 1), ("random", Undo::RandomV4, ALL_SOURCES)] {
             let object = object(&mut self.objects, undo)?;
             object.apply(&self.generous)?;
             let frames = ["192.0.2.9", "203.0.113.9"].map(|from| request(from, "192.0.2.2", START));
             object.set_request(&[(&frames[0], sources), (&frames[1], sources)], undo)?;
-            let empty = on(0, object.program("empty")?, ("empty", XDP_PASS), &frames[0], repeat, None)?;
+            let empty = on(0, object.program("empty")?, ("empty", XDP_PASS), &frames[0], pieces, None)?;
             if undo == Undo::Same {
                 figures.add("program.empty", "ns", empty);
             }
             let program = &*object.program("full")?;
             let answers = ("full", XDP_TX);
-            let alone = on(0, program, answers, &frames[0], repeat, None)?;
+            let alone = on(0, program, answers, &frames[0], pieces, None)?;
             let barrier = Barrier::new(2);
             let both = std::thread::scope(|scope| {
-                let other = scope.spawn(|| on(1, program, answers, &frames[1], repeat, Some(&barrier)));
-                let this = on(0, program, answers, &frames[0], repeat, Some(&barrier));
+                let other = scope.spawn(|| on(1, program, answers, &frames[1], pieces, Some(&barrier)));
+                let this = on(0, program, answers, &frames[0], pieces, Some(&barrier));
                 other
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -135,18 +135,17 @@ fn object(objects: &mut [(Undo, Object)], undo: Undo) -> Result<&mut Object> {
         .context("an object for each undo")
 }
 
-/// What others do on this machine only ever adds to a cost, so the cheapest of a few pieces is nearest to the program's own.
-const PIECES: u32 = 20;
+/// Runs in a piece. What others do on this machine only ever adds to a cost, so the cheapest of some pieces is nearest to the program's own.
+const PIECE: u32 = 40_000;
 
 /// Nanoseconds of CPU per run of a case's program and of the empty one, piece by piece in turn.
-fn cost(object: &mut Object, case: &Case, repeat: u32) -> Result<(f64, f64)> {
-    let repeat = repeat / PIECES;
-    run(object.program(case.program)?, case.program, &case.frame, repeat)?;
+fn cost(object: &mut Object, case: &Case, pieces: u32) -> Result<(f64, f64)> {
+    run(object.program(case.program)?, case.program, &case.frame, PIECE)?;
     let (mut program, mut empty) = (f64::INFINITY, f64::INFINITY);
-    for _ in 0..PIECES {
+    for _ in 0..pieces {
         let measured = object.program(case.program)?;
-        program = program.min(piece(measured, case.program, &case.frame, repeat, case.action)?);
-        empty = empty.min(piece(object.program("empty")?, "empty", &case.frame, repeat, XDP_PASS)?);
+        program = program.min(piece(measured, case.program, &case.frame, case.action)?);
+        empty = empty.min(piece(object.program("empty")?, "empty", &case.frame, XDP_PASS)?);
     }
     Ok((program, empty))
 }
@@ -157,28 +156,27 @@ fn on(
     program: &Xdp,
     (name, action): (&str, u32),
     frame: &[u8],
-    repeat: u32,
+    pieces: u32,
     together: Option<&Barrier>,
 ) -> Result<f64> {
-    let repeat = repeat / PIECES;
     pin(cpu)?;
-    run(program, name, frame, repeat)?;
+    run(program, name, frame, PIECE)?;
     if let Some(barrier) = together {
         barrier.wait();
     }
     let mut least = f64::INFINITY;
-    for _ in 0..PIECES {
-        least = least.min(piece(program, name, frame, repeat, action)?);
+    for _ in 0..pieces {
+        least = least.min(piece(program, name, frame, action)?);
     }
     Ok(least)
 }
 
-fn piece(program: &Xdp, name: &str, frame: &[u8], repeat: u32, action: u32) -> Result<f64> {
+fn piece(program: &Xdp, name: &str, frame: &[u8], action: u32) -> Result<f64> {
     let before = thread_ns()?;
-    let last = run(program, name, frame, repeat)?;
+    let last = run(program, name, frame, PIECE)?;
     let ns = thread_ns()? - before;
     expect_action(name, last, action)?;
-    Ok(ns / f64::from(repeat))
+    Ok(ns / f64::from(PIECE))
 }
 
 /// Configuration of the whole pipeline, with `limits` as they are given or generous.

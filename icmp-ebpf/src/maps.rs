@@ -170,11 +170,10 @@ impl Shared for MapCell {
 impl Tables for Maps {
     #[inline(always)]
     fn switch(&self) -> Option<u32> {
-        // Its one byte, which needs no widening.
-        const LOWEST: usize = if cfg!(target_endian = "little") { 0 } else { size_of::<u64>() - 1 };
-        let word: *const u8 = (&raw const *SWITCH.get(SWITCH_BITS)).cast();
-        // SAFETY: from a reference to the eight bytes; volatile, so that a frame sees one value.
-        Some(unsafe { word.add(LOWEST).read_volatile() } as u32)
+        // Its one byte, the lowest, which needs no widening.
+        let byte: *const u8 = (&raw const *SWITCH.get(SWITCH_BITS)).cast();
+        // SAFETY: from a reference to eight bytes; volatile, so that a frame sees one value.
+        Some(unsafe { byte.read_volatile() } as u32)
     }
 
     #[inline(always)]
