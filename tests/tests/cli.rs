@@ -281,7 +281,7 @@ fn pins_stay_also_where_the_command_itself_sees_no_bpffs() {
 #[test]
 fn what_is_detached_can_be_attached_again_at_once() {
     let Some(pair) = pair(&[]) else { return };
-    for mode in ["native", "generic"].iter().cycle().take(20) {
+    for mode in ["native", "generic"].iter().cycle().take(8) {
         let _said = ctl::run(&pair.host, &format!("attach {HOST_IF} --mode {mode}")).expect_success();
         let _said = ctl::run(&pair.host, &format!("detach {HOST_IF}")).expect_success();
     }
