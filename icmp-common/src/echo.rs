@@ -183,13 +183,7 @@ fn admit<T: Tables>(
     let shift = tables.cell_shift();
     let places = sender.places(shift);
     let mut budget = Budget::Replies;
-    // Within a tick no bucket fills.
-    let total = if leases.exhausted_at == ticks {
-        Draw::Exhausted
-    } else {
-        draw(tables, leases, settings, Budget::Replies as usize)
-    };
-    match total {
+    match draw(tables, leases, settings, Budget::Replies as usize) {
         Draw::Taken => {}
         // What cannot be limited is not answered.
         Draw::Fault => return Err(Reason::Unconfigured),
