@@ -11,6 +11,8 @@
 //! Time is counted in [`UNITS_PER_TICK`] parts of a jiffy. A clock that stands still gives nothing; one that jumps back stops a
 //! bucket for [`MAX_SKEW`] at most; one that jumps ahead fills it, no further than its burst.
 
+use core::hint::black_box;
+
 /// Log2 of [`UNITS_PER_TICK`].
 pub const TICK_SHIFT: u32 = 24;
 /// Units of time in one tick of the kernel's clock. With 2^24 the highest rate, one packet a unit, is beyond any link's at every
@@ -64,14 +66,29 @@ pub enum Charge {
 
 /// Charges `cost` units to a bucket that was empty at `cell`, under `limit`, at `now`.
 #[inline(always)]
-pub const fn charge(cell: u64, limit: &Limit, cost: u64, now: u64) -> Charge {
+pub fn charge(cell: u64, limit: &Limit, cost: u64, now: u64) -> Charge {
     let filled = now.wrapping_sub(cell);
     // More than half of all time away means that the cell lies ahead of the clock.
     if filled > i64::MAX as u64 {
         return if filled.wrapping_neg() > MAX_SKEW { Charge::Repaired(now) } else { Charge::Refused };
     }
-    let start = if filled > limit.capacity { now.wrapping_sub(limit.capacity) } else { cell };
-    if now.wrapping_sub(start) < cost { Charge::Refused } else { Charge::Admitted(start.wrapping_add(cost)) }
+    let held = less(filled, limit.capacity);
+    if held < cost { Charge::Refused } else { Charge::Admitted(now.wrapping_sub(held).wrapping_add(cost)) }
+}
+
+/// The difference where it is negative, or else 0.
+///
+/// Without a branch, which nobody could predict for sources at random. The instruction set has no conditional move, and the compiler makes
+/// a branch of every form of this that it sees through: so it must not know how far is shifted.
+#[inline(always)]
+fn negative(difference: u64) -> u64 {
+    difference & (difference as i64 >> black_box(63)) as u64
+}
+
+/// The smaller of two numbers below 2^63.
+#[inline(always)]
+fn less(a: u64, b: u64) -> u64 {
+    b.wrapping_add(negative(a.wrapping_sub(b)))
 }
 
 /// Cells that several CPUs share.
@@ -124,18 +141,16 @@ pub enum Admission {
     Refused,
 }
 
-/// The fuller of two cells of one source: the one that has been empty for longer. Without a branch, which nobody could predict for
-/// sources at random.
+/// The fuller of two cells of one source: the one that has been empty for longer.
 #[inline(always)]
-const fn fuller(a: u64, b: u64) -> u64 {
-    let longer = b.wrapping_sub(a) as i64;
-    a.wrapping_add((longer & longer >> 63) as u64)
+fn fuller(a: u64, b: u64) -> u64 {
+    a.wrapping_add(negative(b.wrapping_sub(a)))
 }
 
-/// True where cell value `a` means less left than `b`, or as much.
+/// The emptier of two cells.
 #[inline(always)]
-const fn at_or_after(a: u64, b: u64) -> bool {
-    a.wrapping_sub(b) as i64 >= 0
+fn emptier(a: u64, b: u64) -> u64 {
+    b.wrapping_sub(negative(b.wrapping_sub(a)))
 }
 
 /// A source's cells at one level, one in each row, and what they held when they were read.
@@ -182,9 +197,8 @@ impl<S: Shared> Rows<S> {
             match charge(fuller(a, b).wrapping_sub(returned), limit, cost, now) {
                 Charge::Refused => return Admission::Refused,
                 Charge::Admitted(raised) => {
-                    if (at_or_after(b, raised) || second.swap(b, raised))
-                        && (at_or_after(a, raised) || first.swap(a, raised))
-                    {
+                    // A cell that is raised further already is swapped for itself: a compare-and-swap costs less than not to know.
+                    if second.swap(b, emptier(b, raised)) && first.swap(a, emptier(a, raised)) {
                         return Admission::Admitted { calm: now.wrapping_sub(raised) >= limit.capacity / 2 };
                     }
                 }
