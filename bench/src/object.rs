@@ -18,7 +18,8 @@ use icmp_tests::host;
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-bench-ebpf"));
 
 /// Programs that are measured, by their names in the object.
-pub(crate) const MEASURED: [&str; 5] = ["empty", "full", "bare", "conventional", "conventional_tuned"];
+pub(crate) const MEASURED: [&str; 6] =
+    ["empty", "full", "bare", "limits", "conventional", "conventional_tuned"];
 
 /// What a program's run leaves for the next one.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -305,6 +305,11 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
         }
     }
 
+    for (undo, sources, label) in [(Undo::Same, 1, "v4.64"), (Undo::RandomV4, ALL_SOURCES, "random.v4")] {
+        let name = format!("program.limits.{label}");
+        case(name, "limits", undo, echo(IpVersion::V4, START), sources, generous, XDP_TX, None);
+    }
+
     // One level at a time refuses; the others are generous.
     let refusing = |level: &str| {
         let others = GENEROUS.lines().filter(|line| !line.starts_with(level)).collect::<Vec<_>>().join("\n");

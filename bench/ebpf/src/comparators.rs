@@ -1,6 +1,7 @@
-//! What a user would pick instead, written for this purpose and fairly: a bare echo, and an echo with a limit for each source.
+//! What a user would pick instead, written for this purpose and fairly: a bare echo, and an echo with a limit for each source. And a
+//! floor: an echo with the packet path's limits and nothing else.
 //!
-//! Owns the two programs. The conventional one is what tutorials and most projects do: an LRU hash map of token buckets with the source as
+//! Owns the three programs. The conventional one is what tutorials and most projects do: an LRU hash map of token buckets with the source as
 //! key, the clock of `bpf_ktime_get_ns`, a counter per CPU, and the checksum by `bpf_csum_diff`; nothing in it is slower than it has
 //! to be for that. No ownership, no header checksum, no fragments, no policy: it does less than what it is compared with.
 
@@ -8,8 +9,11 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_ktime_get_ns};
 use aya_ebpf::{Global, macros::btf_map};
+use icmp_common::abi::SWITCH_SETTINGS;
 use icmp_common::checksum::{Sum, echo_reply_v4, echo_reply_v6};
 use icmp_common::frame::{Frame, field, set_field, swap_fields};
+use icmp_common::limiter::{Admission, Cells as _, Rows, TICK_SHIFT, hash};
+use icmp_common::tables::Tables;
 use icmp_common::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
 const V4: usize = ethernet::LEN + ipv4::LEN;
@@ -79,6 +83,35 @@ pub(crate) fn bare<F: Frame>(frame: &mut F) -> u32 {
         }
         _ => XDP_PASS,
     }
+}
+
+/// Answers an IPv4 echo request that is within the limits of its source and its prefix, and asks nothing else: what the packet path's
+/// limiter costs at least, exact over all CPUs, whatever is done about the rest of the path.
+#[inline(always)]
+pub(crate) fn limits<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> u32 {
+    let Some(header) = frame.window::<V4_LEN>(0) else { return XDP_PASS };
+    if header[ethernet::ETHER_TYPE] != (ethernet::IPV4 >> 8) as u8 || !is_request_v4(header) {
+        return XDP_PASS;
+    }
+    let source = u32::from_be_bytes(field::<{ ethernet::LEN + ipv4::SOURCE }, 4, _>(header));
+    let bank = tables.switch().map(|switch| switch & SWITCH_SETTINGS);
+    let Some(settings) = bank.and_then(|bank| tables.settings(bank)) else { return XDP_PASS };
+    let (secret, shift, now) = (tables.secret(), tables.cell_shift() & 63, tables.ticks() << TICK_SHIFT);
+    let places = [&settings.source, &settings.prefix].map(|level| {
+        let (first, second) = hash(&secret, (source & level.mask.v4) as u64, 0);
+        (tables.cluster((first >> shift) as u32), tables.cluster((second >> shift) as u32))
+    });
+    let [(Some(first), Some(second)), (Some(third), Some(fourth))] = places else { return XDP_PASS };
+    let sources = Rows::read(first.source, second.source_second);
+    let prefixes = Rows::read(third.prefix, fourth.prefix_second);
+    if sources.charge(&settings.source.limit, 1, 0, now) == Admission::Refused
+        || prefixes.charge(&settings.prefix.limit, 1, 0, now) == Admission::Refused
+    {
+        return XDP_DROP;
+    }
+    let sum = u16::from_ne_bytes(field::<{ V4 + icmpv4::CHECKSUM }, 2, _>(header));
+    answer_v4(header, echo_reply_v4(sum));
+    XDP_TX
 }
 
 /// Answers an echo request of either family whose source is within its limit, and drops one whose source is not.

@@ -52,6 +52,13 @@ pub fn bare(ctx: XdpContext) -> u32 {
     undone(&ctx, comparators::bare(&mut XdpFrame::new(&ctx, Buffers::One)))
 }
 
+/// Echo within the packet path's limits for source and prefix, without the rest of it.
+#[xdp]
+#[inline(always)]
+pub fn limits(ctx: XdpContext) -> u32 {
+    undone(&ctx, comparators::limits(&mut XdpFrame::new(&ctx, Buffers::One), &maps::Maps))
+}
+
 /// Echo with a limit for each source, as it is usually written.
 #[xdp]
 #[inline(always)]
