@@ -90,7 +90,8 @@ pub(crate) fn bare<F: Frame>(frame: &mut F) -> u32 {
 #[inline(always)]
 pub(crate) fn limits<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> u32 {
     let Some(header) = frame.window::<V4_LEN>(0) else { return XDP_PASS };
-    if header[ethernet::ETHER_TYPE] != (ethernet::IPV4 >> 8) as u8 || !is_request_v4(header) {
+    let ether_type = u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header));
+    if ether_type != ethernet::IPV4 || !is_request_v4(header) {
         return XDP_PASS;
     }
     let source = u32::from_be_bytes(field::<{ ethernet::LEN + ipv4::SOURCE }, 4, _>(header));
