@@ -124,12 +124,18 @@ impl Object {
     }
 
     /// A program of the object.
-    pub(crate) fn program(&mut self, name: &str) -> Result<&mut Xdp> {
+    pub(crate) fn program(&self, name: &str) -> Result<&Xdp> {
+        let program = self.ebpf.program(name).with_context(|| format!("the object has a program {name}"))?;
+        program.try_into().with_context(|| format!("{name} is an XDP program"))
+    }
+
+    /// The same, to attach it.
+    pub(crate) fn program_mut(&mut self, name: &str) -> Result<&mut Xdp> {
         xdp(&mut self.ebpf, name)
     }
 
     /// Has `generate`, or `generate_paced`, send frames out of an interface of the calling thread's namespace; it is run this often.
-    pub(crate) fn generate(&mut self, name: &str, frame: &[u8], ifindex: u32, packets: u32) -> Result<()> {
+    pub(crate) fn generate(&self, name: &str, frame: &[u8], ifindex: u32, packets: u32) -> Result<()> {
         // struct xdp_md: data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex.
         let context: Vec<u8> = [0, frame.len() as u32, 0, ifindex, 0, 0].map(u32::to_ne_bytes).concat();
         let options = TestRunOptions {

@@ -75,7 +75,8 @@ impl Bench {
             object.set_request(&[(&case.frame, case.sources)], case.undo)?;
             let before = case.reason.map(|reason| object.counted(reason as u8)).transpose()?;
             let pieces = if case.sources > 1 { self.pieces / 2 } else { self.pieces };
-            let (ns, floor) = cost(object, case, pieces).with_context(|| case.name.clone())?;
+            let cost = cost(object, (case.program, case.action), &case.frame, pieces, None)
+                .with_context(|| case.name.clone())?;
             if let (Some(reason), Some(before)) = (case.reason, before) {
                 let now = object.counted(reason as u8)?;
                 let (all, of_reason) = (now.0 - before.0, now.1 - before.1);
@@ -87,7 +88,7 @@ impl Bench {
                     reason.name()
                 );
             }
-            figures.add(&case.name, "ns", ns - floor);
+            figures.add(&case.name, "ns", cost.above_empty());
         }
         self.two_cpus(figures)
     }
@@ -103,25 +104,25 @@ impl Bench {
             object.apply(&self.generous)?;
             let frames = ["192.0.2.9", "203.0.113.9"].map(|from| request(from, "192.0.2.2", START));
             object.set_request(&[(&frames[0], sources), (&frames[1], sources)], undo)?;
-            let empty = on(0, object.program("empty")?, ("empty", XDP_PASS), &frames[0], pieces, None)?;
-            if undo == Undo::Same {
-                figures.add("program.empty", "ns", empty);
-            }
-            let program = &*object.program("full")?;
+            let object = &*object;
             let answers = ("full", XDP_TX);
-            let alone = on(0, program, answers, &frames[0], pieces, None)?;
+            let alone = on(0, object, answers, &frames[0], pieces, None)?;
+            if undo == Undo::Same {
+                figures.add("program.empty", "ns", alone.empty);
+            }
             let barrier = Barrier::new(2);
             let both = std::thread::scope(|scope| {
-                let other = scope.spawn(|| on(1, program, answers, &frames[1], pieces, Some(&barrier)));
-                let this = on(0, program, answers, &frames[0], pieces, Some(&barrier));
+                let other = scope.spawn(|| on(1, object, answers, &frames[1], pieces, Some(&barrier)));
+                let this = on(0, object, answers, &frames[0], pieces, Some(&barrier));
                 other
                     .join()
                     .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
                     .and_then(|b| Ok((this?, b)))
             })?;
             // Above the loop's floor, which would hide what the CPUs do to each other.
-            figures.add(&format!("scale.{name}.one_cpu"), "ns", alone - empty);
-            figures.add(&format!("scale.{name}.two_cpus"), "ns", f64::midpoint(both.0, both.1) - empty);
+            figures.add(&format!("scale.{name}.one_cpu"), "ns", alone.above_empty());
+            let both = f64::midpoint(both.0.above_empty(), both.1.above_empty());
+            figures.add(&format!("scale.{name}.two_cpus"), "ns", both);
         }
         Ok(())
     }
@@ -138,37 +139,57 @@ fn object(objects: &mut [(Undo, Object)], undo: Undo) -> Result<&mut Object> {
 /// Runs in a piece. What others do on this machine only ever adds to a cost, so the cheapest of some pieces is nearest to the program's own.
 const PIECE: u32 = 40_000;
 
-/// Nanoseconds of CPU per run of a case's program and of the empty one, piece by piece in turn.
-fn cost(object: &mut Object, case: &Case, pieces: u32) -> Result<(f64, f64)> {
-    run(object.program(case.program)?, case.program, &case.frame, PIECE)?;
-    let (mut program, mut empty) = (f64::INFINITY, f64::INFINITY);
-    for _ in 0..pieces {
-        let measured = object.program(case.program)?;
-        program = program.min(piece(measured, case.program, &case.frame, case.action)?);
-        empty = empty.min(piece(object.program("empty")?, "empty", &case.frame, XDP_PASS)?);
-    }
-    Ok((program, empty))
+/// Nanoseconds of CPU per run.
+struct Cost {
+    program: f64,
+    /// Of the empty program, measured in turn with it.
+    empty: f64,
 }
 
-/// The same of one program on a CPU of the caller's choice, beginning together with others.
-fn on(
-    cpu: usize,
-    program: &Xdp,
+impl Cost {
+    fn above_empty(&self) -> f64 {
+        self.program - self.empty
+    }
+}
+
+/// What a program costs on this CPU. Where it is measured together with others, all begin each piece at the same time, and go on to the
+/// last one even if one of theirs has failed.
+fn cost(
+    object: &Object,
     (name, action): (&str, u32),
     frame: &[u8],
     pieces: u32,
     together: Option<&Barrier>,
-) -> Result<f64> {
-    pin(cpu)?;
-    run(program, name, frame, PIECE)?;
-    if let Some(barrier) = together {
-        barrier.wait();
-    }
-    let mut least = f64::INFINITY;
+) -> Result<Cost> {
+    let (program, empty) = (object.program(name)?, object.program("empty")?);
+    let begin = || together.map(Barrier::wait);
+    let mut least =
+        run(program, name, frame, PIECE).map(|_| Cost { program: f64::INFINITY, empty: f64::INFINITY });
     for _ in 0..pieces {
-        least = least.min(piece(program, name, frame, action)?);
+        begin();
+        let answer = piece(program, name, frame, action);
+        begin();
+        let nothing = piece(empty, "empty", frame, XDP_PASS);
+        least = least.and_then(|least| {
+            Ok(Cost { program: least.program.min(answer?), empty: least.empty.min(nothing?) })
+        });
     }
-    Ok(least)
+    least
+}
+
+/// The same on a CPU of the caller's choice.
+fn on(
+    cpu: usize,
+    object: &Object,
+    program: (&str, u32),
+    frame: &[u8],
+    pieces: u32,
+    together: Option<&Barrier>,
+) -> Result<Cost> {
+    let pinned = pin(cpu);
+    // Others may wait for this one, pinned or not.
+    let cost = cost(object, program, frame, pieces, together);
+    pinned.and(cost)
 }
 
 fn piece(program: &Xdp, name: &str, frame: &[u8], action: u32) -> Result<f64> {

@@ -294,7 +294,7 @@ impl Drop for Installed<'_> {
 
 fn attach(object: &mut Object, name: &str, interface: &str) -> Result<()> {
     object
-        .program(name)?
+        .program_mut(name)?
         .attach(interface, XdpMode::Driver)
         .with_context(|| format!("attaching {name} to {interface}"))?;
     Ok(())
