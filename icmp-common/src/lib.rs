@@ -9,6 +9,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "host")]
+#[macro_use]
+extern crate std;
+
 pub mod abi;
 pub mod budget;
 pub mod checks;
@@ -17,6 +21,8 @@ mod echo;
 pub mod familiar;
 pub mod flows;
 pub mod frame;
+#[cfg(feature = "host")]
+pub mod host_tables;
 pub mod limiter;
 pub mod outcome;
 pub mod pipeline;

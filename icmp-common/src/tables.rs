@@ -1,14 +1,14 @@
 //! What the packet path needs from outside: maps and the clock, behind one trait.
 //!
 //! Owns the trait and the lookups that are the same wherever the tables lie: an interface by its index, an address by its
-//! bucket. The kernel's side is icmp-ebpf's `maps.rs`, the host's is icmp-ctl's `replay.rs`. A lookup that fails is `None`,
-//! and `None` ends in a pass.
+//! bucket; and beside each lookup where an entry goes to be found by it. The kernel's side is icmp-ebpf's `maps.rs`, the host's is
+//! `host_tables.rs`. A lookup that fails is `None`, and `None` ends in a pass.
 
 use core::ops::DerefMut;
 
 use crate::abi::{
-    AddressKind, Bucket4, Bucket6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Leases, Scope, Settings,
-    bucket4, bucket6,
+    AddressKind, Bucket4, Bucket6, Entry6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface, Leases, Scope,
+    Settings, bucket4, bucket6,
 };
 use crate::limiter::Cells;
 use crate::prefixes::{PrefixBucket4, PrefixBucket6};
@@ -71,6 +71,15 @@ pub fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<&Interface> {
     None
 }
 
+/// Where an interface's entry is, or can go to be found by [`interface`]: `None` where all its places are taken by others.
+pub fn interface_position(entries: &[Interface], ifindex: u32) -> Option<u32> {
+    let places = (0..INTERFACE_PROBES).map(|probe| ifindex.wrapping_add(probe) & (INTERFACE_ENTRIES - 1));
+    let holds = |wanted: u32| {
+        places.clone().find(|place| entries.get(*place as usize).is_some_and(|e| e.ifindex == wanted))
+    };
+    holds(ifindex).or_else(|| holds(0))
+}
+
 /// What an IPv4 address is in a scope; 0 where the table does not have it, otherwise an [`AddressKind`] as a number.
 #[inline(always)]
 pub fn kind4<T: Tables>(tables: &T, bank_offset: u32, address: u32, scope: Scope) -> Option<u32> {
@@ -82,6 +91,13 @@ pub fn kind4<T: Tables>(tables: &T, bank_offset: u32, address: u32, scope: Scope
         }
     }
     Some(0)
+}
+
+/// Enters an IPv4 address in a bank; false where its bucket is full of others.
+pub fn insert4(bank: &mut [Bucket4], address: u32, scope: Scope, kind: AddressKind) -> bool {
+    let entry = |scope: Scope| address as u64 | (scope.0 as u64) << 32;
+    let bucket = bank.get_mut(bucket4(entry(scope)) as usize);
+    bucket.is_some_and(|bucket| place(&mut bucket.entries, entry(scope.with_kind(kind)), 0))
 }
 
 /// What an IPv6 address is in a scope, as [`kind4`].
@@ -96,8 +112,45 @@ pub fn kind6<T: Tables>(tables: &T, bank_offset: u32, high: u64, low: u64, scope
     Some(0)
 }
 
+/// Enters an IPv6 address in a bank, as [`insert4`].
+pub fn insert6(bank: &mut [Bucket6], high: u64, low: u64, scope: Scope, kind: AddressKind) -> bool {
+    let entry = Entry6 { high, low, scope: scope.with_kind(kind).0, reserved: 0 };
+    let bucket = bank.get_mut(bucket6(high, low, scope) as usize);
+    bucket.is_some_and(|bucket| place(&mut bucket.entries, entry, Entry6::default()))
+}
+
+/// Puts an entry in a bucket unless it is there already; false where the bucket is full.
+fn place<E: PartialEq + Copy>(entries: &mut [E], entry: E, free: E) -> bool {
+    if entries.contains(&entry) {
+        return true;
+    }
+    match entries.iter_mut().find(|place| **place == free) {
+        Some(place) => {
+            *place = entry;
+            true
+        }
+        None => false,
+    }
+}
+
 /// The kind as [`kind4`] and [`kind6`] return it.
 #[inline(always)]
 pub const fn kind_bits(kind: AddressKind) -> u32 {
     (kind as u32) << 5
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interfaces_with_indices_that_meet_find_places_next_to_each_other() {
+        let mut entries = [Interface::default(); INTERFACE_ENTRIES as usize];
+        for ifindex in [5, 5 + INTERFACE_ENTRIES, 5 + 2 * INTERFACE_ENTRIES, 5 + 3 * INTERFACE_ENTRIES] {
+            let position = interface_position(&entries, ifindex).expect("four places");
+            entries[position as usize].ifindex = ifindex;
+        }
+        assert_eq!(interface_position(&entries, 5 + 4 * INTERFACE_ENTRIES), None);
+        assert_eq!(interface_position(&entries, 5), Some(5));
+    }
 }

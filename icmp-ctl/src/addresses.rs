@@ -1,14 +1,12 @@
-//! The addresses the program answers for: what belongs in the table, and where in it.
+//! The addresses the program answers for: what belongs in the table.
 //!
-//! Owns the table's construction and the place of an interface's entry; reading it is icmp-common's. Which addresses a host has
+//! Owns the table's construction and its reading back; where an entry goes and how it is found is icmp-common's. Which addresses a host has
 //! is `netlink.rs`'s, writing the maps `instance.rs`'s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use icmp_common::abi::{
-    ADDRESS_BUCKETS, AddressKind, Bucket4, Bucket6, Entry6, INTERFACE_ENTRIES, INTERFACE_PROBES, Interface,
-    Scope, bucket4, bucket6,
-};
+use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Bucket4, Bucket6, Scope};
+use icmp_common::tables::{insert4, insert6};
 
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,17 +38,11 @@ impl AddressTable {
     }
 
     fn insert(&mut self, own: &OwnAddress) -> bool {
-        let scope = own.scope.with_kind(own.kind).0;
         match own.address {
-            IpAddr::V4(address) => {
-                let address = u64::from(u32::from(address));
-                let bucket = &mut self.buckets4[bucket4(address | u64::from(own.scope.0) << 32) as usize];
-                place(&mut bucket.entries, address | u64::from(scope) << 32, 0)
-            }
+            IpAddr::V4(address) => insert4(&mut self.buckets4, address.to_bits(), own.scope, own.kind),
             IpAddr::V6(address) => {
-                let (high, low) = halves(address);
-                let bucket = &mut self.buckets6[bucket6(high, low, own.scope) as usize];
-                place(&mut bucket.entries, Entry6 { high, low, scope, reserved: 0 }, Entry6::default())
+                let bits = address.to_bits();
+                insert6(&mut self.buckets6, (bits >> 64) as u64, bits as u64, own.scope, own.kind)
             }
         }
     }
@@ -98,35 +90,6 @@ impl AddressTable {
     pub fn from_buckets(buckets4: Vec<Bucket4>, buckets6: Vec<Bucket6>) -> Self {
         Self { buckets4, buckets6 }
     }
-}
-
-/// Puts an entry in a bucket unless it is there already; false where the bucket is full.
-fn place<E: PartialEq + Copy>(entries: &mut [E], entry: E, free: E) -> bool {
-    if entries.contains(&entry) {
-        return true;
-    }
-    match entries.iter_mut().find(|place| **place == free) {
-        Some(place) => {
-            *place = entry;
-            true
-        }
-        None => false,
-    }
-}
-
-/// An address as the program compares it.
-fn halves(address: Ipv6Addr) -> (u64, u64) {
-    let bits = u128::from(address);
-    ((bits >> 64) as u64, bits as u64)
-}
-
-/// Where an interface's entry is, or can go: `None` where all its places are taken by others.
-pub fn interface_position(entries: &[Interface], ifindex: u32) -> Option<u32> {
-    let places = (0..INTERFACE_PROBES).map(|probe| ifindex.wrapping_add(probe) & (INTERFACE_ENTRIES - 1));
-    let holds = |wanted: u32| {
-        places.clone().find(|place| entries.get(*place as usize).is_some_and(|e| e.ifindex == wanted))
-    };
-    holds(ifindex).or_else(|| holds(0))
 }
 
 #[cfg(test)]
@@ -183,16 +146,5 @@ mod tests {
             })
             .collect();
         assert!(AddressTable::build(&addresses).1.is_empty());
-    }
-
-    #[test]
-    fn interfaces_with_indices_that_meet_find_places_next_to_each_other() {
-        let mut entries = [Interface::default(); INTERFACE_ENTRIES as usize];
-        for ifindex in [5, 5 + INTERFACE_ENTRIES, 5 + 2 * INTERFACE_ENTRIES, 5 + 3 * INTERFACE_ENTRIES] {
-            let position = interface_position(&entries, ifindex).expect("four places");
-            entries[position as usize].ifindex = ifindex;
-        }
-        assert_eq!(interface_position(&entries, 5 + 4 * INTERFACE_ENTRIES), None);
-        assert_eq!(interface_position(&entries, 5), Some(5));
     }
 }

@@ -1,6 +1,6 @@
 //! Loads, configures and observes the XDP ICMP responder.
 //!
-//! A library so that the CLI, the tests, the benches and `replay` share one way to load, fill and read the program.
+//! A library so that the CLI, the tests and the benches share one way to load, fill and read the program.
 
 pub mod abi;
 pub mod addresses;
@@ -22,7 +22,6 @@ pub mod parity;
 pub mod policy;
 pub mod prefixes;
 pub mod program;
-pub mod replay;
 pub mod rules;
 pub mod settings;
 mod sys;

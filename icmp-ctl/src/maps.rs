@@ -19,12 +19,13 @@ use icmp_common::budget::rule_cell;
 use icmp_common::prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6};
 use icmp_common::reason::{REASONS, Reason};
 use icmp_common::rules::{Rules, Tally};
+use icmp_common::tables::interface_position;
 use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 use ipnet::IpNet;
 
 use crate::abi::Plain;
-use crate::addresses::{AddressTable, interface_position};
+use crate::addresses::AddressTable;
 use crate::jiffies;
 use crate::membarrier::wait_for_readers;
 use crate::prefixes::{self, Buckets};

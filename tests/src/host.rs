@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use icmp_common::abi::{AddressKind, Counter, INTERFACE_ENTRIES, Interface, Scope};
 use icmp_common::frame::SliceFrame;
+use icmp_common::host_tables::{HostTables, Layouts};
 use icmp_common::outcome::Outcome;
 use icmp_common::pipeline;
 use icmp_common::reason::Verdict;
@@ -15,8 +16,7 @@ use icmp_ctl::config::Config;
 use icmp_ctl::datapath::Datapath;
 use icmp_ctl::maps::InstanceMaps;
 use icmp_ctl::program::{Entry, LoadOptions};
-use icmp_ctl::replay::HostTables;
-use icmp_ctl::rules::Compiled;
+use icmp_ctl::rules::{Compiled, assign_slots};
 use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
 
 use crate::netns::{HOST_IPV4, HOST_IPV6, HOST_MAC};
@@ -74,7 +74,7 @@ impl InKernel {
     fn policy(&mut self, policy: &Compiled, vlans: &[u16]) -> OnHost {
         let addresses = addresses(vlans);
         self.datapath.configure(policy, &addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
-        let mut tables = HostTables::new(policy, addresses, &self.options);
+        let mut tables = tables_of(policy, &addresses, &self.options);
         tables.add_interface(interface());
         OnHost { tables }
     }
@@ -104,7 +104,7 @@ pub fn on_host_both_ways(config: &str, vlans: &[u16]) -> [OnHost; 2] {
     let policy = policy_of(config);
     let options = LoadOptions { cells: 1 << 12, secret: SECRET };
     [false, true].map(|long_way| {
-        let mut tables = HostTables::new(&policy, addresses(vlans), &options);
+        let mut tables = tables_of(&policy, &addresses(vlans), &options);
         if long_way {
             tables.add_interface(Interface {
                 ifindex: IFINDEX + INTERFACE_ENTRIES,
@@ -141,9 +141,26 @@ pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
         .expect("the default works");
     let (table, left_out) = AddressTable::build(addresses);
     assert!(left_out.is_empty(), "{left_out:?}");
-    let mut tables = HostTables::new(&policy, table, &options);
+    let mut tables = tables_of(&policy, &table, &options);
     tables.add_interface(interface());
     OnHost { tables }
+}
+
+/// The maps' stand-ins as the controller would fill the maps, but for the interfaces.
+#[must_use]
+pub fn tables_of(policy: &Compiled, addresses: &AddressTable, options: &LoadOptions) -> HostTables {
+    let mut rules = policy.rules.clone();
+    assign_slots(&mut rules, None);
+    HostTables::new(Layouts {
+        settings: policy.settings,
+        rules,
+        prefixes4: policy.buckets.v4.iter().map(|bucket| bucket.0).collect(),
+        prefixes6: policy.buckets.v6.iter().map(|bucket| bucket.0).collect(),
+        addresses4: addresses.buckets4().to_vec(),
+        addresses6: addresses.buckets6().to_vec(),
+        cells: options.cells,
+        secret: options.secret,
+    })
 }
 
 /// Scope of the host's one interface, for a VLAN as [`Scope`] counts it.

@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use icmp_common::host_tables::HostTables;
 use icmp_common::prefixes::{
     PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4, PREFIX_WAYS6, PrefixKind, longest,
 };
@@ -12,7 +13,6 @@ use icmp_common::tables::Tables as _;
 use icmp_common::types::Family;
 use icmp_ctl::addresses::AddressTable;
 use icmp_ctl::program::LoadOptions;
-use icmp_ctl::replay::HostTables;
 use icmp_ctl::rules::{Compiled, Prefix};
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host;
@@ -29,7 +29,7 @@ impl Searched {
         let none = host::policy_of("");
         let policy = Compiled::new(none.settings, none.rules, prefixes).map_err(|e| e.to_string())?;
         let options = LoadOptions { cells: 64, secret: [1, 2, 3, 4] };
-        let tables = HostTables::new(&policy, AddressTable::build(&[]).0, &options);
+        let tables = host::tables_of(&policy, &AddressTable::build(&[]).0, &options);
         Ok(Self { policy, tables })
     }
 

@@ -1,41 +1,55 @@
-//! The packet path on the host: icmp-common's `Tables` in ordinary memory.
+//! The packet path on the host: [`Tables`] in ordinary memory.
 //!
-//! Owns a stand-in for the maps and the clock, so that the very same pipeline runs without a kernel. The differential test holds the two
-//! against each other.
+//! Owns a stand-in for the maps and the clock, so that the very same pipeline runs without a kernel. It takes layouts as they lie in the
+//! maps, and makes none: that is icmp-ctl's. The differential test holds kernel and host against each other.
 
+use std::boxed::Box;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::ops::DerefMut;
+use std::vec::Vec;
 
-use icmp_common::abi::{
+use crate::abi::{
     ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases, SLOTS,
     Settings, TALLIES,
 };
-use icmp_common::budget;
-use icmp_common::familiar::PLACES;
-use icmp_common::limiter::{self, Cells, Shared};
-use icmp_common::prefixes::{PrefixBucket4, PrefixBucket6};
-use icmp_common::reason::Reason;
-use icmp_common::rules::{Rules, Tally};
-use icmp_common::tables::Tables;
-use icmp_common::talkers::{TALKERS, Talker};
+use crate::budget;
+use crate::familiar::PLACES;
+use crate::limiter::{self, Cells, Shared};
+use crate::prefixes::{PrefixBucket4, PrefixBucket6};
+use crate::reason::Reason;
+use crate::rules::{Rules, Tally};
+use crate::tables::{Tables, interface_position};
+use crate::talkers::{TALKERS, Talker};
 
-use crate::addresses::{AddressTable, interface_position};
-use crate::prefixes::Buckets;
-use crate::rules::{Compiled, assign_slots};
+/// What the tables begin with, laid out as in the maps: one bank of each.
+pub struct Layouts {
+    /// The bank of `SETTINGS`.
+    pub settings: Settings,
+    /// The bank of `RULES`, each rule with its slot.
+    pub rules: Box<Rules>,
+    /// What the rules' search uses of `PREFIXES4`.
+    pub prefixes4: Vec<PrefixBucket4>,
+    /// The same of `PREFIXES6`.
+    pub prefixes6: Vec<PrefixBucket6>,
+    /// The bank of `ADDRESSES4`: [`ADDRESS_BUCKETS`] entries.
+    pub addresses4: Vec<Bucket4>,
+    /// The bank of `ADDRESSES6`, likewise.
+    pub addresses6: Vec<Bucket6>,
+    /// Places in the limiter's table; a power of two.
+    pub cells: u32,
+    /// The secret of the limiter's hash, as random numbers.
+    pub secret: [u64; 4],
+}
 
 /// Maps and clock of one CPU, in host memory.
 pub struct HostTables {
-    settings: Settings,
+    layouts: Layouts,
     interfaces: [Interface; INTERFACE_ENTRIES as usize],
-    addresses: AddressTable,
-    rules: Box<Rules>,
-    prefixes: Buckets,
     tallies: RefCell<Vec<Tally>>,
     budgets: [Cell<u64>; budget::CELLS as usize],
     cells: Vec<[Cell<u64>; size_of::<Cluster>() / 8]>,
     familiar: Vec<Cell<u64>>,
-    secret: [u64; 4],
     leases: RefCell<Leases>,
     talkers: RefCell<Vec<Talker>>,
     ticks: Cell<u64>,
@@ -44,22 +58,16 @@ pub struct HostTables {
 }
 
 impl HostTables {
-    /// Tables with nothing counted and full buckets; `cells` as in [`crate::program::LoadOptions`].
-    pub fn new(policy: &Compiled, addresses: AddressTable, options: &crate::program::LoadOptions) -> Self {
-        let mut rules = policy.rules.clone();
-        assign_slots(&mut rules, None);
+    /// Tables with these contents, no interface, nothing counted and full buckets.
+    pub fn new(layouts: Layouts) -> Self {
         Self {
-            settings: policy.settings,
-            rules,
-            prefixes: policy.buckets.clone(),
             tallies: RefCell::new(vec![Tally::default(); TALLIES as usize]),
             interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
-            addresses,
             budgets: [const { Cell::new(0) }; budget::CELLS as usize],
-            cells: vec![Default::default(); options.cells as usize],
+            cells: vec![Default::default(); layouts.cells as usize],
             familiar: vec![Cell::new(0); PLACES as usize],
-            secret: limiter::secret(options.secret),
             leases: RefCell::default(),
+            layouts: Layouts { secret: limiter::secret(layouts.secret), ..layouts },
             talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
             ticks: Cell::new(1 << 32),
             switch: Cell::new(0),
@@ -154,7 +162,7 @@ impl Tables for HostTables {
     }
 
     fn settings(&self, bank: u32) -> Option<&Settings> {
-        (bank == 0).then_some(&self.settings)
+        (bank == 0).then_some(&self.layouts.settings)
     }
 
     fn interface_entry(&self, index: u32) -> Option<&Interface> {
@@ -162,23 +170,23 @@ impl Tables for HostTables {
     }
 
     fn addresses4(&self, index: u32) -> Option<&Bucket4> {
-        self.addresses.buckets4().get((index % ADDRESS_BUCKETS) as usize)
+        self.layouts.addresses4.get((index % ADDRESS_BUCKETS) as usize)
     }
 
     fn addresses6(&self, index: u32) -> Option<&Bucket6> {
-        self.addresses.buckets6().get((index % ADDRESS_BUCKETS) as usize)
+        self.layouts.addresses6.get((index % ADDRESS_BUCKETS) as usize)
     }
 
     fn rules(&self, bank: u32) -> Option<&Rules> {
-        (bank == 0).then_some(&self.rules)
+        (bank == 0).then_some(&self.layouts.rules)
     }
 
     fn prefixes4(&self, index: u32) -> Option<&PrefixBucket4> {
-        self.prefixes.v4.get(index as usize).map(|bucket| &bucket.0)
+        self.layouts.prefixes4.get(index as usize)
     }
 
     fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6> {
-        self.prefixes.v6.get(index as usize).map(|bucket| &bucket.0)
+        self.layouts.prefixes6.get(index as usize)
     }
 
     fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
@@ -206,7 +214,7 @@ impl Tables for HostTables {
     }
 
     fn secret(&self) -> [u64; 4] {
-        self.secret
+        self.layouts.secret
     }
 
     fn ticks(&self) -> u64 {
