@@ -5,13 +5,15 @@ use icmp_common::frame::Frame;
 
 /// How many buffers a frame may lie in.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Buffers {
+pub enum Buffers {
+    /// One, as without jumbo frames.
     One,
+    /// One or more, of which only the first is readable by address.
     Several,
 }
 
 /// A frame in the driver's memory.
-pub(crate) struct XdpFrame<'a> {
+pub struct XdpFrame<'a> {
     ctx: &'a XdpContext,
     start: usize,
     end: usize,
@@ -19,8 +21,9 @@ pub(crate) struct XdpFrame<'a> {
 }
 
 impl<'a> XdpFrame<'a> {
+    /// The frame that the kernel called the program with.
     #[inline(always)]
-    pub(crate) fn new(ctx: &'a XdpContext, buffers: Buffers) -> Self {
+    pub fn new(ctx: &'a XdpContext, buffers: Buffers) -> Self {
         let (start, end) = extent(ctx);
         Self { ctx, start, end, buffers }
     }

@@ -1,46 +1,25 @@
-//! The XDP program: wraps the context, runs icmp-common's pipeline, turns a verdict into an XDP action. Nothing else.
+//! The XDP program: entry points, panic handler and licence around the library of this crate. Nothing else.
 //!
 //! Two entry points, because the kernel fixes at load whether a program takes frames in several buffers; the controller attaches
-//! the one the interface needs. Inlined into what the macro makes, or every frame would pay for a call.
+//! the one the interface needs.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![expect(
-    internal_features,
-    reason = "core::sync::atomic has no compare-and-swap on this target, the intrinsic has"
-)]
 
-mod context;
-mod maps;
-
-use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
-use icmp_common::{pipeline, reason::Verdict};
+use aya_ebpf::{macros::xdp, programs::XdpContext};
+use icmp_ebpf::{Buffers, process};
 
 /// For frames in one buffer.
 #[xdp]
 #[inline(always)]
 pub fn icmp_ctl(ctx: XdpContext) -> u32 {
-    action(&ctx, context::Buffers::One)
+    process(&ctx, Buffers::One)
 }
 
 /// For interfaces that may deliver frames in several buffers.
 #[xdp(frags)]
 #[inline(always)]
 pub fn icmp_ctl_frags(ctx: XdpContext) -> u32 {
-    action(&ctx, context::Buffers::Several)
-}
-
-#[inline(always)]
-fn action(ctx: &XdpContext, buffers: context::Buffers) -> u32 {
-    let outcome =
-        pipeline::process(&mut context::XdpFrame::new(ctx, buffers), &maps::Maps, context::ifindex(ctx));
-    #[cfg(feature = "trace")]
-    aya_log_ebpf::trace!(ctx, "reason {} row {}", outcome.reason as u8, outcome.row);
-    match outcome.verdict() {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Answer => xdp_action::XDP_TX,
-        Verdict::Drop | Verdict::Limit => xdp_action::XDP_DROP,
-    }
+    process(&ctx, Buffers::Several)
 }
 
 // A panic that could be reached makes an endless loop, which the verifier refuses at load.

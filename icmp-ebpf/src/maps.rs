@@ -108,7 +108,7 @@ static CELL_SHIFT: Global<u32> = Global::new(64 - DEFAULT_CELLS.ilog2());
 static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
 
 /// The instance's maps, as the CPU running this program sees them.
-pub(crate) struct Maps;
+pub struct Maps;
 
 /// A word of `BUDGETS`, `CELLS` or `FAMILIAR`.
 struct MapCell(*mut u64);

@@ -2,28 +2,17 @@
 //!
 //! Owns the wrapper that every measured program runs in: `BPF_PROG_TEST_RUN` gives each run the frame that the run before has left,
 //! so whatever answers would see its own answer from the second run on. The wrapper makes it a request again, and an empty program in
-//! the same wrapper is what costs are counted above. What is compared is in `comparators.rs`; the packet path's own glue is
-//! icmp-ebpf's, compiled from the same files.
+//! the same wrapper is what costs are counted above. What is compared is in `comparators.rs`; the packet path is
+//! the library of icmp-ebpf.
 #![no_std]
 #![no_main]
-#![feature(core_intrinsics)]
-#![expect(
-    internal_features,
-    reason = "core::sync::atomic has no compare-and-swap on this target, the intrinsic has"
-)]
 
 mod comparators;
-#[path = "../../../icmp-ebpf/src/context.rs"]
-mod context;
-#[path = "../../../icmp-ebpf/src/maps.rs"]
-mod maps;
 mod request;
 
 use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 use icmp_common::frame::Frame as _;
-use icmp_common::{pipeline, reason::Verdict};
-
-use crate::context::{Buffers, XdpFrame};
+use icmp_ebpf::{Buffers, Maps, XdpFrame, process};
 
 /// Does nothing: what the loop and the wrapper cost.
 #[xdp]
@@ -36,13 +25,7 @@ pub fn empty(ctx: XdpContext) -> u32 {
 #[xdp]
 #[inline(always)]
 pub fn full(ctx: XdpContext) -> u32 {
-    let frame = &mut XdpFrame::new(&ctx, Buffers::One);
-    let action = match pipeline::process(frame, &maps::Maps, context::ifindex(&ctx)).verdict() {
-        Verdict::Pass => xdp_action::XDP_PASS,
-        Verdict::Answer => xdp_action::XDP_TX,
-        Verdict::Drop | Verdict::Limit => xdp_action::XDP_DROP,
-    };
-    undone(&ctx, action)
+    undone(&ctx, process(&ctx, Buffers::One))
 }
 
 /// Swap, checksum, back out: nothing else.
@@ -56,7 +39,7 @@ pub fn bare(ctx: XdpContext) -> u32 {
 #[xdp]
 #[inline(always)]
 pub fn limits(ctx: XdpContext) -> u32 {
-    undone(&ctx, comparators::limits(&mut XdpFrame::new(&ctx, Buffers::One), &maps::Maps))
+    undone(&ctx, comparators::limits(&mut XdpFrame::new(&ctx, Buffers::One), &Maps))
 }
 
 /// Echo with a limit for each source, as it is usually written.
