@@ -8,11 +8,11 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
-use icmp_ctl::config::Config;
-use icmp_ctl::maps::InstanceMaps;
-use icmp_ctl::program::{LoadOptions, create};
-use icmp_ctl::rules::Compiled;
-use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
+use icmp_ctl::config::file::Config;
+use icmp_ctl::instance::maps::InstanceMaps;
+use icmp_ctl::instance::program::{LoadOptions, create};
+use icmp_ctl::policy::rules::Compiled;
+use icmp_ctl::policy::settings::{HostDefaults, Tick, compile_policy};
 use icmp_tests::host;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-bench-ebpf"));

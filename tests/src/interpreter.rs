@@ -6,7 +6,7 @@
 use icmp_common::policy::{Action, Preset, preset_types, type_index};
 use icmp_common::reason::Reason;
 use icmp_common::types::Family;
-use icmp_ctl::rules::Rule;
+use icmp_ctl::policy::rules::Rule;
 
 use crate::packet::Echo;
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use icmp_common::abi::check_tally;
 use icmp_common::checks::Check;
 use icmp_common::reason::{Reason, Verdict};
-use icmp_ctl::program::Entry;
+use icmp_ctl::instance::program::Entry;
 use icmp_tests::can_run;
 use icmp_tests::comparator::{Outcome, objections};
 use icmp_tests::ctl::UNLIMITED;

@@ -6,8 +6,8 @@
 
 use icmp_common::abi::{AddressKind, Scope};
 use icmp_common::reason::{Reason, Verdict};
-use icmp_ctl::addresses::OwnAddress;
-use icmp_ctl::program::Entry;
+use icmp_ctl::host::address_table::OwnAddress;
+use icmp_ctl::instance::program::Entry;
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host::{self, Counters, InKernel, OnHost, as_action};

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use icmp_common::limiter::{Cells as _, Shared as _};
 use icmp_common::reason::{Reason, Verdict};
-use icmp_ctl::program::Entry;
-use icmp_ctl::settings::Tick;
+use icmp_ctl::instance::program::Entry;
+use icmp_ctl::policy::settings::Tick;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::generate::{self, Random};

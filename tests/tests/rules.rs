@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use icmp_common::reason::{Reason, Verdict};
-use icmp_ctl::config::Config;
-use icmp_ctl::program::Entry;
-use icmp_ctl::settings::{HostDefaults, Tick, compile_policy};
+use icmp_ctl::config::file::Config;
+use icmp_ctl::instance::program::Entry;
+use icmp_ctl::policy::settings::{HostDefaults, Tick, compile_policy};
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host::{self, as_action};

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use icmp_common::reason::Verdict;
-use icmp_ctl::program::Entry;
+use icmp_ctl::instance::program::Entry;
 use icmp_tests::comparator::{Outcome, objections};
 use icmp_tests::ctl::{Attached, UNLIMITED};
 use icmp_tests::host::{self, InKernel};

@@ -11,13 +11,13 @@ use icmp_common::policy::Budget;
 use serde_json::json;
 
 use crate::cli::Apply;
-use crate::config::Config;
-use crate::guard;
-use crate::instance::Instance;
-use crate::parity;
-use crate::policy::{CONFIGURED, preset_of, rows};
-use crate::rules::{Compiled, Rule};
-use crate::settings::{HostDefaults, Tick, compile_policy};
+use crate::config::file::Config;
+use crate::host::conflicts;
+use crate::instance::pins::Instance;
+use crate::policy::guards;
+use crate::policy::rules::{Compiled, Rule};
+use crate::policy::settings::{HostDefaults, Tick, compile_policy};
+use crate::policy::types::{CONFIGURED, preset_of, rows};
 
 /// A policy that may be put in force, and what there is to say about it.
 pub(super) struct Checked {
@@ -31,13 +31,13 @@ pub(super) fn check(config: &Config, allow_break: &[String], interface: Option<&
     let tick = Tick::of_this_kernel()?;
     let mut policy = compile_policy(config, tick, HostDefaults::read(interface), super::limit::cpus()?)?;
     if config.responder.respect_sysctl {
-        parity::respect(&mut policy.settings);
+        conflicts::respect(&mut policy.settings);
     }
     let allowed = [allow_break, &config.policy.allow_break].concat();
     let rules = policy.rules();
-    guard::check(&policy, &rules, tick, &allowed)?;
+    guards::check(&policy, &rules, tick, &allowed)?;
     let mut warnings = conflicts(&rules);
-    warnings.extend(parity::warnings(&policy.settings));
+    warnings.extend(conflicts::warnings(&policy.settings));
     Ok(Checked { policy, warnings })
 }
 
@@ -231,7 +231,7 @@ pub(super) fn change_rules(
         .context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
     let mut rules = policy.rules();
     change(&mut rules)?;
-    guard::check(&policy, &rules, Tick::of_this_kernel()?, allow_break)?;
+    guards::check(&policy, &rules, Tick::of_this_kernel()?, allow_break)?;
     warn(&conflicts(&rules));
     instance.maps.switch_policy(&policy.with_rules(&rules)?, None)
 }

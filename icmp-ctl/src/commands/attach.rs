@@ -11,14 +11,14 @@ use serde_json::json;
 
 use super::apply::{Checked, check, warn};
 use crate::cli::{Attach, Mode};
-use crate::config::Config;
+use crate::config::file::Config;
 use crate::failure::{Exit, Failure};
-use crate::host;
-use crate::instance::Instance;
-use crate::netlink::{Link, Network};
-use crate::program::{Entry, LoadOptions};
-use crate::rules::Compiled;
-use crate::sys;
+use crate::host::addresses as host;
+use crate::host::netlink::{Link, Network};
+use crate::instance::pins::Instance;
+use crate::instance::program::{Entry, LoadOptions};
+use crate::kernel::bpf as sys;
+use crate::policy::rules::Compiled;
 
 /// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
 const ONE_BUFFER_MTU: u32 = 3498;
@@ -233,7 +233,7 @@ fn attach(instance: &mut Instance, network: &Network, link: &Link, mode: Mode) -
     Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
 }
 
-fn report_left_out(left_out: &[crate::addresses::OwnAddress]) {
+fn report_left_out(left_out: &[crate::host::address_table::OwnAddress]) {
     if let Some(first) = left_out.first() {
         eprintln!(
             "icmp-ctl: {} addresses do not fit the address table, {} among them; the kernel answers for them",

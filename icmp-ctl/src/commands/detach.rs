@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::cli::Detach;
-use crate::host;
-use crate::instance::Instance;
+use crate::host::addresses as host;
+use crate::instance::pins::Instance;
 
 pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
     let mut instance = Instance::open()?;

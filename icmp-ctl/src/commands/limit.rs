@@ -9,9 +9,9 @@ use icmp_common::policy::Budget;
 use serde_json::{Map, Value, json};
 
 use crate::cli::LimitSet;
-use crate::instance::Instance;
-use crate::settings::{Tick, set_budget};
-use crate::units::Rate;
+use crate::config::units::Rate;
+use crate::instance::pins::Instance;
+use crate::policy::settings::{Tick, set_budget};
 
 /// What can be limited, by the name it has in `[limits]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -17,10 +17,10 @@ use anyhow::{Context as _, Result};
 
 pub use apply::Within;
 
-use crate::bpffs;
 use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::failure::{Exit, Failure};
-use crate::netlink::Network;
+use crate::host::netlink::Network;
+use crate::kernel::bpffs;
 
 /// Runs what was typed.
 ///
@@ -30,12 +30,12 @@ pub fn run(cli: &Cli) -> Result<()> {
     // A configuration is read where the user sees it: `bpffs::ensure` may change the mount namespace.
     match &cli.verb {
         Verb::Attach(args) => {
-            let config = crate::config::Config::load(args.config.as_deref())?;
+            let config = crate::config::file::Config::load(args.config.as_deref())?;
             prepare()?;
             attach::run(args, &config, cli.json)
         }
         Verb::Serve(args) => {
-            let config = crate::config::Config::load(args.config.as_deref())?;
+            let config = crate::config::file::Config::load(args.config.as_deref())?;
             prepare()?;
             runtime()?.block_on(serve::run(&config, args.config.is_some()))
         }
@@ -58,7 +58,7 @@ pub fn run(cli: &Cli) -> Result<()> {
             }
         }
         Verb::Apply(args) => {
-            let config = crate::config::Config::load(Some(&args.config))?;
+            let config = crate::config::file::Config::load(Some(&args.config))?;
             let mut checked = apply::check(&config, &args.allow_break, config.interfaces.first())?;
             if args.check && !nix::unistd::geteuid().is_root() {
                 apply::warn(&checked.warnings);

@@ -7,8 +7,8 @@ use icmp_common::types::Family;
 use serde_json::json;
 
 use crate::cli::ShowPolicy;
-use crate::instance::Instance;
-use crate::policy::{PolicyRow, TypeName, preset_of, rows};
+use crate::instance::pins::Instance;
+use crate::policy::types::{PolicyRow, TypeName, preset_of, rows};
 
 pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
     let instance = Instance::open()?;

@@ -7,9 +7,9 @@ use serde_json::json;
 
 use super::apply::change_rules;
 use crate::cli::{Rule, RuleAdd};
-use crate::config::{self, Words};
-use crate::instance::Instance;
-use crate::settings::{Tick, resolve_rule};
+use crate::config::file::{self as config, Words};
+use crate::instance::pins::Instance;
+use crate::policy::settings::{Tick, resolve_rule};
 
 pub(super) fn run(what: &Rule, json: bool) -> Result<()> {
     let mut instance = Instance::open()?;
@@ -36,7 +36,7 @@ pub(super) fn run(what: &Rule, json: bool) -> Result<()> {
     Ok(())
 }
 
-fn position(rules: &[crate::rules::Rule], name: &str) -> Result<usize> {
+fn position(rules: &[crate::policy::rules::Rule], name: &str) -> Result<usize> {
     rules.iter().position(|rule| rule.name == name).with_context(|| {
         let names: Vec<_> = rules.iter().map(|rule| rule.name.as_str()).collect();
         let there = if names.is_empty() { "no rules at all".to_owned() } else { names.join(", ") };

@@ -13,11 +13,11 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::Mode;
-use crate::config::Config;
-use crate::host;
-use crate::instance::Instance;
-use crate::metrics;
-use crate::netlink::{self, Network};
+use crate::config::file::Config;
+use crate::host::addresses as host;
+use crate::host::netlink::{self, Network};
+use crate::instance::pins::Instance;
+use crate::observe::metrics;
 
 /// How long no connection is accepted after one could not be.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -42,7 +42,7 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
     follow().await;
     #[cfg(feature = "trace")]
     std::thread::spawn(|| {
-        if let Err(error) = crate::trace::print() {
+        if let Err(error) = crate::observe::trace::print() {
             eprintln!("icmp-ctl: tracing: {error:#}");
         }
     });

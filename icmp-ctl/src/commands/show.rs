@@ -5,8 +5,8 @@ use icmp_common::abi::{AddressKind, Scope};
 use icmp_common::reason::Reason;
 use serde_json::{Map, Value, json};
 
-use crate::instance::Instance;
-use crate::netlink::Network;
+use crate::host::netlink::Network;
+use crate::instance::pins::Instance;
 
 /// Slots in use with the names of their interfaces.
 fn slots(instance: &Instance, network: &Network) -> Result<Vec<(u32, String)>> {

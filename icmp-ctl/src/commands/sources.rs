@@ -9,9 +9,9 @@ use icmp_common::talkers::{SAMPLE, Source, Talker, WINDOW_SHIFT};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::{Value, json};
 
-use crate::instance::Instance;
-use crate::jiffies;
-use crate::settings::Tick;
+use crate::instance::pins::Instance;
+use crate::kernel::jiffies;
+use crate::policy::settings::Tick;
 
 /// Requests a second of one source.
 struct Row {
@@ -108,8 +108,8 @@ fn name(settings: &Settings, ip_version: u32, high: u64, low: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
-    use crate::settings::{HostDefaults, compile};
+    use crate::config::file::Config;
+    use crate::policy::settings::{HostDefaults, compile};
 
     #[test]
     fn rates_are_those_of_the_present_window_and_the_one_before() {

@@ -6,8 +6,8 @@ use anyhow::Result;
 use aya::programs::ProgramInfo;
 use serde_json::json;
 
-use crate::instance::Instance;
-use crate::program::BUILD;
+use crate::instance::pins::Instance;
+use crate::instance::program::BUILD;
 
 pub(super) fn run(json: bool) -> Result<()> {
     let mut instance = Instance::open()?;

@@ -14,9 +14,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::instance::Instance;
-use crate::netlink::Network;
-use crate::program::BUILD;
+use crate::host::netlink::Network;
+use crate::instance::pins::Instance;
+use crate::instance::program::BUILD;
 
 /// Everything there is to say now, as OpenMetrics text.
 ///

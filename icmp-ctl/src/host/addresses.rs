@@ -9,10 +9,10 @@ use anyhow::Result;
 use icmp_common::abi::{AddressKind, INTERFACE_STRIPS_TAGS, Interface, Scope};
 use icmp_common::wire::ethernet;
 
-use crate::addresses::{AddressTable, OwnAddress};
-use crate::instance::Instance;
-use crate::netlink::{Link, Network};
-use crate::sys;
+use crate::host::address_table::{AddressTable, OwnAddress};
+use crate::host::netlink::{Link, Network};
+use crate::instance::pins::Instance;
+use crate::kernel::bpf as sys;
 
 /// The entry of an interface in the interface table.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
@@ -124,7 +124,7 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::netlink::{Address, Vlan};
+    use crate::host::netlink::{Address, Vlan};
 
     fn link(index: u32, up: bool, vlan: Option<Vlan>) -> Link {
         Link { index, name: format!("if{index}"), mac: Some([2; 6]), mtu: 1500, up, xdp: None, vlan }

@@ -10,8 +10,8 @@ use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::instance::Instance;
-use crate::program::Entry;
+use crate::instance::pins::Instance;
+use crate::instance::program::Entry;
 
 struct Stderr;
 

@@ -10,12 +10,12 @@ use icmp_common::types::Family;
 
 use crate::commands::Within;
 use crate::commands::limit::Limited;
-use crate::config::Word;
-use crate::units::Rate;
+use crate::config::file::Word;
+use crate::config::units::Rate;
 
 /// Answers pings inside the network driver, and shows what it does.
 #[derive(Debug, Parser)]
-#[command(name = "icmp-ctl", version = crate::program::BUILD, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "icmp-ctl", version = crate::instance::program::BUILD, arg_required_else_help = true, disable_help_subcommand = true)]
 pub struct Cli {
     /// Print JSON instead of text
     #[arg(short, long, global = true)]

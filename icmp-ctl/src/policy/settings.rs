@@ -22,11 +22,11 @@ use icmp_common::rules::{NAME_LEN, ROUTERS};
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
-use crate::config::{self, Config, Invalid, Verify, Words};
-use crate::guard;
-use crate::policy::TypeName;
-use crate::rules::{self, ANY_HOP_LIMIT, ANY_LENGTH, Compiled, MAX_LENGTH, Prefix, Rule};
-use crate::units::Rate;
+use crate::config::file::{self as config, Config, Invalid, Verify, Words};
+use crate::config::units::Rate;
+use crate::policy::guards;
+use crate::policy::rules::{self, ANY_HOP_LIMIT, ANY_LENGTH, Compiled, MAX_LENGTH, Prefix, Rule};
+use crate::policy::types::TypeName;
 
 /// The tick the program's clock counts.
 #[derive(Clone, Copy, Debug)]
@@ -330,7 +330,7 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
     let compiled = compile(config, tick, host, cpus).and_then(|settings| {
         for (i, name) in config.policy.allow_break.iter().enumerate() {
             let at = ["policy", "allow-break", &i.to_string()];
-            guard::known(name).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
+            guards::known(name).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
         }
         let rules = resolve_rules(config, tick)?;
         let (mut compiled, mut prefixes) =

@@ -24,15 +24,15 @@ use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 use ipnet::IpNet;
 
-use crate::abi::Plain;
-use crate::addresses::AddressTable;
-use crate::jiffies;
-use crate::membarrier::wait_for_readers;
-use crate::prefixes::{self, Buckets};
-use crate::program;
-use crate::rules::{Compiled, assign_slots, name_text};
-use crate::settings::Tick;
-use crate::sys;
+use crate::host::address_table::AddressTable;
+use crate::instance::prefixes::{self, Buckets};
+use crate::instance::program;
+use crate::kernel::bpf as sys;
+use crate::kernel::jiffies;
+use crate::kernel::membarrier::wait_for_readers;
+use crate::kernel::plain::Plain;
+use crate::policy::rules::{Compiled, assign_slots, name_text};
+use crate::policy::settings::Tick;
 
 /// The clock the program asks while a confirmation is awaited.
 fn monotonic_ns() -> Result<u64> {

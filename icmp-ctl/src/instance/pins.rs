@@ -15,9 +15,9 @@ use icmp_common::abi::VERSION;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::failure::{Exit, Failure};
-use crate::maps::InstanceMaps;
-use crate::program::{self, BUILD, Entry, LoadOptions, MAPS};
-use crate::sys;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::program::{self, BUILD, Entry, LoadOptions, MAPS};
+use crate::kernel::bpf as sys;
 
 /// Directory of all instances of all versions.
 const ROOT: &str = "/sys/fs/bpf/icmp-ctl";

@@ -8,11 +8,11 @@ use icmp_common::limiter::Limit;
 use icmp_common::policy::{Action, Budget, Preset, type_index};
 use icmp_common::types::Family;
 
+use crate::config::units::Rate;
 use crate::failure::{Exit, Failure};
-use crate::policy::{TypeName, preset_of};
-use crate::rules::{Compiled, Rule};
-use crate::settings::Tick;
-use crate::units::Rate;
+use crate::policy::rules::{Compiled, Rule};
+use crate::policy::settings::Tick;
+use crate::policy::types::{TypeName, preset_of};
 
 /// Messages that a host needs.
 struct Guard {

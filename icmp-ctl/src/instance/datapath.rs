@@ -10,10 +10,10 @@ use aya::Ebpf;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use icmp_common::abi::{Counter, Interface};
 
-use crate::addresses::AddressTable;
-use crate::maps::InstanceMaps;
-use crate::program::{self, Entry, LoadOptions};
-use crate::rules::Compiled;
+use crate::host::address_table::AddressTable;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::program::{self, Entry, LoadOptions};
+use crate::policy::rules::Compiled;
 
 /// A private copy of the program and its maps.
 pub struct Datapath {

@@ -17,8 +17,8 @@ use icmp_common::rules::Rules;
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
-use crate::abi::Plain;
-use crate::rules::Prefix;
+use crate::kernel::plain::Plain;
+use crate::policy::rules::Prefix;
 
 /// Multipliers that are tried before entries are said to have no place.
 const MULTIPLIERS: u64 = 4;

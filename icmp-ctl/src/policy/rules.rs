@@ -19,9 +19,9 @@ use icmp_common::rules::{
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
-use crate::policy::{TypeName, type_text};
-use crate::prefixes::{Buckets, NOTHING};
-use crate::settings::Tick;
+use crate::instance::prefixes::{Buckets, NOTHING};
+use crate::policy::settings::Tick;
+use crate::policy::types::{TypeName, type_text};
 
 /// A whole policy as the program reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -555,10 +555,10 @@ mod tests {
 
     #[test]
     fn what_is_compiled_is_read_back_as_it_was_meant() {
-        let settings = crate::settings::compile(
-            &crate::config::Config::default(),
+        let settings = crate::policy::settings::compile(
+            &crate::config::file::Config::default(),
             Tick { per_second: 250.0 },
-            crate::settings::HostDefaults { ttl: 64, hop_limit: 64 },
+            crate::policy::settings::HostDefaults { ttl: 64, hop_limit: 64 },
             1,
         )
         .expect("the defaults");

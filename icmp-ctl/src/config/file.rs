@@ -15,7 +15,7 @@ use icmp_common::types::Family;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use crate::units::Rate;
+use crate::config::units::Rate;
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";

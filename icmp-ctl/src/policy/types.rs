@@ -9,7 +9,7 @@ use icmp_common::abi::Settings;
 use icmp_common::policy::{Action, BUDGETS, Budget, Decision, Preset, type_index};
 use icmp_common::types::{FIRST_TYPE_ROW, Family, ROWS, TypeRow, rows_of};
 
-use crate::rules::action_of;
+use crate::policy::rules::action_of;
 
 /// One type, several in a row, or one code of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

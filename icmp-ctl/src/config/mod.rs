@@ -1,0 +1,4 @@
+//! The configuration as users write it.
+
+pub mod file;
+pub mod units;

@@ -1,0 +1,6 @@
+//! The host as it is: its interfaces and addresses, and what of it stands against an answer.
+
+pub mod address_table;
+pub mod addresses;
+pub mod conflicts;
+pub mod netlink;
