@@ -9,10 +9,12 @@ use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use icmp_ctl::config::file::Config;
+use icmp_ctl::host::defaults::HostDefaults;
+use icmp_ctl::instance::compiled::Compiled;
 use icmp_ctl::instance::maps::InstanceMaps;
 use icmp_ctl::instance::program::{LoadOptions, create};
-use icmp_ctl::policy::rules::Compiled;
-use icmp_ctl::policy::settings::{HostDefaults, Tick, compile_policy};
+use icmp_ctl::kernel::clock::Tick;
+use icmp_ctl::policy::compile::compile_policy;
 use icmp_tests::host;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-bench-ebpf"));

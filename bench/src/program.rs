@@ -9,7 +9,7 @@ use std::sync::{Arc, Barrier};
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::Xdp;
 use icmp_common::reason::Reason;
-use icmp_ctl::policy::rules::Compiled;
+use icmp_ctl::instance::compiled::Compiled;
 use icmp_tests::packet::{Echo, put16};
 
 use crate::clock::{pin, thread_ns};

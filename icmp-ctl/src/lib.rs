@@ -5,11 +5,10 @@
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod diagnostics;
 pub mod failure;
 pub mod host;
 pub mod instance;
 pub mod kernel;
 pub mod observe;
 pub mod policy;
-
-pub use kernel::bpf::end_with_closed_pipe;

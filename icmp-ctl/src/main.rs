@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use icmp_ctl::{cli::Cli, commands, end_with_closed_pipe, failure};
+use icmp_ctl::{cli::Cli, commands, failure, kernel::signals::end_with_closed_pipe};
 
 fn main() -> ExitCode {
     end_with_closed_pipe();

@@ -13,11 +13,13 @@ use icmp_common::reason::Verdict;
 use icmp_common::rules::Tally;
 use icmp_ctl::config::file::Config;
 use icmp_ctl::host::address_table::{AddressTable, OwnAddress};
+use icmp_ctl::host::defaults::HostDefaults;
+use icmp_ctl::instance::compiled::{Compiled, assign_slots};
 use icmp_ctl::instance::datapath::Datapath;
 use icmp_ctl::instance::maps::InstanceMaps;
 use icmp_ctl::instance::program::{Entry, LoadOptions};
-use icmp_ctl::policy::rules::{Compiled, assign_slots};
-use icmp_ctl::policy::settings::{HostDefaults, Tick, compile_policy};
+use icmp_ctl::kernel::clock::Tick;
+use icmp_ctl::policy::compile::compile_policy;
 
 use crate::netns::{HOST_IPV4, HOST_IPV6, HOST_MAC};
 

@@ -138,7 +138,7 @@ fn paid_in_advance_a_source_gets_no_more_than_its_limit_and_little_less() {
         "[limits]\nper-source = {{ rate = \"{RATE}/s\", burst = {BURST} }}\nper-prefix = {{ rate = \"unlimited\" }}\n\
          replies = {{ rate = \"unlimited\" }}\n"
     );
-    let per_second = icmp_ctl::policy::settings::Tick::of_this_kernel().expect("a clock").per_second as u64;
+    let per_second = icmp_ctl::kernel::clock::Tick::of_this_kernel().expect("a clock").per_second as u64;
     let due = BURST + RATE * TICKS / per_second;
     for per_tick in [20, 70, 400] {
         let [host, _] = host::on_host_both_ways(&config, &[]);
@@ -160,7 +160,7 @@ fn paid_in_advance_a_source_gets_no_more_than_its_limit_and_little_less() {
 #[test]
 fn a_source_that_keeps_within_its_limit_is_never_refused() {
     let config = "[limits]\nper-source = { rate = \"10000/s\", burst = 10000 }\nper-prefix = { rate = \"unlimited\" }\n";
-    let per_second = icmp_ctl::policy::settings::Tick::of_this_kernel().expect("a clock").per_second as u64;
+    let per_second = icmp_ctl::kernel::clock::Tick::of_this_kernel().expect("a clock").per_second as u64;
     let [host, _] = host::on_host_both_ways(config, &[]);
     for tick in 0..5 * per_second {
         host.tables().set_ticks((1 << 32) + tick);

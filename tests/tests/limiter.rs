@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use icmp_common::limiter::{Cells as _, Shared as _};
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::instance::program::Entry;
-use icmp_ctl::policy::settings::Tick;
+use icmp_ctl::kernel::clock::Tick;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::generate::{self, Random};

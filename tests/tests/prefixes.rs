@@ -12,8 +12,9 @@ use icmp_common::prefixes::{
 use icmp_common::tables::Tables as _;
 use icmp_common::types::Family;
 use icmp_ctl::host::address_table::AddressTable;
+use icmp_ctl::instance::compiled::Compiled;
+use icmp_ctl::instance::prefixes::Prefix;
 use icmp_ctl::instance::program::LoadOptions;
-use icmp_ctl::policy::rules::{Compiled, Prefix};
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host;
 use ipnet::IpNet;

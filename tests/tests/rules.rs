@@ -7,8 +7,10 @@ use std::net::IpAddr;
 
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::config::file::Config;
+use icmp_ctl::host::defaults::HostDefaults;
 use icmp_ctl::instance::program::Entry;
-use icmp_ctl::policy::settings::{HostDefaults, Tick, compile_policy};
+use icmp_ctl::kernel::clock::Tick;
+use icmp_ctl::policy::compile::compile_policy;
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host::{self, as_action};

@@ -2,16 +2,19 @@
 //!
 //! Owns the shape of the command line only; what a verb does is in `commands`.
 
+mod confirm_timeout;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
 use icmp_common::policy::Action;
 use icmp_common::types::Family;
 
-use crate::commands::Within;
-use crate::commands::limit::Limited;
-use crate::config::file::Word;
+use crate::cli::confirm_timeout::ConfirmTimeout;
 use crate::config::units::Rate;
+use crate::config::words::Word;
+use crate::instance::attach::AttachMode;
+use crate::policy::limits::LimitName;
 
 /// Answers pings inside the network driver, and shows what it does.
 #[derive(Debug, Parser)]
@@ -58,8 +61,8 @@ pub struct Attach {
     #[arg(required = true, value_name = "IFACE")]
     pub interfaces: Vec<String>,
     /// How to attach; auto tries native and says loudly when it got generic
-    #[arg(long, value_enum, default_value_t = Mode::Auto)]
-    pub mode: Mode,
+    #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
+    pub mode: AttachMode,
     /// Configuration [default: /etc/icmp-ctl/config.toml where it exists]
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
     pub config: Option<PathBuf>,
@@ -82,7 +85,7 @@ pub struct Apply {
     pub check: bool,
     /// Go back to the policy before by itself after this time, unless `icmp-ctl confirm` is run, whatever happens to this shell
     #[arg(long, value_name = "TIME", conflicts_with = "check")]
-    pub confirm: Option<Within>,
+    pub confirm: Option<ConfirmTimeout>,
     /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]
     pub allow_break: Vec<String>,
@@ -159,19 +162,6 @@ pub struct RuleAdd {
     pub allow_break: Vec<String>,
 }
 
-/// How a program is attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Native, or generic where the driver cannot
-    Auto,
-    /// In the driver
-    Native,
-    /// In the kernel's generic code, slower, with any driver
-    Generic,
-    /// In the network card
-    Offload,
-}
-
 /// `detach`
 #[derive(Debug, Args)]
 pub struct Detach {
@@ -216,7 +206,7 @@ pub enum LimitVerb {
 pub struct LimitSet {
     /// Which one, by its name in `[limits]`
     #[arg(value_name = "LIMIT")]
-    pub limit: Limited,
+    pub limit: LimitName,
     /// Like 100/s, 6000/min, 5k/s, 1.5Mpps; 0 admits nothing, unlimited everything
     pub rate: Rate,
     /// What may come at once [default: as it is, or two seconds' worth where there is none]

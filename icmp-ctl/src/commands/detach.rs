@@ -4,12 +4,13 @@ use anyhow::{Context as _, Result};
 use serde_json::json;
 
 use crate::cli::Detach;
-use crate::host::addresses as host;
+use crate::host::netlink::Network;
+use crate::instance::addresses::refresh;
 use crate::instance::pins::Instance;
 
 pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
     let mut instance = Instance::open()?;
-    let network = super::network()?;
+    let network = Network::read_once()?;
     let pins = instance.links()?;
     let name_of =
         |ifindex| network.links.iter().find(|link| link.index == ifindex).map(|link| link.name.clone());
@@ -33,7 +34,7 @@ pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
     if chosen.len() == pins.len() {
         instance.remove()?;
     } else {
-        host::refresh(&mut instance, &network)?;
+        refresh(&mut instance, &network)?;
     }
     if json {
         println!(

@@ -1,14 +1,13 @@
 //! `show policy`: what is in force for each type, and why.
 
 use anyhow::{Context as _, Result};
-use icmp_common::checks::{Check, Mode, mode_shift};
-use icmp_common::policy::Action;
 use icmp_common::types::Family;
 use serde_json::json;
 
 use crate::cli::ShowPolicy;
 use crate::instance::pins::Instance;
-use crate::policy::types::{PolicyRow, TypeName, preset_of, rows};
+use crate::policy::rows::{PolicyRow, check_rows, preset_of, rows};
+use crate::policy::types::TypeName;
 
 pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
     let instance = Instance::open()?;
@@ -16,7 +15,7 @@ pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
         .maps
         .settings()?
         .context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
-    let counters = instance.maps.counters()?;
+    let (counters, tallies) = (instance.maps.counters()?, instance.maps.tallies()?);
     let hits = |row: &PolicyRow| -> u64 {
         let wanted = row.counter_row();
         counters.iter().filter(|((_, row, _), _)| *row == wanted).map(|(_, counter)| counter.packets).sum()
@@ -24,7 +23,7 @@ pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
     let mut rows = rows(&settings);
     if let Some(text) = &args.icmp_type {
         let wanted = wanted(text, args)?;
-        rows.retain(|row| wanted.iter().any(|name| concerns(row, name)));
+        rows.retain(|row| wanted.iter().any(|name| row.concerns(name)));
         // A code with a row of its own is that row, not its type's too.
         let refined: Vec<_> =
             rows.iter().filter(|row| row.name.code.is_some()).map(|row| row.name.family).collect();
@@ -37,11 +36,11 @@ pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
                 json!({
                     "family": row.row.family.name(), "first": row.name.first, "last": row.name.last, "code": row.name.code,
                     "name": row.name.to_string(), "title": row.row.title, "status": row.row.status, "action": row.action.name(),
-                    "budget": budget(row), "hits": hits(row), "clause": row.clause,
+                    "budget": row.charged_to(), "hits": hits(row), "clause": row.clause,
                 })
             })
             .collect();
-        let checks: serde_json::Map<_, _> = checks(&instance, settings.checks)?
+        let checks: serde_json::Map<_, _> = check_rows(&settings, &tallies)
             .map(|(name, mode, failed)| (name.to_owned(), json!({ "mode": mode, "failed": failed })))
             .collect();
         println!(
@@ -52,7 +51,7 @@ pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
     }
     if args.icmp_type.is_none() {
         println!("preset {}", preset_of(&settings).name());
-        for (name, mode, failed) in checks(&instance, settings.checks)? {
+        for (name, mode, failed) in check_rows(&settings, &tallies) {
             println!("check {name}: {mode}, {failed} failed it");
         }
     }
@@ -64,28 +63,15 @@ pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
         println!(
             "{:<6} {:<7} {:<36} {:<7} {:<20} {:>12}  {}",
             row.row.family.name(),
-            number(&row.name),
+            row.name.number(),
             row.name.to_string(),
             row.action.name(),
-            budget(row).unwrap_or("-"),
+            row.charged_to().unwrap_or("-"),
             hits(row),
             row.clause
         );
     }
     Ok(())
-}
-
-/// Names of checks, what is done, and how many messages failed them.
-fn checks(
-    instance: &Instance,
-    modes: u32,
-) -> Result<impl Iterator<Item = (&'static str, &'static str, u64)>> {
-    let tallies = instance.maps.tallies()?;
-    Ok(Check::ALL.iter().map(move |check| {
-        let mode = modes >> mode_shift(*check) & 3;
-        let mode = Mode::ALL.get(mode as usize).map_or("?", |mode| mode.name());
-        (check.name(), mode, tallies[icmp_common::abi::check_tally(*check) as usize].hits)
-    }))
 }
 
 /// Types that were asked for. A number alone is one of ICMP below 128, and one of ICMPv6 from there on, where both have their messages.
@@ -101,27 +87,4 @@ fn wanted(text: &str, args: &ShowPolicy) -> Result<Vec<TypeName>> {
         names.retain(|name| (name.family == Family::V6) == (name.first >= 128));
     }
     Ok(names)
-}
-
-/// True where a row is about what was asked for.
-fn concerns(row: &PolicyRow, name: &TypeName) -> bool {
-    row.name.family == name.family
-        && row.name.first <= name.last
-        && row.name.last >= name.first
-        && (row.name.code.is_none() || row.name.code == name.code)
-}
-
-/// The type as a number, for people who know them by heart.
-fn number(name: &TypeName) -> String {
-    let TypeName { first, last, code, .. } = name;
-    match code {
-        Some(code) => format!("{first}/{code}"),
-        None if first == last => first.to_string(),
-        None => format!("{first}-{last}"),
-    }
-}
-
-/// The budget that a message is charged to, where it is charged to one.
-fn budget(row: &PolicyRow) -> Option<&'static str> {
-    matches!(row.action, Action::Limit | Action::Answer).then(|| row.budget.name())
 }

@@ -1,23 +1,20 @@
 //! `serve`: attaches what the configuration names, follows addresses, serves metrics. The program goes on without it.
 
-use std::convert::Infallible;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use futures_util::StreamExt as _;
-use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::cli::Mode;
 use crate::config::file::Config;
-use crate::host::addresses as host;
 use crate::host::netlink::{self, Network};
+use crate::instance::addresses::refresh;
+use crate::instance::attach::AttachMode;
 use crate::instance::pins::Instance;
-use crate::observe::metrics;
+use crate::observe::http::respond;
+use crate::policy::transaction::{attach_all, check};
 
 /// How long no connection is accepted after one could not be.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
@@ -27,8 +24,8 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
         // Attaching reads the network on an event loop of its own, which must not be nested in this one.
         let (names, config) = (config.interfaces.clone(), config.clone());
         tokio::task::spawn_blocking(move || {
-            let checked = super::apply::check(&config, &[], names.first())?;
-            super::attach::attach_all(&names, Mode::Auto, false, reconfigure, &config, &checked)
+            let checked = check(&config, &[], names.first())?;
+            attach_all(&names, AttachMode::Auto, false, reconfigure, &config, &checked)
         })
         .await??;
     }
@@ -82,7 +79,7 @@ async fn follow() {
         match Instance::find()? {
             Some(mut instance) => {
                 instance.links()?;
-                host::refresh(&mut instance, &network)
+                refresh(&mut instance, &network)
             }
             None => Ok(Vec::new()),
         }
@@ -91,24 +88,5 @@ async fn follow() {
         Ok(left_out) if left_out.is_empty() => {}
         Ok(left_out) => eprintln!("icmp-ctl: {} addresses do not fit the address table", left_out.len()),
         Err(error) => eprintln!("icmp-ctl: following the host's addresses: {error:#}"),
-    }
-}
-
-async fn respond<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let reply = |status, kind: &'static str, body: String| {
-        let mut response = Response::new(Full::new(Bytes::from(body)));
-        *response.status_mut() = status;
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
-        Ok(response)
-    };
-    if request.uri().path() != "/metrics" {
-        return reply(StatusCode::NOT_FOUND, "text/plain", "metrics are at /metrics\n".to_owned());
-    }
-    if request.method() != Method::GET {
-        return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
-    }
-    match metrics::render().await {
-        Ok(body) => reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
-        Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error:#}\n")),
     }
 }

@@ -6,12 +6,13 @@ use anyhow::Result;
 use aya::programs::ProgramInfo;
 use serde_json::json;
 
+use crate::host::netlink::Network;
 use crate::instance::pins::Instance;
 use crate::instance::program::BUILD;
 
 pub(super) fn run(json: bool) -> Result<()> {
     let mut instance = Instance::open()?;
-    let network = super::network()?;
+    let network = Network::read_once()?;
     let entries = instance.maps.interfaces()?;
     let mut rows = Vec::new();
     for pin in instance.links()? {

@@ -1,21 +1,22 @@
 //! The configuration as users write it: TOML, every key optional, an unknown key an error with its line.
 //!
 //! Owns the file's shape, its defaults and the checks that need nothing but the file. Turning it into what the program reads is
-//! `settings.rs`'s.
+//! `policy`'s.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use icmp_common::abi::Cluster;
 use icmp_common::checks::{Check, Mode};
-use icmp_common::policy::{Action, Budget, Preset};
+use icmp_common::policy::{Action, Preset};
 use icmp_common::types::Family;
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use crate::config::limits::Limits;
 use crate::config::units::Rate;
+use crate::config::words::{Word, Words};
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
@@ -150,92 +151,6 @@ pub struct Rule {
     pub audit: bool,
 }
 
-/// One of a list of names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Word<T>(pub T);
-
-/// Something with names that users choose from.
-pub trait Named: Copy + 'static {
-    /// What it is, for errors.
-    const KIND: &'static str;
-    /// All of them.
-    const ALL: &'static [Self];
-    /// The name of one.
-    fn name(self) -> &'static str;
-}
-
-macro_rules! named {
-    ($($kind:literal $type:ty = $all:expr;)+) => {
-        $(impl Named for $type {
-            const KIND: &'static str = $kind;
-            const ALL: &'static [Self] = $all;
-            fn name(self) -> &'static str {
-                <$type>::name(self)
-            }
-        })+
-    };
-}
-
-named! {
-    "preset" Preset = Preset::ALL;
-    "action" Action = &[Action::Answer, Action::Pass, Action::Limit, Action::Drop];
-    "mode of a check" Mode = Mode::ALL;
-    "family" Family = &[Family::V4, Family::V6];
-}
-
-impl<T: Named> std::str::FromStr for Word<T> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        T::ALL.iter().find(|one| one.name() == text).map(|one| Self(*one)).ok_or_else(|| {
-            let names: Vec<_> = T::ALL.iter().map(|one| one.name()).collect();
-            format!("{text:?} is no {}; there are {}", T::KIND, names.join(", "))
-        })
-    }
-}
-
-impl<'de, T: Named> Deserialize<'de> for Word<T> {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-/// One word or number, or a list of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Words(pub Vec<String>);
-
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Words;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a number, or a list of these")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
-                Ok(Words(vec![text.to_owned()]))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<Words, E> {
-                Ok(Words(vec![number.to_string()]))
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
-                let mut words = Vec::new();
-                while let Some(Words(more)) = items.next_element()? {
-                    words.extend(more);
-                }
-                Ok(Words(words))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
 /// A value that is well-formed and cannot be: where it is in the file, and why.
 #[derive(Debug)]
 pub struct Invalid {
@@ -258,6 +173,17 @@ impl fmt::Display for Invalid {
 
 impl std::error::Error for Invalid {}
 
+/// Turns an error into one that says where in the file its cause is.
+pub(crate) fn invalid<E: Into<anyhow::Error>>(path: &[&str]) -> impl FnOnce(E) -> anyhow::Error {
+    let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
+    move |error| anyhow::Error::new(Invalid::new(path, error.into().to_string()))
+}
+
+/// As [`invalid`], for an error that is made here.
+pub(crate) fn refuse<T>(path: &[&str], message: String) -> Result<T> {
+    Err(invalid(path)(anyhow::Error::msg(message)))
+}
+
 /// How much is verified before an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -267,120 +193,6 @@ pub enum Verify {
     /// The IP header's only; the sender's ICMP checksum is carried through.
     Header,
 }
-
-/// Rates and bursts; what is not given has the default of [`Limits::budget`], [`Limits::source`] or [`Limits::prefix`].
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Limits {
-    /// Memory of the limiter's cells, like `4MiB`; fixed when the program is loaded.
-    pub memory: Memory,
-    /// Echo requests of one source.
-    pub per_source: Level,
-    /// Echo requests of one network.
-    pub per_prefix: Level,
-    /// All replies of the host.
-    pub replies: Bucket,
-    /// Errors about the host's own packets.
-    pub errors: Bucket,
-    /// Fragmentation needed and packet too big.
-    pub path_mtu: Bucket,
-    /// Neighbour discovery.
-    pub neighbour_discovery: Bucket,
-    /// Multicast listener and multicast router discovery.
-    pub multicast_listener: Bucket,
-    /// Replies to the host's own queries, and queries the kernel answers.
-    pub queries: Bucket,
-    /// Redirects.
-    pub redirects: Bucket,
-}
-
-/// A rate and a burst.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Bucket {
-    /// Average.
-    pub rate: Option<Rate>,
-    /// What may come at once.
-    pub burst: Option<u64>,
-}
-
-/// A rate and a burst for each address prefix.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Level {
-    /// Average.
-    pub rate: Option<Rate>,
-    /// What may come at once.
-    pub burst: Option<u64>,
-    /// Leading bits of an IPv4 address that share a bucket.
-    pub ipv4_prefix: Option<u8>,
-    /// Leading bits of an IPv6 address that share a bucket.
-    pub ipv6_prefix: Option<u8>,
-}
-
-/// A level with nothing left open.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct ResolvedLevel {
-    /// Average.
-    pub rate: Rate,
-    /// What may come at once.
-    pub burst: u64,
-    /// Leading bits of an IPv4 address that share a bucket.
-    pub ipv4_prefix: u8,
-    /// Leading bits of an IPv6 address that share a bucket.
-    pub ipv6_prefix: u8,
-}
-
-impl Limits {
-    /// Rate and burst of a budget; the reserve for familiar sources is made from the replies' by `settings.rs`.
-    pub fn budget(&self, budget: Budget) -> (Rate, u64) {
-        let (bucket, rate, burst) = match budget {
-            Budget::Replies | Budget::Familiar => (self.replies, 1e6, 100_000),
-            Budget::Errors => (self.errors, 1e3, 2_000),
-            Budget::PathMtu => (self.path_mtu, 1e5, 100_000),
-            Budget::NeighbourDiscovery => (self.neighbour_discovery, 1e4, 10_000),
-            Budget::MulticastListener => (self.multicast_listener, 1e4, 10_000),
-            Budget::Queries => (self.queries, 1e4, 10_000),
-            Budget::Redirects => (self.redirects, 10.0, 20),
-        };
-        (bucket.rate.unwrap_or(Rate::PerSecond(rate)), bucket.burst.unwrap_or(burst))
-    }
-
-    /// The per-source level.
-    pub fn source(&self) -> ResolvedLevel {
-        self.per_source.resolve(ResolvedLevel {
-            rate: Rate::PerSecond(1e2),
-            burst: 200,
-            ipv4_prefix: 32,
-            ipv6_prefix: 64,
-        })
-    }
-
-    /// The per-prefix level.
-    pub fn prefix(&self) -> ResolvedLevel {
-        self.per_prefix.resolve(ResolvedLevel {
-            rate: Rate::PerSecond(5e3),
-            burst: 10_000,
-            ipv4_prefix: 24,
-            ipv6_prefix: 48,
-        })
-    }
-}
-
-impl Level {
-    fn resolve(self, default: ResolvedLevel) -> ResolvedLevel {
-        ResolvedLevel {
-            rate: self.rate.unwrap_or(default.rate),
-            burst: self.burst.unwrap_or(default.burst),
-            ipv4_prefix: self.ipv4_prefix.unwrap_or(default.ipv4_prefix),
-            ipv6_prefix: self.ipv6_prefix.unwrap_or(default.ipv6_prefix),
-        }
-    }
-}
-
-/// Bytes, written like `4MiB` or `512KiB`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Memory(pub u64);
 
 /// The metrics endpoint of `serve`.
 #[derive(Clone, Debug, Deserialize)]
@@ -403,44 +215,9 @@ impl Default for Responder {
     }
 }
 
-impl Default for Memory {
-    fn default() -> Self {
-        Self(2 << 20)
-    }
-}
-
 impl Default for Metrics {
     fn default() -> Self {
         Self { listen: std::net::SocketAddr::from(([127, 0, 0, 1], 9816)) }
-    }
-}
-
-impl<'de> Deserialize<'de> for Memory {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let bytes = units.iter().find_map(|(suffix, unit): &(&str, u64)| {
-            text.strip_suffix(suffix)?.trim_end().parse::<u64>().ok()?.checked_mul(*unit)
-        });
-        match bytes {
-            Some(bytes) if (Self::MIN..=Self::MAX).contains(&bytes) => Ok(Self(bytes)),
-            _ => Err(serde::de::Error::custom(format!(
-                "{text:?} is no size for the limiter: write it like 512KiB or 4MiB, from 128KiB to 1GiB"
-            ))),
-        }
-    }
-}
-
-impl Memory {
-    /// Below this, sources share cells all the time.
-    const MIN: u64 = 128 << 10;
-    /// Above this, an array map's index arithmetic and everybody's patience end.
-    const MAX: u64 = 1 << 30;
-
-    /// Places in the limiter's table: the largest power of two that fits.
-    pub fn places(self) -> u32 {
-        let cells = self.0 / size_of::<Cluster>() as u64;
-        1 << cells.ilog2()
     }
 }
 
@@ -553,11 +330,5 @@ mod tests {
             Config::parse("[responder]\necho = true\nverfiy = \"full\"\n", "c.toml").expect_err("misspelt");
         let text = error.to_string();
         assert!(text.contains("c.toml") && text.contains("line 3") && text.contains("verfiy"), "{text}");
-    }
-
-    #[test]
-    fn a_size_is_rounded_down_to_what_rows_can_have() {
-        assert_eq!(Memory(2 << 20).places(), 1 << 15);
-        assert_eq!(Memory(3 << 20).places(), 1 << 16);
     }
 }

@@ -1,4 +1,6 @@
 //! The configuration as users write it.
 
 pub mod file;
+pub mod limits;
 pub mod units;
+pub mod words;

@@ -1,7 +1,7 @@
 //! Rates, as users write them and as the limiter counts them.
 //!
 //! Owns the grammar (`100/s`, `100pps`, `6000/min`, `1.5Mpps`, `5k/s`, `unlimited`, `0`) and the way back to text, so that what is printed
-//! can be typed. Ticks and buckets are `settings.rs`'s.
+//! can be typed. Ticks and buckets are `policy/limits.rs`'s.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,7 +1,7 @@
 //! The addresses the program answers for: what belongs in the table.
 //!
 //! Owns the table's construction and its reading back; where an entry goes and how it is found is icmp-common's. Which addresses a host has
-//! is `netlink.rs`'s, writing the maps `instance.rs`'s.
+//! is `netlink.rs`'s, writing the maps `instance/maps.rs`'s.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,23 +1,21 @@
 //! Which addresses belong in the table: the host's own, per attached interface and per VLAN above it.
 //!
-//! Owns the rules (R-12, R-61: an address counts only on the interface that has it) and the refresh of an instance from what the
-//! kernel says. The kernel's answers are `netlink.rs`'s, the table `addresses.rs`'s.
+//! Owns the rules (R-12, R-61: an address counts only on the interface that has it). The kernel's answers are `netlink.rs`'s, the table
+//! `address_table.rs`'s, putting it in force `instance/addresses.rs`'s.
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::Result;
 use icmp_common::abi::{AddressKind, INTERFACE_STRIPS_TAGS, Interface, Scope};
 use icmp_common::wire::ethernet;
 
-use crate::host::address_table::{AddressTable, OwnAddress};
+use crate::host::address_table::OwnAddress;
 use crate::host::netlink::{Link, Network};
-use crate::instance::pins::Instance;
-use crate::kernel::bpf as sys;
+use crate::kernel::ethtool;
 
 /// The entry of an interface in the interface table.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
     let mac = ethernet::address(link.mac.unwrap_or_default());
-    let hides_vlans = vlans_of(network, link).next().is_some() && sys::strips_vlan_tags(&link.name);
+    let hides_vlans = vlans_of(network, link).next().is_some() && ethtool::strips_vlan_tags(&link.name);
     Interface {
         ifindex: link.index,
         slot,
@@ -95,30 +93,6 @@ fn add(own: &mut Vec<OwnAddress>, network: &Network, ifindex: u32, scope: Scope)
             }
         }
     }
-}
-
-/// Brings interface and address tables in line with what the kernel says now; the addresses that found no place.
-///
-/// # Errors
-/// A map cannot be read or written; the tables of before are then in force.
-pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddress>> {
-    let entries = instance.maps.interfaces()?;
-    let mut interfaces = Vec::new();
-    for entry in entries.iter().filter(|entry| entry.ifindex != 0) {
-        if let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) {
-            let now = interface_entry(network, link, entry.slot);
-            if now != *entry {
-                instance.maps.set_interface(now)?;
-            }
-            interfaces.push((entry.slot, link));
-        }
-    }
-    let (table, left_out) = AddressTable::build(&own_addresses(network, &interfaces));
-    if instance.maps.addresses()? != table {
-        instance.maps.switch_addresses(&table)?;
-    }
-    // Others than its own a scope does without.
-    Ok(left_out.into_iter().filter(|own| own.kind != AddressKind::Elsewhere).collect())
 }
 
 #[cfg(test)]

@@ -3,4 +3,5 @@
 pub mod address_table;
 pub mod addresses;
 pub mod conflicts;
+pub mod defaults;
 pub mod netlink;

@@ -97,10 +97,26 @@ impl Network {
         })
     }
 
+    /// As [`Self::read`], for who has no event loop.
+    ///
+    /// # Errors
+    /// Likewise.
+    pub fn read_once() -> Result<Self> {
+        event_loop()?.block_on(Self::read())
+    }
+
     /// An interface by its name.
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
     }
+}
+
+/// An event loop of one thread.
+///
+/// # Errors
+/// The kernel lacks what it is made of.
+pub fn event_loop() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the event loop")
 }
 
 /// A stream with an item for every change of a link or an address.

@@ -11,9 +11,9 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use icmp_common::abi::{Counter, Interface};
 
 use crate::host::address_table::AddressTable;
+use crate::instance::compiled::Compiled;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::program::{self, Entry, LoadOptions};
-use crate::policy::rules::Compiled;
 
 /// A private copy of the program and its maps.
 pub struct Datapath {

@@ -1,5 +1,9 @@
 //! One loaded program: its maps, its pins, its links.
 
+pub mod addresses;
+pub mod attach;
+pub mod compiled;
+pub mod counters;
 pub mod datapath;
 pub mod maps;
 pub mod pins;

@@ -17,8 +17,7 @@ use icmp_common::rules::Rules;
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
-use crate::kernel::plain::Plain;
-use crate::policy::rules::Prefix;
+use crate::kernel::pod::Pod;
 
 /// Multipliers that are tried before entries are said to have no place.
 const MULTIPLIERS: u64 = 4;
@@ -27,13 +26,24 @@ const MOVES: usize = 5000;
 /// Log2 of the fewest buckets that are used.
 const FEW: u32 = 4;
 
+/// A prefix in the prefix maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prefix {
+    /// What it is for.
+    pub kind: PrefixKind,
+    /// The prefix.
+    pub net: IpNet,
+    /// The rules, one bit each; 1 for a VIP.
+    pub value: u64,
+}
+
 /// The buckets of a policy's prefixes: a bank of the prefix maps as far as it is in use. Empty where there are none of a family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
     /// Of `PREFIXES4`.
-    pub v4: Vec<Plain<PrefixBucket4>>,
+    pub v4: Vec<Pod<PrefixBucket4>>,
     /// Of `PREFIXES6`.
-    pub v6: Vec<Plain<PrefixBucket6>>,
+    pub v6: Vec<Pod<PrefixBucket6>>,
 }
 
 /// A search that finds nothing.
@@ -88,8 +98,8 @@ impl Buckets {
         let places6 = find_places(Family::V6, &v6, &mut rules.search)?;
         let (used4, used6) = in_use(&rules.search);
         let mut buckets = Self {
-            v4: vec![Plain(PrefixBucket4::default()); used4 as usize],
-            v6: vec![Plain(PrefixBucket6::default()); used6 as usize],
+            v4: vec![Pod(PrefixBucket4::default()); used4 as usize],
+            v6: vec![Pod(PrefixBucket6::default()); used6 as usize],
         };
         for (at, entry) in places4 {
             buckets.v4[at / PREFIX_WAYS4].0.entries[at % PREFIX_WAYS4] = entry.v4();

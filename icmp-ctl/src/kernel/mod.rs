@@ -1,7 +1,11 @@
 //! What is asked of the kernel that aya does not offer.
 
 pub(crate) mod bpf;
-pub(crate) mod bpffs;
-pub(crate) mod jiffies;
+mod bpffs;
+pub mod clock;
+pub(crate) mod ethtool;
 pub(crate) mod membarrier;
-pub mod plain;
+pub(crate) mod netlink;
+pub mod pod;
+pub(crate) mod requirements;
+pub mod signals;

@@ -1,5 +1,7 @@
 //! What the program has counted, for people and for Prometheus.
 
+pub mod http;
 pub mod metrics;
+pub mod sources;
 #[cfg(feature = "trace")]
 pub(crate) mod trace;

@@ -10,9 +10,11 @@ use icmp_common::types::Family;
 
 use crate::config::units::Rate;
 use crate::failure::{Exit, Failure};
-use crate::policy::rules::{Compiled, Rule};
-use crate::policy::settings::Tick;
-use crate::policy::types::{TypeName, preset_of};
+use crate::instance::compiled::Compiled;
+use crate::kernel::clock::Tick;
+use crate::policy::rows::preset_of;
+use crate::policy::rules::Rule;
+use crate::policy::types::TypeName;
 
 /// Messages that a host needs.
 struct Guard {

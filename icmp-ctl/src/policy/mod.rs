@@ -1,6 +1,13 @@
 //! From a configuration to what the program reads, and back to text.
 
+pub mod compile;
+pub mod difference;
 pub mod guards;
+pub mod layout;
+pub mod limits;
+pub mod resolve;
+pub mod rows;
 pub mod rules;
-pub mod settings;
+pub mod show;
+pub mod transaction;
 pub mod types;

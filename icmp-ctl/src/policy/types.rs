@@ -1,15 +1,11 @@
-//! Types by name, and what is in force for each of them.
+//! Types and actions by name.
 //!
-//! Owns the way people write types (`echo-request`, `8`, `3/4`) and the rows of `show policy`. The names are icmp-common's table, what
-//! a row's action means is the packet path's.
+//! Owns the way people write types (`echo-request`, `8`, `3/4`). The names are icmp-common's table.
 
 use std::fmt;
 
-use icmp_common::abi::Settings;
-use icmp_common::policy::{Action, BUDGETS, Budget, Decision, Preset, type_index};
-use icmp_common::types::{FIRST_TYPE_ROW, Family, ROWS, TypeRow, rows_of};
-
-use crate::policy::rules::action_of;
+use icmp_common::policy::Action;
+use icmp_common::types::{Family, ROWS, rows_of};
 
 /// One type, several in a row, or one code of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +55,16 @@ impl TypeName {
             .map(|row| Self { family: row.family, first: row.first, last: row.last, code: code.or(row.code) })
             .collect();
         if found.is_empty() { Err(unknown(text, name, families)) } else { Ok(found) }
+    }
+
+    /// As a number, for people who know them by heart.
+    pub fn number(&self) -> String {
+        let Self { first, last, code, .. } = self;
+        match code {
+            Some(code) => format!("{first}/{code}"),
+            None if first == last => first.to_string(),
+            None => format!("{first}-{last}"),
+        }
     }
 
     /// True where it is written as a number, which means another type in the other family.
@@ -148,78 +154,12 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// What is in force for a type, for types that are treated alike, or for one code.
-#[derive(Clone, Copy, Debug)]
-pub struct PolicyRow {
-    /// Which.
-    pub name: TypeName,
-    /// The row of the type table it belongs to, whose counters it has.
-    pub row: &'static TypeRow,
-    /// What is done.
-    pub action: Action,
-    /// Whose budget a limited message is charged to.
-    pub budget: Budget,
-    /// The clause behind it, or that the configuration says so.
-    pub clause: &'static str,
-}
-
-/// The clause of what differs from the preset.
-pub const CONFIGURED: &str = "the configuration";
-
-impl PolicyRow {
-    /// Position of its counters.
-    pub fn counter_row(&self) -> u8 {
-        let position = ROWS.iter().position(|row| (row.family, row.name) == (self.row.family, self.row.name));
-        FIRST_TYPE_ROW + position.unwrap_or_default() as u8
-    }
-}
-
-/// The preset that settings were made from.
-pub fn preset_of(settings: &Settings) -> Preset {
-    Preset::ALL.get(settings.preset as usize).copied().unwrap_or(Preset::Host)
-}
-
-/// All rows in force, in the order of families and types; neighbours of one row that are treated alike are together.
-pub fn rows(settings: &Settings) -> Vec<PolicyRow> {
-    let preset = preset_of(settings);
-    let mut rows: Vec<PolicyRow> = Vec::new();
-    for family in [Family::V4, Family::V6] {
-        for icmp_type in 0..=u8::MAX {
-            let entry = &settings.types[type_index(family, icmp_type)];
-            let main = row(preset, family, icmp_type, None, entry.main);
-            match rows.last_mut() {
-                Some(last)
-                    if last.name.code.is_none()
-                        && last.row.family == family
-                        && last.row.first == main.row.first
-                        && (last.action, last.budget, last.clause)
-                            == (main.action, main.budget, main.clause) =>
-                {
-                    last.name.last = icmp_type;
-                }
-                _ => rows.push(main),
-            }
-            if entry.has_other != 0 {
-                rows.push(row(preset, family, icmp_type, Some(entry.other_code), entry.other));
-            }
-        }
-    }
-    rows
-}
-
-fn row(preset: Preset, family: Family, icmp_type: u8, code: Option<u8>, decision: Decision) -> PolicyRow {
-    let index = usize::from(decision.row.saturating_sub(FIRST_TYPE_ROW)).min(ROWS.len() - 1);
-    let by_preset = preset.row(index);
-    let action = action_of(u32::from(decision.action));
-    let budget = Budget::ALL[usize::from(decision.budget) & (BUDGETS - 1)];
-    let (covers, refines) = rows_of(family, icmp_type);
-    PolicyRow {
-        name: TypeName { family, first: icmp_type, last: icmp_type, code },
-        row: refines.filter(|row| row.code == code).unwrap_or(covers),
-        action,
-        budget,
-        clause: if action == by_preset.action { by_preset.clause } else { CONFIGURED },
-    }
+/// The action that a number in a map stands for; one that nothing is written for passes, as in the program.
+pub fn action_of(number: u32) -> Action {
+    [Action::Answer, Action::Limit, Action::Drop]
+        .into_iter()
+        .find(|action| *action as u32 == number)
+        .unwrap_or(Action::Pass)
 }
 
 #[cfg(test)]

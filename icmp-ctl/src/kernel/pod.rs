@@ -11,9 +11,9 @@ use icmp_common::talkers::Talker;
 /// A layout of the map ABI, as a map value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
-pub struct Plain<T>(pub T);
+pub struct Pod<T>(pub T);
 
-impl<T> Plain<T> {
+impl<T> Pod<T> {
     /// A value where it is, for those that are too large to be moved about on a stack.
     pub fn of(value: &T) -> &Self {
         // SAFETY: the type is transparent, so both references are to the same bytes, for the same time.
@@ -25,7 +25,7 @@ macro_rules! plain {
     ($($layout:ty),+) => {
         $(
             // SAFETY: the layout is repr(C), without padding (asserted in icmp_common::abi), and every bit pattern is a value.
-            unsafe impl aya::Pod for Plain<$layout> {}
+            unsafe impl aya::Pod for Pod<$layout> {}
         )+
     };
 }

@@ -1,0 +1,52 @@
+//! `show addresses`: what the program answers for.
+
+use anyhow::Result;
+use icmp_common::abi::{AddressKind, Scope};
+use serde_json::json;
+
+use crate::host::netlink::Network;
+use crate::instance::addresses::slots;
+use crate::instance::pins::Instance;
+
+pub(super) fn show(json: bool) -> Result<()> {
+    let instance = Instance::open()?;
+    let slots = slots(&instance, &Network::read_once()?)?;
+    let mut rows = Vec::new();
+    for own in instance.maps.addresses()?.addresses() {
+        if own.kind != AddressKind::Own {
+            continue;
+        }
+        let interface =
+            slots.iter().find(|(slot, _)| *slot == own.scope.0 & 0x1f).map_or("", |(_, name)| name);
+        rows.push((interface.to_owned(), vlan(own.scope), own.address));
+    }
+    rows.sort();
+    let vips = instance.maps.vips()?;
+    if json {
+        let addresses: Vec<_> = rows
+            .iter()
+            .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))
+            .collect();
+        println!("{}", json!({ "schema": 1, "addresses": addresses, "vips": vips }));
+        return Ok(());
+    }
+    println!("{:<16} {:<9} ADDRESS", "INTERFACE", "VLAN");
+    for (interface, vlan, address) in &rows {
+        println!("{interface:<16} {:<9} {address}", vlan.as_deref().unwrap_or("-"));
+    }
+    for vip in vips {
+        println!("{:<16} {:<9} {vip} (VIP)", "all", "-");
+    }
+    Ok(())
+}
+
+/// The VLAN of a scope as people write it: `100`, `100.20` for two tags, `100 (802.1ad)`.
+fn vlan(scope: Scope) -> Option<String> {
+    let (outer, inner) = (scope.0 >> 8 & 0xfff, scope.0 >> 20);
+    match (outer, inner) {
+        (0, _) => None,
+        (_, 0) => Some(outer.to_string()),
+        (_, Scope::SERVICE_ONLY) => Some(format!("{outer} (802.1ad)")),
+        _ => Some(format!("{outer}.{inner}")),
+    }
+}

@@ -1,0 +1,169 @@
+//! `[limits]`: rates and bursts, and the memory of the limiter.
+//!
+//! Owns their defaults.
+
+use icmp_common::abi::Cluster;
+use icmp_common::policy::Budget;
+use serde::Deserialize;
+
+use crate::config::units::Rate;
+
+/// Rates and bursts; what is not given has the default of [`Limits::budget`], [`Limits::source`] or [`Limits::prefix`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Limits {
+    /// Memory of the limiter's cells, like `4MiB`; fixed when the program is loaded.
+    pub memory: Memory,
+    /// Echo requests of one source.
+    pub per_source: Level,
+    /// Echo requests of one network.
+    pub per_prefix: Level,
+    /// All replies of the host.
+    pub replies: Bucket,
+    /// Errors about the host's own packets.
+    pub errors: Bucket,
+    /// Fragmentation needed and packet too big.
+    pub path_mtu: Bucket,
+    /// Neighbour discovery.
+    pub neighbour_discovery: Bucket,
+    /// Multicast listener and multicast router discovery.
+    pub multicast_listener: Bucket,
+    /// Replies to the host's own queries, and queries the kernel answers.
+    pub queries: Bucket,
+    /// Redirects.
+    pub redirects: Bucket,
+}
+
+/// A rate and a burst.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bucket {
+    /// Average.
+    pub rate: Option<Rate>,
+    /// What may come at once.
+    pub burst: Option<u64>,
+}
+
+/// A rate and a burst for each address prefix.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Level {
+    /// Average.
+    pub rate: Option<Rate>,
+    /// What may come at once.
+    pub burst: Option<u64>,
+    /// Leading bits of an IPv4 address that share a bucket.
+    pub ipv4_prefix: Option<u8>,
+    /// Leading bits of an IPv6 address that share a bucket.
+    pub ipv6_prefix: Option<u8>,
+}
+
+/// A level with nothing left open.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ResolvedLevel {
+    /// Average.
+    pub rate: Rate,
+    /// What may come at once.
+    pub burst: u64,
+    /// Leading bits of an IPv4 address that share a bucket.
+    pub ipv4_prefix: u8,
+    /// Leading bits of an IPv6 address that share a bucket.
+    pub ipv6_prefix: u8,
+}
+
+impl Limits {
+    /// Rate and burst of a budget; the reserve for familiar sources is made from the replies' by `policy/limits.rs`.
+    pub fn budget(&self, budget: Budget) -> (Rate, u64) {
+        let (bucket, rate, burst) = match budget {
+            Budget::Replies | Budget::Familiar => (self.replies, 1e6, 100_000),
+            Budget::Errors => (self.errors, 1e3, 2_000),
+            Budget::PathMtu => (self.path_mtu, 1e5, 100_000),
+            Budget::NeighbourDiscovery => (self.neighbour_discovery, 1e4, 10_000),
+            Budget::MulticastListener => (self.multicast_listener, 1e4, 10_000),
+            Budget::Queries => (self.queries, 1e4, 10_000),
+            Budget::Redirects => (self.redirects, 10.0, 20),
+        };
+        (bucket.rate.unwrap_or(Rate::PerSecond(rate)), bucket.burst.unwrap_or(burst))
+    }
+
+    /// The per-source level.
+    pub fn source(&self) -> ResolvedLevel {
+        self.per_source.resolve(ResolvedLevel {
+            rate: Rate::PerSecond(1e2),
+            burst: 200,
+            ipv4_prefix: 32,
+            ipv6_prefix: 64,
+        })
+    }
+
+    /// The per-prefix level.
+    pub fn prefix(&self) -> ResolvedLevel {
+        self.per_prefix.resolve(ResolvedLevel {
+            rate: Rate::PerSecond(5e3),
+            burst: 10_000,
+            ipv4_prefix: 24,
+            ipv6_prefix: 48,
+        })
+    }
+}
+
+impl Level {
+    fn resolve(self, default: ResolvedLevel) -> ResolvedLevel {
+        ResolvedLevel {
+            rate: self.rate.unwrap_or(default.rate),
+            burst: self.burst.unwrap_or(default.burst),
+            ipv4_prefix: self.ipv4_prefix.unwrap_or(default.ipv4_prefix),
+            ipv6_prefix: self.ipv6_prefix.unwrap_or(default.ipv6_prefix),
+        }
+    }
+}
+
+/// Bytes, written like `4MiB` or `512KiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory(pub u64);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(2 << 20)
+    }
+}
+
+impl<'de> Deserialize<'de> for Memory {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let bytes = units.iter().find_map(|(suffix, unit): &(&str, u64)| {
+            text.strip_suffix(suffix)?.trim_end().parse::<u64>().ok()?.checked_mul(*unit)
+        });
+        match bytes {
+            Some(bytes) if (Self::MIN..=Self::MAX).contains(&bytes) => Ok(Self(bytes)),
+            _ => Err(serde::de::Error::custom(format!(
+                "{text:?} is no size for the limiter: write it like 512KiB or 4MiB, from 128KiB to 1GiB"
+            ))),
+        }
+    }
+}
+
+impl Memory {
+    /// Below this, sources share cells all the time.
+    const MIN: u64 = 128 << 10;
+    /// Above this, an array map's index arithmetic and everybody's patience end.
+    const MAX: u64 = 1 << 30;
+
+    /// Places in the limiter's table: the largest power of two that fits.
+    pub fn places(self) -> u32 {
+        let cells = self.0 / size_of::<Cluster>() as u64;
+        1 << cells.ilog2()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_rounded_down_to_what_rows_can_have() {
+        assert_eq!(Memory(2 << 20).places(), 1 << 15);
+        assert_eq!(Memory(3 << 20).places(), 1 << 16);
+    }
+}

@@ -1,0 +1,94 @@
+//! Words that users choose from a list, and lists of words.
+
+use std::fmt;
+
+use icmp_common::checks::Mode;
+use icmp_common::policy::{Action, Preset};
+use icmp_common::types::Family;
+use serde::Deserialize;
+
+/// One of a list of names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Word<T>(pub T);
+
+/// Something with names that users choose from.
+pub trait Named: Copy + 'static {
+    /// What it is, for errors.
+    const KIND: &'static str;
+    /// All of them.
+    const ALL: &'static [Self];
+    /// The name of one.
+    fn name(self) -> &'static str;
+}
+
+macro_rules! named {
+    ($($kind:literal $type:ty = $all:expr;)+) => {
+        $(impl Named for $type {
+            const KIND: &'static str = $kind;
+            const ALL: &'static [Self] = $all;
+            fn name(self) -> &'static str {
+                <$type>::name(self)
+            }
+        })+
+    };
+}
+
+named! {
+    "preset" Preset = Preset::ALL;
+    "action" Action = &[Action::Answer, Action::Pass, Action::Limit, Action::Drop];
+    "mode of a check" Mode = Mode::ALL;
+    "family" Family = &[Family::V4, Family::V6];
+}
+
+impl<T: Named> std::str::FromStr for Word<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        T::ALL.iter().find(|one| one.name() == text).map(|one| Self(*one)).ok_or_else(|| {
+            let names: Vec<_> = T::ALL.iter().map(|one| one.name()).collect();
+            format!("{text:?} is no {}; there are {}", T::KIND, names.join(", "))
+        })
+    }
+}
+
+impl<'de, T: Named> Deserialize<'de> for Word<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// One word or number, or a list of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Words(pub Vec<String>);
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string, a number, or a list of these")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Words, E> {
+                Ok(Words(vec![text.to_owned()]))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Words, E> {
+                Ok(Words(vec![number.to_string()]))
+            }
+
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(Words(more)) = items.next_element()? {
+                    words.extend(more);
+                }
+                Ok(Words(words))
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}

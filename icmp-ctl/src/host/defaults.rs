@@ -1,0 +1,26 @@
+//! What the kernel puts in its own answers where the configuration says nothing.
+
+/// The host's own defaults for what an answer carries.
+#[derive(Clone, Copy, Debug)]
+pub struct HostDefaults {
+    /// `net.ipv4.ip_default_ttl`
+    pub ttl: u8,
+    /// `net.ipv6.conf.IFACE.hop_limit`
+    pub hop_limit: u8,
+}
+
+impl HostDefaults {
+    /// What the kernel uses on an interface, or 64 where a family is not there.
+    pub fn read(interface: Option<&String>) -> Self {
+        let sysctl = |path: &str| {
+            let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+            (value > 0).then_some(value)
+        };
+        Self {
+            ttl: sysctl("/proc/sys/net/ipv4/ip_default_ttl").unwrap_or(64),
+            hop_limit: interface
+                .and_then(|name| sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/hop_limit")))
+                .unwrap_or(64),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Puts the program on interfaces: one link each, pinned.
+//!
+//! Owns the order in which modes and entry points are tried, and what is said about what was got.
+
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result, bail};
+use aya::programs::links::FdLink;
+use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
+use aya_obj::programs::XdpAttachType;
+use clap::ValueEnum;
+use icmp_common::abi::MAX_INTERFACES;
+use serde_json::json;
+
+use crate::diagnostics::{note, warn};
+use crate::failure::{Exit, Failure};
+use crate::host::address_table::OwnAddress;
+use crate::host::addresses::interface_entry;
+use crate::host::netlink::{Link, Network};
+use crate::instance::addresses::refresh;
+use crate::instance::pins::Instance;
+use crate::instance::program::Entry;
+use crate::kernel::{ethtool, netlink};
+
+/// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
+const ONE_BUFFER_MTU: u32 = 3498;
+
+/// How a program is to be attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AttachMode {
+    /// Native, or generic where the driver cannot
+    Auto,
+    /// In the driver
+    Native,
+    /// In the kernel's generic code, slower, with any driver
+    Generic,
+    /// In the network card
+    Offload,
+}
+
+/// What became of one interface.
+pub struct Attached {
+    /// Its name.
+    pub name: String,
+    mode: String,
+    entry: Entry,
+    program_id: u32,
+    /// It had the program before.
+    pub already: bool,
+}
+
+impl Attached {
+    /// As a line.
+    pub fn text(&self) -> String {
+        let how = if self.already { "already attached" } else { "attached" };
+        format!(
+            "{}: {how}, {} mode, {}, program {}",
+            self.name,
+            self.mode,
+            self.entry.section(),
+            self.program_id
+        )
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> serde_json::Value {
+        json!({ "name": self.name, "mode": self.mode, "entry": self.entry.section(), "program_id": self.program_id,
+                "already_attached": self.already })
+    }
+}
+
+/// An interface by its name.
+///
+/// # Errors
+/// There is none of that name here, or none that carries Ethernet frames.
+pub(crate) fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {
+    let Some(link) = network.link(name) else {
+        let names: Vec<_> = network.links.iter().map(|link| link.name.as_str()).collect();
+        bail!(
+            "no interface {name} in this network namespace; there are: {}. One of another namespace is reached with \
+             `nsenter --net=/run/netns/NAME icmp-ctl attach {name}`",
+            names.join(", ")
+        );
+    };
+    if link.mac.is_none() {
+        bail!("{name}: no Ethernet interface, and the program answers Ethernet frames only");
+    }
+    Ok(link)
+}
+
+/// Another's program stays where it is.
+pub(crate) fn refuse_others(link: &Link) -> Result<()> {
+    let Some(xdp) = link.xdp else { return Ok(()) };
+    let ours = Instance::find()?
+        .map(|mut instance| instance.links())
+        .transpose()?
+        .unwrap_or_default()
+        .iter()
+        .any(|pin| pin.ifindex == link.index && pin.program_id == xdp.program_id);
+    if ours {
+        return Ok(());
+    }
+    let name = program_name(xdp.program_id);
+    bail!(
+        "{}: another XDP program is attached, {name} with id {} ({} mode); remove it first, for example with \
+         `ip link set dev {} xdp off` or the tool that attached it",
+        link.name,
+        xdp.program_id,
+        xdp.mode,
+        link.name
+    );
+}
+
+fn program_name(id: u32) -> String {
+    let info: Option<ProgramInfo> = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
+    info.and_then(|info| info.name_as_str().map(ToOwned::to_owned))
+        .unwrap_or_else(|| "one without a name".to_owned())
+}
+
+/// Attaches to one interface, unless it is attached already.
+///
+/// # Errors
+/// The kernel or the driver refused, all slots are taken, or it is attached in another mode.
+pub(crate) fn attach(
+    instance: &mut Instance,
+    network: &Network,
+    link: &Link,
+    mode: AttachMode,
+) -> Result<Attached> {
+    let pins = instance.links()?;
+    if let Some(pin) = pins.iter().find(|pin| pin.ifindex == link.index) {
+        let entry = instance.entry_of(pin.program_id).unwrap_or(Entry::Xdp);
+        let now = link.xdp.map_or("native", |xdp| xdp.mode);
+        let wanted = match mode {
+            AttachMode::Auto => now,
+            AttachMode::Native => "native",
+            AttachMode::Generic => "generic",
+            AttachMode::Offload => "offload",
+        };
+        if wanted != now {
+            bail!(
+                "{0}: already attached in {now} mode; `icmp-ctl detach {0}` first to attach it in {wanted} mode",
+                link.name
+            );
+        }
+        report_left_out(&refresh(instance, network)?);
+        return Ok(Attached {
+            name: link.name.clone(),
+            mode: now.to_owned(),
+            entry,
+            program_id: pin.program_id,
+            already: true,
+        });
+    }
+    let entries = instance.maps.interfaces()?;
+    let slot = (1..=MAX_INTERFACES)
+        .find(|slot| entries.iter().all(|entry| entry.ifindex == 0 || entry.slot != *slot))
+        .with_context(|| {
+            format!("{}: the instance has {MAX_INTERFACES} interfaces already, its limit", link.name)
+        })?;
+    instance.maps.clear_counters(slot)?;
+    instance.maps.set_interface(interface_entry(network, link, slot))?;
+    let attached = refresh(instance, network).and_then(|left_out| {
+        report_left_out(&left_out);
+        attach_link(instance, link, mode)
+    });
+    if attached.is_err() {
+        instance.maps.remove_interface(link.index)?;
+    }
+    let AttachResult { mode, entry, program_id, instead_of } = attached?;
+    if let Some(refusal) = instead_of {
+        warn(&format!(
+            "{}: attached in {mode} mode, which is several times slower than native, because the driver refused: \
+             {refusal}",
+            link.name
+        ));
+    }
+    if ethtool::strips_vlan_tags(&link.name) {
+        note(&format!(
+            "{0}: rx-vlan-offload is on: the driver removes VLAN tags before the program sees the frame, so a tagged ping looks \
+             untagged. Where VLAN devices lie on {0} all pings are left to the kernel. `icmp-ctl attach {0} \
+             --disable-rx-vlan-offload` (or `ethtool -K {0} rxvlan off`) leaves the tags in the frame.",
+            link.name
+        ));
+    }
+    Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
+}
+
+fn report_left_out(left_out: &[OwnAddress]) {
+    if let Some(first) = left_out.first() {
+        note(&format!(
+            "{} addresses do not fit the address table, {} among them; the kernel answers for them",
+            left_out.len(),
+            first.address
+        ));
+    }
+}
+
+/// How the kernel took the program.
+struct AttachResult {
+    mode: &'static str,
+    entry: Entry,
+    program_id: u32,
+    /// Why no better mode was taken.
+    instead_of: Option<String>,
+}
+
+/// Tries modes and entry points in the order in which they are best, and pins the first that is taken.
+fn attach_link(instance: &Instance, link: &Link, mode: AttachMode) -> Result<AttachResult> {
+    let modes: &[(XdpMode, &'static str, u32)] = match mode {
+        AttachMode::Auto => &[(XdpMode::Driver, "native", 4), (XdpMode::Skb, "generic", 2)],
+        AttachMode::Native => &[(XdpMode::Driver, "native", 4)],
+        AttachMode::Generic => &[(XdpMode::Skb, "generic", 2)],
+        AttachMode::Offload => &[(XdpMode::Hardware, "offload", 8)],
+    };
+    let entries = if link.mtu > ONE_BUFFER_MTU { [Entry::XdpFrags, Entry::Xdp] } else { Entry::ALL };
+    let mut refusal = None;
+    for (xdp_mode, mode, flags) in modes {
+        for entry in entries {
+            let pin = instance.program_pin(entry);
+            let mut program = Xdp::from_pin(&pin, XdpAttachType::Interface)
+                .with_context(|| format!("opening the program {}", pin.display()))?;
+            match program.attach_to_if_index(link.index, *xdp_mode) {
+                Ok(id) => {
+                    let fd_link: FdLink =
+                        program.take_link(id)?.try_into().context("the kernel attaches without a link")?;
+                    let link_pin = instance.link_pin(link.index);
+                    fd_link
+                        .pin(&link_pin)
+                        .with_context(|| format!("pinning the link as {}", link_pin.display()))?;
+                    let program_id = program.info()?.id();
+                    return Ok(AttachResult { mode, entry, program_id, instead_of: refusal });
+                }
+                Err(error) => {
+                    let words =
+                        program.fd().ok().and_then(|fd| netlink::refusal(link.index, fd.as_fd(), *flags));
+                    let words = words.map(|words| format!(" (the kernel says: {words})")).unwrap_or_default();
+                    let cause = anyhow::Error::new(error).root_cause().to_string();
+                    refusal.get_or_insert(format!("{mode} mode at MTU {}: {cause}{words}", link.mtu));
+                }
+            }
+        }
+    }
+    let way_out = match mode {
+        AttachMode::Native => "a smaller MTU may help, and `--mode generic` works with any driver",
+        AttachMode::Offload => "only few network cards can; `--mode native` runs it in the driver",
+        AttachMode::Auto | AttachMode::Generic => "`ip -d link show` tells what the interface is",
+    };
+    let refusal = refusal.context("no mode to try")?;
+    Err(Failure::error(Exit::Refused, format!("{}: attaching in {refusal}; {way_out}", link.name)))
+}

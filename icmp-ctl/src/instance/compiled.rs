@@ -1,0 +1,129 @@
+//! A whole policy as the program reads it.
+//!
+//! Owns what belongs together when a policy is put in force, and where each of its rules counts. What it means is `policy`'s.
+
+use anyhow::Result;
+use icmp_common::abi::Settings;
+use icmp_common::policy::TYPE_ENTRIES;
+use icmp_common::prefixes::{PREFIX_VALUES, PrefixKind};
+use icmp_common::rules::{
+    CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, ROUTERS, RULE_SLOTS, Rule, Rules, TypeRules, VLANS,
+};
+use ipnet::IpNet;
+
+use crate::instance::prefixes::{Buckets, NOTHING, Prefix};
+
+/// A whole policy as the program reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compiled {
+    /// Limits, responder, types and checks. Which bank the rules are in is filled in when they are written.
+    pub settings: Settings,
+    /// The rules.
+    pub rules: Box<Rules>,
+    /// Prefixes of rules and VIPs, in no order.
+    pub prefixes: Vec<Prefix>,
+    /// The same as the program finds them.
+    pub buckets: Buckets,
+}
+
+impl Compiled {
+    /// A policy of these parts, its prefixes laid out.
+    ///
+    /// # Errors
+    /// As [`Buckets::fill`].
+    pub fn new(settings: Settings, mut rules: Box<Rules>, prefixes: Vec<Prefix>) -> Result<Self> {
+        let buckets = Buckets::fill(&mut rules, &prefixes)?;
+        Ok(Self { settings, rules, prefixes, buckets })
+    }
+
+    /// The VIP prefixes.
+    pub fn vips(&self) -> Vec<IpNet> {
+        let mut vips: Vec<_> =
+            self.prefixes.iter().filter(|prefix| prefix.kind == PrefixKind::Vip).map(|vip| vip.net).collect();
+        vips.sort();
+        vips
+    }
+}
+
+/// No rules, and nothing else either.
+pub fn no_rules() -> Box<Rules> {
+    Box::new(Rules {
+        conditions: 0,
+        count: 0,
+        audited: 0,
+        any_source: 0,
+        any_destination: 0,
+        types: [TypeRules::default(); TYPE_ENTRIES],
+        codes: [[0; 256]; CODE_BLOCKS],
+        hop_limits: [0; 256],
+        lengths: [0; LENGTHS],
+        vlans: [0; VLANS],
+        rules: [Rule::default(); MAX_RULES],
+        names: [[0; NAME_LEN]; MAX_RULES],
+        routers: [[0; 2]; ROUTERS],
+        search: NOTHING,
+        prefix_values: [0; PREFIX_VALUES],
+    })
+}
+
+/// Gives each rule its place among tallies and cells: that of the old rule of its name, or one that no old rule has. Returns the
+/// places that are new, whose tallies and cells have to be cleared.
+pub fn assign_slots(new: &mut Rules, old: Option<&Rules>) -> Vec<u32> {
+    let old: Vec<_> = old
+        .map(|old| (0..old.count as usize).map(|i| (old.names[i], old.rules[i].slot)).collect())
+        .unwrap_or_default();
+    let mut free = (0..RULE_SLOTS as u32).filter(|slot| old.iter().all(|(_, taken)| taken != slot));
+    let mut fresh = Vec::new();
+    for i in 0..new.count as usize {
+        new.rules[i].slot = match old.iter().find(|(name, _)| *name == new.names[i]) {
+            Some((_, slot)) => *slot,
+            None => {
+                // Twice as many slots as rules: those of the old policy and as many more.
+                let slot = free.next().unwrap_or_default();
+                fresh.push(slot);
+                slot
+            }
+        };
+    }
+    fresh
+}
+
+/// A name as it is in the map.
+pub fn name_text(name: &[u8; NAME_LEN]) -> String {
+    String::from_utf8_lossy(name).trim_end_matches('\0').to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(names: impl IntoIterator<Item = String>) -> Box<Rules> {
+        let mut rules = no_rules();
+        for name in names {
+            rules.names[rules.count as usize][..name.len()].copy_from_slice(name.as_bytes());
+            rules.count += 1;
+        }
+        rules
+    }
+
+    #[test]
+    fn a_rule_keeps_its_slot_when_others_come_and_go() {
+        let names = |names: &[&str]| named(names.iter().map(|name| (*name).to_owned()));
+        let mut old = names(&["a", "b", "c"]);
+        assert_eq!(assign_slots(&mut old, None), [0, 1, 2]);
+        let mut new = names(&["x", "c", "y", "a"]);
+        assert_eq!(assign_slots(&mut new, Some(&old)), [3, 4], "b's slot is still in use");
+        let slots: Vec<_> = new.rules[..4].iter().map(|rule| rule.slot).collect();
+        assert_eq!(slots, [3, 2, 4, 0]);
+    }
+
+    #[test]
+    fn a_full_policy_can_be_replaced_by_another_full_one() {
+        let names = |prefix: &str| named((0..MAX_RULES).map(|i| format!("{prefix}{i}")));
+        let (mut old, mut new) = (names("old"), names("new"));
+        assign_slots(&mut old, None);
+        let fresh = assign_slots(&mut new, Some(&old));
+        assert_eq!(fresh.len(), MAX_RULES);
+        assert!(fresh.iter().all(|slot| old.rules.iter().all(|rule| rule.slot != *slot)));
+    }
+}

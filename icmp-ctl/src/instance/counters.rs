@@ -1,0 +1,157 @@
+//! What the program has counted and who was seen, read from an instance's maps.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result, anyhow};
+use aya::maps::PerCpuValues;
+use icmp_common::abi::{Cluster, Counter, Leases, SLOTS, TALLIES, counter_index};
+use icmp_common::reason::{REASONS, Reason};
+use icmp_common::rules::Tally;
+use icmp_common::talkers::{TALKERS, Talker};
+use icmp_common::types::COUNTER_ROWS;
+
+use crate::instance::compiled::name_text;
+use crate::instance::maps::InstanceMaps;
+use crate::kernel::clock::{Tick, ticks};
+use crate::kernel::pod::Pod;
+
+impl InstanceMaps {
+    /// What each rule in force is called, and how often it decided; cheaper than [`Self::policy`], which reads all prefixes.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn rule_tallies(&self) -> Result<Vec<(String, Tally)>> {
+        let Some(settings) = self.settings()? else { return Ok(Vec::new()) };
+        let (rules, tallies) = (self.rules(settings.rules)?, self.tallies()?);
+        let named = rules.names.iter().zip(&rules.rules).take(rules.count as usize);
+        Ok(named.map(|(name, rule)| (name_text(name), tallies[rule.slot as usize])).collect())
+    }
+
+    pub(super) fn clear_tally(&mut self, index: u32) -> Result<()> {
+        let cpus =
+            aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
+        let zeroes =
+            PerCpuValues::try_from(vec![Pod(Tally::default()); cpus]).context("a value for each CPU")?;
+        self.tallies.set(index, zeroes, 0).context("clearing the tally of a new rule")
+    }
+
+    /// The tallies of rules' slots and of checks, over all CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn tallies(&self) -> Result<Vec<Tally>> {
+        (0..TALLIES)
+            .map(|index| {
+                let cpus = self.tallies.get(&index, 0).context("reading the tallies of rules")?;
+                Ok(cpus.iter().fold(Tally::default(), |sum, cpu| Tally {
+                    hits: sum.hits + cpu.0.hits,
+                    limited: sum.limited + cpu.0.limited,
+                    would_hit: sum.would_hit + cpu.0.would_hit,
+                    would_limit: sum.would_limit + cpu.0.would_limit,
+                }))
+            })
+            .collect()
+    }
+
+    /// Bytes of the limiter's table.
+    pub fn limiter_bytes(&self) -> u64 {
+        u64::from(self.cells.len()) * size_of::<Cluster>() as u64
+    }
+
+    /// True where a CPU has found the replies' budget exhausted within the last second.
+    ///
+    /// # Errors
+    /// The map or the clock cannot be read.
+    pub fn under_pressure(&self) -> Result<bool> {
+        let latest = self.leases()?.iter().map(|leases| leases.exhausted_at).max().unwrap_or(0);
+        // Most hosts never were under pressure; they need no clock.
+        Ok(latest != 0 && (ticks()?.saturating_sub(latest) as f64) < Tick::of_this_kernel()?.per_second)
+    }
+
+    /// What each CPU has taken from the budgets.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn leases(&self) -> Result<Vec<Leases>> {
+        Ok(self.leases.get(&0, 0).context("reading the leases")?.iter().map(|plain| plain.0).collect())
+    }
+
+    /// The entries of all CPUs that have a source.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn talkers(&self) -> Result<Vec<Talker>> {
+        let mut talkers = Vec::new();
+        for index in 0..TALKERS {
+            let per_cpu = self.talkers.get(&index, 0).context("reading the talkers")?;
+            talkers.extend(per_cpu.iter().map(|cpu| cpu.0).filter(|talker| talker.source.ip_version != 0));
+        }
+        Ok(talkers)
+    }
+
+    /// What was counted in one slot, by row and reason, over all CPUs; counters that are zero are left out.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters_of(&self, slot: u32) -> Result<BTreeMap<(u8, u8), Counter>> {
+        let mut counters = BTreeMap::new();
+        for row in 0..COUNTER_ROWS as u32 {
+            for reason in 0..REASONS as u32 {
+                let per_cpu = self
+                    .counters
+                    .get(&counter_index(slot, row, reason), 0)
+                    .context("reading the counters")?;
+                let sum = per_cpu.iter().fold(Counter::default(), |sum, cpu| sum.plus(cpu.0));
+                counters.insert((row as u8, reason as u8), sum);
+            }
+        }
+        for leases in self.leases()? {
+            for (row, answered) in leases.answered_in(slot) {
+                let counter: &mut Counter = counters.entry((row, Reason::Answered as u8)).or_default();
+                *counter = counter.plus(answered);
+            }
+        }
+        counters.retain(|_, counter| counter.packets != 0);
+        Ok(counters)
+    }
+
+    /// Sets the counters of a slot to zero, for the interface that gets it next.
+    ///
+    /// What flows have counted is in an element that CPUs are writing at other places, so that is left as it is, and what is added to it
+    /// becomes its negative.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn clear_counters(&mut self, slot: u32) -> Result<()> {
+        let leases = self.leases()?;
+        for ((row, reason), _) in self.counters_of(slot)? {
+            let cleared = leases.iter().map(|leases| {
+                let by_flows = leases
+                    .answered_in(slot)
+                    .into_iter()
+                    .find(|(of, _)| *of == row && reason == Reason::Answered as u8);
+                let counter = by_flows.map_or_else(Counter::default, |(_, counter)| counter);
+                Pod(Counter { packets: counter.packets.wrapping_neg(), bytes: counter.bytes.wrapping_neg() })
+            });
+            let index = counter_index(slot, u32::from(row), u32::from(reason));
+            let cleared =
+                PerCpuValues::try_from(cleared.collect::<Vec<_>>()).context("a value for each CPU")?;
+            self.counters.set(index, cleared, 0).context("clearing the counters")?;
+        }
+        Ok(())
+    }
+
+    /// What was counted in all slots, by slot, row and reason.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counters(&self) -> Result<BTreeMap<(u32, u8, u8), Counter>> {
+        let mut counters = BTreeMap::new();
+        for slot in 0..SLOTS {
+            counters.extend(
+                self.counters_of(slot)?.into_iter().map(|((row, reason), c)| ((slot, row, reason), c)),
+            );
+        }
+        Ok(counters)
+    }
+}

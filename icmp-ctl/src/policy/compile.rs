@@ -1,0 +1,197 @@
+//! From a configuration to what the program reads: masks, flags, and the table of all types.
+//!
+//! Owns the translation of everything but limits (`limits.rs`) and rules (`resolve.rs`, `layout.rs`).
+
+use anyhow::{Result, bail};
+use icmp_common::abi::{
+    Level, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL,
+    SETTINGS_VIPS, Settings,
+};
+use icmp_common::checks::{Check, Mode, mode_shift};
+use icmp_common::limiter::Limit;
+use icmp_common::policy::{
+    Action, BUDGETS, Budget, Preset, TYPE_ENTRIES, TypeEntry, preset_types, type_index,
+};
+use icmp_common::prefixes::PrefixKind;
+use icmp_common::rules::ROUTERS;
+use icmp_common::types::Family;
+use ipnet::IpNet;
+
+use crate::config::file::{self as config, Config, Invalid, Verify, invalid, refuse};
+use crate::config::limits::ResolvedLevel;
+use crate::host::defaults::HostDefaults;
+use crate::instance::compiled::Compiled;
+use crate::instance::prefixes::Prefix;
+use crate::kernel::clock::Tick;
+use crate::policy::limits::{lease, mask, set_budget};
+use crate::policy::resolve::resolve_rules;
+use crate::policy::types::TypeName;
+use crate::policy::{guards, layout};
+
+/// Translates a configuration.
+///
+/// # Errors
+/// A value that cannot be expressed, with the nearest one that can.
+pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Result<Settings> {
+    let limits = &config.limits;
+    let (source, prefix) = (limits.source(), limits.prefix());
+    let responder = &config.responder;
+    let preset = config.policy.preset.map_or(Preset::Host, |preset| preset.0);
+    let mut flags = SETTINGS_PRESENT;
+    for (on, flag) in [
+        (responder.echo, SETTINGS_ECHO),
+        (responder.verify == Verify::Full, SETTINGS_VERIFY_FULL),
+        (!responder.vips.is_empty(), SETTINGS_VIPS),
+        (!config.policy.rule.is_empty(), SETTINGS_RULES),
+        (preset == Preset::Observe, SETTINGS_OBSERVE),
+    ] {
+        flags |= if on { flag } else { 0 };
+    }
+    let mut settings = Settings {
+        flags,
+        ttl: answer_ttl("ttl", responder.ttl, host.ttl)?,
+        hop_limit: answer_ttl("hop-limit", responder.hop_limit, host.hop_limit)?,
+        epoch_shift: tick.epoch_shift(),
+        source: level(tick, "per-source", source)?,
+        prefix: level(tick, "per-prefix", prefix)?,
+        budgets: [Limit::UNLIMITED; BUDGETS],
+        batches: [1; BUDGETS],
+        types: types(preset, &config.policy)?,
+        rules: 0,
+        checks: checks(&config.policy.checks)?,
+        preset: preset as u32,
+        lease: 0,
+    };
+    for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
+        let (rate, burst) = limits.budget(*budget);
+        set_budget(&mut settings, tick, cpus, *budget, rate, burst)
+            .map_err(invalid(&["limits", budget.name()]))?;
+    }
+    settings.lease = lease(&settings);
+    Ok(settings)
+}
+
+fn level(tick: Tick, key: &str, level: ResolvedLevel) -> Result<Level> {
+    let at = ["limits", key];
+    let what = at.join(".");
+    Ok(Level {
+        limit: tick.limit(&what, level.rate, level.burst).map_err(invalid(&at))?,
+        mask: mask(&what, level.ipv4_prefix, level.ipv6_prefix).map_err(invalid(&at))?,
+    })
+}
+
+/// The table of all types: the preset's, but for what the configuration says of single ones.
+fn types(preset: Preset, policy: &config::Policy) -> Result<[TypeEntry; TYPE_ENTRIES]> {
+    let mut types = preset_types(preset);
+    for (family, key, actions) in [(Family::V4, "ipv4", &policy.ipv4), (Family::V6, "ipv6", &policy.ipv6)] {
+        for (text, action) in actions {
+            let at = ["policy", key, text];
+            let names = TypeName::all(text, &[family]).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
+            for TypeName { first, last, code, .. } in names {
+                for icmp_type in first..=last {
+                    let entry = &mut types[type_index(family, icmp_type)];
+                    set_action(entry, family, icmp_type, code, action.0).map_err(invalid(&at))?;
+                }
+            }
+        }
+    }
+    Ok(types)
+}
+
+fn set_action(
+    entry: &mut TypeEntry,
+    family: Family,
+    icmp_type: u8,
+    code: Option<u8>,
+    action: Action,
+) -> Result<()> {
+    let echo = if family == Family::V4 { 8 } else { 128 };
+    if action == Action::Answer && icmp_type != echo {
+        bail!("only echo-request can be answered; write pass, limit or drop");
+    }
+    let decision = match code {
+        None => &mut entry.main,
+        Some(code) if entry.has_other != 0 && entry.other_code == code => &mut entry.other,
+        Some(code) => bail!(
+            "code {code} has no row of its own in the type table; a [[policy.rule]] with type = \"{icmp_type}/{code}\" and \
+             family = {:?} can tell codes apart",
+            family.name()
+        ),
+    };
+    if action == Action::Limit && decision.action == Action::Drop as u8 {
+        // What is dropped by default has no budget; that of queries is for what the kernel answers, or ignores.
+        decision.budget = Budget::Queries as u8;
+    }
+    decision.action = action as u8;
+    Ok(())
+}
+
+fn checks(checks: &config::Checks) -> Result<u32> {
+    let at = ["policy", "checks"];
+    let guard = checks.mode(Check::RouterGuard);
+    if guard == Mode::Drop && checks.routers.is_empty() {
+        return refuse(
+            &[&at[..], &["router-guard"]].concat(),
+            "with no routers named, all router advertisements would be dropped; name their link-local addresses: routers = [\"fe80::1\"]"
+                .to_owned(),
+        );
+    }
+    if checks.routers.len() > ROUTERS {
+        return refuse(
+            &[&at[..], &["routers"]].concat(),
+            format!("{} routers are named, and there is room for {ROUTERS}", checks.routers.len()),
+        );
+    }
+    for (i, router) in checks.routers.iter().enumerate() {
+        if !router.is_unicast_link_local() {
+            return refuse(
+                &[&at[..], &["routers", &i.to_string()]].concat(),
+                format!(
+                    "{router} is no link-local address, and router advertisements come from one (RFC 4861 section 6.1.2)"
+                ),
+            );
+        }
+    }
+    Ok(Check::ALL.iter().fold(0, |modes, check| modes | (checks.mode(*check) as u32) << mode_shift(*check)))
+}
+
+/// Translates a whole configuration: settings, rules and prefixes.
+///
+/// # Errors
+/// As [`compile`], with the place in the file.
+pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Result<Compiled> {
+    let compiled = compile(config, tick, host, cpus).and_then(|settings| {
+        for (i, name) in config.policy.allow_break.iter().enumerate() {
+            let at = ["policy", "allow-break", &i.to_string()];
+            guards::known(name).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
+        }
+        let rules = resolve_rules(config, tick)?;
+        let (mut compiled, mut prefixes) =
+            layout::compile(&rules).map_err(invalid(&["policy", "rule", "0"]))?;
+        for (slot, router) in compiled.routers.iter_mut().zip(&config.policy.checks.routers) {
+            let bits = router.to_bits();
+            *slot = [(bits >> 64) as u64, bits as u64];
+        }
+        let mut vips: Vec<IpNet> = config.responder.vips.iter().map(IpNet::trunc).collect();
+        vips.sort();
+        vips.dedup();
+        prefixes.extend(vips.into_iter().map(|net| Prefix { kind: PrefixKind::Vip, net, value: 1 }));
+        Compiled::new(settings, compiled, prefixes).map_err(invalid(&["policy"]))
+    });
+    compiled.map_err(|error| match error.downcast::<Invalid>() {
+        Ok(invalid) => config.explain(&invalid),
+        Err(error) => error,
+    })
+}
+
+/// RFC 1122 section 3.2.1.7: it must not be sent with zero.
+fn answer_ttl(key: &str, configured: Option<u8>, host: u8) -> Result<u32> {
+    match configured {
+        Some(0) => refuse(
+            &["responder", key],
+            format!("responder.{key}: 0 would not leave the host; the smallest is 1"),
+        ),
+        Some(ttl) => Ok(u32::from(ttl)),
+        None => Ok(u32::from(host)),
+    }
+}

@@ -1,0 +1,267 @@
+//! Limits: from rate and burst to what the program counts by, and back.
+//!
+//! Owns what can be expressed, the share of the replies that known sources have, and what a CPU takes of a budget at once. The packet
+//! path's side is `icmp_common::limiter`.
+
+use std::str::FromStr;
+
+use anyhow::{Result, bail};
+use icmp_common::abi::{Level, Mask, Settings};
+use icmp_common::limiter::{Limit, UNITS_PER_TICK};
+use icmp_common::policy::Budget;
+
+use crate::config::units::Rate;
+use crate::kernel::clock::Tick;
+
+impl Tick {
+    /// Translates a rate and a burst; `what` is what errors call them.
+    ///
+    /// # Errors
+    /// A rate above one packet per unit of time, a burst smaller than what one tick brings, or one beyond what a cell can hold;
+    /// each with the nearest value that works.
+    pub fn limit(self, what: &str, rate: Rate, burst: u64) -> Result<Limit> {
+        let Rate::PerSecond(rate) = rate else { return Ok(Limit::UNLIMITED) };
+        if rate == 0.0 {
+            return Ok(Limit::NOTHING);
+        }
+        let units_per_second = self.per_second * UNITS_PER_TICK as f64;
+        let most = (units_per_second / MIN_INTERVAL).floor();
+        if rate > most {
+            bail!(
+                "{what}: a rate of {} is too high; the highest is {}",
+                Rate::PerSecond(rate),
+                Rate::PerSecond(most)
+            );
+        }
+        let least = units_per_second / MAX_CAPACITY;
+        if rate < least {
+            bail!("{what}: a rate of {} is too low; write 0 to admit nothing", Rate::PerSecond(rate));
+        }
+        let tick_worth = (rate / self.per_second).ceil().max(1.0) as u64;
+        if burst < tick_worth {
+            bail!(
+                "{what}: a burst of {burst} is less than what one clock tick of {:.0} ms brings at {}; the smallest is {tick_worth}",
+                1e3 / self.per_second,
+                Rate::PerSecond(rate)
+            );
+        }
+        let interval = self.interval(rate);
+        let largest = (MAX_CAPACITY / interval).floor();
+        if burst as f64 > largest {
+            bail!(
+                "{what}: a burst of {burst} takes longer than a year to refill at {}; the largest is {largest}",
+                Rate::PerSecond(rate)
+            );
+        }
+        Ok(Limit { interval: interval as u64, capacity: interval as u64 * burst })
+    }
+
+    /// Rate and burst of a limit that is in force.
+    pub fn rate_and_burst(self, limit: &Limit) -> (Rate, u64) {
+        if limit.is_unlimited() {
+            return (Rate::Unlimited, 0);
+        }
+        let burst = limit.capacity / limit.interval;
+        if burst == 0 {
+            return (Rate::PerSecond(0.0), 0);
+        }
+        let rate = self.per_second * UNITS_PER_TICK as f64 / limit.interval as f64;
+        // Many rates round to one interval; the one with the fewest digits is what somebody has written.
+        let span = if rate >= 1.0 { 1.0 } else { 3600.0 };
+        let shortest = (0..17)
+            .filter_map(|digits| format!("{:.digits$e}", rate * span).parse::<f64>().ok())
+            .map(|number| number / span)
+            .find(|short| self.interval(*short) == limit.interval as f64);
+        (Rate::PerSecond(shortest.unwrap_or(rate)), burst)
+    }
+
+    /// Units of time one packet costs at this many packets a second.
+    fn interval(self, rate: f64) -> f64 {
+        (self.per_second * UNITS_PER_TICK as f64 / rate).round()
+    }
+
+    /// Log2 of the ticks in an epoch: the power of two next to four seconds.
+    pub(super) fn epoch_shift(self) -> u32 {
+        (self.per_second * 4.0).log2().round() as u32
+    }
+
+    /// Packets a CPU takes from a budget at once: a quarter of what a tick brings, shared among the CPUs, and few enough that
+    /// what lies unused does not matter.
+    fn batch(self, limit: &Limit, cpus: u32) -> u32 {
+        if limit.is_unlimited() {
+            return 1;
+        }
+        let per_tick = UNITS_PER_TICK as f64 / limit.interval as f64;
+        (per_tick / 4.0 / f64::from(cpus)).floor().clamp(1.0, MAX_BATCH) as u32
+    }
+}
+
+/// Packets a CPU takes from a budget at once, beyond which more would save nothing.
+const MAX_BATCH: f64 = 256.0;
+/// Units of time a packet costs at the highest rate: enough of them that rounding to whole units stays below 1 %.
+const MIN_INTERVAL: f64 = 50.0;
+/// Units of time a bucket may hold: a year at HZ = 1000 and less than half of what a cell can count.
+const MAX_CAPACITY: f64 = 365.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
+
+/// The share of the reply budget kept for familiar sources while it is exhausted: one in this many.
+const FAMILIAR_SHARE: f64 = 8.0;
+
+/// The share of a burst that a flow pays for in advance: one in this many (`icmp_common::limiter::Rows::is_calm` relies on it).
+const BURST_SHARE: u64 = 64;
+/// Requests paid for at once, beyond which more would save nothing.
+const MAX_LEASE: u64 = 1024;
+/// Below which it saves nothing.
+const MIN_LEASE: u64 = 4;
+
+/// Sets rate and burst of a budget; with those of the replies goes the share that is kept for familiar sources.
+///
+/// # Errors
+/// A value that cannot be expressed, with the nearest one that can; the settings are as they were.
+pub fn set_budget(
+    settings: &mut Settings,
+    tick: Tick,
+    cpus: u32,
+    budget: Budget,
+    rate: Rate,
+    burst: u64,
+) -> Result<()> {
+    let limit = tick.limit(&format!("limits.{}", budget.name()), rate, burst)?;
+    if let (Budget::Replies, Rate::PerSecond(replies)) = (budget, rate) {
+        let share = replies / FAMILIAR_SHARE;
+        // A second's worth: monitors like to ping all at once. It is owed, so the total holds all the same.
+        let burst = (share.ceil() as u64).max(1);
+        set_budget(settings, tick, cpus, Budget::Familiar, Rate::PerSecond(share), burst)?;
+    }
+    settings.budgets[budget as usize] = limit;
+    settings.batches[budget as usize] = tick.batch(&limit, cpus);
+    Ok(())
+}
+
+/// Requests that a flow pays for in advance at most: a small part of what may come at once, so that what is lost at the end of a tick
+/// does not matter, and none where it would.
+pub(super) fn lease(settings: &Settings) -> u32 {
+    let [source, prefix] = [&settings.source, &settings.prefix].map(|level| {
+        level.limit.capacity.checked_div(level.limit.interval).map_or(MAX_LEASE, |burst| burst / BURST_SHARE)
+    });
+    let lease = source.min(prefix).min(MAX_LEASE);
+    if lease < MIN_LEASE { 0 } else { lease as u32 }
+}
+
+/// What can be limited, by the name it has in `[limits]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LimitName {
+    /// Echo requests of one source.
+    Source,
+    /// Echo requests of one network.
+    Prefix,
+    /// Everything that is charged to a budget.
+    Budget(Budget),
+}
+
+impl LimitName {
+    /// All that can be set; what familiar sources have is a share of the replies.
+    pub fn settable() -> impl Iterator<Item = Self> {
+        let budgets = Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar);
+        [Self::Source, Self::Prefix].into_iter().chain(budgets.copied().map(Self::Budget))
+    }
+
+    /// The name in `[limits]`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Source => "per-source",
+            Self::Prefix => "per-prefix",
+            Self::Budget(budget) => budget.name(),
+        }
+    }
+
+    /// As it is in some settings.
+    pub const fn of(self, settings: &Settings) -> Limit {
+        match self {
+            Self::Source => settings.source.limit,
+            Self::Prefix => settings.prefix.limit,
+            Self::Budget(budget) => settings.budgets[budget as usize],
+        }
+    }
+}
+
+impl FromStr for LimitName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::settable().find(|limited| limited.name() == text).ok_or_else(|| {
+            let names: Vec<_> = Self::settable().map(Self::name).collect();
+            format!("there is no limit {text:?}; there are: {}", names.join(", "))
+        })
+    }
+}
+
+/// CPUs that take from the budgets.
+///
+/// # Errors
+/// The kernel does not say how many there are.
+pub fn cpus() -> Result<u32> {
+    let cpus = aya::util::nr_cpus()
+        .map_err(|(path, error)| anyhow::anyhow!("counting the CPUs in {path}: {error}"))?;
+    Ok(cpus as u32)
+}
+
+/// Prefix lengths of a level.
+pub fn prefix_lengths(level: &Level) -> (u32, u32) {
+    (level.mask.v4.leading_ones(), level.mask.v6_high.leading_ones() + level.mask.v6_low.leading_ones())
+}
+
+/// Masks of a level from its prefix lengths.
+///
+/// # Errors
+/// A length its family does not have, with the nearest one.
+pub fn mask(what: &str, ipv4_prefix: u8, ipv6_prefix: u8) -> Result<Mask> {
+    if ipv4_prefix > 32 {
+        bail!("{what}: an IPv4 prefix has at most 32 bits, not {ipv4_prefix}");
+    }
+    if ipv6_prefix > 128 {
+        bail!("{what}: an IPv6 prefix has at most 128 bits, not {ipv6_prefix}");
+    }
+    let v4 = u32::MAX.checked_shl(32 - u32::from(ipv4_prefix)).unwrap_or(0);
+    let v6 = u128::MAX.checked_shl(128 - u32::from(ipv6_prefix)).unwrap_or(0);
+    Ok(Mask { v6_high: (v6 >> 64) as u64, v6_low: v6 as u64, v4, reserved: 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Tick = Tick { per_second: 250.0 };
+
+    #[test]
+    fn a_limit_in_force_shows_the_rate_and_burst_it_was_made_from() {
+        for (rate, burst) in
+            [(100.0, 200), (5_000.0, 10_000), (1e6, 100_000), (10.0, 20), (0.5, 1), (12_345.0, 50)]
+        {
+            let limit = TICK.limit("x", Rate::PerSecond(rate), burst).expect("it can be expressed");
+            assert_eq!(TICK.rate_and_burst(&limit), (Rate::PerSecond(rate), burst));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_expressed_is_refused_with_the_nearest_value_that_works() {
+        let text = TICK.limit("x", Rate::PerSecond(10_000.0), 5).expect_err("a tick brings 40").to_string();
+        assert!(text.contains("the smallest is 40"), "{text}");
+        assert!(TICK.limit("x", Rate::PerSecond(10_000.0), 40).is_ok());
+        let text = TICK.limit("x", Rate::PerSecond(1e12), 5).expect_err("beyond a unit").to_string();
+        assert!(text.contains("the highest is"), "{text}");
+        let text = mask("x", 33, 64).expect_err("IPv4 has 32").to_string();
+        assert!(text.contains("at most 32"), "{text}");
+    }
+
+    #[test]
+    fn zero_admits_nothing_and_unlimited_everything() {
+        assert_eq!(TICK.limit("x", Rate::PerSecond(0.0), 7).expect("zero is a limit"), Limit::NOTHING);
+        assert_eq!(TICK.limit("x", Rate::Unlimited, 7).expect("unlimited is one too"), Limit::UNLIMITED);
+    }
+
+    #[test]
+    fn masks_keep_the_leading_bits() {
+        let mask = mask("x", 24, 48).expect("both exist");
+        assert_eq!((mask.v4, mask.v6_high, mask.v6_low), (0xffff_ff00, 0xffff_ffff_ffff_0000, 0));
+    }
+}

@@ -1,0 +1,254 @@
+//! A rule as it is written becomes a rule as it is meant: names and lists are read, and what it leaves open is filled in.
+//!
+//! Owns the checks of one rule, in a file as on a command line, and the lists of prefixes beside it.
+
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::str::FromStr;
+
+use anyhow::Result;
+use icmp_common::limiter::Limit;
+use icmp_common::policy::Action;
+use icmp_common::rules::NAME_LEN;
+use icmp_common::types::Family;
+use ipnet::IpNet;
+
+use crate::config::file::{self as config, Config, invalid, refuse};
+use crate::config::units::Rate;
+use crate::config::words::{Word, Words};
+use crate::kernel::clock::Tick;
+use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, MAX_LENGTH, Rule};
+use crate::policy::types::TypeName;
+
+/// The rules of a configuration, in their order.
+///
+/// # Errors
+/// As [`resolve_rule`]; and two rules of one name.
+pub fn resolve_rules(config: &Config, tick: Tick) -> Result<Vec<Rule>> {
+    let mut rules: Vec<Rule> = Vec::new();
+    for (i, rule) in config.policy.rule.iter().enumerate() {
+        let i = i.to_string();
+        let at = ["policy", "rule", &i];
+        let resolved = resolve_rule(rule, &at, config.folder(), tick)?;
+        if rules.iter().any(|other| other.name == resolved.name) {
+            let at = [&at[..], &["name"]].concat();
+            return refuse(&at, format!("there is a rule {:?} already; counters go by name", resolved.name));
+        }
+        rules.push(resolved);
+    }
+    Ok(rules)
+}
+
+/// A rule with everything that it leaves open filled in; `at` is where it is in the file, `folder` where its lists are.
+///
+/// # Errors
+/// An [`Invalid`] value, or a list that cannot be read.
+pub fn resolve_rule(rule: &config::Rule, at: &[&str], folder: &Path, tick: Tick) -> Result<Rule> {
+    let key = |key| [at, &[key]].concat();
+    let name = &rule.name;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    if name.is_empty() || name.len() > NAME_LEN || !name.bytes().all(is_plain) {
+        return refuse(
+            &key("name"),
+            format!(
+                "{name:?} is no name for a rule: 1 to {NAME_LEN} letters, digits, hyphens, underscores and dots"
+            ),
+        );
+    }
+    let from = nets(&rule.from, &key("from"), folder)?;
+    let to = nets(&rule.to, &key("to"), folder)?;
+    let mut families = vec![Family::V4, Family::V6];
+    for nets in [&from, &to].into_iter().filter(|nets| !nets.is_empty()) {
+        families.retain(|family| nets.iter().any(|net| net.addr().is_ipv4() == (*family == Family::V4)));
+    }
+    if let Some(Word(family)) = rule.family {
+        families.retain(|one| *one == family);
+    }
+    if families.is_empty() {
+        return refuse(
+            at,
+            format!(
+                "rule {name:?} can match nothing: its family, sources and destinations have none in common"
+            ),
+        );
+    }
+    let action = rule.action.0;
+    let types = rule_types(rule, &families, at)?;
+    if !types.is_empty() {
+        families.retain(|family| types.iter().any(|name| name.family == *family));
+    }
+    let limit = match (rule.limit, action) {
+        (None, Action::Limit) => {
+            return refuse(at, format!("rule {name:?} limits and does not say to what: limit = \"100/s\""));
+        }
+        (Some(_), Action::Pass | Action::Drop) => {
+            return refuse(
+                &key("limit"),
+                format!(
+                    "what is to be limited has action = \"limit\" or \"answer\", not {:?}",
+                    action.name()
+                ),
+            );
+        }
+        (None, _) if rule.burst.is_some() => {
+            return refuse(&key("burst"), "a burst needs a limit beside it: limit = \"100/s\"".to_owned());
+        }
+        (None, _) => Limit::UNLIMITED,
+        (Some(rate), _) => {
+            let a_second = if let Rate::PerSecond(rate) = rate { rate.ceil().max(1.0) as u64 } else { 1 };
+            tick.limit(&format!("rule {name:?}"), rate, rule.burst.unwrap_or(a_second))
+                .map_err(invalid(&key("limit")))?
+        }
+    };
+    let mut vlans = Vec::new();
+    for (i, text) in rule.vlan.0.iter().enumerate() {
+        match text.parse() {
+            Ok(vlan @ 0..4095) => vlans.push(vlan),
+            _ => {
+                return refuse(
+                    &[&key("vlan")[..], &[&i.to_string()]].concat(),
+                    format!("{text:?} is no VLAN identifier: 1 to 4094, or 0 for untagged"),
+                );
+            }
+        }
+    }
+    vlans.sort_unstable();
+    vlans.dedup();
+    let length = range(&rule.length, ANY_LENGTH).map_err(|why| anyhow::Error::msg(format!("length: {why}")));
+    let length = length.map_err(invalid(&key("length")))?;
+    let open = *length.end() == u16::MAX;
+    if *length.start() > MAX_LENGTH || !open && *length.end() > MAX_LENGTH {
+        return refuse(
+            &key("length"),
+            format!(
+                "lengths are told apart up to {MAX_LENGTH}; what is longer spans buffers and is the kernel's"
+            ),
+        );
+    }
+    let hop_limit =
+        range(&rule.hop_limit, ANY_HOP_LIMIT).map_err(|why| anyhow::Error::msg(format!("hop-limit: {why}")));
+    let hop_limit = hop_limit.map_err(invalid(&key("hop-limit")))?;
+    Ok(Rule {
+        name: name.clone(),
+        families,
+        from,
+        to,
+        types,
+        vlans,
+        length,
+        hop_limit,
+        action,
+        limit,
+        audit: rule.audit,
+    })
+}
+
+fn rule_types(rule: &config::Rule, families: &[Family], at: &[&str]) -> Result<Vec<TypeName>> {
+    let echo_request = ["echo-request".to_owned()];
+    let answers = rule.action.0 == Action::Answer;
+    // Only echo requests can be answered, so a rule that answers need not say so.
+    let texts = if answers && rule.types.0.is_empty() { &echo_request[..] } else { &rule.types.0[..] };
+    let mut types = Vec::new();
+    for (i, text) in texts.iter().enumerate() {
+        let i = i.to_string();
+        let at = [at, &["type", &i]].concat();
+        if TypeName::is_number(text) && families.len() > 1 {
+            return refuse(
+                &at,
+                format!("{text:?} is another type in each family; say which: family = \"ipv4\" or \"ipv6\""),
+            );
+        }
+        let names = TypeName::all(text, families).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
+        let echo = |name: &TypeName| {
+            (name.first, name.last) == if name.family == Family::V4 { (8, 8) } else { (128, 128) }
+        };
+        if answers && !names.iter().all(echo) {
+            return refuse(
+                &at,
+                format!("only echo-request can be answered, not {text:?}; write pass, limit or drop"),
+            );
+        }
+        types.extend(names);
+    }
+    types.sort_by_key(|name| (name.family, name.first, name.code));
+    types.dedup();
+    Ok(types)
+}
+
+/// Prefixes, and those in the files named among them; sorted, each once.
+fn nets(words: &Words, at: &[&str], folder: &Path) -> Result<Vec<IpNet>> {
+    let mut nets = Vec::new();
+    for (i, text) in words.0.iter().enumerate() {
+        let i = i.to_string();
+        let at = [at, &[&i]].concat();
+        match text.strip_prefix("file:") {
+            None => nets.push(net(text).map_err(anyhow::Error::msg).map_err(invalid(&at))?),
+            Some(path) => nets.extend(nets_of_file(&folder.join(path)).map_err(invalid(&at))?),
+        }
+    }
+    nets.sort_unstable();
+    nets.dedup();
+    // One that lies in another adds nothing.
+    let mut widest: Vec<IpNet> = Vec::with_capacity(nets.len());
+    for net in nets {
+        if !widest.last().is_some_and(|last| last.contains(&net)) {
+            widest.push(net);
+        }
+    }
+    Ok(widest)
+}
+
+/// One prefix a line; what follows a # is a comment.
+fn nets_of_file(path: &Path) -> Result<Vec<IpNet>> {
+    let name = path.display();
+    let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("reading {name}: {error}"))?;
+    let mut nets = Vec::new();
+    for (i, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            nets.push(net(line).map_err(|why| anyhow::anyhow!("{name}:{}: {why}", i + 1))?);
+        }
+    }
+    Ok(nets)
+}
+
+fn net(text: &str) -> Result<IpNet, String> {
+    let net = match text.parse::<std::net::IpAddr>() {
+        Ok(address) => IpNet::from(address),
+        Err(_) => IpNet::from_str(text).map_err(|_| {
+            format!("{text:?} is no address and no prefix: write it like 192.0.2.0/24 or 2001:db8::/32")
+        })?,
+    };
+    if net != net.trunc() {
+        return Err(format!("{text:?} has bits behind its prefix; the prefix is {}", net.trunc()));
+    }
+    Ok(net)
+}
+
+/// A number, or a range of numbers that may be open at one end.
+fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
+    words: &Words,
+    any: RangeInclusive<T>,
+) -> Result<RangeInclusive<T>, String> {
+    let [text] = &words.0[..] else {
+        return if words.0.is_empty() { Ok(any) } else { Err("one number or range, not a list".to_owned()) };
+    };
+    let bad = || {
+        format!(
+            "{text:?} is no range of numbers from {} to {}: write it like 64, 64-128 or 64-",
+            any.start(),
+            any.end()
+        )
+    };
+    let number =
+        |text: &str, open: T| if text.is_empty() { Ok(open) } else { text.trim().parse().map_err(|_| bad()) };
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    if first.is_empty() && last.is_empty() {
+        return Err(bad());
+    }
+    let (first, last) = (number(first, *any.start())?, number(last, *any.end())?);
+    if first > last {
+        return Err(format!("{text:?} is empty: {first} is more than {last}"));
+    }
+    Ok(first..=last)
+}

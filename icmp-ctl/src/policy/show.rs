@@ -1,0 +1,78 @@
+//! A rule as text.
+
+use std::fmt::Write as _;
+
+use crate::kernel::clock::Tick;
+use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
+use crate::policy::types::TypeName;
+
+/// Prefixes shown one by one; of more than these the number is shown.
+const FEW: usize = 4;
+
+impl Rule {
+    /// What it asks of a message, as text.
+    pub fn conditions(&self) -> String {
+        let mut text = String::new();
+        for (what, nets) in [("from", &self.from), ("to", &self.to)] {
+            match nets.len() {
+                0 => {}
+                1..=FEW => {
+                    let nets: Vec<_> = nets.iter().map(ToString::to_string).collect();
+                    let _ = write!(text, "{what} {} ", nets.join(","));
+                }
+                many => {
+                    let _ = write!(text, "{what} {many} prefixes ");
+                }
+            }
+        }
+        if let [family] = self.families[..]
+            && self.types.is_empty()
+        {
+            let _ = write!(text, "family {} ", family.name());
+        }
+        if !self.types.is_empty() {
+            let mut names: Vec<_> = self.types.iter().map(TypeName::to_string).collect();
+            names.dedup();
+            let _ = write!(text, "type {} ", names.join(","));
+        }
+        if !self.vlans.is_empty() {
+            let vlans: Vec<_> = self.vlans.iter().map(ToString::to_string).collect();
+            let _ = write!(text, "vlan {} ", vlans.join(","));
+        }
+        if self.length != ANY_LENGTH {
+            let _ = write!(text, "length {} ", range_text(self.length.start(), self.length.end(), &u16::MAX));
+        }
+        if self.hop_limit != ANY_HOP_LIMIT {
+            let _ = write!(
+                text,
+                "hop-limit {} ",
+                range_text(self.hop_limit.start(), self.hop_limit.end(), &u8::MAX)
+            );
+        }
+        text.truncate(text.trim_end().len());
+        text
+    }
+
+    /// The whole rule in a line.
+    pub fn text(&self, tick: Tick) -> String {
+        let mut text = format!("{}: {} -> {}", self.name, self.conditions(), self.action.name());
+        if !self.limit.is_unlimited() {
+            let (rate, burst) = tick.rate_and_burst(&self.limit);
+            let _ = write!(text, " limit {rate} burst {burst}");
+        }
+        if self.audit {
+            text.push_str(" (audit)");
+        }
+        text
+    }
+}
+
+fn range_text<T: PartialEq + std::fmt::Display>(first: &T, last: &T, open: &T) -> String {
+    if first == last {
+        first.to_string()
+    } else if last == open {
+        format!("{first}-")
+    } else {
+        format!("{first}-{last}")
+    }
+}
