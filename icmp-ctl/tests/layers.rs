@@ -38,8 +38,9 @@ fn module(source: &Path, file: &Path) -> String {
     parts.join("::").trim_end_matches("::mod").to_owned()
 }
 
-/// The files that a text names, in `use` lines and elsewhere.
+/// The files that a text names, in `use` lines and elsewhere. Its unit tests may use what they like.
 fn imports_of(text: &str, all: &BTreeSet<String>) -> BTreeSet<String> {
+    let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
     let code: Vec<_> = text.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
     let code = code.join("\n");
     let mut found = BTreeSet::new();
