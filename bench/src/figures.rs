@@ -33,6 +33,16 @@ pub(crate) enum Bound {
     None,
 }
 
+impl Bound {
+    fn is_met(self, ratio: f64) -> bool {
+        match self {
+            Self::AtMost(bound) => ratio <= bound,
+            Self::AtLeast(bound) => ratio >= bound,
+            Self::None => true,
+        }
+    }
+}
+
 /// Everything that was measured, in the order in which it was.
 #[derive(Default)]
 pub(crate) struct Figures {
@@ -91,6 +101,27 @@ impl Figures {
         self.ratios.iter().map(|(target, samples)| (target.name, (summary(samples), target.bound))).collect()
     }
 
+    /// Of every ratio the spread of its rounds, the target if it has one, and whether it meets that.
+    fn verdicts(&self) -> Map<String, Value> {
+        let verdict = |(target, samples): &(Target, Vec<f64>)| {
+            let Summary { median, min, max } = summary(samples);
+            let mut value = json!({
+                "median": rounded(median), "min": rounded(min), "max": rounded(max), "rounds": samples.len(),
+            });
+            let bound = match target.bound {
+                Bound::AtMost(bound) => Some(("at_most", bound)),
+                Bound::AtLeast(bound) => Some(("at_least", bound)),
+                Bound::None => None,
+            };
+            if let Some((side, bound)) = bound {
+                value[side] = bound.into();
+                value["met"] = target.bound.is_met(median).into();
+            }
+            (target.name.to_owned(), value)
+        };
+        self.ratios.iter().map(verdict).collect()
+    }
+
     /// The document that `--json` writes.
     pub(crate) fn document(&self) -> Value {
         let figures: Map<String, Value> = self
@@ -102,7 +133,7 @@ impl Figures {
                 (figure.name.clone(), value)
             })
             .collect();
-        json!({ "schema": 1, "figures": figures, "ratios": self.ratios() })
+        json!({ "schema": 1, "figures": figures, "ratios": self.ratios(), "targets": self.verdicts() })
     }
 
     /// The same for people.
@@ -128,12 +159,13 @@ impl Figures {
         for (target, samples) in &self.ratios {
             let Summary { median, min, max } = summary(samples);
             let judged = match target.bound {
-                Bound::AtMost(bound) => verdict(&format!("at most {bound}"), median <= bound),
-                Bound::AtLeast(bound) => verdict(&format!("at least {bound}"), median >= bound),
+                Bound::AtMost(bound) => format!("at most {bound}"),
+                Bound::AtLeast(bound) => format!("at least {bound}"),
                 Bound::None => String::new(),
             };
+            let missed = if target.bound.is_met(median) { "" } else { ", MISSED" };
             println!(
-                "  {:<42} {:>10} {:>10} {:>10}  {judged}",
+                "  {:<42} {:>10} {:>10} {:>10}  {judged}{missed}",
                 target.name,
                 shown(median),
                 shown(min),
@@ -141,10 +173,6 @@ impl Figures {
             );
         }
     }
-}
-
-fn verdict(bound: &str, met: bool) -> String {
-    format!("{bound}{}", if met { "" } else { ", MISSED" })
 }
 
 fn summary(samples: &[f64]) -> Summary {
@@ -194,5 +222,27 @@ mod tests {
         let expected = json!({ "median": 3.5, "min": 1.0, "max": 8.0, "unit": "us" });
         assert_eq!(figures.document()["figures"]["x"], expected);
         assert_eq!(figures.document()["schema"], 1);
+    }
+
+    #[test]
+    fn the_document_says_of_each_ratio_whether_it_meets_its_target() {
+        let mut figures = Figures::default();
+        figures.add("x", "ns", 3.0);
+        let bounds = [
+            ("met", Bound::AtMost(3.0)),
+            ("missed", Bound::AtMost(2.9)),
+            ("fast", Bound::AtLeast(3.0)),
+            ("slow", Bound::AtLeast(3.1)),
+            ("asked for nothing", Bound::None),
+        ];
+        for (name, bound) in bounds {
+            figures.ratio(Target { name, bound }, |of| of("x"));
+        }
+        let met = bounds.map(|(name, _)| figures.document()["targets"][name]["met"].as_bool());
+        assert_eq!(met, [Some(true), Some(false), Some(true), Some(false), None]);
+        let expected = json!({
+            "median": 3.0, "min": 3.0, "max": 3.0, "rounds": 1, "at_most": 2.9, "met": false,
+        });
+        assert_eq!(figures.document()["targets"]["missed"], expected);
     }
 }
