@@ -9,8 +9,8 @@ use anyhow::Result;
 use icmp_common::reason::Reason;
 
 use crate::figures::{Figures, Summary};
-use crate::object::{START, Undo, XDP_TX, policy};
-use crate::program::{ALL_SOURCES, Case, IpVersion, MANY, echo, full, listed, listing};
+use crate::object::{START, Sources, XDP_TX, policy};
+use crate::program::{Case, IpVersion, MANY, THOUSAND, echo, full, listed, listing};
 
 const SOURCES: [u64; 8] = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000];
 const PREFIXES: [usize; 7] = [0, 1, 10, 100, 1_000, 10_000, MANY];
@@ -21,15 +21,16 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     let generous = policy(&full(""))?;
     let header = policy(&full("verify = \"header\""))?;
     let mut cases = Vec::new();
-    let mut case = |name: String, program, undo, frame, sources, policy: &Arc<_>| {
+    let mut case = |name: String, program, version: IpVersion, frame, sources, policy: &Arc<_>| {
         let reason = (program == "full").then_some(Reason::Answered);
-        let policy = Arc::clone(policy);
+        let (undo, policy) = (version.pings(), Arc::clone(policy));
         cases.push(Case { name, program, undo, frame, sources, policy, action: XDP_TX, reason });
     };
     for sources in SOURCES {
         for program in ["full", "conventional"] {
             let name = format!("growth.{program}.sources.{sources}");
-            case(name, program, Undo::RandomV4, echo(IpVersion::V4, START), sources, &generous);
+            let sources = Sources::adjacent(sources);
+            case(name, program, IpVersion::V4, echo(IpVersion::V4, START), sources, &generous);
         }
     }
     for bytes in BYTES {
@@ -39,7 +40,7 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
             ("header.v4", IpVersion::V4, &header),
         ] {
             let name = format!("growth.{label}.bytes.{bytes}");
-            case(name, "full", Undo::Same, echo(version, bytes), 1, policy);
+            case(name, "full", version, echo(version, bytes), THOUSAND, policy);
         }
     }
     for prefixes in PREFIXES {
@@ -47,9 +48,9 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
             0 => Arc::clone(&generous),
             _ => policy(&format!("{}{}", full(""), listing(IpVersion::V4, prefixes)))?,
         };
-        for (label, undo, sources) in [("one", Undo::Same, 1), ("random", Undo::RandomV4, ALL_SOURCES)] {
+        for (label, sources) in [("one", Sources::ONE), ("random", Sources::RANDOM)] {
             let name = format!("growth.{label}.prefixes.{prefixes}");
-            case(name, "full", undo, listed(IpVersion::V4), sources, &policy);
+            case(name, "full", IpVersion::V4, listed(IpVersion::V4), sources, &policy);
         }
     }
     Ok(cases)
@@ -112,7 +113,7 @@ fn panels() -> [Panel; 4] {
         },
         Panel {
             title: "CPUs at once",
-            series: &[("a source each", "scale.one."), ("random sources", "scale.random.")],
+            series: &[("1,000 sources each", "scale.sources_1000."), ("random sources", "scale.random.")],
             steps: vec![cpu("1", "one_cpu", 1.0), cpu("2", "two_cpus", 2.0)],
         },
     ]

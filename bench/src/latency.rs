@@ -1,31 +1,34 @@
 //! How long a ping takes: of a host that does nothing else, and of one that another source floods.
 //!
-//! Owns the pinger, the flood beside it, and who works where. An idle host answers on the pinger's CPU, as veth has it, and the pinger asks
+//! Owns the pinger, which is a thousand sources in turn, the flood beside it, and who works where. An idle host answers on the pinger's CPU, as veth has it, and the pinger asks
 //! for the reply again and again: a sleeper's waking takes longer than an answer. In a flood the host has a CPU for itself and
 //! takes everything from one queue, as from a network card's; pinger and flood share the other CPU, so there the pinger sleeps, and
 //! the flood gives way to it.
 
-use std::net::Ipv4Addr;
+use std::io::IoSlice;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use icmp_tests::netns::{HOST_IF, PEER_IF};
+use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF};
 use icmp_tests::packet::{checksum, put16};
 use icmp_tests::process;
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, connect, recv, send, socket,
+    AddressFamily, ControlMessage, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, recv, sendmsg,
+    socket,
 };
 
 use crate::clock::{pin, pin_thread, threads};
 use crate::figures::Figures;
 use crate::interrupt;
 use crate::object::{START, cpus};
-use crate::program::{full, request};
+use crate::program::full;
 use crate::wire::{Generator, Limits, OPEN, Responder, World};
 
 /// Who is asked.
@@ -58,6 +61,7 @@ const LOST: Duration = Duration::from_millis(20);
 
 /// One round of everything.
 pub(crate) fn round(world: &World, figures: &mut Figures, quick: bool) -> Result<()> {
+    Pinger::own_sources(&world.pair.peer);
     for responder in ASKED {
         let installed = world.install(responder, &Limits { config: &full(""), ..OPEN })?;
         let pings = if quick { PINGS / 4 } else { PINGS };
@@ -68,7 +72,7 @@ pub(crate) fn round(world: &World, figures: &mut Figures, quick: bool) -> Result
     if cpus()? < 2 {
         return Ok(());
     }
-    let mut generator = Generator::paced(request("203.0.113.9", "192.0.2.2", START), 1_000_000_000 / FLOOD)?;
+    let mut generator = Generator::paced(1_000_000_000 / FLOOD)?;
     let _queue = OneQueue::new(world)?;
     for responder in ASKED {
         let name = format!("latency.flood.{}", responder.name());
@@ -233,39 +237,61 @@ enum Wait {
     Sleeping,
 }
 
-/// A socket that pings the host, in the namespace of the thread that makes it.
+/// A socket that pings the host, in the namespace of the thread that makes it, from a thousand sources in turn.
 struct Pinger {
     socket: OwnedFd,
     wait: Wait,
-    sequence: u16,
+    /// Pings so far.
+    count: u32,
 }
 
 impl Pinger {
-    /// Not that of the bench's own requests, whose replies end in the collector.
-    const IDENTIFIER: u16 = 0x1c3b;
+    /// As the bench's other cases have.
+    const SOURCES: u32 = 1000;
+    /// The first source; for benchmarks (RFC 2544, RFC 6890).
+    const FIRST: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 0);
+    /// Of the first source's pings, and one more for each that follows; all below those of the bench's own requests, whose replies end in
+    /// the collector.
+    const IDENTIFIER: u16 = 0x1000;
+    const HOST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 0);
+
+    /// Has the namespace take all the sources for its own.
+    fn own_sources(namespace: &Namespace) {
+        namespace.ip(&format!("route replace local {}/22 dev lo", Self::FIRST));
+    }
 
     fn new(wait: Wait) -> Result<Self> {
         let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
         let socket = socket(AddressFamily::Inet, SockType::Raw, flags, SockProtocol::Icmp)
             .context("opening a raw socket for pings")?;
-        let host = SockaddrIn::from(std::net::SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 0));
-        connect(socket.as_raw_fd(), &host).context("connecting a raw socket to the host")?;
-        Ok(Self { socket, wait, sequence: 0 })
+        Ok(Self { socket, wait, count: 0 })
     }
 
     /// Sends a request and waits for its reply; `None` if there is none.
     fn ping(&mut self) -> Result<Option<Duration>> {
         const IPV4: usize = 20;
-        self.sequence = self.sequence.wrapping_add(1);
+        let (source, sequence) = (self.count % Self::SOURCES, self.count / Self::SOURCES);
+        self.count += 1;
         let mut message = [0x5a; START - 14 - IPV4];
         message[..4].copy_from_slice(&[8, 0, 0, 0]);
-        put16(&mut message, 4, Self::IDENTIFIER);
-        put16(&mut message, 6, self.sequence);
+        put16(&mut message, 4, Self::IDENTIFIER + source as u16);
+        put16(&mut message, 6, sequence as u16);
+        // Where ping has the time.
+        message[8..12].copy_from_slice(&self.count.to_be_bytes());
         let sum = checksum(&message);
         put16(&mut message, 2, sum);
+        let from = Ipv4Addr::from_bits(Self::FIRST.to_bits() + source).to_bits().to_be();
+        let info = libc::in_pktinfo {
+            ipi_ifindex: 0,
+            ipi_spec_dst: libc::in_addr { s_addr: from },
+            ipi_addr: libc::in_addr { s_addr: 0 },
+        };
+        let (from, to) = ([ControlMessage::Ipv4PacketInfo(&info)], SockaddrIn::from(Self::HOST));
         let mut reply = [0; 2048];
         let start = Instant::now();
-        send(self.socket.as_raw_fd(), &message, MsgFlags::empty()).context("sending a ping")?;
+        let request = [IoSlice::new(&message)];
+        sendmsg(self.socket.as_raw_fd(), &request, &from, MsgFlags::empty(), Some(&to))
+            .context("sending a ping")?;
         loop {
             match recv(self.socket.as_raw_fd(), &mut reply, MsgFlags::empty()) {
                 // Type and code of a reply, then a checksum, then what was sent.

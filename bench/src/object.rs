@@ -1,6 +1,7 @@
 //! The bench's eBPF object: loading it, configuring the packet path in it, running its programs.
 //!
-//! Owns what is fixed at a load (what is undone after a run, the conventional responder's limit) and the layout of `REQUESTS`.
+//! Owns what is fixed at a load (what is undone after a run, the conventional responder's limit), the layout of `REQUESTS`, and which
+//! bytes of a frame are another ping's each time.
 
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use icmp_ctl::instance::program::{LoadOptions, create};
 use icmp_ctl::kernel::clock::Tick;
 use icmp_ctl::policy::compile::compile_policy;
 use icmp_tests::host;
+use icmp_tests::packet::{icmpv6_sum, ones_sum};
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-bench-ebpf"));
 
@@ -24,16 +26,37 @@ pub(crate) const MEASURED: [&str; 6] =
     ["empty", "full", "bare", "limits", "conventional", "conventional_tuned"];
 
 /// What a program's run leaves for the next one.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Undo {
     /// What it has made of the frame: as attached.
     Nothing = 0,
-    /// The same request.
+    /// The same frame.
     Same = 1,
-    /// A request from another IPv4 source.
-    RandomV4 = 2,
-    /// A request from another IPv6 subnet.
-    RandomV6 = 3,
+    /// The next ping, IPv4.
+    PingV4 = 2,
+    /// The next ping, IPv6.
+    PingV6 = 3,
+}
+
+/// Who sends pings: the source of the frame that is given, and those after it. Which of them is next is random.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sources {
+    /// How many.
+    pub count: u64,
+    /// From one to the next: IPv4 addresses, or IPv6 networks of 64 bits.
+    pub distance: u32,
+}
+
+impl Sources {
+    /// The frame's own.
+    pub(crate) const ONE: Self = Self::adjacent(1);
+    /// As random as IPv4 can be from 1.0.0.0 on: all up to 126.255.255.255. Of IPv6 as many networks.
+    pub(crate) const RANDOM: Self = Self::adjacent(126 << 24);
+
+    /// So many, one beside the other.
+    pub(crate) const fn adjacent(count: u64) -> Self {
+        Self { count, distance: 1 }
+    }
 }
 
 /// XDP actions.
@@ -47,7 +70,7 @@ pub(crate) const XDP_TX: u32 = 3;
 pub(crate) const START: usize = 64;
 
 /// Words of a value of `REQUESTS`.
-const WORDS: usize = START / 8 + 4;
+const WORDS: usize = START / 8 + 9;
 
 /// A loaded object.
 pub(crate) struct Object {
@@ -56,6 +79,7 @@ pub(crate) struct Object {
     in_force: Option<Arc<Compiled>>,
     requests: PerCpuArray<MapData, [u64; WORDS]>,
     replies: PerCpuArray<MapData, [u64; 2]>,
+    statistics: PerCpuArray<MapData, u64>,
 }
 
 impl Object {
@@ -70,7 +94,9 @@ impl Object {
         let maps = InstanceMaps::take(&mut ebpf)?;
         let requests = ebpf.take_map("REQUESTS").context("the object has requests")?.try_into()?;
         let replies = ebpf.take_map("REPLIES").context("the object counts replies")?.try_into()?;
-        Ok(Self { ebpf, maps, in_force: None, requests, replies })
+        let statistics =
+            ebpf.take_map("STATISTICS").context("the conventional responder counts")?.try_into()?;
+        Ok(Self { ebpf, maps, in_force: None, requests, replies, statistics })
     }
 
     /// Makes it the host of the tests.
@@ -88,24 +114,22 @@ impl Object {
         Ok(())
     }
 
-    /// Makes this frame the request of a CPU, from one source or from this many.
-    pub(crate) fn set_request(&mut self, frames: &[(&[u8], u64)], undo: Undo) -> Result<()> {
-        self.set_paced_request(frames, undo, 0)
+    /// Makes these frames the requests of the CPUs, each as its own sources send it; the last one is that of all other CPUs.
+    pub(crate) fn set_request(&mut self, frames: &[&[u8]], sources: Sources, undo: Undo) -> Result<()> {
+        self.set_paced_request(frames, sources, undo, 0)
     }
 
     /// The same, at this distance in time.
     pub(crate) fn set_paced_request(
         &mut self,
-        frames: &[(&[u8], u64)],
+        frames: &[&[u8]],
+        sources: Sources,
         undo: Undo,
         interval_ns: u64,
     ) -> Result<()> {
-        let cpus = cpus()?;
-        let mut values = Vec::new();
-        for cpu in 0..cpus {
-            let (frame, sources) = frames[cpu.min(frames.len() - 1)];
-            values.push(request(frame, undo, sources, cpu, interval_ns));
-        }
+        let values: Vec<_> = (0..cpus()?)
+            .map(|cpu| request(frames[cpu.min(frames.len() - 1)], undo, sources, cpu, interval_ns))
+            .collect();
         let values = PerCpuValues::try_from(values).context("a request for each CPU")?;
         self.requests.set(0, values, 0).context("writing the request")
     }
@@ -118,6 +142,16 @@ impl Object {
             counted.1 += if of == reason { counter.packets } else { 0 };
         }
         Ok(counted)
+    }
+
+    /// Requests the conventional responder has seen, and those of them that it has answered.
+    pub(crate) fn conventional(&self) -> Result<(u64, u64)> {
+        let of = |index| -> Result<u64> {
+            let counts = self.statistics.get(&index, 0).context("reading what was answered and dropped")?;
+            Ok(counts.iter().sum())
+        };
+        let answered = of(0)?;
+        Ok((answered + of(1)?, answered))
     }
 
     /// Replies collected since the object was loaded.
@@ -175,28 +209,46 @@ pub(crate) fn cpus() -> Result<usize> {
     aya::util::nr_cpus().map_err(|(path, error)| anyhow::anyhow!("counting the CPUs in {path}: {error}"))
 }
 
+/// Where pings differ, by offset and length: in IPv4 the packet's identification, its checksum, the source, and of the message checksum,
+/// identifier, sequence number and time stamp; in IPv6 the source's network, and of the message the same.
+const CHANGED_V4: [(usize, usize); 7] = [(18, 2), (24, 2), (SOURCE, 4), (36, 2), (38, 2), (40, 2), (42, 4)];
+const CHANGED_V6: [(usize, usize); 5] = [(SOURCE, 4), (56, 2), (58, 2), (60, 2), (62, 2)];
+/// The IPv4 source, and the third and fourth 16 bits of an IPv6 source, are at the same place.
+const SOURCE: usize = 26;
+
 /// A value of `REQUESTS`.
-fn request(frame: &[u8], undo: Undo, sources: u64, cpu: usize, interval_ns: u64) -> [u64; WORDS] {
+fn request(frame: &[u8], undo: Undo, sources: Sources, cpu: usize, interval_ns: u64) -> [u64; WORDS] {
     const SEED: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut start = [0; START];
-    let len = START.min(frame.len());
-    start[..len].copy_from_slice(&frame[..len]);
-    if undo == Undo::RandomV4 {
-        // The program puts the source in and completes the checksum.
-        const CHECKSUM: usize = 14 + 10;
-        const SOURCE: usize = 14 + 12;
-        start[CHECKSUM..CHECKSUM + 2].fill(0);
-        start[SOURCE..SOURCE + 4].fill(0);
-        let without = icmp_tests::packet::checksum(&start[14..34]);
-        start[CHECKSUM..CHECKSUM + 2].copy_from_slice(&without.to_be_bytes());
+    let mut blank = frame.to_vec();
+    let changed: &[_] = match undo {
+        Undo::Nothing | Undo::Same => &[],
+        Undo::PingV4 => &CHANGED_V4,
+        Undo::PingV6 => &CHANGED_V6,
+    };
+    for (at, len) in changed {
+        blank[*at..at + len].fill(0);
     }
+    let (header, message) = match undo {
+        Undo::Nothing | Undo::Same => (0, 0),
+        Undo::PingV4 => (ones_sum(&blank[14..34]), ones_sum(&blank[34..])),
+        Undo::PingV6 => (0, icmpv6_sum(&blank[14..])),
+    };
+    let source: [u8; 4] = frame[SOURCE..SOURCE + 4].try_into().expect("four bytes");
     let mut value = [0; WORDS];
-    for (word, bytes) in value.iter_mut().zip(start.chunks_exact(8)) {
+    for (word, bytes) in value.iter_mut().zip(blank[..START].chunks_exact(8)) {
         *word = u64::from_ne_bytes(bytes.try_into().expect("chunks of eight"));
     }
-    value[START / 8] = SEED.wrapping_mul(cpu as u64 + 1);
-    value[START / 8 + 1] = sources;
-    value[START / 8 + 2] = interval_ns;
+    value[START / 8..].copy_from_slice(&[
+        u64::from(header.to_be()),
+        u64::from(message.to_be()),
+        u64::from(u32::from_be_bytes(source)),
+        sources.count,
+        u64::from(sources.distance),
+        SEED.wrapping_mul(cpu as u64 + 1),
+        0,
+        interval_ns,
+        0,
+    ]);
     value
 }
 
@@ -204,4 +256,78 @@ fn request(frame: &[u8], undo: Undo, sources: u64, cpu: usize, interval_ns: u64)
 pub(crate) fn expect_action(name: &str, action: u32, expected: u32) -> Result<()> {
     ensure!(action == expected, "{name}: the program returned {action} instead of {expected}");
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use icmp_tests::packet::be16;
+
+    use super::*;
+    use crate::program::{IpVersion, echo};
+
+    const COUNT: usize = 300;
+
+    /// Requests as the wrapper leaves them, one after the other.
+    fn requests(version: IpVersion, sources: Sources) -> Vec<Vec<u8>> {
+        let (frame, undo) = (echo(version, 128), version.pings());
+        let mut object = Object::load(&["empty"], undo, (1, 1)).expect("an object");
+        object.set_request(&[&frame], sources, undo).expect("a request");
+        let program = object.program("empty").expect("a program");
+        let next = || {
+            let mut out = vec![0; frame.len()];
+            let options = TestRunOptions {
+                data_in: Some(&frame),
+                data_out: Some(&mut out),
+                ..TestRunOptions::default()
+            };
+            program.test_run(options).expect("a run");
+            out
+        };
+        // What a CPU writes is its own.
+        crate::clock::pin(0).expect("a CPU");
+        (0..COUNT).map(|_| next()).collect()
+    }
+
+    #[test]
+    fn requests_differ_as_pings_do_and_their_checksums_are_right() {
+        if !icmp_tests::can_run(&[]) {
+            return;
+        }
+        for (version, message, payload) in [(IpVersion::V4, 34, 42..46), (IpVersion::V6, 54, 62..64)] {
+            let sources = Sources { count: 7, distance: 257 };
+            let requests = requests(version, sources);
+            for request in &requests {
+                match version {
+                    IpVersion::V4 => {
+                        assert_eq!((ones_sum(&request[14..34]), ones_sum(&request[34..])), (0xffff, 0xffff));
+                    }
+                    IpVersion::V6 => assert_eq!(icmpv6_sum(&request[14..]), 0xffff),
+                }
+            }
+            let sequence: Vec<u16> = requests.iter().map(|request| be16(request, message + 6)).collect();
+            assert!(sequence.windows(2).all(|two| two[1] == two[0] + 1), "{sequence:?}");
+            // Sixteen random bits are now and then the same.
+            let distinct = |bytes: std::ops::Range<usize>| {
+                requests.iter().map(|request| request[bytes.clone()].to_vec()).collect::<BTreeSet<_>>().len()
+            };
+            assert!(distinct(payload) > COUNT - 10);
+            assert!(version == IpVersion::V6 || distinct(18..20) > COUNT - 10);
+
+            let identifiers: BTreeSet<(u32, u16)> = requests
+                .iter()
+                .map(|request| {
+                    let source =
+                        u32::from(be16(request, SOURCE)) << 16 | u32::from(be16(request, SOURCE + 2));
+                    (source, be16(request, message + 4))
+                })
+                .collect();
+            let of_sources: BTreeMap<u32, u16> = identifiers.iter().copied().collect();
+            let expected: Vec<u32> = (0..7).map(|number| (1 << 24) + number * 257).collect();
+            assert_eq!(of_sources.keys().copied().collect::<Vec<_>>(), expected);
+            assert_eq!(identifiers.len(), expected.len(), "one identifier a source");
+            assert_eq!(of_sources.values().collect::<BTreeSet<_>>().len(), expected.len(), "each its own");
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! Whole machines' worth of work per packet, on a veth pair: receiving, answering or refusing, and the way back, on one CPU.
 //!
-//! Owns the responders that are compared and their set-up. Requests are made in the kernel (live frames whose headers are rewritten for
-//! each), so nothing of a sender's system calls is in the figures; what making, sending and collecting cost is, for all alike, and
+//! Owns the responders that are compared and their set-up. Requests are made in the kernel (live frames that are made another ping each
+//! time), so nothing of a sender's system calls is in the figures; what making, sending and collecting cost is, for all alike, and
 //! shows as `drop`.
 
 use std::process::Stdio;
@@ -16,8 +16,8 @@ use icmp_tests::netns::{HOST_IF, HOST_MAC, PEER_IF, PEER_MAC, Pair};
 use crate::clock::CpuClock;
 use crate::figures::Figures;
 use crate::interrupt;
-use crate::object::{Object, START, Undo, cpus};
-use crate::program::{ALL_SOURCES, full, request};
+use crate::object::{Object, START, Sources, Undo, cpus};
+use crate::program::{IpVersion, THOUSAND, echo, full};
 
 /// Who takes the packets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,15 @@ impl Responder {
     }
 }
 
+/// How long there are packets without a pause.
+#[derive(Clone, Copy)]
+enum Length {
+    /// A tenth of a second.
+    Piece,
+    /// So long that a burst and what is earned in pauses do not count for much.
+    Second,
+}
+
 /// The limits of a responder.
 #[derive(Clone, Copy)]
 pub(crate) struct Limits<'a> {
@@ -87,9 +96,12 @@ pub(crate) struct Limits<'a> {
 
 /// What refuses nothing.
 pub(crate) const OPEN: Limits<'static> = Limits { config: "", per_source: (50_000_000, 10_000_000) };
-/// The limit that floods meet, the same for all; and a total of replies that is exhausted, which of all only icmp-ctl has.
+/// The limits that floods meet: as shipped, and for each source the same for all.
+const SHIPPED: Limits<'static> = Limits { config: "", per_source: (100, 200) };
+/// The same with a total of replies, which of all only icmp-ctl has, that is exhausted: what many sources come to, who are all within the
+/// limit for each.
 const EXHAUSTED: Limits<'static> =
-    Limits { config: "[limits]\nreplies = { rate = \"1/s\", burst = 1 }\n", per_source: (100, 200) };
+    Limits { config: "[limits]\nreplies = { rate = \"1/s\", burst = 1 }\n", ..SHIPPED };
 
 /// A pair of namespaces whose peer makes requests and collects replies.
 pub(crate) struct World {
@@ -163,10 +175,8 @@ impl World {
     }
 
     /// Nanoseconds of CPU per packet and the share of packets that was answered.
-    fn measure(&self, generator: &mut Generator, packets: u32, quick: bool) -> Result<(f64, f64)> {
+    fn measure(&self, generator: &mut Generator, packets: u32, pieces: u32) -> Result<(f64, f64)> {
         interrupt::check()?;
-        // As with programs, the cheapest of some pieces is nearest to what it costs by itself.
-        let pieces = if quick { 3 } else { 10 };
         let collector = &self.collector;
         self.pair.peer.enter(|| {
             let clock = CpuClock::of(cpus()? - 1)?;
@@ -213,19 +223,17 @@ impl World {
             Responder::Program("bare"),
             Responder::Program("conventional"),
         ];
-        for (label, frame) in [
-            ("v4", request("192.0.2.1", "192.0.2.2", START)),
-            ("v6", request("2001:db8::1", "2001:db8::2", START)),
-        ] {
-            let mut generator = Generator::new(frame, 1)?;
+        for (label, version) in [("v4_1000", IpVersion::V4), ("v6_1000", IpVersion::V6)] {
+            let mut generator = Generator::new(version, THOUSAND)?;
             for responder in answering {
                 let name = responder.name();
                 if !is_wanted(&format!("veth.{label}.{name}")) {
                     continue;
                 }
-                let (ns, answered) = self.with(responder, &answering_all, &mut generator, quick)?;
+                let (ns, answered) =
+                    self.with(responder, &answering_all, &mut generator, Length::Piece, quick)?;
                 let expected = if responder == Responder::Program("drop") { 0.0 } else { 1.0 };
-                ensure!((answered - expected).abs() < 0.01, "{name} answered {answered:.3} of the packets");
+                ensure!(answered == expected, "{name} answered {answered} of the packets, not {expected}");
                 figures.add(&format!("veth.{label}.{name}"), "ns", ns);
                 figures.add(&format!("veth.{label}.{name}.rate"), "Mpps per CPU", 1e3 / ns);
             }
@@ -241,14 +249,18 @@ impl World {
             Responder::HASHLIMIT_RAW,
             Responder::HASHLIMIT_INPUT,
         ];
-        for (label, sources) in [("one", 1), ("random", ALL_SOURCES)] {
-            let mut generator = Generator::new(request("192.0.2.1", "192.0.2.2", START), sources)?;
-            for responder in flooded {
+        for (label, sources, limits, length, flooded) in [
+            ("one", Sources::ONE, &SHIPPED, Length::Piece, &flooded[..]),
+            ("random", Sources::RANDOM, &EXHAUSTED, Length::Piece, &flooded),
+            ("random_shipped", Sources::RANDOM, &SHIPPED, Length::Second, &flooded[..2]),
+        ] {
+            let mut generator = Generator::new(IpVersion::V4, sources)?;
+            for responder in flooded.iter().copied() {
                 let name = responder.name();
                 if !is_wanted(&format!("flood.{label}.{name}")) {
                     continue;
                 }
-                let (ns, answered) = self.with(responder, &EXHAUSTED, &mut generator, quick)?;
+                let (ns, answered) = self.with(responder, limits, &mut generator, length, quick)?;
                 figures.add(&format!("flood.{label}.{name}"), "ns", ns);
                 figures.add(&format!("flood.{label}.{name}.rate"), "Mpps per CPU", 1e3 / ns);
                 figures.add(&format!("flood.{label}.{name}.answered"), "share", answered);
@@ -262,10 +274,17 @@ impl World {
         responder: Responder,
         limits: &Limits<'_>,
         generator: &mut Generator,
+        length: Length,
         quick: bool,
     ) -> Result<(f64, f64)> {
         let installed = self.install(responder, limits)?;
-        let measured = self.measure(generator, responder.packets(quick), quick);
+        // As with programs, the cheapest of some pieces is nearest to what it costs by itself.
+        let pieces = if quick { 3 } else { 10 };
+        let packets = responder.packets(quick);
+        let measured = match length {
+            Length::Piece => self.measure(generator, packets, pieces),
+            Length::Second => self.measure(generator, 10 * packets, pieces / 3),
+        };
         drop(installed);
         measured.with_context(|| responder.name())
     }
@@ -326,18 +345,19 @@ pub(crate) struct Generator {
 }
 
 impl Generator {
-    /// Requests like this frame, from its source or from this many others, as fast as they are taken.
-    fn new(frame: Vec<u8>, sources: u64) -> Result<Self> {
-        let undo = if sources > 1 { Undo::RandomV4 } else { Undo::Same };
+    /// Pings of the smallest size from these sources, as fast as they are taken.
+    fn new(version: IpVersion, sources: Sources) -> Result<Self> {
+        let (frame, undo) = (echo(version, START), version.pings());
         let mut object = Object::load(&["generate"], undo, OPEN.per_source)?;
-        object.set_request(&[(&frame, sources)], undo)?;
+        object.set_request(&[&frame], sources, undo)?;
         Ok(Self { object, program: "generate", frame })
     }
 
-    /// Requests like this frame, at this distance in time.
-    pub(crate) fn paced(frame: Vec<u8>, interval_ns: u64) -> Result<Self> {
-        let mut object = Object::load(&["generate_paced"], Undo::Same, OPEN.per_source)?;
-        object.set_paced_request(&[(&frame, 1)], Undo::Same, interval_ns)?;
+    /// Pings from one source, at this distance in time.
+    pub(crate) fn paced(interval_ns: u64) -> Result<Self> {
+        let (frame, undo) = (echo(IpVersion::V4, START), Undo::PingV4);
+        let mut object = Object::load(&["generate_paced"], undo, OPEN.per_source)?;
+        object.set_paced_request(&[&frame], Sources::ONE, undo, interval_ns)?;
         Ok(Self { object, program: "generate_paced", frame })
     }
 

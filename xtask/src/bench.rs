@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::{build, run, setup};
 
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub(crate) struct Args {
     /// Fewer rounds and packets: what moved a lot is still seen
     #[arg(long)]
@@ -25,9 +25,12 @@ pub(crate) struct Args {
     /// Only these parts
     #[arg(long, value_name = "PART")]
     only: Vec<String>,
-    /// Of the programs and the wire, only figures whose name contains this
+    /// Of the programs and the wire, only figures with this in their name, whole between its dots
     #[arg(long, value_name = "NAME")]
     case: Vec<String>,
+    /// So many rounds
+    #[arg(long, value_name = "N")]
+    rounds: Option<u32>,
 }
 
 pub(crate) fn verb(args: &Args) -> Result<()> {
@@ -38,7 +41,7 @@ pub(crate) fn verb(args: &Args) -> Result<()> {
 
 /// The short run with the comparison, as CI has it.
 pub(crate) fn quick_check() -> Result<()> {
-    measure(&Args { quick: true, json: None, check: true, growth: None, only: Vec::new(), case: Vec::new() })
+    measure(&Args { quick: true, check: true, ..Args::default() })
 }
 
 fn measure(args: &Args) -> Result<()> {
@@ -68,6 +71,9 @@ fn measure(args: &Args) -> Result<()> {
     }
     for name in &args.case {
         bench.args(["--case", name]);
+    }
+    if let Some(rounds) = args.rounds {
+        bench.args(["--rounds", &rounds.to_string()]);
     }
     run::stream(&mut bench)
 }

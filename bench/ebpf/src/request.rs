@@ -1,23 +1,35 @@
-//! Writing requests into frames, with one source or with another one each time, and counting replies.
+//! Writing requests into frames, each as another ping, and counting replies.
 //!
-//! Owns the layout of `REQUESTS`, which the bench fills: the start of the frame, then a random state, the number of sources, and the time
-//! between two requests and of the next one where they are paced. Every program that is compared gets its requests from here, so they all pay the same for them.
+//! Owns the layout of `REQUESTS`, which the bench fills, and what differs between two pings: the source, and with it the identifier; the
+//! sequence number, the identification of the IPv4 packet, the bytes where a payload has its time stamp, and the checksums. Every program
+//! that is compared gets its requests from here, so they all pay the same for them.
 
 use aya_ebpf::{Global, btf_maps::PerCpuArray, helpers::generated::bpf_ktime_get_ns, macros::btf_map};
 use icmp_common::checksum::Sum;
-use icmp_common::frame::{Frame, field, set_field};
+use icmp_common::frame::{Frame, field};
 use icmp_common::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
 /// Bytes that are written: all headers of an untagged frame.
 pub(crate) const LEN: usize = 64;
+/// They are written as words, in the machine's order: an array of bytes would be copied by a call.
+type Words = [u64; LEN / 8];
 
-/// A request, as this CPU is to write it.
+/// A request, as this CPU is to write it. Layout: 17 words.
 #[repr(C)]
 struct Request {
-    /// As words, in the machine's order: an array of bytes would be copied by a call.
-    start: [u64; LEN / 8],
-    random: u64,
+    /// The start of the frame, zero where pings differ.
+    start: Words,
+    /// Ones' complement sums, in the machine's order, of what pings have in common: IPv4 header, message with its pseudo-header.
+    header: u64,
+    message: u64,
+    /// The first source: an IPv4 address, or the third and fourth 16 bits of an IPv6 address.
+    first: u64,
+    /// How many there are, and how far apart.
     sources: u64,
+    distance: u64,
+    random: u64,
+    sequence: u64,
+    /// Between two requests that are paced, and when the next one is due.
     interval_ns: u64,
     next_ns: u64,
 }
@@ -33,12 +45,9 @@ static REPLIES: PerCpuArray<[u64; 2], 1> = PerCpuArray::new();
 pub(crate) static UNDO: Global<u32> = Global::new(KEEP);
 /// Nothing: the program is as it would be attached.
 pub(crate) const KEEP: u32 = 0;
-/// The request as it is: 1. With a source of its own each time: 2 and 3.
-const RANDOM_V4: u32 = 2;
-const RANDOM_V6: u32 = 3;
-
-/// First source and number of sources in IPv4 at most: 1.0.0.0 to 126.255.255.255, all of them unicast.
-const FIRST_V4: u32 = 1 << 24;
+/// The frame as it is: 1. A ping: 2 and 3.
+const PING_V4: u32 = 2;
+const PING_V6: u32 = 3;
 
 /// True where the time for the next request has come.
 #[inline(always)]
@@ -55,70 +64,132 @@ pub(crate) fn is_due() -> bool {
     true
 }
 
-/// Writes the next request over the start of the frame.
+/// Writes the next request over the start of the frame: each word by one store, so that nothing that is loaded from it later waits for
+/// more than it would anyway.
 #[inline(always)]
 pub(crate) fn write<F: Frame>(frame: &mut F) -> Option<()> {
     let request = REQUESTS.get_ptr_mut(0)?;
     // SAFETY: the element is this CPU's own, and nothing else runs XDP programs on a CPU before this one returns.
     let request = unsafe { &mut *request };
+    let changes = match UNDO.load() {
+        PING_V4 => ping_v4(request),
+        PING_V6 => ping_v6(request),
+        _ => [0; LEN / 8],
+    };
     let window = frame.window::<LEN>(0)?;
-    write_word::<0>(window, &request.start);
-    write_word::<1>(window, &request.start);
-    write_word::<2>(window, &request.start);
-    write_word::<3>(window, &request.start);
-    write_word::<4>(window, &request.start);
-    write_word::<5>(window, &request.start);
-    write_word::<6>(window, &request.start);
-    write_word::<7>(window, &request.start);
-    match UNDO.load() {
-        RANDOM_V4 => {
-            const SOURCE: usize = ethernet::LEN + ipv4::SOURCE;
-            const CHECKSUM: usize = ethernet::LEN + ipv4::CHECKSUM;
-            let source = FIRST_V4.wrapping_add(draw(request)).to_be();
-            // The checksum in the map is that of a header without a source.
-            let without = u16::from_ne_bytes(field::<CHECKSUM, 2, _>(window));
-            let checksum = !Sum::ZERO.add_u16(!without).add_u32(source).fold();
-            set_field::<SOURCE, 4, _>(window, source.to_ne_bytes());
-            set_field::<CHECKSUM, 2, _>(window, checksum.to_ne_bytes());
-        }
-        RANDOM_V6 => {
-            const SUBNET: usize = ethernet::LEN + ipv6::SOURCE + 4;
-            const LAST: usize = ethernet::LEN + ipv6::SOURCE + 14;
-            // Another /64 each time, and an interface identifier that keeps the sum over the address.
-            let subnet = draw(request).to_be();
-            let last = u16::from_ne_bytes(field::<LAST, 2, _>(window));
-            let last = Sum::ZERO.add_u16(last).add_u32(!subnet).fold();
-            set_field::<SUBNET, 4, _>(window, subnet.to_ne_bytes());
-            set_field::<LAST, 2, _>(window, last.to_ne_bytes());
-        }
-        _ => {}
-    }
+    write_word::<0>(window, &request.start, &changes);
+    write_word::<1>(window, &request.start, &changes);
+    write_word::<2>(window, &request.start, &changes);
+    write_word::<3>(window, &request.start, &changes);
+    write_word::<4>(window, &request.start, &changes);
+    write_word::<5>(window, &request.start, &changes);
+    write_word::<6>(window, &request.start, &changes);
+    write_word::<7>(window, &request.start, &changes);
     Some(())
 }
 
 #[inline(always)]
-fn write_word<const AT: usize>(window: &mut [u8; LEN], words: &[u64; LEN / 8]) {
+fn write_word<const AT: usize>(window: &mut [u8; LEN], start: &Words, changes: &Words) {
     // Loaded in one piece by a volatile read, or the compiler finds that all eight are a copy and calls for it.
     // SAFETY: a reference to a word of an array, read as what it is.
-    let word = unsafe { (&raw const words[AT]).read_volatile() };
-    for (byte, to) in word.to_ne_bytes().into_iter().zip(&mut window[AT * 8..]) {
-        *to = byte;
+    let word = unsafe { (&raw const start[AT]).read_volatile() } | changes[AT];
+    // And stored in one piece, or the compiler stores the bytes of what it has made of several.
+    let to = window.as_mut_ptr().wrapping_add(AT * 8).cast::<u64>();
+    // SAFETY: the eight bytes from there are within the window, which this function alone refers to.
+    unsafe { to.write_unaligned(word) };
+}
+
+/// What differs between pings, as numbers in the machine's order.
+struct Ping {
+    source: u32,
+    identifier: u16,
+    sequence: u16,
+    /// Random bits, for all else that differs.
+    noise: u64,
+}
+
+/// Identifiers of the bench's requests have it; replies to others, such as the pinger's, are not the bench's.
+const MARK: u16 = u16::from_ne_bytes([MARK_BYTE, 0]);
+const MARK_BYTE: u8 = 0x80;
+
+impl Ping {
+    #[inline(always)]
+    fn next(request: &mut Request) -> Self {
+        // Xorshift; its upper half, scaled, is the number of a source.
+        let mut x = request.random;
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        request.random = x;
+        let number = ((x >> 32).wrapping_mul(request.sources) >> 32) as u32;
+        let source = (request.first as u32).wrapping_add(number.wrapping_mul(request.distance as u32));
+        request.sequence = request.sequence.wrapping_add(1);
+        Self {
+            source: source.to_be(),
+            identifier: (source >> 16) as u16 ^ source as u16 | MARK,
+            sequence: (request.sequence as u16).to_be(),
+            noise: x,
+        }
     }
 }
 
-/// A number below the number of sources: xorshift, scaled.
 #[inline(always)]
-fn draw(request: &mut Request) -> u32 {
-    let mut x = request.random;
-    x ^= x << 13;
-    x ^= x >> 7;
-    x ^= x << 17;
-    request.random = x;
-    ((x >> 32).wrapping_mul(request.sources) >> 32) as u32
+fn ping_v4(request: &mut Request) -> Words {
+    const ICMP: usize = ethernet::LEN + ipv4::LEN;
+    let ping = Ping::next(request);
+    let identification = ping.noise as u16;
+    let stamp = (ping.noise >> 16) as u32;
+    let header = Sum::ZERO.add_u16(request.header as u16).add_u16(identification).add_u32(ping.source).fold();
+    let message = Sum::ZERO
+        .add_u16(request.message as u16)
+        .add_u16(ping.identifier)
+        .add_u16(ping.sequence)
+        .add_u32(stamp)
+        .fold();
+    let mut changes = [0; LEN / 8];
+    set::<{ ethernet::LEN + ipv4::IDENTIFICATION }>(&mut changes, identification as u64);
+    set::<{ ethernet::LEN + ipv4::CHECKSUM }>(&mut changes, !header as u64);
+    set::<{ ethernet::LEN + ipv4::SOURCE }>(&mut changes, ping.source as u64);
+    set::<{ ICMP + icmpv4::CHECKSUM }>(&mut changes, !message as u64);
+    set::<{ ICMP + IDENTIFIER }>(&mut changes, ping.identifier as u64);
+    set::<{ ICMP + SEQUENCE }>(&mut changes, ping.sequence as u64);
+    set::<{ ICMP + PAYLOAD }>(&mut changes, stamp as u64);
+    changes
 }
 
-/// Identifier of the bench's requests; replies to others, such as ping's, are not the bench's.
-const IDENTIFIER: u16 = 0xf00d;
+#[inline(always)]
+fn ping_v6(request: &mut Request) -> Words {
+    const ICMP: usize = ethernet::LEN + ipv6::LEN;
+    const SUBNET: usize = ethernet::LEN + ipv6::SOURCE + 4;
+    let ping = Ping::next(request);
+    // Only two bytes of a payload begin within the words.
+    let stamp = ping.noise as u16;
+    let message = Sum::ZERO
+        .add_u16(request.message as u16)
+        .add_u16(ping.identifier)
+        .add_u16(ping.sequence)
+        .add_u16(stamp)
+        .add_u32(ping.source)
+        .fold();
+    let mut changes = [0; LEN / 8];
+    set::<SUBNET>(&mut changes, ping.source as u64);
+    set::<{ ICMP + icmpv6::CHECKSUM }>(&mut changes, !message as u64);
+    set::<{ ICMP + IDENTIFIER }>(&mut changes, ping.identifier as u64);
+    set::<{ ICMP + SEQUENCE }>(&mut changes, ping.sequence as u64);
+    set::<{ ICMP + PAYLOAD }>(&mut changes, stamp as u64);
+    changes
+}
+
+/// Where an echo request has its fields, in both families (RFC 792, RFC 4443 section 4.1).
+const IDENTIFIER: usize = 4;
+const SEQUENCE: usize = 6;
+const PAYLOAD: usize = 8;
+
+/// Puts a number at this offset of the frame; it must not reach into the next word.
+#[inline(always)]
+const fn set<const AT: usize>(changes: &mut Words, value: u64) {
+    changes[AT / 8] |= value << (AT % 8 * 8);
+}
 
 /// Counts the frame if it is an echo reply to a request of the bench.
 #[inline(always)]
@@ -131,16 +202,16 @@ pub(crate) fn count_reply<F: Frame>(frame: &mut F) -> bool {
         ethernet::IPV4 => {
             let reply =
                 window[ethernet::LEN + ipv4::PROTOCOL] == ipv4::ICMP && window[V4_TYPE] == icmpv4::ECHO_REPLY;
-            (reply, field::<{ V4_TYPE + 4 }, 2, _>(window))
+            (reply, window[V4_TYPE + IDENTIFIER])
         }
         ethernet::IPV6 => {
             let reply = window[ethernet::LEN + ipv6::NEXT_HEADER] == ipv6::ICMPV6
                 && window[V6_TYPE] == icmpv6::ECHO_REPLY;
-            (reply, field::<{ V6_TYPE + 4 }, 2, _>(window))
+            (reply, window[V6_TYPE + IDENTIFIER])
         }
-        _ => (false, [0; 2]),
+        _ => (false, 0),
     };
-    let reply = reply && u16::from_be_bytes(identifier) == IDENTIFIER;
+    let reply = reply && identifier & MARK_BYTE != 0;
     if reply && let Some(counter) = REPLIES.get_ptr_mut(0) {
         // SAFETY: as in `write`.
         let [packets, total] = unsafe { &mut *counter };
