@@ -1,11 +1,37 @@
-//! What is said on standard error: everything that is not data.
+//! Standard error: what is said beside the data.
+//!
+//! Owns its form, text or with `-j` one JSON object a line, and that it never stops what it is about: a line that cannot be written is
+//! lost, and nothing else.
+
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// Has everything be said as JSON from now on, or as text.
+pub fn configure(json: bool) {
+    JSON.store(json, Ordering::Relaxed);
+}
 
 /// Says something worth knowing.
 pub fn note(text: &str) {
-    eprintln!("icmp-ctl: {text}");
+    say(text, json!({ "schema": 1, "note": text }));
 }
 
 /// Says something that is probably not what was meant.
 pub fn warn(text: &str) {
-    eprintln!("icmp-ctl: WARNING: {text}");
+    say(&format!("WARNING: {text}"), json!({ "schema": 1, "warning": text }));
+}
+
+/// Says why the command has failed.
+pub fn error(text: &str, exit_code: u8) {
+    say(text, json!({ "schema": 1, "error": text, "exit_code": exit_code }));
+}
+
+fn say(text: &str, json: Value) {
+    let line = if JSON.load(Ordering::Relaxed) { format!("{json}\n") } else { format!("icmp-ctl: {text}\n") };
+    // There is nowhere left to say that this has failed.
+    let _ = io::stderr().lock().write_all(line.as_bytes());
 }

@@ -1,14 +1,15 @@
 //! How a command ends when it does not succeed: the documented exit codes, attached to errors.
 
 use std::fmt;
-use std::process::ExitCode;
 
-/// Exit codes other than 0, as docs/cli.md documents them. Usage errors (2) are clap's.
+/// Exit codes other than 0, as docs/cli.md documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
     /// It was tried and did not work.
     Failed = 1,
+    /// The command line cannot be understood.
+    Usage = 2,
     /// There is nothing loaded in this network namespace.
     NothingLoaded = 3,
     /// The kernel wants privileges that the caller does not have.
@@ -44,10 +45,34 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// The exit code of an error: its own, or that of a missing permission anywhere in its chain.
-pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+pub fn exit_of(error: &anyhow::Error) -> Exit {
     let own = error.downcast_ref::<Failure>().map(|failure| failure.exit);
     let denied = has_errno(error, &[nix::libc::EPERM, nix::libc::EACCES]);
-    ExitCode::from(own.unwrap_or(if denied { Exit::Permission } else { Exit::Failed }) as u8)
+    own.unwrap_or(if denied { Exit::Permission } else { Exit::Failed })
+}
+
+/// An error and its causes as one sentence. What a library says twice is said once, and the kernel's numbers for its errors are left out
+/// beside its words for them.
+pub fn sentence(error: &anyhow::Error) -> String {
+    let mut parts: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = without_numbers(&cause.to_string());
+        // An error that quotes its own cause has said that already.
+        if !parts.iter().any(|said| said.ends_with(&text)) {
+            parts.push(text);
+        }
+    }
+    parts.join(": ")
+}
+
+/// Without the `(os error N)` that the standard library appends to the kernel's words.
+fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once(')').map_or("", |(_, rest)| rest));
+    }
+    plain
 }
 
 /// True where the kernel's error is one of these.
@@ -57,4 +82,20 @@ pub fn has_errno(error: &anyhow::Error, errnos: &[i32]) -> bool {
         let errno = cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
         io.or(errno).is_some_and(|errno| errnos.contains(&errno))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_sentence_that_says_nothing_twice() {
+        let full = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
+        let error = Err::<(), _>(full).context("writing x").expect_err("it is one");
+        assert_eq!(sentence(&error), "writing x: No space left on device");
+        let error = anyhow::anyhow!("failed").context("it failed").context("failed to try: it failed");
+        assert_eq!(sentence(&error), "failed to try: it failed");
+    }
 }

@@ -2,6 +2,9 @@
 //!
 //! A library so that the CLI, the tests and the benches share one way to load, fill and read the program.
 
+// Standard output and standard error are written in `output.rs` and `diagnostics.rs` only, where it is said what becomes of a failed write.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -11,4 +14,5 @@ pub mod host;
 pub mod instance;
 pub mod kernel;
 pub mod observe;
+pub mod output;
 pub mod policy;

@@ -1,18 +1,31 @@
-//! The command: parses, runs, prints the error once, returns a documented exit code.
+//! The command: parses, runs, prints data or the error once, returns a documented exit code.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
-use icmp_ctl::{cli::Cli, commands, failure, kernel::signals::end_with_closed_pipe};
+use anyhow::Result;
+use icmp_ctl::cli::{self, Asked};
+use icmp_ctl::output::Output;
+use icmp_ctl::{commands, diagnostics, failure};
 
 fn main() -> ExitCode {
-    end_with_closed_pipe();
-    let cli = Cli::parse();
-    match commands::run(&cli) {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    diagnostics::configure(cli::wants_json(&arguments));
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("icmp-ctl: {error:#}");
-            failure::exit_code(&error)
+            let exit = failure::exit_of(&error) as u8;
+            diagnostics::error(&failure::sentence(&error), exit);
+            ExitCode::from(exit)
         }
+    }
+}
+
+fn run(arguments: &[OsString]) -> Result<()> {
+    match cli::parse(arguments)? {
+        Asked::Run(cli) => commands::run(&cli)?.print(cli.json),
+        Asked::Text(text) => Output::text(&text).print(false),
     }
 }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&str] = &[
     "diagnostics",
     "failure",
+    "output",
     "kernel",
     "host",
     "instance",

@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
@@ -294,18 +293,6 @@ fn an_interface_named_twice_is_detached_once() {
     let done = ctl::run(&pair.host, &format!("detach {HOST_IF} {HOST_IF}"));
     assert_eq!(done.code, DONE, "{done}");
     assert_eq!(ctl::run(&pair.host, "status").code, NOTHING_LOADED, "nothing is left behind");
-}
-
-#[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
-    let Some(pair) = pair(&[]) else { return };
-    let _attached = Attached::new(&pair.host, HOST_IF);
-    let (reader, writer) = std::io::pipe().expect("a pipe");
-    drop(reader);
-    let mut command = ctl::command(&pair.host, "show counters");
-    let done = command.stdout(writer).output().expect("it runs");
-    assert_eq!(done.status.signal(), Some(Signal::SIGPIPE as i32), "as any command in a pipeline: {done:?}");
-    assert_eq!(String::from_utf8_lossy(&done.stderr), "");
 }
 
 #[test]

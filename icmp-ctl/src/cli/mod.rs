@@ -4,6 +4,7 @@
 
 mod confirm_timeout;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -13,8 +14,39 @@ use icmp_common::types::Family;
 use crate::cli::confirm_timeout::ConfirmTimeout;
 use crate::config::units::Rate;
 use crate::config::words::Word;
+use crate::failure::{Exit, Failure};
 use crate::instance::attach::AttachMode;
 use crate::policy::limits::LimitName;
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// A verb.
+    Run(Box<Cli>),
+    /// This text: the help, or the version.
+    Text(String),
+}
+
+/// Reads a command line; the first argument is the program.
+///
+/// # Errors
+/// It cannot be understood ([`Exit::Usage`]).
+pub fn parse(arguments: &[OsString]) -> anyhow::Result<Asked> {
+    match Cli::try_parse_from(arguments) {
+        Ok(cli) => Ok(Asked::Run(Box::new(cli))),
+        Err(error) if error.use_stderr() => {
+            let text = error.render().to_string();
+            Err(Failure::error(Exit::Usage, text.trim_start_matches("error: ").trim_end()))
+        }
+        Err(text) => Ok(Asked::Text(text.render().to_string())),
+    }
+}
+
+/// Whether JSON is asked for, on a command line that may make no sense otherwise.
+pub fn wants_json(arguments: &[OsString]) -> bool {
+    let options = arguments.iter().skip(1).take_while(|argument| *argument != "--");
+    options.filter_map(|argument| argument.to_str()).any(|argument| argument == "--json" || argument == "-j")
+}
 
 /// Answers pings inside the network driver, and shows what it does.
 #[derive(Debug, Parser)]

@@ -7,8 +7,9 @@ use serde_json::json;
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::pins::Instance;
+use crate::output::Output;
 
-pub(super) fn show(json: bool) -> Result<()> {
+pub(super) fn show() -> Result<Output> {
     let instance = Instance::open()?;
     let slots = slots(&instance, &Network::read_once()?)?;
     let mut rows = Vec::new();
@@ -22,22 +23,16 @@ pub(super) fn show(json: bool) -> Result<()> {
     }
     rows.sort();
     let vips = instance.maps.vips()?;
-    if json {
-        let addresses: Vec<_> = rows
-            .iter()
-            .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))
-            .collect();
-        println!("{}", json!({ "schema": 1, "addresses": addresses, "vips": vips }));
-        return Ok(());
-    }
-    println!("{:<16} {:<9} ADDRESS", "INTERFACE", "VLAN");
-    for (interface, vlan, address) in &rows {
-        println!("{interface:<16} {:<9} {address}", vlan.as_deref().unwrap_or("-"));
-    }
-    for vip in vips {
-        println!("{:<16} {:<9} {vip} (VIP)", "all", "-");
-    }
-    Ok(())
+    let addresses: Vec<_> = rows
+        .iter()
+        .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))
+        .collect();
+    let mut lines = vec![format!("{:<16} {:<9} ADDRESS", "INTERFACE", "VLAN")];
+    lines.extend(rows.iter().map(|(interface, vlan, address)| {
+        format!("{interface:<16} {:<9} {address}", vlan.as_deref().unwrap_or("-"))
+    }));
+    lines.extend(vips.iter().map(|vip| format!("{:<16} {:<9} {vip} (VIP)", "all", "-")));
+    Ok(Output::shown(json!({ "schema": 1, "addresses": addresses, "vips": vips }), lines))
 }
 
 /// The VLAN of a scope as people write it: `100`, `100.20` for two tags, `100 (802.1ad)`.

@@ -5,21 +5,21 @@ use serde_json::json;
 
 use crate::cli::Apply;
 use crate::config::file::Config;
+use crate::diagnostics::note;
 use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
 use crate::instance::pins::Instance;
 use crate::kernel::clock::Tick;
+use crate::output::Output;
 use crate::policy::difference::describe;
 use crate::policy::transaction::{Checked, warn_all};
 
-pub(super) fn run(args: &Apply, config: &Config, checked: &mut Checked, json: bool) -> Result<()> {
+pub(super) fn run(args: &Apply, config: &Config, checked: &mut Checked) -> Result<Output> {
     warn_all(&checked.warnings);
     let instance = if args.check { Instance::find()? } else { Some(Instance::open()?) };
     let Some(mut instance) = instance else {
-        eprintln!(
-            "icmp-ctl: the configuration is valid; nothing is loaded here that it could be compared with"
-        );
-        return Ok(());
+        note("the configuration is valid; nothing is loaded here that it could be compared with");
+        return Ok(Output::nothing());
     };
     if config.responder.hop_limit.is_none() && config.interfaces.is_empty() {
         // The file does not say whose hop limit is meant: that of what is attached.
@@ -37,30 +37,20 @@ pub(super) fn run(args: &Apply, config: &Config, checked: &mut Checked, json: bo
     if !args.check {
         instance.maps.switch_policy(&checked.policy, args.confirm.map(|within| within.0))?;
     }
-    if json {
-        println!(
-            "{}",
-            json!({ "schema": 1, "applied": !args.check, "removed": removed, "added": added, "warnings": checked.warnings,
-                    "confirm_within_seconds": args.confirm.map(|within| within.0.as_secs_f64()) })
-        );
-        return Ok(());
-    }
-    for line in removed {
-        println!("- {line}");
-    }
-    for line in added {
-        println!("+ {line}");
-    }
     if let Some(within) = args.confirm {
-        eprintln!(
-            "icmp-ctl: in force; in {} s the policy before it comes back by itself, unless `icmp-ctl confirm` keeps this one",
+        note(&format!(
+            "in force; in {} s the policy before it comes back by itself, unless `icmp-ctl confirm` keeps this one",
             within.0.as_secs_f64()
-        );
+        ));
     }
-    Ok(())
+    let mut lines: Vec<_> = removed.iter().map(|line| format!("- {line}")).collect();
+    lines.extend(added.iter().map(|line| format!("+ {line}")));
+    let json = json!({ "schema": 1, "applied": !args.check, "removed": removed, "added": added, "warnings": checked.warnings,
+                       "confirm_within_seconds": args.confirm.map(|within| within.0.as_secs_f64()) });
+    Ok(if args.check { Output::shown(json, lines) } else { Output::done(json, lines) })
 }
 
-pub(super) fn confirm(json: bool) -> Result<()> {
+pub(super) fn confirm() -> Result<Output> {
     let mut instance = Instance::open()?;
     if !instance.maps.confirm()? {
         bail!(
@@ -68,10 +58,5 @@ pub(super) fn confirm(json: bool) -> Result<()> {
              is in force"
         );
     }
-    if json {
-        println!("{}", json!({ "schema": 1, "confirmed": true }));
-    } else {
-        println!("confirmed");
-    }
-    Ok(())
+    Ok(Output::done(json!({ "schema": 1, "confirmed": true }), vec!["confirmed".to_owned()]))
 }

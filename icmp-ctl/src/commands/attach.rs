@@ -6,9 +6,10 @@ use serde_json::json;
 use crate::cli::Attach;
 use crate::config::file::Config;
 use crate::instance::attach::Attached;
+use crate::output::Output;
 use crate::policy::transaction::{attach_all, check};
 
-pub(super) fn run(args: &Attach, config: &Config, json: bool) -> Result<()> {
+pub(super) fn run(args: &Attach, config: &Config) -> Result<Output> {
     let checked = check(config, &args.allow_break, args.interfaces.first())?;
     let done = attach_all(
         &args.interfaces,
@@ -18,15 +19,8 @@ pub(super) fn run(args: &Attach, config: &Config, json: bool) -> Result<()> {
         config,
         &checked,
     )?;
-    if json {
-        println!(
-            "{}",
-            json!({ "schema": 1, "interfaces": done.iter().map(Attached::json).collect::<Vec<_>>() })
-        );
-    } else {
-        for attached in &done {
-            println!("{}", attached.text());
-        }
-    }
-    Ok(())
+    Ok(Output::done(
+        json!({ "schema": 1, "interfaces": done.iter().map(Attached::json).collect::<Vec<_>>() }),
+        done.iter().map(Attached::text).collect(),
+    ))
 }

@@ -7,8 +7,9 @@ use serde_json::{Map, Value, json};
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::pins::Instance;
+use crate::output::Output;
 
-pub(super) fn show(json: bool) -> Result<()> {
+pub(super) fn show() -> Result<Output> {
     let instance = Instance::open()?;
     let mut interfaces = Vec::new();
     for (slot, name) in slots(&instance, &Network::read_once()?)? {
@@ -20,37 +21,38 @@ pub(super) fn show(json: bool) -> Result<()> {
         }
         interfaces.push((name, totals));
     }
-    if json {
-        let interfaces: Vec<_> = interfaces
-            .iter()
-            .map(|(name, totals)| {
-                let reasons: Map<String, Value> = Reason::ALL
-                    .iter()
-                    .zip(totals)
-                    .map(|(reason, (packets, bytes))| {
-                        let value = json!({ "verdict": reason.verdict().name(), "packets": packets, "bytes": bytes });
-                        (reason.name().to_owned(), value)
-                    })
-                    .collect();
-                json!({ "name": name, "received": totals.iter().map(|(packets, _)| packets).sum::<u64>(), "reasons": reasons })
-            })
-            .collect();
-        println!("{}", json!({ "schema": 1, "interfaces": interfaces }));
-        return Ok(());
-    }
+    let json: Vec<_> = interfaces
+        .iter()
+        .map(|(name, totals)| {
+            let reasons: Map<String, Value> = Reason::ALL
+                .iter()
+                .zip(totals)
+                .map(|(reason, (packets, bytes))| {
+                    let value =
+                        json!({ "verdict": reason.verdict().name(), "packets": packets, "bytes": bytes });
+                    (reason.name().to_owned(), value)
+                })
+                .collect();
+            json!({ "name": name, "received": received(totals), "reasons": reasons })
+        })
+        .collect();
+    let mut lines = Vec::new();
     for (name, totals) in &interfaces {
-        println!("{name}: received {}", totals.iter().map(|(packets, _)| packets).sum::<u64>());
-        println!("  {:<8} {:<18} {:>14} {:>16}  WHY", "VERDICT", "REASON", "PACKETS", "BYTES");
-        for (reason, (packets, bytes)) in
-            Reason::ALL.iter().zip(totals).filter(|(_, (packets, _))| *packets != 0)
-        {
-            println!(
+        lines.push(format!("{name}: received {}", received(totals)));
+        lines.push(format!("  {:<8} {:<18} {:>14} {:>16}  WHY", "VERDICT", "REASON", "PACKETS", "BYTES"));
+        let seen = Reason::ALL.iter().zip(totals).filter(|(_, (packets, _))| *packets != 0);
+        lines.extend(seen.map(|(reason, (packets, bytes))| {
+            format!(
                 "  {:<8} {:<18} {packets:>14} {bytes:>16}  {}",
                 reason.verdict().name(),
                 reason.name(),
                 reason.description().trim()
-            );
-        }
+            )
+        }));
     }
-    Ok(())
+    Ok(Output::shown(json!({ "schema": 1, "interfaces": json }), lines))
+}
+
+fn received(totals: &[(u64, u64)]) -> u64 {
+    totals.iter().map(|(packets, _)| packets).sum()
 }

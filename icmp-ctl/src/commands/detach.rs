@@ -7,8 +7,9 @@ use crate::cli::Detach;
 use crate::host::netlink::Network;
 use crate::instance::addresses::refresh;
 use crate::instance::pins::Instance;
+use crate::output::Output;
 
-pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
+pub(super) fn run(args: &Detach) -> Result<Output> {
     let mut instance = Instance::open()?;
     let network = Network::read_once()?;
     let pins = instance.links()?;
@@ -36,15 +37,8 @@ pub(super) fn run(args: &Detach, json: bool) -> Result<()> {
     } else {
         refresh(&mut instance, &network)?;
     }
-    if json {
-        println!(
-            "{}",
-            json!({ "schema": 1, "detached": chosen.iter().map(|(_, name)| name).collect::<Vec<_>>() })
-        );
-    } else {
-        for (_, name) in &chosen {
-            println!("{name}: detached");
-        }
-    }
-    Ok(())
+    Ok(Output::done(
+        json!({ "schema": 1, "detached": chosen.iter().map(|(_, name)| name).collect::<Vec<_>>() }),
+        chosen.iter().map(|(_, name)| format!("{name}: detached")).collect(),
+    ))
 }

@@ -8,9 +8,10 @@ use crate::cli::LimitSet;
 use crate::config::units::Rate;
 use crate::instance::pins::Instance;
 use crate::kernel::clock::Tick;
+use crate::output::Output;
 use crate::policy::limits::{LimitName, cpus, prefix_lengths, set_budget};
 
-pub(super) fn set(args: &LimitSet, json: bool) -> Result<()> {
+pub(super) fn set(args: &LimitSet) -> Result<Output> {
     let mut instance = Instance::open()?;
     let tick = Tick::of_this_kernel()?;
     let mut settings = in_force(&instance)?;
@@ -26,21 +27,21 @@ pub(super) fn set(args: &LimitSet, json: bool) -> Result<()> {
         LimitName::Budget(budget) => set_budget(&mut settings, tick, cpus()?, budget, args.rate, burst)?,
     }
     instance.maps.switch_settings(&settings)?;
-    print(&settings, tick, json);
-    Ok(())
+    let (json, lines) = listed(&settings, tick);
+    Ok(Output::done(json, lines))
 }
 
-pub(super) fn show(json: bool) -> Result<()> {
+pub(super) fn show() -> Result<Output> {
     let instance = Instance::open()?;
-    print(&in_force(&instance)?, Tick::of_this_kernel()?, json);
-    Ok(())
+    let (json, lines) = listed(&in_force(&instance)?, Tick::of_this_kernel()?);
+    Ok(Output::shown(json, lines))
 }
 
 fn in_force(instance: &Instance) -> Result<Settings> {
     instance.maps.settings()?.context("the program has no settings; `icmp-ctl attach IFACE` gives it some")
 }
 
-fn print(settings: &Settings, tick: Tick, json: bool) {
+fn listed(settings: &Settings, tick: Tick) -> (Value, Vec<String>) {
     let rows: Vec<_> = LimitName::settable()
         .map(|limited| {
             let (rate, burst) = tick.rate_and_burst(&limited.of(settings));
@@ -52,29 +53,26 @@ fn print(settings: &Settings, tick: Tick, json: bool) {
             (limited.name(), rate, burst, level.map(prefix_lengths))
         })
         .collect();
-    if json {
-        let limits: Map<String, Value> = rows
-            .iter()
-            .map(|(name, rate, burst, prefixes)| {
-                let per_second = match rate {
-                    Rate::Unlimited => Value::Null,
-                    Rate::PerSecond(rate) => json!(rate),
-                };
-                let mut value = json!({ "rate": rate.to_string(), "per_second": per_second, "burst": burst });
-                if let Some((v4, v6)) = prefixes {
-                    value["ipv4_prefix"] = json!(v4);
-                    value["ipv6_prefix"] = json!(v6);
-                }
-                ((*name).to_owned(), value)
-            })
-            .collect();
-        println!("{}", json!({ "schema": 1, "limits": limits }));
-        return;
-    }
-    println!("{:<20} {:>12} {:>10}  FOR EACH", "LIMIT", "RATE", "BURST");
-    for (name, rate, burst, prefixes) in rows {
+    let json: Map<String, Value> = rows
+        .iter()
+        .map(|(name, rate, burst, prefixes)| {
+            let per_second = match rate {
+                Rate::Unlimited => Value::Null,
+                Rate::PerSecond(rate) => json!(rate),
+            };
+            let mut value = json!({ "rate": rate.to_string(), "per_second": per_second, "burst": burst });
+            if let Some((v4, v6)) = prefixes {
+                value["ipv4_prefix"] = json!(v4);
+                value["ipv6_prefix"] = json!(v6);
+            }
+            ((*name).to_owned(), value)
+        })
+        .collect();
+    let mut lines = vec![format!("{:<20} {:>12} {:>10}  FOR EACH", "LIMIT", "RATE", "BURST")];
+    lines.extend(rows.into_iter().map(|(name, rate, burst, prefixes)| {
         let (rate, burst) = (rate.to_string(), if burst == 0 { "-".to_owned() } else { burst.to_string() });
         let each = prefixes.map_or_else(|| "host".to_owned(), |(v4, v6)| format!("IPv4 /{v4}, IPv6 /{v6}"));
-        println!("{name:<20} {rate:>12} {burst:>10}  {each}");
-    }
+        format!("{name:<20} {rate:>12} {burst:>10}  {each}")
+    }));
+    (json!({ "schema": 1, "limits": json }), lines)
 }

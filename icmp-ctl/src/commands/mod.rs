@@ -1,6 +1,6 @@
 //! What each verb does, one file a verb.
 //!
-//! Data goes to stdout, everything else to stderr.
+//! A verb returns what there is to tell; whoever called it writes that.
 
 mod addresses;
 mod apply;
@@ -20,21 +20,23 @@ use anyhow::Result;
 
 use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::config::file::Config;
+use crate::diagnostics::note;
 use crate::host::netlink::event_loop;
 use crate::kernel::requirements::prepare;
+use crate::output::Output;
 use crate::policy::transaction::{check, warn_all};
 
 /// Runs what was typed.
 ///
 /// # Errors
 /// What the verb could not do, with the exit code where it has one of its own.
-pub fn run(cli: &Cli) -> Result<()> {
+pub fn run(cli: &Cli) -> Result<Output> {
     // A configuration is read where the user sees it: `prepare` may change the mount namespace.
     match &cli.verb {
         Verb::Attach(args) => {
             let config = Config::load(args.config.as_deref())?;
             prepare()?;
-            attach::run(args, &config, cli.json)
+            attach::run(args, &config)
         }
         Verb::Serve(args) => {
             let config = Config::load(args.config.as_deref())?;
@@ -43,20 +45,20 @@ pub fn run(cli: &Cli) -> Result<()> {
         }
         Verb::Detach(args) => {
             prepare()?;
-            detach::run(args, cli.json)
+            detach::run(args)
         }
         Verb::Status => {
             prepare()?;
-            status::run(cli.json)
+            status::run()
         }
         Verb::Show(what) => {
             prepare()?;
             match what {
-                Show::Policy(args) => policy::run(args, cli.json),
-                Show::Addresses => addresses::show(cli.json),
-                Show::Counters => counters::show(cli.json),
-                Show::Limits => limit::show(cli.json),
-                Show::Sources { top } => sources::show(*top, cli.json),
+                Show::Policy(args) => policy::run(args),
+                Show::Addresses => addresses::show(),
+                Show::Counters => counters::show(),
+                Show::Limits => limit::show(),
+                Show::Sources { top } => sources::show(*top),
             }
         }
         Verb::Apply(args) => {
@@ -64,27 +66,25 @@ pub fn run(cli: &Cli) -> Result<()> {
             let mut checked = check(&config, &args.allow_break, config.interfaces.first())?;
             if args.check && !nix::unistd::geteuid().is_root() {
                 warn_all(&checked.warnings);
-                eprintln!(
-                    "icmp-ctl: the configuration is valid; only root can compare it with what is in force"
-                );
-                return Ok(());
+                note("the configuration is valid; only root can compare it with what is in force");
+                return Ok(Output::nothing());
             }
             prepare()?;
-            apply::run(args, &config, &mut checked, cli.json)
+            apply::run(args, &config, &mut checked)
         }
         Verb::Confirm => {
             prepare()?;
-            apply::confirm(cli.json)
+            apply::confirm()
         }
         Verb::Rule(what) => {
             prepare()?;
-            rule::run(what, cli.json)
+            rule::run(what)
         }
         Verb::Limit(verb) => {
             prepare()?;
             match verb {
-                LimitVerb::Set(args) => limit::set(args, cli.json),
-                LimitVerb::Show => limit::show(cli.json),
+                LimitVerb::Set(args) => limit::set(args),
+                LimitVerb::Show => limit::show(),
             }
         }
     }

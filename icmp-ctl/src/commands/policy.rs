@@ -6,10 +6,11 @@ use serde_json::json;
 
 use crate::cli::ShowPolicy;
 use crate::instance::pins::Instance;
+use crate::output::Output;
 use crate::policy::rows::{PolicyRow, check_rows, preset_of, rows};
 use crate::policy::types::TypeName;
 
-pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
+pub(super) fn run(args: &ShowPolicy) -> Result<Output> {
     let instance = Instance::open()?;
     let settings = instance
         .maps
@@ -29,38 +30,35 @@ pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
             rows.iter().filter(|row| row.name.code.is_some()).map(|row| row.name.family).collect();
         rows.retain(|row| row.name.code.is_some() || !refined.contains(&row.name.family));
     }
-    if json {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|row| {
-                json!({
-                    "family": row.row.family.name(), "first": row.name.first, "last": row.name.last, "code": row.name.code,
-                    "name": row.name.to_string(), "title": row.row.title, "status": row.row.status, "action": row.action.name(),
-                    "budget": row.charged_to(), "hits": hits(row), "clause": row.clause,
-                })
+    let types: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!({
+                "family": row.row.family.name(), "first": row.name.first, "last": row.name.last, "code": row.name.code,
+                "name": row.name.to_string(), "title": row.row.title, "status": row.row.status, "action": row.action.name(),
+                "budget": row.charged_to(), "hits": hits(row), "clause": row.clause,
             })
-            .collect();
-        let checks: serde_json::Map<_, _> = check_rows(&settings, &tallies)
-            .map(|(name, mode, failed)| (name.to_owned(), json!({ "mode": mode, "failed": failed })))
-            .collect();
-        println!(
-            "{}",
-            json!({ "schema": 1, "preset": preset_of(&settings).name(), "types": rows, "checks": checks })
-        );
-        return Ok(());
-    }
+        })
+        .collect();
+    let checks: serde_json::Map<_, _> = check_rows(&settings, &tallies)
+        .map(|(name, mode, failed)| (name.to_owned(), json!({ "mode": mode, "failed": failed })))
+        .collect();
+    let preset = preset_of(&settings).name();
+    let json = json!({ "schema": 1, "preset": preset, "types": types, "checks": checks });
+    let mut lines = Vec::new();
     if args.icmp_type.is_none() {
-        println!("preset {}", preset_of(&settings).name());
-        for (name, mode, failed) in check_rows(&settings, &tallies) {
-            println!("check {name}: {mode}, {failed} failed it");
-        }
+        lines.push(format!("preset {preset}"));
+        lines.extend(
+            check_rows(&settings, &tallies)
+                .map(|(name, mode, failed)| format!("check {name}: {mode}, {failed} failed it")),
+        );
     }
-    println!(
+    lines.push(format!(
         "{:<6} {:<7} {:<36} {:<7} {:<20} {:>12}  WHY",
         "FAMILY", "TYPE", "NAME", "ACTION", "BUDGET", "HITS"
-    );
-    for row in &rows {
-        println!(
+    ));
+    lines.extend(rows.iter().map(|row| {
+        format!(
             "{:<6} {:<7} {:<36} {:<7} {:<20} {:>12}  {}",
             row.row.family.name(),
             row.name.number(),
@@ -69,9 +67,9 @@ pub(super) fn run(args: &ShowPolicy, json: bool) -> Result<()> {
             row.charged_to().unwrap_or("-"),
             hits(row),
             row.clause
-        );
-    }
-    Ok(())
+        )
+    }));
+    Ok(Output::shown(json, lines))
 }
 
 /// Types that were asked for. A number alone is one of ICMP below 128, and one of ICMPv6 from there on, where both have their messages.

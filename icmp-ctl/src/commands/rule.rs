@@ -10,13 +10,17 @@ use crate::config::file as config;
 use crate::config::words::Words;
 use crate::instance::pins::Instance;
 use crate::kernel::clock::Tick;
+use crate::output::Output;
 use crate::policy::resolve::resolve_rule;
 use crate::policy::transaction::change_rules;
 
-pub(super) fn run(what: &Rule, json: bool) -> Result<()> {
+pub(super) fn run(what: &Rule) -> Result<Output> {
     let mut instance = Instance::open()?;
     match what {
-        Rule::List => return list(&instance, json),
+        Rule::List => {
+            let (json, lines) = list(&instance)?;
+            return Ok(Output::shown(json, lines));
+        }
         Rule::Add(args) => add(&mut instance, args)?,
         Rule::Del { name, allow_break } => change_rules(&mut instance, allow_break, |rules| {
             let position = position(rules, name)?;
@@ -32,10 +36,8 @@ pub(super) fn run(what: &Rule, json: bool) -> Result<()> {
             Ok(())
         })?,
     }
-    if json {
-        list(&instance, json)?;
-    }
-    Ok(())
+    let (json, _) = list(&instance)?;
+    Ok(Output::done(json, Vec::new()))
 }
 
 fn position(rules: &[crate::policy::rules::Rule], name: &str) -> Result<usize> {

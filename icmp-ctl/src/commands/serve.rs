@@ -9,17 +9,19 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::file::Config;
+use crate::diagnostics::{note, warn};
 use crate::host::netlink::{self, Network};
 use crate::instance::addresses::refresh;
 use crate::instance::attach::AttachMode;
 use crate::instance::pins::Instance;
 use crate::observe::http::respond;
+use crate::output::Output;
 use crate::policy::transaction::{attach_all, check};
 
 /// How long no connection is accepted after one could not be.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
+pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<Output> {
     if !config.interfaces.is_empty() {
         // Attaching reads the network on an event loop of its own, which must not be nested in this one.
         let (names, config) = (config.interfaces.clone(), config.clone());
@@ -40,10 +42,10 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
     #[cfg(feature = "trace")]
     std::thread::spawn(|| {
         if let Err(error) = crate::observe::trace::print() {
-            eprintln!("icmp-ctl: tracing: {error:#}");
+            warn(&format!("tracing: {error:#}"));
         }
     });
-    eprintln!("icmp-ctl: serving metrics at http://{address}/metrics");
+    note(&format!("serving metrics at http://{address}/metrics"));
     loop {
         tokio::select! {
             accepted = listener.accept() => {
@@ -51,7 +53,7 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
                     Ok((stream, _)) => stream,
                     // Out of descriptors, mostly: at once it would fail again.
                     Err(error) => {
-                        eprintln!("icmp-ctl: accepting a connection on {address}: {error}");
+                        warn(&format!("accepting a connection on {address}: {error}"));
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
@@ -66,8 +68,8 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<()> {
                 changed.context("rtnetlink has ended the stream of address changes")?;
                 follow().await;
             }
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
+            _ = terminate.recv() => return Ok(Output::nothing()),
+            _ = interrupt.recv() => return Ok(Output::nothing()),
         }
     }
 }
@@ -86,7 +88,7 @@ async fn follow() {
     };
     match refreshed.await {
         Ok(left_out) if left_out.is_empty() => {}
-        Ok(left_out) => eprintln!("icmp-ctl: {} addresses do not fit the address table", left_out.len()),
-        Err(error) => eprintln!("icmp-ctl: following the host's addresses: {error:#}"),
+        Ok(left_out) => warn(&format!("{} addresses do not fit the address table", left_out.len())),
+        Err(error) => warn(&format!("following the host's addresses: {error:#}")),
     }
 }

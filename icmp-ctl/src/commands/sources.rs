@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use crate::instance::pins::Instance;
 use crate::kernel::clock::{Tick, ticks};
 use crate::observe::sources::{Row, rates};
+use crate::output::Output;
 
-pub(super) fn show(top: usize, json: bool) -> Result<()> {
+pub(super) fn show(top: usize) -> Result<Output> {
     let instance = Instance::open()?;
     let settings = instance.maps.settings()?.context("the program has no settings")?;
     let tick = Tick::of_this_kernel()?;
@@ -21,24 +22,19 @@ pub(super) fn show(top: usize, json: bool) -> Result<()> {
         ranked
     };
     let (talkers, limited) = (ranked(|row| row.requests), ranked(|row| row.limited));
-    if json {
-        let list = |rows: &[&Row]| -> Value {
-            rows.iter()
-                .map(|row| json!({ "source": row.source, "requests_per_second": row.requests, "limited_per_second": row.limited }))
-                .collect()
-        };
-        println!(
-            "{}",
-            json!({ "schema": 1, "seconds": seconds, "talkers": list(&talkers), "limited": list(&limited) })
-        );
-        return Ok(());
-    }
-    println!("estimated from one request in {SAMPLE} of the last {seconds:.0} s");
+    let list = |rows: &[&Row]| -> Value {
+        rows.iter()
+            .map(|row| json!({ "source": row.source, "requests_per_second": row.requests, "limited_per_second": row.limited }))
+            .collect()
+    };
+    let json =
+        json!({ "schema": 1, "seconds": seconds, "talkers": list(&talkers), "limited": list(&limited) });
+    let mut lines = vec![format!("estimated from one request in {SAMPLE} of the last {seconds:.0} s")];
     for (title, rows) in [("SENDS MOST", &talkers), ("LIMITED MOST", &limited)] {
-        println!("\n{title:<46} {:>12} {:>12}", "REQUESTS/s", "LIMITED/s");
-        for row in rows {
-            println!("{:<46} {:>12.1} {:>12.1}", row.source, row.requests, row.limited);
-        }
+        lines.push(format!("\n{title:<46} {:>12} {:>12}", "REQUESTS/s", "LIMITED/s"));
+        lines.extend(
+            rows.iter().map(|row| format!("{:<46} {:>12.1} {:>12.1}", row.source, row.requests, row.limited)),
+        );
     }
-    Ok(())
+    Ok(Output::shown(json, lines))
 }

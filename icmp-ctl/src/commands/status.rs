@@ -6,11 +6,13 @@ use anyhow::Result;
 use aya::programs::ProgramInfo;
 use serde_json::json;
 
+use crate::diagnostics::note;
 use crate::host::netlink::Network;
 use crate::instance::pins::Instance;
 use crate::instance::program::BUILD;
+use crate::output::Output;
 
-pub(super) fn run(json: bool) -> Result<()> {
+pub(super) fn run() -> Result<Output> {
     let mut instance = Instance::open()?;
     let network = Network::read_once()?;
     let entries = instance.maps.interfaces()?;
@@ -38,21 +40,13 @@ pub(super) fn run(json: bool) -> Result<()> {
     let memory = instance.maps.limiter_bytes();
     let addresses = instance.maps.addresses()?.addresses().len();
     let pressure = instance.maps.under_pressure()?;
-    if json {
-        println!(
-            "{}",
-            json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses,
-                    "under_pressure": pressure })
-        );
-        return Ok(());
-    }
-    println!(
+    let mut lines = vec![format!(
         "{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}",
         "INTERFACE", "MODE", "ENTRY", "PROGRAM", "TAG", "AGE"
-    );
+    )];
     for row in &rows {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        println!(
+        lines.push(format!(
             "{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}",
             text("name"),
             text("mode"),
@@ -60,18 +54,21 @@ pub(super) fn run(json: bool) -> Result<()> {
             row["program_id"],
             text("tag"),
             age(row["age_seconds"].as_u64().unwrap_or_default())
-        );
+        ));
     }
-    println!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10);
+    lines.push(format!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10));
     if pressure {
-        println!(
+        lines.push(
             "UNDER PRESSURE: the replies' budget is exhausted; familiar sources have a share of their own"
+                .to_owned(),
         );
     }
     if build != BUILD {
-        eprintln!("icmp-ctl: this is build {BUILD}, another one than has loaded the program");
+        note(&format!("this is build {BUILD}, another one than has loaded the program"));
     }
-    Ok(())
+    let json = json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses,
+                       "under_pressure": pressure });
+    Ok(Output::shown(json, lines))
 }
 
 fn seconds(time: SystemTime) -> u64 {

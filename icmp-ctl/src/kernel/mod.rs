@@ -8,4 +8,3 @@ pub(crate) mod membarrier;
 pub(crate) mod netlink;
 pub mod pod;
 pub(crate) mod requirements;
-pub mod signals;

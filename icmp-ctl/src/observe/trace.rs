@@ -10,6 +10,7 @@ use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::diagnostics::note;
 use crate::instance::pins::Instance;
 use crate::instance::program::Entry;
 
@@ -21,7 +22,7 @@ impl Log for Stderr {
     }
 
     fn log(&self, record: &Record<'_>) {
-        eprintln!("icmp-ctl: trace: {}", record.args());
+        note(&format!("trace: {}", record.args()));
     }
 
     fn flush(&self) {}

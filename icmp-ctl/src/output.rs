@@ -1,0 +1,110 @@
+//! Standard output: what a verb has to tell, and the one place where it is written.
+//!
+//! Owns what becomes of a write that fails. Data goes to standard output only; everything else is `diagnostics.rs`'s.
+
+use std::io::{self, Write};
+
+use anyhow::{Context as _, Result, anyhow};
+use serde_json::Value;
+
+/// What a verb tells, for people and for programs.
+#[derive(Debug)]
+pub struct Output {
+    json: Value,
+    lines: Vec<String>,
+    /// Something was changed, so that whoever cannot read the lines has to hear of it elsewhere.
+    done: bool,
+}
+
+impl Output {
+    /// What there is to see; `json` is what `-j` prints.
+    pub fn shown(json: Value, lines: Vec<String>) -> Self {
+        Self { json, lines, done: false }
+    }
+
+    /// What was done.
+    pub fn done(json: Value, lines: Vec<String>) -> Self {
+        Self { json, lines, done: true }
+    }
+
+    /// Text that has no other form.
+    pub fn text(text: &str) -> Self {
+        Self::shown(Value::Null, vec![text.trim_end().to_owned()])
+    }
+
+    /// Nothing at all.
+    pub fn nothing() -> Self {
+        Self::shown(Value::Null, Vec::new())
+    }
+
+    /// Writes it to standard output.
+    ///
+    /// # Errors
+    /// As [`Self::write`].
+    pub fn print(&self, json: bool) -> Result<()> {
+        self.write(&mut io::stdout().lock(), json)
+    }
+
+    /// Writes it. A reader that has seen enough and has closed the pipe is no error.
+    ///
+    /// # Errors
+    /// It cannot be written, for example to a full device; what was done is then part of the error.
+    fn write(&self, to: &mut impl Write, json: bool) -> Result<()> {
+        let mut text = match json {
+            true if !self.json.is_null() => self.json.to_string(),
+            true => return Ok(()),
+            false => self.lines.join("\n"),
+        };
+        if text.is_empty() {
+            return Ok(());
+        }
+        text.push('\n');
+        match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                let what = if self.done {
+                    anyhow!("this was done, and could not be written to standard output: {}", text.trim_end())
+                } else {
+                    anyhow!("what was asked for could not be written to standard output")
+                };
+                Err(error).context(what)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Fails as the kernel does.
+    struct Broken(nix::errno::Errno);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::Error::from(self.0))
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_device_is_an_error_that_tells_what_was_done_and_a_closed_pipe_is_none() {
+        let done = Output::done(json!({}), vec!["eth0: attached".to_owned()]);
+        let error = done.write(&mut Broken(nix::errno::Errno::ENOSPC), false).expect_err("it is full");
+        assert!(format!("{error:#}").contains("eth0: attached"), "{error:#}");
+        assert!(format!("{error:#}").contains("No space left"), "{error:#}");
+        done.write(&mut Broken(nix::errno::Errno::EPIPE), false).expect("the reader has seen enough");
+    }
+
+    #[test]
+    fn what_has_nothing_to_tell_writes_nothing() {
+        for json in [true, false] {
+            Output::nothing().write(&mut Broken(nix::errno::Errno::EIO), json).expect("nothing is written");
+        }
+    }
+}
