@@ -189,8 +189,8 @@ fn ratios(figures: &mut Figures) {
         quotient(name, bound, &ping(at, "icmp-ctl", which), &ping(at, rival, which));
     }
     figures.ratio(Target { name: "program.pass_vs_conventional", bound: AtMost(0.03) }, |of| {
-        let dearer = of("program.pass.tcp.v4")?.max(of("program.pass.udp.v4")?);
-        Some(dearer / of("program.conventional.one.v4")?)
+        let passed = f64::midpoint(of("program.pass.tcp.v4")?, of("program.pass.udp.v4")?);
+        Some(passed / of("program.conventional.one.v4")?)
     });
     let random = |of: &dyn Fn(&str) -> Option<f64>, figure| {
         Some((of(figure)? - of("program.full.random.v4")?) / of("program.conventional.random.v4")?)
