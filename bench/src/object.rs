@@ -85,7 +85,7 @@ pub(crate) struct Object {
 impl Object {
     /// Loads these programs. `per_source` is the conventional responder's limit: packets a second, and at once.
     pub(crate) fn load(programs: &[&str], undo: Undo, per_source: (u32, u32)) -> Result<Self> {
-        let options = LoadOptions::new(LoadOptions::DEFAULT_CELLS)?;
+        let options = LoadOptions::new(LoadOptions::DEFAULT_LINES)?;
         let globals = [("UNDO", undo as u32), ("RATE", per_source.0), ("BURST", per_source.1)];
         let mut ebpf = create(OBJECT, &options, None, &globals)?;
         for name in programs {

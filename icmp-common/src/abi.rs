@@ -3,8 +3,7 @@
 //! Owns names, layouts and sizes (docs/map-abi.md). A change here is a new [`VERSION`], and with it a new pin directory.
 //! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
 
-use crate::checks::{CHECKS, Check};
-use crate::flows::{FLOWS, Flow, Mark};
+use crate::path::checks::{CHECKS, Check};
 use crate::limiter::Limit;
 use crate::policy::{BUDGETS, TYPE_ENTRIES, TypeEntry};
 use crate::prefixes::{
@@ -15,10 +14,10 @@ use crate::reason::REASONS;
 use crate::rules::{
     CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, ROUTERS, RULE_SLOTS, Rule, Rules, Tally, TypeRules, VLANS,
 };
-use crate::types::{COUNTER_ROWS, ECHO_ROW_V4, ECHO_ROW_V6};
+use crate::types::COUNTER_ROWS;
 
 /// Version of everything in this file; names the pin directory.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
 pub const MAX_INTERFACES: u32 = 16;
@@ -26,8 +25,6 @@ pub const MAX_INTERFACES: u32 = 16;
 pub const SLOTS: u32 = MAX_INTERFACES + 1;
 /// Entries of the `INTERFACES` map; a power of two.
 pub const INTERFACE_ENTRIES: u32 = 32;
-/// Positions behind `ifindex % INTERFACE_ENTRIES` where an interface may be found.
-pub const INTERFACE_PROBES: u32 = 4;
 
 /// One attached interface, an entry of `INTERFACES`. Layout: 24 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,16 +36,51 @@ pub struct Interface {
     pub slot: u32,
     /// MAC address: six bytes as in a frame, then two zeroes.
     pub mac: u64,
-    /// [`INTERFACE_STRIPS_TAGS`] or 0.
+    /// [`INTERFACE_STRIPS_TAGS`] and [`INTERFACE_SHARED`].
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
 }
 
+/// Frames for other hosts come in on it as well: it is a port of a bridge, or has devices with MAC addresses of their own on it.
+pub const INTERFACE_SHARED: u32 = 2;
 /// The driver removes VLAN tags before XDP and VLANs are in use: an untagged frame may belong to any of them.
 pub const INTERFACE_STRIPS_TAGS: u32 = 1;
 
-/// Buckets of `ADDRESSES4` and `ADDRESSES6` together with one bank; the maps hold two banks. A power of two.
+/// Entries of `OWN_FIRST` for each buffer; a power of two.
+pub const SCOPE_SLOTS: u32 = 32;
+
+/// What is asked first about the addresses of an interface, an entry of `OWN_FIRST`. Layout: 32 bytes.
+///
+/// It says nothing that the address table does not say, and belongs to one buffer of it: it makes the usual answer ("the first
+/// address of the interface, from a source that is none of ours") two comparisons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct OwnFirst {
+    /// An IPv4 address the interface owns without a VLAN; 0 where it has none.
+    pub v4: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// An IPv6 address the interface owns without a VLAN, as big-endian halves; zero where it has none.
+    pub v6: [u64; 2],
+    /// For each address of the table, whatever its scope and kind, the bit [`own_bit4`] or [`own_bit6`]. A source whose bit is not set
+    /// is in no entry.
+    pub any: u64,
+}
+
+/// The bit of [`OwnFirst::any`] that stands for an IPv4 address.
+#[inline(always)]
+pub const fn own_bit4(address: u32) -> u64 {
+    1 << (address & 63)
+}
+
+/// The bit of [`OwnFirst::any`] that stands for an IPv6 address, by its second half.
+#[inline(always)]
+pub const fn own_bit6(low: u64) -> u64 {
+    1 << (low & 63)
+}
+
+/// Buckets of `ADDRESSES4` and of `ADDRESSES6` in one buffer of a default load; the maps hold two buffers.
 pub const ADDRESS_BUCKETS: u32 = 1024;
 /// Addresses in one bucket.
 pub const BUCKET_WAYS: usize = 4;
@@ -91,6 +123,8 @@ pub struct Bucket6 {
 pub struct Scope(pub u32);
 
 impl Scope {
+    /// The scope of addresses that are the host's own on some interface: whoever sends from one of them is no other host.
+    pub const ANYWHERE: Self = Self(0);
     /// Bits of the kind.
     pub const KIND_MASK: u32 = 0b111 << 5;
     /// The inner identifier that marks a single service tag.
@@ -114,28 +148,28 @@ impl Scope {
 pub enum AddressKind {
     /// The host's own unicast address.
     Own = 1,
-    /// The broadcast address of one of the host's prefixes.
-    Broadcast = 2,
+    /// A group the host belongs to: the broadcast address of one of its prefixes, or a multicast address.
+    Group = 2,
     /// Not an address: the scope is configured at all.
     Present = 3,
-    /// The host's own on another interface: not answered for here, and no source of a frame from outside.
-    Elsewhere = 4,
+    /// The host's own on some interface, in [`Scope::ANYWHERE`]: no source of a frame from outside.
+    Anywhere = 4,
 }
 
 /// Multiplier that spreads addresses over buckets; 2^64 over the golden ratio, odd. The table holds the host's own
 /// addresses only, so nobody can choose collisions and no secret is needed.
 pub const ADDRESS_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
 
-/// Bucket of an IPv4 entry (its kind masked out) within a bank.
+/// Hash of an IPv4 entry (its kind masked out); its highest bits are the bucket within a buffer.
 #[inline(always)]
-pub const fn bucket4(entry: u64) -> u32 {
-    ((entry ^ entry >> 32).wrapping_mul(ADDRESS_HASH) >> 54) as u32
+pub const fn address_hash4(entry: u64) -> u64 {
+    (entry ^ entry >> 32).wrapping_mul(ADDRESS_HASH)
 }
 
-/// Bucket of an IPv6 address within a bank.
+/// Hash of an IPv6 address in a scope, as [`address_hash4`].
 #[inline(always)]
-pub const fn bucket6(high: u64, low: u64, scope: Scope) -> u32 {
-    ((high ^ low.rotate_left(32) ^ scope.0 as u64).wrapping_mul(ADDRESS_HASH) >> 54) as u32
+pub const fn address_hash6(high: u64, low: u64, scope: Scope) -> u64 {
+    (high ^ low.rotate_left(32) ^ scope.0 as u64).wrapping_mul(ADDRESS_HASH)
 }
 
 /// Bits of an address that a limiter level looks at. Layout: 24 bytes.
@@ -162,7 +196,8 @@ pub struct Level {
     pub mask: Mask,
 }
 
-/// Everything the controller can change at run time but addresses: one of two banks of `SETTINGS`. Layout: see the size below.
+/// Everything the controller can change at run time but addresses: one of two buffers of `SETTINGS`. Layout: see the size below. What
+/// an echo request needs comes first, in 128 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
@@ -178,20 +213,22 @@ pub struct Settings {
     pub source: Level,
     /// Per-prefix level of echo.
     pub prefix: Level,
+    /// Zero, which the verifier does not know: what is combined with it is a value of which nothing is known.
+    pub zero: u64,
+    /// Buffer of `RULES` and of the prefixes that belongs to these settings. Settings that change nothing in them share the buffer.
+    pub rules: u32,
+    /// Two bits for each [`Check`]: a [`crate::path::checks::Mode`] as a number.
+    pub checks: u32,
     /// Rate and burst of each [`crate::policy::Budget`].
     pub budgets: [Limit; BUDGETS],
-    /// Replies a CPU takes from each budget at once, at least 1.
+    /// Packets a CPU takes from each budget at once, at least 1.
     pub batches: [u32; BUDGETS],
-    /// What is done with each type.
-    pub types: [TypeEntry; TYPE_ENTRIES],
-    /// Bank of `RULES` and of the prefixes that belongs to these settings. Settings that change nothing in them share the bank.
-    pub rules: u32,
-    /// Two bits for each [`Check`]: a [`crate::checks::Mode`] as a number.
-    pub checks: u32,
     /// The [`crate::policy::Preset`] the types were made from, as a number.
     pub preset: u32,
-    /// Requests that one of [`crate::flows`] pays for in advance, at most; 0 where none does.
-    pub lease: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// What is done with each type.
+    pub types: [TypeEntry; TYPE_ENTRIES],
 }
 
 /// This bank is in use; an all-zero bank means pass.
@@ -208,7 +245,7 @@ pub const SETTINGS_RULES: u32 = 16;
 pub const SETTINGS_OBSERVE: u32 = 32;
 
 /// What entry [`SWITCH_BITS`] of `SWITCH` says: which bank of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force, and in
-/// bits 3 to 7 how often it has changed, which [`crate::flows`] go by. All of it is one byte, so no reader can see a mix.
+/// bits 3 to 7 how often it has changed, which token batches go by. All of it is one byte, so no reader can see a mix.
 pub const SWITCH_SETTINGS: u32 = 1;
 /// See [`SWITCH_SETTINGS`].
 pub const SWITCH_ADDRESSES: u32 = 2;
@@ -270,81 +307,76 @@ pub const fn counter_index(slot: u32, row: u32, reason: u32) -> u32 {
     (slot * COUNTER_ROWS as u32 + row) * REASONS as u32 + reason
 }
 
-/// What a CPU has taken and not used yet, and what it keeps of it; the one entry of `LEASES` (per CPU). Layout: flows, answers, 64 bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
-pub struct Leases {
-    /// What was decided of requests that may come again.
-    pub flows: [Flow; FLOWS],
-    /// Whose each of them is.
-    pub marks: [Mark; FLOWS],
-    /// Answers by flows, IPv4 and IPv6, in place of `COUNTERS`, which would have to be looked up. Slots as there.
-    pub answered: [[Counter; 2]; ANSWERED_SLOTS],
-    /// Packets left of each budget.
-    pub tokens: [u32; BUDGETS],
-    /// Tick at which the total reply budget was last found exhausted by this CPU.
-    pub exhausted_at: u64,
-    /// State of the sampler that feeds `show sources`.
-    pub sampler: u64,
-    /// Written and read back where the verifier is not to follow a value.
-    pub scratch: u64,
-    /// The epoch of that tick ([`crate::familiar`]).
-    pub exhausted_in: u64,
-}
-
-/// Entries of `Leases::answered`: [`SLOTS`], and what makes them a power of two.
-pub const ANSWERED_SLOTS: usize = SLOTS.next_power_of_two() as usize;
-
-impl Leases {
-    /// What of `answered` belongs to a slot, and in which counter row.
-    pub const fn answered_in(&self, slot: u32) -> [(u8, Counter); 2] {
-        let [v4, v6] = self.answered[slot as usize % ANSWERED_SLOTS];
-        [(ECHO_ROW_V4, v4), (ECHO_ROW_V6, v6)]
-    }
-}
-
-impl Default for Leases {
-    fn default() -> Self {
-        Self {
-            tokens: [0; BUDGETS],
-            exhausted_at: 0,
-            sampler: 0,
-            scratch: 0,
-            exhausted_in: 0,
-            flows: [Flow::default(); FLOWS],
-            marks: [Mark::default(); FLOWS],
-            answered: [[Counter::default(); 2]; ANSWERED_SLOTS],
-        }
-    }
-}
-
-/// Words that lie together at one place of the limiter's table, an entry of `CELLS`. Layout: 48 bytes, so that the first two are never
-/// in two cache lines.
+/// What belongs to one CPU alone; the one entry of `CPU` (per CPU). Layout: 112 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Cluster {
-    /// Cell in the first row of the sources.
-    pub source: u64,
-    /// Words of [`crate::familiar`].
-    pub familiar: [u64; 2],
-    /// Cell in the second row of the sources.
-    pub source_second: u64,
-    /// Cell in the first row of the prefixes.
-    pub prefix: u64,
-    /// Cell in the second row of the prefixes.
-    pub prefix_second: u64,
+pub struct Cpu {
+    /// Tokens it has taken from the budgets.
+    pub batches: Batches,
+    /// When it is to sample a request.
+    pub sampling: Sampling,
+    /// When it last found the reply budget exhausted.
+    pub exhausted: Exhausted,
 }
+
+/// Tokens a CPU has taken from the budgets and not spent. Layout: 80 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Batches {
+    /// To what they belong: settings and a span of time ([`crate::budget::generation`]). They end with it.
+    pub generation: u64,
+    /// Echo requests until the CPU has to stop and look: at its token batch, or because a request is to be sampled.
+    pub until_stop: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Packets left of each budget; of the replies, without those in `until_stop`.
+    pub tokens: [u32; BUDGETS],
+}
+
+/// When a CPU samples its next echo request. Layout: 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Sampling {
+    /// State of the random numbers.
+    pub state: u64,
+    /// Echo requests until then, without those in [`Batches::until_stop`].
+    pub left: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// When a CPU last found the reply budget exhausted. Layout: 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Exhausted {
+    /// Tick.
+    pub at: u64,
+    /// Epoch of that tick ([`crate::familiar`]).
+    pub epoch: u64,
+}
+
+/// Words of a hash table that lie together: an entry of `SOURCES`, `PREFIXES` and `KNOWN`. Layout: 64 bytes, a cache line.
+///
+/// Whoever is looked for has two of them, by a hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Line {
+    /// Cells of the limiter, or words of [`crate::familiar`].
+    pub words: [u64; LINE_WORDS],
+}
+
+/// Words of a [`Line`].
+pub const LINE_WORDS: usize = 8;
 
 const _: () = {
     assert!(size_of::<Interface>() == 24);
     assert!(size_of::<Level>() == 40);
     assert!(size_of::<Bucket4>() == 32 && size_of::<Bucket6>() == 96);
     assert!(size_of::<Counter>() == 16);
-    assert!(
-        size_of::<Leases>() == 64 + FLOWS * (128 + 16) + ANSWERED_SLOTS * 32 && size_of::<Cluster>() == 48
-    );
+    assert!(size_of::<Cpu>() == 112 && size_of::<Batches>() == 80 && size_of::<Line>() == 64);
+    assert!(size_of::<OwnFirst>() == 32 && core::mem::offset_of!(Settings, budgets) == 112);
     assert!(size_of::<TypeEntry>() == 8);
-    assert!(size_of::<Settings>() == 16 + 2 * 40 + BUDGETS * 16 + BUDGETS * 4 + TYPE_ENTRIES * 8 + 16);
+    assert!(size_of::<Settings>() == 112 + BUDGETS * 20 + 8 + TYPE_ENTRIES * 8);
     assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<Tally>() == 32);
     assert!(
         size_of::<Rules>()
@@ -360,5 +392,5 @@ const _: () = {
     assert!(size_of::<Search4>() == LENGTHS4 * 8 + 8 && size_of::<Search6>() == LENGTHS6 * 24 + 8);
     assert!(size_of::<Search>() == 24 + 3 * (size_of::<Search4>() + size_of::<Search6>()));
     assert!(PREFIX_BUCKETS4.is_power_of_two() && PREFIX_BUCKETS6.is_power_of_two());
-    assert!(INTERFACE_ENTRIES.is_power_of_two() && ADDRESS_BUCKETS == 1 << 10);
+    assert!(INTERFACE_ENTRIES.is_power_of_two() && SCOPE_SLOTS >= SLOTS);
 };

@@ -3,7 +3,7 @@
 //! Owns the places of the budgets' and rules' cells (docs/map-abi.md) and the batches that CPUs lease. What a bucket holds is the
 //! limiter's, who is charged to which budget the policy's.
 
-use crate::abi::{Leases, Settings};
+use crate::abi::{Batches, Settings};
 use crate::limiter;
 use crate::policy::BUDGETS;
 use crate::rules::RULE_SLOTS;
@@ -26,7 +26,35 @@ pub const fn rule_cell(slot: u32) -> u32 {
     (BUDGETS * CELLS_PER_LINE) as u32 + (slot & (RULE_SLOTS as u32 - 1))
 }
 
+/// Log2 of the ticks after which tokens that a CPU has not spent lapse: about a second.
+const LIFETIME_SHIFT: u32 = 8;
+
+/// To what the tokens of a CPU belong: the settings in force (by the switch, which counts changes) and about a second. Tokens taken
+/// under a limit that is no longer in force are never spent, and none is spent long after it was due.
+#[inline(always)]
+pub const fn generation(switch: u32, ticks: u64) -> u64 {
+    (ticks >> LIFETIME_SHIFT) << 8 | switch as u64
+}
+
+/// Has a CPU's tokens end with what they belong to. Echo requests that were still to come before the next stop are returned, because the
+/// sampling counts them as well.
+#[inline(always)]
+pub(crate) fn renew(batches: &mut Batches, generation: u64) -> u32 {
+    if batches.generation == generation {
+        return 0;
+    }
+    let unspent = batches.until_stop;
+    // Word by word: the compiler would call a function to write that many zeroes at once.
+    for tokens in &mut batches.tokens {
+        *tokens = 0;
+    }
+    batches.until_stop = 0;
+    batches.generation = generation;
+    unspent
+}
+
 /// What a budget gave.
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Draw {
     Taken,
     Exhausted,
@@ -34,35 +62,29 @@ pub(crate) enum Draw {
     Fault,
 }
 
-/// Takes one packet from a budget, a batch at a time.
+/// Takes one packet from a budget, a batch at a time. The tokens are of the present generation ([`renew`]).
 #[inline(always)]
-pub(crate) fn draw<T: Tables>(tables: &T, leases: &mut Leases, settings: &Settings, budget: usize) -> Draw {
+pub(crate) fn draw<T: Tables>(
+    tables: &T,
+    batches: &mut Batches,
+    settings: &Settings,
+    budget: usize,
+    now: u64,
+) -> Draw {
     let (Some(limit), Some(batch)) = (settings.budgets.get(budget), settings.batches.get(budget)) else {
         return Draw::Fault;
     };
     if limit.is_unlimited() {
         return Draw::Taken;
     }
-    let Some(tokens) = leases.tokens.get_mut(budget) else { return Draw::Fault };
+    let Some(tokens) = batches.tokens.get_mut(budget) else { return Draw::Fault };
     if *tokens == 0 {
-        let now = tables.ticks() << limiter::TICK_SHIFT;
-        let Some(taken) = limiter::take_batch(tables, budget_cell(budget), limit, *batch, now) else {
-            return Draw::Fault;
-        };
-        *tokens = taken;
-        if taken == 0 {
+        let Some(cell) = tables.cell(budget_cell(budget)) else { return Draw::Fault };
+        *tokens = limiter::take(&cell, limit, *batch, now);
+        if *tokens == 0 {
             return Draw::Exhausted;
         }
     }
     *tokens -= 1;
     Draw::Taken
-}
-
-/// Returns what `draw` took, when another level refused the packet.
-#[inline(always)]
-pub(crate) fn give_back(leases: &mut Leases, settings: &Settings, budget: usize) {
-    let unlimited = settings.budgets.get(budget).is_none_or(limiter::Limit::is_unlimited);
-    if !unlimited && let Some(tokens) = leases.tokens.get_mut(budget) {
-        *tokens = tokens.wrapping_add(1);
-    }
 }

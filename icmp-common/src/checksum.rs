@@ -75,22 +75,28 @@ impl Sum {
         sum as u16
     }
 
-    /// True where data with its checksum in place is intact: the sum over both is all ones.
+    /// True where data with its checksum in place is intact: the sum over both is all ones, which is to say a multiple of 0xffff that is
+    /// not zero.
     #[inline(always)]
     pub fn verifies(self) -> bool {
-        // One step less than in `fold`: what is a multiple of 0xffff has no carry left after three.
-        let sum = (self.0 >> 32) + (self.0 & 0xffff_ffff);
-        let sum = (sum >> 16) + (sum & 0xffff);
-        (sum >> 16) + (sum & 0xffff) == 0xffff
+        // n is a multiple of an odd d where n times the inverse of d modulo 2^64 is at most (2^64 - 1) / d (Granlund and Montgomery,
+        // "Division by Invariant Integers using Multiplication", section 9). One 0xffff less, so that zero is none.
+        self.0.wrapping_sub(ALL_ONES).wrapping_mul(INVERSE) < u64::MAX / ALL_ONES
     }
 }
 
-/// [`Sum::verifies`] of three words, which have no carry left after one step where their sum is a multiple of 0xffff.
-#[inline(always)]
-pub fn verifies(words: [u16; 3]) -> bool {
-    let sum = words[0] as u32 + words[1] as u32 + words[2] as u32;
-    (sum >> 16) + (sum & 0xffff) == 0xffff
-}
+const ALL_ONES: u64 = 0xffff;
+/// The inverse of 0xffff modulo 2^64, by Newton's iteration.
+const INVERSE: u64 = {
+    let mut inverse = ALL_ONES;
+    let mut i = 0;
+    while i < 5 {
+        inverse = inverse.wrapping_mul(2_u64.wrapping_sub(ALL_ONES.wrapping_mul(inverse)));
+        i += 1;
+    }
+    inverse
+};
+const _: () = assert!(INVERSE.wrapping_mul(ALL_ONES) == 1);
 
 /// The ones' complement sum of two words.
 #[inline(always)]
@@ -109,19 +115,7 @@ pub fn update_u32(stored: u16, old: u32, new: u32) -> u16 {
 /// The same for one word.
 #[inline(always)]
 pub fn update_u16(stored: u16, old: u16, new: u16) -> u16 {
-    updated(stored, change(old, new))
-}
-
-/// What [`updated`] has to know of a word that changes.
-#[inline(always)]
-pub fn change(old: u16, new: u16) -> u16 {
-    add(!old, new)
-}
-
-/// A stored checksum after a [`change`] of what it is over.
-#[inline(always)]
-pub fn updated(stored: u16, change: u16) -> u16 {
-    !add(!stored, change)
+    !add(!stored, add(!old, new))
 }
 
 /// The checksum of an ICMPv4 echo reply, from the one of its request; both as stored (native order).

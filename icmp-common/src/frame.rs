@@ -11,9 +11,12 @@ pub trait Frame {
     /// Bytes of the whole frame over all its buffers; asked for only when `linear_len` is too short for the IP packet.
     fn total_len(&self) -> usize;
 
-    /// Forgets where the frame lies and asks for it again: what was known before need not be kept in registers until then, and the
-    /// verifier's paths join.
-    fn renew(&mut self) {}
+    /// The same number, of which the compiler knows nothing: where it knows how windows lie to each other, it compares one pointer and reads
+    /// from another, which the verifier does not follow.
+    #[inline(always)]
+    fn opaque(value: usize) -> usize {
+        value
+    }
 
     /// The `N` bytes at `offset`, or `None` where they are not all in the first buffer.
     fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]>;

@@ -10,12 +10,13 @@ use std::ops::DerefMut;
 use std::vec::Vec;
 
 use crate::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases, SLOTS,
-    Settings, TALLIES,
+    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, LINE_WORDS, OwnFirst, Settings, TALLIES,
 };
 use crate::budget;
 use crate::familiar::PLACES;
-use crate::limiter::{self, Cells, Shared};
+use crate::frame::SliceFrame;
+use crate::limiter::{Cells, Place, SECRETS, Shared, Table};
+use crate::path::apart::Apart;
 use crate::prefixes::{PrefixBucket4, PrefixBucket6};
 use crate::reason::Reason;
 use crate::rules::{Rules, Tally};
@@ -32,14 +33,16 @@ pub struct Layouts {
     pub prefixes4: Vec<PrefixBucket4>,
     /// The same of `PREFIXES6`.
     pub prefixes6: Vec<PrefixBucket6>,
-    /// The bank of `ADDRESSES4`: [`ADDRESS_BUCKETS`] entries.
+    /// The buffer of `ADDRESSES4`; a power of two of entries.
     pub addresses4: Vec<Bucket4>,
-    /// The bank of `ADDRESSES6`, likewise.
+    /// The buffer of `ADDRESSES6`: as many entries.
     pub addresses6: Vec<Bucket6>,
-    /// Places in the limiter's table; a power of two.
-    pub cells: u32,
-    /// The secret of the limiter's hash, as random numbers.
-    pub secret: [u64; 4],
+    /// The buffer of `OWN_FIRST`.
+    pub own_first: Vec<OwnFirst>,
+    /// Lines of `SOURCES`; a power of two.
+    pub lines: u32,
+    /// The secret of the limiter's hash.
+    pub secret: [u64; SECRETS],
 }
 
 /// Maps and clock of one CPU, in host memory.
@@ -48,14 +51,19 @@ pub struct HostTables {
     interfaces: [Interface; INTERFACE_ENTRIES as usize],
     tallies: RefCell<Vec<Tally>>,
     budgets: [Cell<u64>; budget::CELLS as usize],
-    cells: Vec<[Cell<u64>; size_of::<Cluster>() / 8]>,
+    sources: Lines,
+    prefixes: Lines,
+    known: Lines,
     familiar: Vec<Cell<u64>>,
-    leases: RefCell<Leases>,
+    cpu: RefCell<Cpu>,
     talkers: RefCell<Vec<Talker>>,
     ticks: Cell<u64>,
     switch: Cell<u32>,
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
 }
+
+/// The lines of a table.
+type Lines = Vec<[Cell<u64>; LINE_WORDS]>;
 
 impl HostTables {
     /// Tables with these contents, no interface, nothing counted and full buckets.
@@ -64,10 +72,12 @@ impl HostTables {
             tallies: RefCell::new(vec![Tally::default(); TALLIES as usize]),
             interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
             budgets: [const { Cell::new(0) }; budget::CELLS as usize],
-            cells: vec![Default::default(); layouts.cells as usize],
+            sources: vec![Default::default(); layouts.lines as usize],
+            prefixes: vec![Default::default(); layouts.lines as usize / 2],
+            known: vec![Default::default(); layouts.lines as usize / 2],
             familiar: vec![Cell::new(0); PLACES as usize],
-            leases: RefCell::default(),
-            layouts: Layouts { secret: limiter::secret(layouts.secret), ..layouts },
+            cpu: RefCell::default(),
+            layouts,
             talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
             ticks: Cell::new(1 << 32),
             switch: Cell::new(0),
@@ -102,17 +112,12 @@ impl HostTables {
 
     /// What was counted, by slot, row and reason.
     pub fn counters(&self) -> BTreeMap<(u32, u8, u8), Counter> {
-        let mut counters = self.counters.borrow().clone();
-        let leases = self.leases.borrow();
-        for slot in 0..SLOTS {
-            for (row, answered) in leases.answered_in(slot).into_iter().filter(|(_, c)| c.packets != 0) {
-                let counter = counters.entry((slot, row, Reason::Answered as u8)).or_default();
-                *counter = counter.plus(answered);
-            }
-        }
-        counters
+        self.counters.borrow().clone()
     }
 }
+
+/// On the host a step that runs apart is a call like any other.
+impl Apart for SliceFrame<'_> {}
 
 /// A cell that nobody shares.
 struct HostCell<'a>(&'a Cell<u64>);
@@ -122,15 +127,14 @@ impl Cells for HostTables {
         self.budgets.get(index as usize).map(HostCell)
     }
 
-    fn cluster(&self, place: u32) -> Option<limiter::Cluster<impl Shared>> {
-        let [source, one, other, source_second, prefix, prefix_second] = self.cells.get(place as usize)?;
-        Some(limiter::Cluster {
-            source: HostCell(source),
-            familiar: [HostCell(one), HostCell(other)],
-            source_second: HostCell(source_second),
-            prefix: HostCell(prefix),
-            prefix_second: HostCell(prefix_second),
-        })
+    fn pair(&self, table: Table, place: Place) -> Option<[impl Shared; 2]> {
+        let lines = match table {
+            Table::Sources => &self.sources,
+            Table::Prefixes => &self.prefixes,
+            Table::Known => &self.known,
+        };
+        let line = lines.get(place.line as usize)?;
+        Some([HostCell(line.get(place.words[0])?), HostCell(line.get(place.words[1])?)])
     }
 
     fn familiar(&self, place: u32) -> Option<impl Shared> {
@@ -169,12 +173,22 @@ impl Tables for HostTables {
         self.interfaces.get(index as usize)
     }
 
+    fn own_first(&self, _buffer: u32, slot: u32) -> Option<&OwnFirst> {
+        self.layouts.own_first.get(slot as usize)
+    }
+
     fn addresses4(&self, index: u32) -> Option<&Bucket4> {
-        self.layouts.addresses4.get((index % ADDRESS_BUCKETS) as usize)
+        let buckets = &self.layouts.addresses4;
+        buckets.get(index as usize % buckets.len())
     }
 
     fn addresses6(&self, index: u32) -> Option<&Bucket6> {
-        self.layouts.addresses6.get((index % ADDRESS_BUCKETS) as usize)
+        let buckets = &self.layouts.addresses6;
+        buckets.get(index as usize % buckets.len())
+    }
+
+    fn address_shift(&self) -> u32 {
+        64 - self.layouts.addresses4.len().ilog2()
     }
 
     fn rules(&self, bank: u32) -> Option<&Rules> {
@@ -201,28 +215,24 @@ impl Tables for HostTables {
         0
     }
 
-    fn leases(&self) -> Option<impl DerefMut<Target = Leases>> {
-        Some(self.leases.borrow_mut())
+    fn cpu(&self) -> Option<impl DerefMut<Target = Cpu>> {
+        Some(self.cpu.borrow_mut())
     }
 
     fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>> {
         RefMut::filter_map(self.talkers.borrow_mut(), |talkers| talkers.get_mut(index as usize)).ok()
     }
 
-    fn cell_shift(&self) -> u32 {
-        64 - self.cells.len().ilog2()
+    fn source_shift(&self) -> u32 {
+        64 - self.sources.len().ilog2()
     }
 
-    fn secret(&self) -> [u64; 4] {
-        self.layouts.secret
+    fn secret(&self, index: usize) -> u64 {
+        self.layouts.secret[index]
     }
 
     fn ticks(&self) -> u64 {
         self.ticks.get()
-    }
-
-    fn opaque(&self, _leases: &mut Leases, value: usize) -> usize {
-        value
     }
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {

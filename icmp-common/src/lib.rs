@@ -15,22 +15,18 @@ extern crate std;
 
 pub mod abi;
 pub mod budget;
-pub mod checks;
 pub mod checksum;
-mod echo;
 pub mod familiar;
-pub mod flows;
 pub mod frame;
 #[cfg(feature = "host")]
 pub mod host_tables;
 pub mod limiter;
 pub mod outcome;
-pub mod pipeline;
+pub mod path;
 pub mod policy;
 pub mod prefixes;
 pub mod reason;
 pub mod rules;
-mod shortcut;
 pub mod tables;
 pub mod talkers;
 pub mod types;

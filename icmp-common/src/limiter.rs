@@ -11,13 +11,20 @@
 //! Time is counted in [`UNITS_PER_TICK`] parts of a jiffy. A clock that stands still gives nothing; one that jumps back stops a
 //! bucket for [`MAX_SKEW`] at most; one that jumps ahead fills it, no further than its burst.
 
-use core::hint::black_box;
+use crate::abi::LINE_WORDS;
+use crate::wire::ipv6::Halves;
 
 /// Log2 of [`UNITS_PER_TICK`].
 pub const TICK_SHIFT: u32 = 24;
 /// Units of time in one tick of the kernel's clock. With 2^24 the highest rate, one packet a unit, is beyond any link's at every
 /// HZ, and 40 bits are left for ticks: 34 years at HZ = 1000.
 pub const UNITS_PER_TICK: u64 = 1 << TICK_SHIFT;
+
+/// A tick in units.
+#[inline(always)]
+pub const fn now(ticks: u64) -> u64 {
+    ticks << TICK_SHIFT
+}
 
 /// How far ahead of the clock a cell may be before it is taken for a leftover of a clock that jumped, in units. Only a clock read
 /// on another CPU (one tick) and replies lent to familiar sources (a fraction of a second) get a cell ahead at all.
@@ -26,9 +33,6 @@ pub const MAX_SKEW: u64 = 2048 << TICK_SHIFT;
 /// How often a compare-and-swap is tried before the packet counts as over its limit. A failed try means that another CPU
 /// was admitted from the same cell meanwhile, so giving up never starves a cell and never admits too much.
 pub const TRIES: u32 = 6;
-
-/// As [`TRIES`], for cells that few packets contend for; each try is code that the verifier has to follow.
-const FEW_TRIES: u32 = 3;
 
 /// A rate and a burst. Layout: 16 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +47,8 @@ pub struct Limit {
 impl Limit {
     /// Admits everything.
     pub const UNLIMITED: Self = Self { interval: 0, capacity: 0 };
+    /// Admits everything, and says so for a rule: who matches it is exempt from the limits of a source.
+    pub const EXEMPT: Self = Self { interval: 0, capacity: 1 };
     /// Admits nothing.
     pub const NOTHING: Self = Self { interval: 1, capacity: 0 };
 
@@ -53,68 +59,81 @@ impl Limit {
     }
 }
 
-/// What a charge makes of a cell.
+/// Why a bucket refuses a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Charge {
-    /// The packet is within the limit; the cell becomes this.
-    Admitted(u64),
-    /// The packet is over the limit; the cell stays.
-    Refused,
-    /// The cell is from a clock that jumped back. The packet is refused, the cell becomes this, and counts on from now.
-    Repaired(u64),
+pub enum Refusal {
+    /// The packet is over the limit.
+    OverLimit,
+    /// The cell lies so far ahead of the clock that it must be a leftover of a clock that jumped back. It is to count on from now.
+    Stale,
 }
 
-/// Charges `cost` units to a bucket that was empty at `cell`, under `limit`, at `now`.
-#[inline(always)]
-pub fn charge(cell: u64, limit: &Limit, cost: u64, now: u64) -> Charge {
-    let filled = now.wrapping_sub(cell);
-    // More than half of all time away means that the cell lies ahead of the clock.
-    if filled > i64::MAX as u64 {
-        return if filled.wrapping_neg() > MAX_SKEW { Charge::Repaired(now) } else { Charge::Refused };
-    }
-    let held = less(filled, limit.capacity);
-    if held < cost { Charge::Refused } else { Charge::Admitted(now.wrapping_sub(held).wrapping_add(cost)) }
-}
-
-/// The difference where it is negative, or else 0.
+/// What a bucket that was empty at `cell` holds at `now`, in units, where that covers one packet.
 ///
-/// Without a branch, which nobody could predict for sources at random. The instruction set has no conditional move, and the compiler makes
-/// a branch of every form of this that it sees through: so it must not know how far is shifted.
+/// # Errors
+/// It does not.
 #[inline(always)]
-fn negative(difference: u64) -> u64 {
-    difference & (difference as i64 >> black_box(63)) as u64
+pub fn held<S: Shared>(cell: u64, limit: &Limit, now: u64) -> Result<u64, Refusal> {
+    let filled = now.wrapping_sub(cell);
+    let held = limit.capacity.wrapping_add(S::negative(filled.wrapping_sub(limit.capacity)));
+    if held as i64 >= limit.interval as i64 {
+        return Ok(held);
+    }
+    // Below zero the cell lies ahead of the clock.
+    Err(if held.wrapping_neg() as i64 > MAX_SKEW as i64 { Refusal::Stale } else { Refusal::OverLimit })
 }
 
-/// The smaller of two numbers below 2^63.
-#[inline(always)]
-fn less(a: u64, b: u64) -> u64 {
-    b.wrapping_add(negative(a.wrapping_sub(b)))
+/// The tables of [`crate::abi::Line`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Table {
+    /// Cells of sources.
+    Sources,
+    /// Cells of prefixes.
+    Prefixes,
+    /// Words of known sources ([`crate::familiar`]).
+    Known,
 }
 
-/// Cells that several CPUs share.
+/// Words that several CPUs share.
 pub trait Cells {
     /// The cell of a budget or of a rule; `None` where there is no such cell.
     fn cell(&self, index: u32) -> Option<impl Shared>;
 
-    /// The words at a place of the limiter's table; `None` where there is no such place.
-    fn cluster(&self, place: u32) -> Option<Cluster<impl Shared>>;
+    /// Two words of a line; `None` where there is no such line.
+    fn pair(&self, table: Table, place: Place) -> Option<[impl Shared; 2]>;
 
     /// When a source at this place of `FAMILIAR` was last served as a familiar one ([`crate::familiar::may_hold`]).
     fn familiar(&self, place: u32) -> Option<impl Shared>;
 }
 
-/// The words that lie together at one place of the limiter's table (`abi::Cluster`), each there for a hash of its own.
-pub struct Cluster<S> {
-    /// First row of the sources.
-    pub source: S,
-    /// Who is familiar of those whose cell `source` is ([`crate::familiar`]).
-    pub familiar: [S; 2],
-    /// Second row of the sources.
-    pub source_second: S,
-    /// First row of the prefixes.
-    pub prefix: S,
-    /// Second row of the prefixes.
-    pub prefix_second: S,
+/// Where a hash leads to in a table of [`crate::abi::Line`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The line.
+    pub line: u32,
+    /// Two different words of it.
+    pub words: [usize; 2],
+}
+
+/// Bits of a hash that choose the first word of a line.
+const FIRST_BITS: u32 = LINE_WORDS.ilog2();
+/// Bits of a hash that choose the second word.
+const SECOND_BITS: u32 = 8;
+
+impl Place {
+    /// The place of a hash in a table of 2^(64 - `shift`) lines. Line and words are the highest bits of the hash, next to each other,
+    /// because only those are universal.
+    #[inline(always)]
+    pub const fn new(hash: u64, shift: u32) -> Self {
+        let bits = hash >> (shift - FIRST_BITS - SECOND_BITS);
+        let first = (bits >> SECOND_BITS) as usize & (LINE_WORDS - 1);
+        // One of the seven others.
+        let behind = (bits & ((1 << SECOND_BITS) - 1)) * (LINE_WORDS as u64 - 1) >> SECOND_BITS;
+        Self {
+            line: (bits >> (FIRST_BITS + SECOND_BITS)) as u32,
+            words: [first, (first + 1 + behind as usize) & (LINE_WORDS - 1)],
+        }
+    }
 }
 
 /// A word that several CPUs share.
@@ -127,6 +146,15 @@ pub trait Shared {
 
     /// Sets it; a race may lose that.
     fn store(&self, value: u64);
+
+    /// The difference where it is negative, or else 0.
+    ///
+    /// Without a branch, which nobody could predict for sources at random. The kernel's side has a form of its own: the instruction set has
+    /// no conditional move, and the compiler makes a branch of every form of this that it sees through.
+    #[inline(always)]
+    fn negative(difference: u64) -> u64 {
+        difference & (difference as i64 >> 63) as u64
+    }
 }
 
 /// What became of a packet at one level.
@@ -134,141 +162,97 @@ pub trait Shared {
 pub enum Admission {
     /// Within the limit, and charged.
     Admitted {
-        /// At least half of the burst is left: the source keeps well within its limit.
-        calm: bool,
+        /// What the bucket held before, in units; the capacity where it was full.
+        held: u64,
+        /// The instant the bucket was empty, before: the emptier it was, the later.
+        emptied: u64,
     },
     /// Over the limit.
     Refused,
 }
 
-/// The fuller of two cells of one source: the one that has been empty for longer.
-#[inline(always)]
-fn fuller(a: u64, b: u64) -> u64 {
-    a.wrapping_add(negative(b.wrapping_sub(a)))
+/// A source's two cells at one level, and what they held when they were read.
+pub struct Pair<S> {
+    cells: [S; 2],
+    seen: [u64; 2],
 }
 
-/// The emptier of two cells.
-#[inline(always)]
-fn emptier(a: u64, b: u64) -> u64 {
-    b.wrapping_sub(negative(b.wrapping_sub(a)))
-}
-
-/// A source's cells at one level, one in each row, and what they held when they were read.
-pub struct Rows<S> {
-    first: S,
-    second: S,
-    seen: (u64, u64),
-}
-
-impl<S: Shared> Rows<S> {
+impl<S: Shared> Pair<S> {
     /// Reads two cells.
     ///
     /// Apart from charging, so that all that a packet needs can be on its way from memory before the first compare-and-swap, which
     /// waits for everything before it and lets nothing behind it begin.
     #[inline(always)]
-    pub fn read(first: S, second: S) -> Self {
-        let seen = (first.load(), second.load());
-        Self { first, second, seen }
+    pub fn read(cells: [S; 2]) -> Self {
+        let seen = [cells[0].load(), cells[1].load()];
+        Self { cells, seen }
     }
 
-    /// True if half of the burst is left. It then still covers a 64th of it after every try of [`Self::charge`], whatever other CPUs
-    /// take meanwhile.
-    #[inline(always)]
-    pub fn is_calm(&self, limit: &Limit, now: u64) -> bool {
-        let filled = now.wrapping_sub(fuller(self.seen.0, self.seen.1)) as i64;
-        limit.is_unlimited() || filled >= (limit.capacity / 2) as i64
-    }
-
-    /// Charges packets to the source, all or none; `returned` are those it was charged before and that did not come, of which it gets
-    /// back what a full bucket has room for.
+    /// Charges one packet to the source.
     ///
     /// A packet is over the limit only if both cells say so; an admitted one raises both to the same value and leaves a cell
     /// alone that others have raised further (conservative update), so a source gets less than its due only where both of its cells
     /// are shared. Exact over all CPUs: the first cell is raised last and commits the admission; whoever read what another
     /// CPU has changed since decides again. A restart may leave a cell raised, which errs towards refusing.
     #[inline(always)]
-    pub fn charge(self, limit: &Limit, packets: u64, returned: u64, now: u64) -> Admission {
-        if limit.is_unlimited() {
-            return Admission::Admitted { calm: true };
-        }
-        let Self { first, second, seen: (mut a, mut b) } = self;
-        let (cost, returned) = (limit.interval.wrapping_mul(packets), limit.interval.wrapping_mul(returned));
+    pub fn charge(self, limit: &Limit, now: u64) -> Admission {
+        let Self { cells: [first, second], seen: [mut a, mut b] } = self;
         for _ in 0..TRIES {
-            match charge(fuller(a, b).wrapping_sub(returned), limit, cost, now) {
-                Charge::Refused => return Admission::Refused,
-                Charge::Admitted(raised) => {
-                    // A cell that is raised further already is swapped for itself: a compare-and-swap costs less than not to know.
-                    if second.swap(b, emptier(b, raised)) && first.swap(a, emptier(a, raised)) {
-                        return Admission::Admitted { calm: now.wrapping_sub(raised) >= limit.capacity / 2 };
-                    }
-                }
-                Charge::Repaired(repaired) => {
+            // The fuller of the two: the one that has been empty for longer.
+            let fuller = a.wrapping_add(S::negative(b.wrapping_sub(a)));
+            let held = match held::<S>(fuller, limit, now) {
+                Ok(held) => held,
+                Err(Refusal::OverLimit) => return Admission::Refused,
+                Err(Refusal::Stale) => {
                     // Whoever gets there first repairs; a lost race means that it has been done.
-                    second.swap(b, repaired);
-                    first.swap(a, repaired);
+                    second.swap(b, now);
+                    first.swap(a, now);
                     return Admission::Refused;
                 }
+            };
+            let raised = now.wrapping_sub(held).wrapping_add(limit.interval);
+            // A cell that is raised further already is swapped for itself: a compare-and-swap costs less than not to know.
+            let later = |cell: u64| raised.wrapping_sub(S::negative(raised.wrapping_sub(cell)));
+            if second.swap(b, later(b)) && first.swap(a, later(a)) {
+                return Admission::Admitted { held, emptied: fuller };
             }
-            (a, b) = (first.load(), second.load());
+            [a, b] = [first.load(), second.load()];
         }
         Admission::Refused
     }
 }
 
-/// Takes up to `batch` packets at once from the one cell of a budget; how many were taken.
+/// Takes up to `most` packets at once from one cell; how many were taken.
 ///
 /// Dividing is left to the case that something is there to take, so that an exhausted budget costs a load and a compare.
 #[inline(always)]
-pub fn take_batch<C: Cells>(cells: &C, index: u32, limit: &Limit, batch: u32, now: u64) -> Option<u32> {
-    let shared = cells.cell(index)?;
+pub fn take<S: Shared>(shared: &S, limit: &Limit, most: u32, now: u64) -> u32 {
     for _ in 0..TRIES {
         let cell = shared.load();
-        match charge(cell, limit, limit.interval, now) {
-            Charge::Refused => return Some(0),
-            Charge::Repaired(repaired) => {
-                shared.swap(cell, repaired);
-                return Some(0);
-            }
-            Charge::Admitted(after_one) => {
+        match held::<S>(cell, limit, now) {
+            Ok(held) => {
+                let start = now.wrapping_sub(held);
                 // An interval of zero is unlimited and was asked about before; this spares the program a panic.
-                let left = now.wrapping_sub(after_one).checked_div(limit.interval)?;
-                let more = if left < batch as u64 - 1 { left } else { batch as u64 - 1 };
-                if shared.swap(cell, after_one.wrapping_add(more.wrapping_mul(limit.interval))) {
-                    return Some(more as u32 + 1);
+                let there = held.checked_div(limit.interval).unwrap_or(0);
+                let taken = if there < most as u64 { there } else { most as u64 };
+                if shared.swap(cell, start.wrapping_add(taken.wrapping_mul(limit.interval))) {
+                    return taken as u32;
                 }
+            }
+            Err(Refusal::OverLimit) => return 0,
+            Err(Refusal::Stale) => {
+                shared.swap(cell, now);
+                return 0;
             }
         }
     }
-    Some(0)
+    0
 }
 
-/// Charges one packet to a cell of its own; true where that is over the limit. A fault of ours refuses nothing.
-#[inline(always)]
-pub fn is_over<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) -> bool {
-    let Some(shared) = cells.cell(index) else { return false };
-    for _ in 0..FEW_TRIES {
-        let cell = shared.load();
-        match charge(cell, limit, limit.interval, now) {
-            Charge::Refused => return true,
-            Charge::Admitted(raised) => {
-                if shared.swap(cell, raised) {
-                    return false;
-                }
-            }
-            Charge::Repaired(repaired) => {
-                shared.swap(cell, repaired);
-                return true;
-            }
-        }
-    }
-    true
-}
-
-/// Charges one packet to a budget's cell whether or not it is there: what a familiar source gets from the reserve is taken from what
+/// Charges one packet to a cell whether or not the bucket holds it: what a familiar source gets from the reserve is taken from what
 /// the others get next.
 #[inline(always)]
-pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
-    let Some(shared) = cells.cell(index) else { return };
+pub fn overdraw<S: Shared>(shared: &S, limit: &Limit, now: u64) {
     for _ in 0..TRIES {
         let cell = shared.load();
         let filled = now.wrapping_sub(cell);
@@ -283,20 +267,28 @@ pub fn owe<C: Cells>(cells: &C, index: u32, limit: &Limit, now: u64) {
     }
 }
 
-/// The hash's secret from random numbers: those that are multiplied with are odd.
-pub const fn secret(random: [u64; 4]) -> [u64; 4] {
-    [random[0], random[1] | 1, random[2] | 1, random[3] | 1]
+/// Random words of a [`hash4`] and a [`hash6`].
+pub const SECRET_WORDS: usize = 6;
+/// Words of the limiter's secret: for the hash that leads to cells, and for the one that leads to everything else about a source.
+pub const SECRETS: usize = 2 * SECRET_WORDS;
+
+/// Hashes an IPv4 address, already masked to what a level looks at, with random words drawn at load. Only the highest 32 bits may be used:
+/// any two addresses picked without the secret agree in n of them with probability 2^-n.
+///
+/// Multiply-add-shift (Thorup, "High Speed Hashing for Integers and Strings", section 3.1): strongly universal for 32-bit inputs.
+#[inline(always)]
+pub const fn hash4(secret: [u64; 2], address: u32) -> u64 {
+    secret[0].wrapping_mul(address as u64).wrapping_add(secret[1])
 }
 
-/// Hashes an address, already masked to what a level looks at, with a [`secret`] drawn at load: one value for each row, of which only high
-/// bits may be used.
+/// Hashes an IPv6 address, as [`hash4`]. The random words are others, so nobody can choose an address of one family that meets a host of
+/// the other one.
 ///
-/// The first multiplication and the fold are a bijection of `high` that brings its differences to the low bits, too. Each value
-/// is then a multiplication by a secret odd number of its own, whose high bits are universal: any two inputs picked without the
-/// secret agree in the n highest bits with probability 2/2^n at most, independently in each row (docs/adr/0006-limiter.md).
+/// Pair-multiply-shift (as above, section 3.5): strongly universal over all 128 bits.
 #[inline(always)]
-pub const fn hash(secret: &[u64; 4], high: u64, low: u64) -> (u64, u64) {
-    let product = (high ^ secret[0]).wrapping_mul(secret[1]);
-    let input = product ^ product >> 32 ^ low;
-    (input.wrapping_mul(secret[2]), input.wrapping_mul(secret[3]))
+pub const fn hash6(secret: [u64; 4], (high, low): Halves) -> u64 {
+    const WORD: u64 = u32::MAX as u64;
+    let first = secret[0].wrapping_add(high >> 32).wrapping_mul(secret[1].wrapping_add(high & WORD));
+    let second = secret[2].wrapping_add(low >> 32).wrapping_mul(secret[3].wrapping_add(low & WORD));
+    first.wrapping_add(second)
 }

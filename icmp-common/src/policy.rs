@@ -52,6 +52,8 @@ pub enum Budget {
     Queries,
     /// Redirects.
     Redirects,
+    /// Messages that fail a check which only counts them: they spend nothing that others need.
+    Unverified,
 }
 
 impl Budget {
@@ -65,6 +67,7 @@ impl Budget {
         Self::MulticastListener,
         Self::Queries,
         Self::Redirects,
+        Self::Unverified,
     ];
 
     /// The name in configuration, JSON and tables.
@@ -78,13 +81,14 @@ impl Budget {
             Self::MulticastListener => "multicast-listener",
             Self::Queries => "queries",
             Self::Redirects => "redirects",
+            Self::Unverified => "unverified",
         }
     }
 }
 
-/// How many budgets there are; a power of two, so that an index from a table can be masked.
-pub const BUDGETS: usize = 8;
-const _: () = assert!(Budget::ALL.len() == BUDGETS);
+/// Places for budgets; a power of two, so that an index from a table can be masked.
+pub const BUDGETS: usize = 16;
+const _: () = assert!(Budget::ALL.len() <= BUDGETS);
 
 /// What the packet path does with one type: the decision for most codes, and for the one code that has a row of its own.
 ///

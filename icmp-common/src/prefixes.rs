@@ -6,6 +6,8 @@
 //! their way for that, and each entry has the value of the longest prefix around it, so that nothing is asked for twice
 //! (docs/adr/0011).
 
+use crate::frame::Frame;
+use crate::path::apart::About;
 use crate::tables::Tables;
 use crate::types::Family;
 use crate::wire::ipv6::Halves;
@@ -153,25 +155,26 @@ pub const fn prefix_buckets6(high: u64, low: u64, word: u32, search: &Search) ->
     (hash.wrapping_shr(search.shift6) as u32, (hash << 16).wrapping_shr(search.shift6) as u32)
 }
 
-/// Index of the value of the longest prefix around an address, whose IPv4 form is in the first half; 0 where there is none.
+/// Index of the value of the longest prefix around an address, whose IPv4 form is in the first half; 0 where there is none. Family, kind and
+/// settings are those that the frame is about.
 #[inline(always)]
-pub fn longest<T: Tables>(
-    tables: &T,
-    search: &Search,
-    bank: u32,
-    family: Family,
-    kind: PrefixKind,
-    address: Halves,
-) -> u32 {
-    match family {
-        Family::V4 => longest4(tables, search, bank, kind, address.0),
-        Family::V6 => longest6(tables, search, bank, kind, address),
+pub fn longest<F: Frame, T: Tables>(tables: &T, about: &About, address: Halves) -> u32 {
+    let Some(buffer) = tables.settings(about.settings()).map(|settings| settings.rules) else { return 0 };
+    let Some(rules) = tables.rules(buffer) else { return 0 };
+    let kind = F::opaque(about.kind() as usize);
+    match about.family() {
+        Family::V4 => {
+            rules.search.v4.get(kind).map_or(0, |search| longest4(tables, &rules.search, search, buffer, address.0))
+        }
+        Family::V6 => {
+            rules.search.v6.get(kind).map_or(0, |search| longest6(tables, &rules.search, search, buffer, address))
+        }
     }
 }
 
 #[inline(always)]
-fn longest4<T: Tables>(tables: &T, search: &Search, bank: u32, kind: PrefixKind, address: u64) -> u32 {
-    let Search4 { steps, outermost, .. } = &search.v4[kind as usize];
+fn longest4<T: Tables>(tables: &T, search: &Search, lengths: &Search4, bank: u32, address: u64) -> u32 {
+    let Search4 { steps, outermost, .. } = lengths;
     let mut found = *outermost;
     let mut step = steps[0];
     if step == 0 {
@@ -223,8 +226,14 @@ fn in_bucket4(bucket: &PrefixBucket4, key: u64) -> Option<u32> {
 }
 
 #[inline(always)]
-fn longest6<T: Tables>(tables: &T, search: &Search, bank: u32, kind: PrefixKind, (high, low): Halves) -> u32 {
-    let Search6 { steps, outermost, .. } = &search.v6[kind as usize];
+fn longest6<T: Tables>(
+    tables: &T,
+    search: &Search,
+    lengths: &Search6,
+    bank: u32,
+    (high, low): Halves,
+) -> u32 {
+    let Search6 { steps, outermost, .. } = lengths;
     let mut found = *outermost;
     let mut step = &steps[0];
     if step.word == 0 {

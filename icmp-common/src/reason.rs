@@ -43,13 +43,8 @@ macro_rules! reasons {
 
             /// The reason with this discriminant; what has none hands over.
             #[inline(always)]
-            pub const fn from_number(number: u8) -> Self {
-                $(
-                    if number == Self::$variant as u8 {
-                        return Self::$variant;
-                    }
-                )+
-                Self::Unconfigured
+            pub fn from_number(number: u8) -> Self {
+                Self::ALL.get(number as usize).copied().unwrap_or(Self::Unconfigured)
             }
 
             /// The name in JSON, metrics and tables.

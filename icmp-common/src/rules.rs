@@ -6,8 +6,9 @@
 //! lookups are intersected, and the lowest bit that is left is the rule (docs/policy.md).
 
 use crate::limiter::Limit;
+use crate::path::apart::{About, Apart, LONGEST};
 use crate::policy::{TYPE_ENTRIES, type_index};
-use crate::prefixes::{self, PREFIX_VALUES, PrefixKind, Search};
+use crate::prefixes::{PREFIX_VALUES, PrefixKind, Search};
 use crate::tables::Tables;
 use crate::types::Family;
 use crate::wire::ipv6::Halves;
@@ -137,9 +138,15 @@ pub struct Facts {
     pub destination: (u64, u64),
 }
 
-/// The rules that match a message, one bit each; `bank` is where their prefixes are.
+/// The rules that match a message, one bit each.
 #[inline(always)]
-pub fn matching<T: Tables>(tables: &T, rules: &Rules, bank: u32, facts: &Facts) -> u64 {
+pub(crate) fn matching<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    rules: &Rules,
+    about: About,
+    facts: &Facts,
+) -> u64 {
     let Some(by_type) = rules.types.get(type_index(facts.family, facts.icmp_type)) else { return 0 };
     let mut matching = by_type.rules;
     if by_type.block != 0 {
@@ -165,26 +172,26 @@ pub fn matching<T: Tables>(tables: &T, rules: &Rules, bank: u32, facts: &Facts) 
     };
     let mut by_source = rules.any_source;
     if rules.conditions & from != 0 {
-        by_source |= listed(tables, rules, bank, facts.family, PrefixKind::From, facts.source);
+        by_source |= listed(frame, tables, rules, about, PrefixKind::From, facts.source);
     }
     let mut by_destination = rules.any_destination;
     if rules.conditions & to != 0 {
-        by_destination |= listed(tables, rules, bank, facts.family, PrefixKind::To, facts.destination);
+        by_destination |= listed(frame, tables, rules, about, PrefixKind::To, facts.destination);
     }
     matching & by_source & by_destination
 }
 
 /// The rules that have an address in one of their prefixes of a kind.
 #[inline(always)]
-fn listed<T: Tables>(
+fn listed<F: Apart, T: Tables>(
+    frame: &mut F,
     tables: &T,
     rules: &Rules,
-    bank: u32,
-    family: Family,
+    about: About,
     kind: PrefixKind,
     address: Halves,
 ) -> u64 {
-    let index = prefixes::longest(tables, &rules.search, bank, family, kind, address);
+    let index = frame.apart::<LONGEST, T>(tables, about.with_kind(kind as u8), [address.0, address.1]);
     rules.prefix_values[index as usize & (PREFIX_VALUES - 1)]
 }
 

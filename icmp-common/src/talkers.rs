@@ -6,9 +6,7 @@
 
 /// Requests that one sample stands for.
 pub const SAMPLE: u32 = 1 << SAMPLE_SHIFT;
-const SAMPLE_SHIFT: u32 = 4;
-/// Samples that one of a flow's answers stands for. Such a flow has many, and each sample costs as much as half an answer.
-pub(crate) const FLOW_SAMPLES: u32 = 4;
+const SAMPLE_SHIFT: u32 = 5;
 /// Log2 of [`TALKERS`].
 pub const TALKER_BITS: u32 = 12;
 /// Entries of `TALKERS`, per CPU.
@@ -52,24 +50,14 @@ pub struct Source {
 
 const _: () = assert!(size_of::<Talker>() == 48);
 
-/// Steps a CPU's sampler; true for one request in [`SAMPLE`], at random, so that no regular traffic can slip through.
+/// Steps a CPU's random numbers; how many requests are not sampled before the next one is: [`SAMPLE`] - 1 on average, at random, so
+/// that no regular traffic can slip through.
 #[inline(always)]
-pub const fn sample(state: &mut u64) -> bool {
+pub const fn until_next(state: &mut u64) -> u32 {
     // The multiplier is Knuth's for a 64-bit congruential generator, whose high bits are good (TAOCP 3.3.4, line 26).
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-    is_sampled(*state)
-}
-
-/// Which of a number of requests in a row are sampled: where they begin, at random.
-#[inline(always)]
-pub(crate) const fn phase(state: u64) -> u16 {
-    (state >> 48) as u16
-}
-
-/// True if the request that [`sample`] was asked about last is sampled.
-#[inline(always)]
-pub const fn is_sampled(state: u64) -> bool {
-    state >> (64 - SAMPLE_SHIFT) == 0
+    // From 0 to 2 * SAMPLE - 2.
+    ((*state >> 32) * (2 * SAMPLE as u64 - 1) >> 32) as u32
 }
 
 impl Talker {
@@ -123,10 +111,10 @@ mod tests {
     }
 
     #[test]
-    fn one_request_in_sixteen_is_sampled() {
+    fn one_request_in_thirty_two_is_sampled() {
         let mut state = 1;
-        let sampled = (0..1_600_000).filter(|_| sample(&mut state)).count();
-        assert!((98_000..102_000).contains(&sampled), "{sampled}");
+        let skipped: u64 = (0..100_000).map(|_| u64::from(until_next(&mut state))).sum();
+        assert!((3_050_000..3_150_000).contains(&skipped), "{skipped}");
     }
 
     #[test]

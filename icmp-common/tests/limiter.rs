@@ -5,7 +5,7 @@
 use std::cell::{Cell, RefCell};
 
 use icmp_common::limiter::{
-    Admission, Cells, Charge, Cluster, Limit, MAX_SKEW, Rows, Shared, UNITS_PER_TICK, charge, owe, take_batch,
+    Admission, Cells, Limit, MAX_SKEW, Pair, Place, Shared, Table, UNITS_PER_TICK, held, overdraw, take,
 };
 use proptest::prelude::*;
 
@@ -31,12 +31,8 @@ impl Memory {
 
     fn charge(&self, first: usize, second: usize) -> bool {
         let admitted = matches!(
-            Rows::read(MemoryCell(self, first), MemoryCell(self, second)).charge(
-                &self.limit.get(),
-                1,
-                0,
-                self.now.get()
-            ),
+            Pair::read([MemoryCell(self, first), MemoryCell(self, second)])
+                .charge(&self.limit.get(), self.now.get()),
             Admission::Admitted { .. }
         );
         if admitted {
@@ -62,8 +58,8 @@ impl Cells for Memory {
         ((index as usize) < self.cells.borrow().len()).then_some(MemoryCell(self, index as usize))
     }
 
-    fn cluster(&self, _place: u32) -> Option<Cluster<impl Shared>> {
-        None::<Cluster<MemoryCell<'_>>>
+    fn pair(&self, _table: Table, _place: Place) -> Option<[impl Shared; 2]> {
+        None::<[MemoryCell<'_>; 2]>
     }
 
     fn familiar(&self, _place: u32) -> Option<impl Shared> {
@@ -140,25 +136,6 @@ proptest! {
             for _ in 0..packets {
                 prop_assert_eq!(memory.charge(0, 1), model.admits(now));
             }
-        }
-    }
-
-    #[test]
-    fn paying_in_advance_and_getting_back_what_is_left_gives_no_more_than_the_bucket(
-        limit in limits(),
-        steps in prop::collection::vec((0_u64..300, 0_u64..9, 0_u64..9, prop::bool::ANY), 1..200),
-    ) {
-        let memory = Memory::new(2, limit, START);
-        let (mut now, mut left, mut served) = (START, 0, 0);
-        for (ticks, advance, used, pauses) in steps {
-            now += ticks * UNITS_PER_TICK;
-            left = if pauses { 0 } else { left };
-            let rows = Rows::read(MemoryCell(&memory, 0), MemoryCell(&memory, 1));
-            if matches!(rows.charge(&limit, 1 + advance, left, now), Admission::Admitted { .. }) {
-                served += 1 + used.min(advance);
-                left = advance - used.min(advance);
-            }
-            prop_assert!(u128::from(served) * u128::from(limit.interval) <= u128::from(limit.capacity + (now - START)));
         }
     }
 
@@ -257,11 +234,11 @@ proptest! {
         let (one, many) = (Memory::new(1, limit, START), Memory::new(1, limit, START));
         for now in [START, START + ticks * UNITS_PER_TICK] {
             let mut singly = 0;
-            while take_batch(&one, 0, &limit, 1, now) == Some(1) {
+            while take(&MemoryCell(&one, 0), &limit, 1, now) == 1 {
                 singly += 1;
             }
             let mut at_once = 0;
-            while let Some(taken @ 1..) = take_batch(&many, 0, &limit, batch, now) {
+            while let taken @ 1.. = take(&MemoryCell(&many, 0), &limit, batch, now) {
                 prop_assert!(taken <= batch);
                 at_once += taken;
             }
@@ -273,18 +250,19 @@ proptest! {
     fn what_is_owed_is_paid_before_anything_is_admitted(interval in 50..10 * UNITS_PER_TICK, owed in 1_u64..50) {
         let limit = Limit { interval, capacity: 20 * interval };
         let memory = Memory::new(1, limit, START);
-        while take_batch(&memory, 0, &limit, 1, START) == Some(1) {}
+        let cell = MemoryCell(&memory, 0);
+        while take(&cell, &limit, 1, START) == 1 {}
         for _ in 0..owed {
-            owe(&memory, 0, &limit, START);
+            overdraw(&cell, &limit, START);
         }
         prop_assert!((owed + 1) * interval < MAX_SKEW, "debts are small");
-        prop_assert_eq!(take_batch(&memory, 0, &limit, 1, START + owed * limit.interval - 1), Some(0));
-        prop_assert_eq!(take_batch(&memory, 0, &limit, 1, START + (owed + 1) * limit.interval), Some(1));
+        prop_assert_eq!(take(&cell, &limit, 1, START + owed * limit.interval - 1), 0);
+        prop_assert_eq!(take(&cell, &limit, 1, START + (owed + 1) * limit.interval), 1);
     }
 }
 
 #[test]
 fn an_untouched_cell_is_a_full_bucket() {
     let limit = Limit { interval: UNITS_PER_TICK, capacity: 10 * UNITS_PER_TICK };
-    assert_eq!(charge(0, &limit, limit.interval, START), Charge::Admitted(START - 9 * UNITS_PER_TICK));
+    assert_eq!(held::<MemoryCell<'_>>(0, &limit, START), Ok(limit.capacity));
 }

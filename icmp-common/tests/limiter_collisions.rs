@@ -1,11 +1,12 @@
 //! How often a source is refused although it is due more, because others share its cells.
 //!
-//! Owns the comparison of two tables of the same size: two rows, as the limiter has them, and lines of eight cells, of which each source has
-//! two. That neither admits too much is `limiter_model.rs`'s.
+//! Owns the comparison of two tables of the same size: two rows, and lines of eight cells, of which each source has
+//! two, as the limiter has them. That neither admits too much is `limiter_model.rs`'s.
 
 use std::cell::Cell;
 
-use icmp_common::limiter::{Admission, Limit, Rows, Shared, UNITS_PER_TICK, hash, secret};
+use icmp_common::abi::LINE_WORDS;
+use icmp_common::limiter::{Admission, Limit, Pair, Place, Shared, UNITS_PER_TICK, hash4};
 
 /// Cells of each table: an eighth of what an instance has by default, and so are the sources.
 const CELLS: usize = 1 << 13;
@@ -44,15 +45,15 @@ fn in_two_rows((one, other): (u64, u64)) -> (usize, usize) {
     (row(one), CELLS / 2 + row(other))
 }
 
-/// Two different ones of one line.
-fn in_one_line((one, other): (u64, u64)) -> (usize, usize) {
-    let first = (one >> (64 - CELLS.ilog2())) as usize;
-    (first, first & !7 | (first + 1 + (other >> 32) as usize * 7 / (1 << 32)) & 7)
+/// Two different ones of one line, as the limiter has them.
+fn in_one_line((one, _): (u64, u64)) -> (usize, usize) {
+    let Place { line, words: [first, second] } = Place::new(one, 64 - (CELLS / LINE_WORDS).ilog2());
+    (line as usize * LINE_WORDS + first, line as usize * LINE_WORDS + second)
 }
 
 fn admits(cells: &[Cell<u64>], (first, second): (usize, usize), now: u64) -> bool {
-    let rows = Rows::read(Word(&cells[first]), Word(&cells[second]));
-    matches!(rows.charge(&LIMIT, 1, 0, now), Admission::Admitted { .. })
+    let pair = Pair::read([Word(&cells[first]), Word(&cells[second])]);
+    matches!(pair.charge(&LIMIT, now), Admission::Admitted { .. })
 }
 
 /// Percentages of the packets that were due and refused: of sources that send three times what they may, and of as many that send a
@@ -66,11 +67,14 @@ fn refused_although_due(seed: u64, sources: usize, places: Places) -> [f64; 2] {
         let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
     };
-    let secret = secret([next(), next(), next(), next()]);
+    let secrets = [[next(), next()], [next(), next()]];
     let shared = vec![Cell::new(0); CELLS];
     // Two for each source: what it is due is what it gets where it shares with nobody.
     let alone = vec![Cell::new(0); 4 * sources];
-    let places: Vec<_> = (0..2 * sources).map(|_| places(hash(&secret, next() >> 32, 0))).collect();
+    let places: Vec<_> = (0..2 * sources).map(|_| {
+            let address = next() as u32;
+            places((hash4(secrets[0], address), hash4(secrets[1], address)))
+        }).collect();
     let (mut due, mut got) = ([0_u32; 2], [0_u32; 2]);
     for tick in 0..SECONDS * HZ {
         let now = (1 << 32 | tick) * UNITS_PER_TICK;

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 
-use icmp_common::limiter::{Admission, Limit, Rows, Shared};
+use icmp_common::limiter::{Admission, Limit, Pair, Shared};
 
 /// What a packet costs, in units.
 const INTERVAL: u64 = 2;
@@ -141,8 +141,8 @@ impl Model {
         let now = START + u64::from(charge.tick) * TICK;
         let given = usize::from(charge.accesses) + 1;
         let run = RefCell::new(OneMore { cells, charge, at: 0, given, goes_on: false });
-        let rows = Rows::read(ModelCell(&run, places.0), ModelCell(&run, places.1));
-        let admission = rows.charge(&self.limit(), 1, 0, now);
+        let pair = Pair::read([ModelCell(&run, places.0), ModelCell(&run, places.1)]);
+        let admission = pair.charge(&self.limit(), now);
         (!run.into_inner().goes_on).then_some(admission)
     }
 

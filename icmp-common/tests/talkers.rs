@@ -1,7 +1,7 @@
 //! The top talkers are found: recall on Zipf traffic.
 
-use icmp_common::limiter::{hash, secret};
-use icmp_common::talkers::{Source, TALKER_BITS, TALKERS, Talker, sample};
+use icmp_common::limiter::hash4;
+use icmp_common::talkers::{Source, TALKER_BITS, TALKERS, Talker, until_next};
 
 const SOURCES: usize = 100_000;
 const PACKETS: usize = 8_000_000;
@@ -17,7 +17,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             random ^= random << 17;
             random
         };
-        let secret = secret([next(), next(), next(), next()]);
+        let secret = [next(), next()];
         // Zipf with exponent 1: the source of rank r sends one packet in r of what the first does.
         let mut sums = Vec::with_capacity(SOURCES);
         let mut sum = 0.0;
@@ -26,14 +26,17 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             sums.push(sum);
         }
         let mut talkers = vec![Talker::default(); TALKERS as usize];
-        let (mut sampler, mut sent) = (0, vec![0_u32; SOURCES]);
+        let (mut state, mut left, mut sent) = (0, 0, vec![0_u32; SOURCES]);
         for _ in 0..PACKETS {
             let at = (next() >> 11) as f64 / (1_u64 << 53) as f64 * sum;
             let rank = sums.partition_point(|sum| *sum < at).min(SOURCES - 1);
             sent[rank] += 1;
-            if sample(&mut sampler) {
+            if left > 0 {
+                left -= 1;
+            } else {
+                left = until_next(&mut state);
                 let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
-                let index = (hash(&secret, source.high, 0).0 >> (64 - TALKER_BITS)) as usize;
+                let index = (hash4(secret, rank as u32) >> (64 - TALKER_BITS)) as usize;
                 talkers[index].note(&source, 0, 1);
             }
         }

@@ -3,17 +3,19 @@
 //! Owns nothing that is decided about a packet (`icmp-common`), no entry points and no panic handler: those are the program's, in
 //! `main.rs`, and the bench has its own.
 #![no_std]
+#![feature(asm_experimental_arch)]
 #![feature(core_intrinsics)]
 #![expect(
     internal_features,
     reason = "core::sync::atomic has no compare-and-swap on this target, the intrinsic has"
 )]
 
+mod apart;
 mod context;
 mod maps;
 
 use aya_ebpf::{bindings::xdp_action, programs::XdpContext};
-use icmp_common::{pipeline, reason::Verdict};
+use icmp_common::{path, reason::Verdict};
 
 pub use context::{Buffers, XdpFrame};
 pub use maps::Maps;
@@ -21,7 +23,7 @@ pub use maps::Maps;
 /// Runs the packet path on a frame and returns the XDP action. Inlined, or every frame would pay for a call.
 #[inline(always)]
 pub fn process(ctx: &XdpContext, buffers: Buffers) -> u32 {
-    let outcome = pipeline::process(&mut XdpFrame::new(ctx, buffers), &Maps, context::ifindex(ctx));
+    let outcome = path::process(&mut XdpFrame::new(ctx, buffers), &Maps, context::ifindex(ctx));
     #[cfg(feature = "trace")]
     aya_log_ebpf::trace!(ctx, "reason {} row {}", outcome.reason as u8, outcome.row);
     match outcome.verdict() {

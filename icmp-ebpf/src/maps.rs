@@ -2,6 +2,7 @@
 //!
 //! Sizes given here are those of a default load; the controller may set others for `CELLS`.
 
+use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use core::ops::DerefMut;
@@ -14,12 +15,12 @@ use aya_ebpf::{
 };
 use icmp_common::{
     abi::{
-        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Cluster, Counter, INTERFACE_ENTRIES,
-        Interface, Leases, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, TALLIES as TALLY_ENTRIES,
-        counter_index,
+        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, Cpu, INTERFACE_ENTRIES,
+        Interface, LINE_WORDS, Line, OwnFirst, SCOPE_SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings,
+        TALLIES as TALLY_ENTRIES, counter_index,
     },
     budget, familiar,
-    limiter::{self, Cells, Shared},
+    limiter::{Cells, Place, SECRETS, Shared, Table},
     prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6},
     reason::Reason,
     rules::{Rules, Tally},
@@ -29,8 +30,10 @@ use icmp_common::{
 
 /// Banks of everything that is switched at once.
 const BANKS: usize = 2;
-/// Places in the limiter's table of a default load.
-const DEFAULT_CELLS: usize = 1 << 15;
+/// Lines of sources of a default load; of prefixes and known sources there are half as many.
+const DEFAULT_LINES: usize = 1 << 13;
+/// Flag of an array whose values begin at a page (`BPF_F_MMAPABLE`, Linux 5.5), so that a line of a table is a cache line.
+const MMAPABLE: usize = 1 << 10;
 
 /// What only the controller writes, in a section of its own, which is a map with one value. The program knows its address when it is
 /// loaded: no lookup, and none of the registers that a call to one would cost.
@@ -68,17 +71,12 @@ static SETTINGS: Fixed<[Settings; BANKS]> = Fixed::ZERO;
 #[unsafe(link_section = ".data.IFACES")]
 static INTERFACES: Fixed<[Interface; INTERFACE_ENTRIES as usize]> = Fixed::ZERO;
 #[used]
-#[unsafe(link_section = ".data.ADDRS4_0")]
-static ADDRESSES4_0: Fixed<[Bucket4; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
-#[used]
-#[unsafe(link_section = ".data.ADDRS4_1")]
-static ADDRESSES4_1: Fixed<[Bucket4; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
-#[used]
-#[unsafe(link_section = ".data.ADDRS6_0")]
-static ADDRESSES6_0: Fixed<[Bucket6; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
-#[used]
-#[unsafe(link_section = ".data.ADDRS6_1")]
-static ADDRESSES6_1: Fixed<[Bucket6; ADDRESS_BUCKETS as usize]> = Fixed::ZERO;
+#[unsafe(link_section = ".data.OWN")]
+static OWN_FIRST: Fixed<[OwnFirst; BANKS * SCOPE_SLOTS as usize]> = Fixed::ZERO;
+#[btf_map]
+static ADDRESSES4: Array<Bucket4, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
+#[btf_map]
+static ADDRESSES6: Array<Bucket6, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
 #[btf_map]
 static RULES: Array<Rules, BANKS> = Array::new();
 #[btf_map]
@@ -90,27 +88,34 @@ static TALLIES: PerCpuArray<Tally, { TALLY_ENTRIES as usize }> = PerCpuArray::ne
 #[btf_map]
 static BUDGETS: Array<u64, { budget::CELLS as usize }> = Array::new();
 #[btf_map]
-static CELLS: Array<Cluster, DEFAULT_CELLS> = Array::new();
+static SOURCES: Array<Line, DEFAULT_LINES, MMAPABLE> = Array::new();
+#[btf_map]
+static PREFIXES: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
+#[btf_map]
+static KNOWN: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
 #[btf_map]
 static FAMILIAR: Array<u64, { familiar::PLACES as usize }> = Array::new();
 #[btf_map]
-static LEASES: PerCpuArray<Leases, 1> = PerCpuArray::new();
+static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
 #[btf_map]
 static TALKERS: PerCpuArray<Talker, { TALKER_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 
-/// 64 less log2 of the places in `CELLS`; set at load together with their number.
+/// 64 less log2 of the lines in `SOURCES`; set at load together with their number.
 #[unsafe(no_mangle)]
-static CELL_SHIFT: Global<u32> = Global::new(64 - DEFAULT_CELLS.ilog2());
+static SOURCE_SHIFT: Global<u32> = Global::new(64 - DEFAULT_LINES.ilog2());
+/// 64 less log2 of the buckets in one buffer of `ADDRESSES4` and of `ADDRESSES6`; set at load together with their number.
+#[unsafe(no_mangle)]
+static ADDRESS_SHIFT: Global<u32> = Global::new(64 - ADDRESS_BUCKETS.ilog2());
 /// The secret of the limiter's hash; set at load, from the kernel's random numbers.
 #[unsafe(no_mangle)]
-static SECRET: Global<[u64; 4]> = Global::new([0; 4]);
+static SECRET: Global<[u64; SECRETS]> = Global::new([0; SECRETS]);
 
 /// The instance's maps, as the CPU running this program sees them.
 pub struct Maps;
 
-/// A word of `BUDGETS`, `CELLS` or `FAMILIAR`.
+/// A word that CPUs share.
 struct MapCell(*mut u64);
 
 impl Cells for Maps {
@@ -120,21 +125,19 @@ impl Cells for Maps {
     }
 
     #[inline(always)]
-    fn cluster(&self, place: u32) -> Option<limiter::Cluster<impl Shared>> {
-        let cluster = CELLS.get_ptr_mut(place)?;
-        // SAFETY: `cluster` is a valid element, and only addresses within it are taken.
-        unsafe {
-            Some(limiter::Cluster {
-                source: MapCell(&raw mut (*cluster).source),
-                familiar: [
-                    MapCell(&raw mut (*cluster).familiar[0]),
-                    MapCell(&raw mut (*cluster).familiar[1]),
-                ],
-                source_second: MapCell(&raw mut (*cluster).source_second),
-                prefix: MapCell(&raw mut (*cluster).prefix),
-                prefix_second: MapCell(&raw mut (*cluster).prefix_second),
-            })
-        }
+    fn pair(&self, table: Table, place: Place) -> Option<[impl Shared; 2]> {
+        let line = match table {
+            Table::Sources => SOURCES.get_ptr_mut(place.line),
+            Table::Prefixes => PREFIXES.get_ptr_mut(place.line),
+            Table::Known => KNOWN.get_ptr_mut(place.line),
+        }?;
+        let words: *mut u64 = line.cast();
+        let [first, second] = place.words;
+        // SAFETY: `line` is a valid element, and the mask keeps the position within it.
+        let first = unsafe { words.add(first & (LINE_WORDS - 1)) };
+        // SAFETY: as above.
+        let second = unsafe { words.add(second & (LINE_WORDS - 1)) };
+        Some([MapCell(first), MapCell(second)])
     }
 
     #[inline(always)]
@@ -158,6 +161,14 @@ impl Shared for MapCell {
             atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(self.0, old, new)
         };
         found == old
+    }
+
+    #[inline(always)]
+    fn negative(difference: u64) -> u64 {
+        let mut sign = difference;
+        // SAFETY: an arithmetic shift of a register. In a form that the compiler sees through, it would become a branch.
+        unsafe { asm!("{0} s>>= 63", inout(reg) sign, options(pure, nomem, nostack)) };
+        difference & sign
     }
 
     #[inline(always)]
@@ -187,13 +198,23 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
+    fn own_first(&self, buffer: u32, slot: u32) -> Option<&OwnFirst> {
+        Some(OWN_FIRST.get(buffer * SCOPE_SLOTS + (slot & (SCOPE_SLOTS - 1))))
+    }
+
+    #[inline(always)]
     fn addresses4(&self, index: u32) -> Option<&Bucket4> {
-        Some(if index & ADDRESS_BUCKETS == 0 { ADDRESSES4_0.get(index) } else { ADDRESSES4_1.get(index) })
+        ADDRESSES4.get(index)
     }
 
     #[inline(always)]
     fn addresses6(&self, index: u32) -> Option<&Bucket6> {
-        Some(if index & ADDRESS_BUCKETS == 0 { ADDRESSES6_0.get(index) } else { ADDRESSES6_1.get(index) })
+        ADDRESSES6.get(index)
+    }
+
+    #[inline(always)]
+    fn address_shift(&self) -> u32 {
+        ADDRESS_SHIFT.load()
     }
 
     #[inline(always)]
@@ -214,7 +235,7 @@ impl Tables for Maps {
     #[inline(always)]
     fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
         let tally = TALLIES.get_ptr_mut(index)?;
-        // SAFETY: the element is this CPU's own, as in `leases`.
+        // SAFETY: the element is this CPU's own, as in `cpu`.
         Some(unsafe { &mut *tally })
     }
 
@@ -230,28 +251,32 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn leases(&self) -> Option<impl DerefMut<Target = Leases>> {
-        let leases = LEASES.get_ptr_mut(0)?;
+    fn cpu(&self) -> Option<impl DerefMut<Target = Cpu>> {
+        let cpu = CPU.get_ptr_mut(0)?;
         // SAFETY: the element is this CPU's own, nothing else runs XDP programs on a CPU before this one returns, and the packet path
         // lets go of it before it asks again.
-        Some(unsafe { &mut *leases })
+        Some(unsafe { &mut *cpu })
     }
 
     #[inline(always)]
     fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>> {
         let talker = TALKERS.get_ptr_mut(index)?;
-        // SAFETY: the element is this CPU's own, as in `leases`.
+        // SAFETY: the element is this CPU's own, as in `cpu`.
         Some(unsafe { &mut *talker })
     }
 
     #[inline(always)]
-    fn cell_shift(&self) -> u32 {
-        CELL_SHIFT.load()
+    fn source_shift(&self) -> u32 {
+        SOURCE_SHIFT.load()
     }
 
     #[inline(always)]
-    fn secret(&self) -> [u64; 4] {
-        SECRET.load()
+    fn secret(&self, index: usize) -> u64 {
+        let words: *const u64 = (&raw const SECRET).cast();
+        // SAFETY: the mask and the assertion keep the position within the secret, which the controller has set before the load.
+        let word = unsafe { words.add(index % SECRETS) };
+        // SAFETY: as above; volatile, because the compiler knows the value the object has.
+        unsafe { word.read_volatile() }
     }
 
     #[inline(always)]
@@ -261,18 +286,9 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn opaque(&self, leases: &mut Leases, value: usize) -> usize {
-        let scratch = &raw mut leases.scratch;
-        // SAFETY: from a reference; volatile, or the compiler would see through it.
-        unsafe { scratch.write_volatile(value as u64) };
-        // SAFETY: as above.
-        unsafe { scratch.read_volatile() as usize }
-    }
-
-    #[inline(always)]
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {
         if let Some(counter) = COUNTERS.get_ptr_mut(counter_index(slot, row as u32, reason as u32)) {
-            // SAFETY: the element is this CPU's own, as in `leases`.
+            // SAFETY: the element is this CPU's own, as in `cpu`.
             unsafe { (*counter).count(bytes) };
         }
     }

@@ -71,6 +71,7 @@ neighbour-discovery = { rate = \"unlimited\" }
 multicast-listener  = { rate = \"unlimited\" }
 queries    = { rate = \"unlimited\" }
 redirects  = { rate = \"unlimited\" }
+unverified = { rate = \"unlimited\" }
 ";
 
 /// An attached program; detached, and its pins gone, when this value goes.

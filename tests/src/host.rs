@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{AddressKind, Counter, INTERFACE_ENTRIES, Interface, Scope};
+use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Counter, Interface, Scope};
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::{HostTables, Layouts};
+use icmp_common::limiter::SECRETS;
 use icmp_common::outcome::Outcome;
-use icmp_common::pipeline;
+use icmp_common::path;
 use icmp_common::reason::Verdict;
 use icmp_common::rules::Tally;
 use icmp_ctl::config::file::Config;
@@ -55,7 +56,7 @@ pub struct OnHost {
 #[must_use]
 pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
     let memory = Config::parse(config, "test").expect("a configuration").limits.memory;
-    let mut kernel = loaded(LoadOptions::new(memory.places()).expect("random numbers"));
+    let mut kernel = loaded(LoadOptions::new(memory.lines()).expect("random numbers"));
     let host = kernel.configure(config, vlans);
     (kernel, host)
 }
@@ -94,29 +95,21 @@ impl InKernel {
 }
 
 /// As good as any that is drawn; with a small one all sources would share their cells.
-const SECRET: [u64; 4] =
-    [0x9e37_79b9_7f4a_7c15, 0xbf58_476d_1ce4_e5b9, 0x94d0_49bb_1331_11eb, 0xd6e8_feb8_6659_fd93];
+fn secret() -> [u64; SECRETS] {
+    std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(0xbf58_476d_1ce4_e5b9 + 2 * i as u64))
+}
 
-/// The host in memory twice, alike but for where its interface lies in the table: the second has to go the long way with every frame.
+/// The host in memory alone.
 ///
 /// # Panics
 /// If the configuration is none.
 #[must_use]
-pub fn on_host_both_ways(config: &str, vlans: &[u16]) -> [OnHost; 2] {
-    let policy = policy_of(config);
-    let options = LoadOptions { cells: 1 << 12, secret: SECRET };
-    [false, true].map(|long_way| {
-        let mut tables = tables_of(&policy, &addresses(vlans), &options);
-        if long_way {
-            tables.add_interface(Interface {
-                ifindex: IFINDEX + INTERFACE_ENTRIES,
-                slot: SLOT + 1,
-                ..interface()
-            });
-        }
-        tables.add_interface(interface());
-        OnHost { tables }
-    })
+pub fn on_host(config: &str, vlans: &[u16]) -> OnHost {
+    let options =
+        LoadOptions { lines: 1 << 12, address_buckets: ADDRESS_BUCKETS, secret: secret() };
+    let mut tables = tables_of(&policy_of(config), &addresses(vlans), &options);
+    tables.add_interface(interface());
+    OnHost { tables }
 }
 
 /// A configuration as the packet path reads it.
@@ -137,11 +130,15 @@ pub fn policy_of(config: &str) -> Compiled {
 /// If they do not fit the table.
 #[must_use]
 pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
-    let options = LoadOptions { cells: LoadOptions::DEFAULT_CELLS, secret: SECRET };
+    let options = LoadOptions {
+        lines: LoadOptions::DEFAULT_LINES,
+        address_buckets: ADDRESS_BUCKETS,
+        secret: secret(),
+    };
     let tick = Tick { per_second: 250.0 };
     let policy = compile_policy(&Config::default(), tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
         .expect("the default works");
-    let (table, left_out) = AddressTable::build(addresses);
+    let (table, left_out) = AddressTable::build(addresses, ADDRESS_BUCKETS);
     assert!(left_out.is_empty(), "{left_out:?}");
     let mut tables = tables_of(&policy, &table, &options);
     tables.add_interface(interface());
@@ -160,7 +157,8 @@ pub fn tables_of(policy: &Compiled, addresses: &AddressTable, options: &LoadOpti
         prefixes6: policy.buckets.v6.iter().map(|bucket| bucket.0).collect(),
         addresses4: addresses.buckets4().to_vec(),
         addresses6: addresses.buckets6().to_vec(),
-        cells: options.cells,
+        own_first: addresses.own_first(),
+        lines: options.lines,
         secret: options.secret,
     })
 }
@@ -177,7 +175,7 @@ pub fn scope(vlan: u32) -> Scope {
 /// If the kernel refuses the program.
 #[must_use]
 pub fn unconfigured() -> InKernel {
-    loaded(LoadOptions::new(LoadOptions::DEFAULT_CELLS).expect("random numbers"))
+    loaded(LoadOptions::new(LoadOptions::DEFAULT_LINES).expect("random numbers"))
 }
 
 /// The interface that frames of `BPF_PROG_TEST_RUN` come in on.
@@ -210,9 +208,13 @@ pub fn addresses(vlans: &[u16]) -> AddressTable {
         all.extend([HOST_IPV4[0], HOST_IPV6[0]].map(|text| entry(text, *vlan, AddressKind::Own)));
     }
     for vlan in vlans.iter().chain(&[0]) {
-        all.extend(["192.0.2.0", "192.0.2.255"].map(|text| entry(text, *vlan, AddressKind::Broadcast)));
+        all.extend(["192.0.2.0", "192.0.2.255"].map(|text| entry(text, *vlan, AddressKind::Group)));
     }
-    let (table, left_out) = AddressTable::build(&all);
+    // The groups that every host belongs to, that of routers, and those of its addresses.
+    for group in ["224.0.0.1", "ff02::1", "ff02::2", "ff02::1:ff00:2"] {
+        all.push(entry(group, 0, AddressKind::Group));
+    }
+    let (table, left_out) = AddressTable::build(&all, ADDRESS_BUCKETS);
     assert!(left_out.is_empty(), "{left_out:?}");
     table
 }
@@ -271,7 +273,7 @@ impl OnHost {
 
     /// What the packet path does with a frame, which it changes only if it answers.
     pub fn run(&self, frame: &mut [u8]) -> Outcome {
-        pipeline::process(&mut SliceFrame::new(frame), &self.tables, IFINDEX)
+        path::process(&mut SliceFrame::new(frame), &self.tables, IFINDEX)
     }
 
     /// The tallies of rules and checks.

@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use icmp_common::abi::check_tally;
-use icmp_common::checks::Check;
+use icmp_common::path::checks::Check;
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::instance::program::Entry;
 use icmp_tests::can_run;

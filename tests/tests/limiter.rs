@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use icmp_common::limiter::{Cells as _, Shared as _};
+use icmp_common::abi::LINE_WORDS;
+use icmp_common::limiter::{Cells as _, Place, Shared as _, Table};
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::instance::program::Entry;
 use icmp_ctl::kernel::clock::Tick;
@@ -159,9 +160,15 @@ fn cells_full_of_a_future_time_are_repaired() {
     for cell in (0..).map_while(|index| tables.cell(index)) {
         cell.store(1 << 62);
     }
-    for cluster in (0..).map_while(|place| tables.cluster(place)) {
-        for cell in [cluster.source, cluster.source_second, cluster.prefix, cluster.prefix_second] {
-            cell.store(1 << 62);
+    for table in [Table::Sources, Table::Prefixes] {
+        for line in 0.. {
+            let pair = |word| tables.pair(table, Place { line, words: [word, LINE_WORDS / 2 + word] });
+            if pair(0).is_none() {
+                break;
+            }
+            for cell in (0..LINE_WORDS / 2).filter_map(pair).flatten() {
+                cell.store(1 << 62);
+            }
         }
     }
     let frame = echo4(Ipv4Addr::new(198, 18, 0, 1));
@@ -185,7 +192,7 @@ fn cells_full_of_a_future_time_are_repaired() {
 fn every_familiar_source_is_answered_while_the_total_is_exhausted() {
     const EPOCH_SECONDS: f64 = 4.2;
     let config = "[limits]\nreplies = { rate = \"8000/s\", burst = 8000 }\n";
-    let [host, _] = host::on_host_both_ways(config, &[]);
+    let host = host::on_host(config, &[]);
     let epoch = (Tick::of_this_kernel().expect("a clock").per_second * EPOCH_SECONDS) as u64;
     let seed = generate::seed();
     let mut random = Random::new(seed);

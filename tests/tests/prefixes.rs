@@ -5,7 +5,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use icmp_common::abi::ADDRESS_BUCKETS;
+use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::HostTables;
+use icmp_common::limiter::SECRETS;
+use icmp_common::path::apart::About;
 use icmp_common::prefixes::{
     PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4, PREFIX_WAYS6, PrefixKind, longest,
 };
@@ -29,8 +33,8 @@ impl Searched {
     fn new(prefixes: Vec<Prefix>) -> Result<Self, String> {
         let none = host::policy_of("");
         let policy = Compiled::new(none.settings, none.rules, prefixes).map_err(|e| e.to_string())?;
-        let options = LoadOptions { cells: 64, secret: [1, 2, 3, 4] };
-        let tables = host::tables_of(&policy, &AddressTable::build(&[]).0, &options);
+        let options = LoadOptions { lines: 64, address_buckets: ADDRESS_BUCKETS, secret: [1; SECRETS] };
+        let tables = host::tables_of(&policy, &AddressTable::build(&[], ADDRESS_BUCKETS).0, &options);
         Ok(Self { policy, tables })
     }
 
@@ -40,7 +44,7 @@ impl Searched {
             IpAddr::V4(address) => (Family::V4, (u64::from(address.to_bits()), 0)),
             IpAddr::V6(address) => (Family::V6, ((address.to_bits() >> 64) as u64, address.to_bits() as u64)),
         };
-        rules.prefix_values[longest(&self.tables, &rules.search, 0, family, kind, halves) as usize]
+        rules.prefix_values[longest::<SliceFrame<'_>, _>(&self.tables, &About::of_kind(family, kind), halves) as usize]
     }
 }
 

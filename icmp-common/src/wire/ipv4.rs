@@ -50,6 +50,13 @@ pub fn is_martian_source(address: u32) -> bool {
     first == 0 || first == 127 || first >= 224
 }
 
+/// Sources whose packets the kernel drops whatever is in them: "this network", multicast, limited broadcast (`ip_route_input_slow` in
+/// Linux's net/ipv4/route.c).
+#[inline(always)]
+pub fn is_ignored_source(address: u32) -> bool {
+    address >> 24 == 0 || address >> 28 == 0xe || address == u32::MAX
+}
+
 /// Multicast or limited broadcast (RFC 1122 section 3.2.1.3). A subnet's broadcast address needs the prefix length to be
 /// known as one; the address table has it.
 #[inline(always)]

@@ -84,3 +84,10 @@ pub fn is_multicast(high: u64) -> bool {
 pub fn is_martian_source(high: u64) -> bool {
     is_multicast(high) || high == 0
 }
+
+/// Sources whose packets the kernel drops whatever is in them: multicast, loopback, IPv4-mapped (`ip6_rcv_core` in Linux's
+/// net/ipv6/ip6_input.c).
+#[inline(always)]
+pub fn is_ignored_source((high, low): Halves) -> bool {
+    is_multicast(high) || high == 0 && (low == 1 || low >> 32 == 0xffff)
+}

@@ -8,7 +8,7 @@ use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use icmp_common::checks::{Check, Mode};
+use icmp_common::path::checks::{Check, Mode};
 use icmp_common::policy::{Action, Preset};
 use icmp_common::types::Family;
 use ipnet::IpNet;

@@ -2,7 +2,7 @@
 //!
 //! Owns their defaults.
 
-use icmp_common::abi::Cluster;
+use icmp_common::abi::Line;
 use icmp_common::policy::Budget;
 use serde::Deserialize;
 
@@ -32,6 +32,8 @@ pub struct Limits {
     pub queries: Bucket,
     /// Redirects.
     pub redirects: Bucket,
+    /// Messages that fail a check which only counts them.
+    pub unverified: Bucket,
 }
 
 /// A rate and a burst.
@@ -82,6 +84,7 @@ impl Limits {
             Budget::MulticastListener => (self.multicast_listener, 1e4, 10_000),
             Budget::Queries => (self.queries, 1e4, 10_000),
             Budget::Redirects => (self.redirects, 10.0, 20),
+            Budget::Unverified => (self.unverified, 1e2, 200),
         };
         (bucket.rate.unwrap_or(Rate::PerSecond(rate)), bucket.burst.unwrap_or(burst))
     }
@@ -124,7 +127,7 @@ pub struct Memory(pub u64);
 
 impl Default for Memory {
     fn default() -> Self {
-        Self(2 << 20)
+        Self(1 << 20)
     }
 }
 
@@ -150,10 +153,11 @@ impl Memory {
     /// Above this, an array map's index arithmetic and everybody's patience end.
     const MAX: u64 = 1 << 30;
 
-    /// Places in the limiter's table: the largest power of two that fits.
-    pub fn places(self) -> u32 {
-        let cells = self.0 / size_of::<Cluster>() as u64;
-        1 << cells.ilog2()
+    /// Lines of the limiter's table of sources: the largest power of two that fits.
+    pub fn lines(self) -> u32 {
+        // Half as many lines of prefixes and of known sources belong to them.
+        let lines = self.0 / (2 * size_of::<Line>() as u64);
+        1 << lines.ilog2()
     }
 }
 
@@ -162,8 +166,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_rounded_down_to_what_rows_can_have() {
-        assert_eq!(Memory(2 << 20).places(), 1 << 15);
-        assert_eq!(Memory(3 << 20).places(), 1 << 16);
+    fn a_size_is_rounded_down_to_a_power_of_two_of_lines() {
+        assert_eq!(Memory(1 << 20).lines(), 1 << 13);
+        assert_eq!(Memory(3 << 20).lines(), 1 << 14);
     }
 }

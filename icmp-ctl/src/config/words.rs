@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use icmp_common::checks::Mode;
+use icmp_common::path::checks::Mode;
 use icmp_common::policy::{Action, Preset};
 use icmp_common::types::Family;
 use serde::Deserialize;

@@ -5,7 +5,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Bucket4, Bucket6, Scope};
+use icmp_common::abi::{
+    AddressKind, Bucket4, Bucket6, OwnFirst, SCOPE_SLOTS, Scope, own_bit4, own_bit6,
+};
 use icmp_common::tables::{insert4, insert6};
 
 /// One entry of the table.
@@ -19,7 +21,7 @@ pub struct OwnAddress {
     pub kind: AddressKind,
 }
 
-/// The two halves of the table, one bank of each map.
+/// The two halves of the table, one buffer of each map.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AddressTable {
     buckets4: Vec<Bucket4>,
@@ -27,11 +29,12 @@ pub struct AddressTable {
 }
 
 impl AddressTable {
-    /// Builds the table; the addresses that found their bucket full come back with it, and the kernel answers for them.
-    pub fn build(addresses: &[OwnAddress]) -> (Self, Vec<OwnAddress>) {
+    /// Builds the table of so many buckets for each family, a power of two; the addresses that found their bucket full come back with it, and
+    /// the kernel answers for them.
+    pub fn build(addresses: &[OwnAddress], buckets: u32) -> (Self, Vec<OwnAddress>) {
         let mut table = Self {
-            buckets4: vec![Bucket4::default(); ADDRESS_BUCKETS as usize],
-            buckets6: vec![Bucket6::default(); ADDRESS_BUCKETS as usize],
+            buckets4: vec![Bucket4::default(); buckets as usize],
+            buckets6: vec![Bucket6::default(); buckets as usize],
         };
         let left_out = addresses.iter().filter(|address| !table.insert(address)).copied().collect();
         (table, left_out)
@@ -47,12 +50,43 @@ impl AddressTable {
         }
     }
 
-    /// One bank of `ADDRESSES4`.
+    /// What is asked first about addresses, by slot: made from the table, so that the two never differ.
+    pub fn own_first(&self) -> Vec<OwnFirst> {
+        let mut first = vec![OwnFirst::default(); SCOPE_SLOTS as usize];
+        let addresses = self.addresses();
+        let any = addresses.iter().fold(0, |any, own| {
+            any | match own.address {
+                IpAddr::V4(address) => own_bit4(address.to_bits()),
+                IpAddr::V6(address) => own_bit6(address.to_bits() as u64),
+            }
+        });
+        for entry in &mut first {
+            entry.any = any;
+        }
+        for own in addresses.iter().filter(|own| own.kind == AddressKind::Own) {
+            let slot = own.scope.0;
+            let Some(entry) = first.get_mut(slot as usize).filter(|_| own.scope == Scope::new(slot, 0)) else {
+                continue;
+            };
+            match own.address {
+                IpAddr::V4(address) => entry.v4 = address.to_bits(),
+                // Rather one that is pinged from afar.
+                IpAddr::V6(address) if entry.v6 == [0; 2] || !address.is_unicast_link_local() => {
+                    let bits = address.to_bits();
+                    entry.v6 = [(bits >> 64) as u64, bits as u64];
+                }
+                IpAddr::V6(_) => {}
+            }
+        }
+        first
+    }
+
+    /// One buffer of `ADDRESSES4`.
     pub fn buckets4(&self) -> &[Bucket4] {
         &self.buckets4
     }
 
-    /// One bank of `ADDRESSES6`.
+    /// One buffer of `ADDRESSES6`.
     pub fn buckets6(&self) -> &[Bucket6] {
         &self.buckets6
     }
@@ -77,8 +111,9 @@ impl AddressTable {
             .filter_map(|(address, scope)| {
                 let kind = match (scope & Scope::KIND_MASK) >> 5 {
                     1 => AddressKind::Own,
-                    2 => AddressKind::Broadcast,
+                    2 => AddressKind::Group,
                     3 => AddressKind::Present,
+                    4 => AddressKind::Anywhere,
                     _ => return None,
                 };
                 Some(OwnAddress { address, scope: Scope(scope & !Scope::KIND_MASK), kind })
@@ -95,6 +130,7 @@ impl AddressTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use icmp_common::abi::ADDRESS_BUCKETS;
 
     fn own(address: &str, slot: u32, vlan: u32) -> OwnAddress {
         OwnAddress {
@@ -112,7 +148,7 @@ mod tests {
             own("2001:db8::2", 1, 0),
             own("fe80::1", 3, 0xfff_00a),
         ];
-        let (table, left_out) = AddressTable::build(&addresses);
+        let (table, left_out) = AddressTable::build(&addresses, ADDRESS_BUCKETS);
         assert!(left_out.is_empty());
         let mut found = table.addresses();
         for address in &addresses {
@@ -131,7 +167,7 @@ mod tests {
                 kind: AddressKind::Own,
             })
             .collect();
-        let (table, left_out) = AddressTable::build(&addresses);
+        let (table, left_out) = AddressTable::build(&addresses, ADDRESS_BUCKETS);
         assert_eq!(table.addresses().len() + left_out.len(), addresses.len());
         assert!(!left_out.is_empty());
     }
@@ -145,6 +181,6 @@ mod tests {
                 kind: AddressKind::Own,
             })
             .collect();
-        assert!(AddressTable::build(&addresses).1.is_empty());
+        assert!(AddressTable::build(&addresses, ADDRESS_BUCKETS).1.is_empty());
     }
 }

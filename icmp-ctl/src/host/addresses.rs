@@ -3,7 +3,8 @@
 //! Owns the rules (R-12, R-61: an address counts only on the interface that has it). The kernel's answers are `netlink.rs`'s, the table
 //! `address_table.rs`'s, putting it in force `instance/addresses.rs`'s.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use icmp_common::abi::{AddressKind, INTERFACE_STRIPS_TAGS, Interface, Scope};
 use icmp_common::wire::ethernet;
@@ -36,6 +37,15 @@ fn vlans_of<'a>(network: &'a Network, link: &Link) -> impl Iterator<Item = (&'a 
     })
 }
 
+const ALL_SYSTEMS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
+const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
+
+/// The group that neighbour solicitations for an address go to, ff02::1:ff00:0/104 and its last 24 bits (RFC 4291 section 2.7.1).
+fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    const PREFIX: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
+    Ipv6Addr::from_bits(PREFIX | address.to_bits() & 0xff_ffff)
+}
+
 /// The addresses of interfaces in their slots, and of the VLANs above them.
 pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnAddress> {
     let mut own = Vec::new();
@@ -56,40 +66,40 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnA
             }
         }
     }
-    let elsewhere = own_elsewhere(network, &own, interfaces);
-    own.extend(elsewhere);
+    own.extend(anywhere(network));
     own
 }
 
-/// addresses of all other interfaces, for each scope that has addresses; no outside host may use them as a source.
-fn own_elsewhere(network: &Network, own: &[OwnAddress], interfaces: &[(u32, &Link)]) -> Vec<OwnAddress> {
-    let mut scopes: Vec<Scope> = interfaces.iter().map(|(slot, _)| Scope::new(*slot, 0)).collect();
-    scopes.extend(own.iter().filter(|own| own.kind == AddressKind::Present).map(|own| own.scope));
-    let mut elsewhere: Vec<OwnAddress> = Vec::new();
-    for scope in scopes {
-        for address in network.addresses.iter().map(|address| address.address) {
-            let known =
-                |list: &[OwnAddress]| list.iter().any(|own| own.scope == scope && own.address == address);
-            // A link-local address means another host on each link (RFC 4291 section 2.5.6); loopback's are martian anyway.
-            let link_local = matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            if !link_local && !address.is_loopback() && !known(own) && !known(&elsewhere) {
-                elsewhere.push(OwnAddress { address, scope, kind: AddressKind::Elsewhere });
-            }
-        }
-    }
-    elsewhere
+/// addresses that the host has on any interface; no outside host may use them as a source. A link-local address means another host on
+/// each link (RFC 4291 section 2.5.6), and loopback's never come from outside.
+fn anywhere(network: &Network) -> impl Iterator<Item = OwnAddress> {
+    let own_on_one_link = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let addresses: BTreeSet<IpAddr> = network.addresses.iter().map(|address| address.address).collect();
+    addresses
+        .into_iter()
+        .filter(move |address| !own_on_one_link(address) && !address.is_loopback())
+        .map(|address| OwnAddress { address, scope: Scope::ANYWHERE, kind: AddressKind::Anywhere })
 }
 
 fn add(own: &mut Vec<OwnAddress>, network: &Network, ifindex: u32, scope: Scope) {
+    let group = |address: IpAddr| OwnAddress { address, scope, kind: AddressKind::Group };
+    // Every host belongs to these: all-systems (RFC 1112 section 4) and all-nodes (RFC 4291 section 2.8).
+    own.extend([group(ALL_SYSTEMS.into()), group(ALL_NODES.into())]);
     for address in network.addresses.iter().filter(|address| address.ifindex == ifindex) {
         own.push(OwnAddress { address: address.address, scope, kind: AddressKind::Own });
-        let IpAddr::V4(v4) = address.address else { continue };
+        let v4 = match address.address {
+            IpAddr::V4(v4) => v4,
+            IpAddr::V6(v6) => {
+                own.push(group(solicited_node(v6).into()));
+                continue;
+            }
+        };
         // RFC 919: all ones in the host part, whether or not the kernel was told; prefixes of 31 and 32 bits have none.
         let directed =
             (address.prefix_len < 31).then(|| Ipv4Addr::from(u32::from(v4) | u32::MAX >> address.prefix_len));
         for broadcast in directed.into_iter().chain(address.broadcast) {
             if !network.addresses.iter().any(|a| a.ifindex == ifindex && a.address == IpAddr::V4(broadcast)) {
-                own.push(OwnAddress { address: broadcast.into(), scope, kind: AddressKind::Broadcast });
+                own.push(group(broadcast.into()));
             }
         }
     }
@@ -125,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_other_interfaces_own_is_elsewhere() {
+    fn what_the_host_owns_is_its_own_anywhere_but_for_link_local_addresses() {
         let network = Network {
             links: vec![link(1, true, None), link(2, true, None)],
             addresses: vec![
@@ -136,11 +146,11 @@ mod tests {
             ],
         };
         let own = own_addresses(&network, &[(1, &network.links[0])]);
-        let elsewhere: Vec<_> = own
+        let anywhere: Vec<_> = own
             .iter()
-            .filter(|own| own.kind == AddressKind::Elsewhere)
+            .filter(|own| own.kind == AddressKind::Anywhere)
             .map(|own| own.address.to_string())
             .collect();
-        assert_eq!(elsewhere, ["192.0.2.2"]);
+        assert_eq!(anywhere, ["192.0.2.1", "192.0.2.2"]);
     }
 }

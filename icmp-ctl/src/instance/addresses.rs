@@ -1,7 +1,6 @@
 //! An instance's interfaces and addresses follow the host's.
 
 use anyhow::Result;
-use icmp_common::abi::AddressKind;
 
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::{interface_entry, own_addresses};
@@ -24,12 +23,11 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddr
             interfaces.push((entry.slot, link));
         }
     }
-    let (table, left_out) = AddressTable::build(&own_addresses(network, &interfaces));
+    let (table, left_out) = AddressTable::build(&own_addresses(network, &interfaces), instance.maps.address_buckets());
     if instance.maps.addresses()? != table {
         instance.maps.switch_addresses(&table)?;
     }
-    // Others than its own a scope does without.
-    Ok(left_out.into_iter().filter(|own| own.kind != AddressKind::Elsewhere).collect())
+    Ok(left_out)
 }
 
 /// Slots in use with the names of their interfaces.

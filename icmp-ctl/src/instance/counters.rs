@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::PerCpuValues;
-use icmp_common::abi::{Cluster, Counter, Leases, SLOTS, TALLIES, counter_index};
-use icmp_common::reason::{REASONS, Reason};
+use icmp_common::abi::{Counter, Cpu, Line, SLOTS, TALLIES, counter_index};
+use icmp_common::reason::REASONS;
 use icmp_common::rules::Tally;
 use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
@@ -53,9 +53,10 @@ impl InstanceMaps {
             .collect()
     }
 
-    /// Bytes of the limiter's table.
+    /// Bytes of the limiter's tables.
     pub fn limiter_bytes(&self) -> u64 {
-        u64::from(self.cells.len()) * size_of::<Cluster>() as u64
+        // Prefixes and known sources have half as many lines each.
+        2 * u64::from(self.sources.len()) * size_of::<Line>() as u64
     }
 
     /// True where a CPU has found the replies' budget exhausted within the last second.
@@ -63,17 +64,17 @@ impl InstanceMaps {
     /// # Errors
     /// The map or the clock cannot be read.
     pub fn under_pressure(&self) -> Result<bool> {
-        let latest = self.leases()?.iter().map(|leases| leases.exhausted_at).max().unwrap_or(0);
+        let latest = self.cpus()?.iter().map(|cpu| cpu.exhausted.at).max().unwrap_or(0);
         // Most hosts never were under pressure; they need no clock.
         Ok(latest != 0 && (ticks()?.saturating_sub(latest) as f64) < Tick::of_this_kernel()?.per_second)
     }
 
-    /// What each CPU has taken from the budgets.
+    /// What belongs to each CPU.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn leases(&self) -> Result<Vec<Leases>> {
-        Ok(self.leases.get(&0, 0).context("reading the leases")?.iter().map(|plain| plain.0).collect())
+    pub fn cpus(&self) -> Result<Vec<Cpu>> {
+        Ok(self.cpus.get(&0, 0).context("reading the CPUs' own state")?.iter().map(|cpu| cpu.0).collect())
     }
 
     /// The entries of all CPUs that have a source.
@@ -105,38 +106,21 @@ impl InstanceMaps {
                 counters.insert((row as u8, reason as u8), sum);
             }
         }
-        for leases in self.leases()? {
-            for (row, answered) in leases.answered_in(slot) {
-                let counter: &mut Counter = counters.entry((row, Reason::Answered as u8)).or_default();
-                *counter = counter.plus(answered);
-            }
-        }
         counters.retain(|_, counter| counter.packets != 0);
         Ok(counters)
     }
 
     /// Sets the counters of a slot to zero, for the interface that gets it next.
     ///
-    /// What flows have counted is in an element that CPUs are writing at other places, so that is left as it is, and what is added to it
-    /// becomes its negative.
-    ///
     /// # Errors
     /// A map cannot be read or written.
     pub fn clear_counters(&mut self, slot: u32) -> Result<()> {
-        let leases = self.leases()?;
+        let cpus = self.cpus()?.len();
         for ((row, reason), _) in self.counters_of(slot)? {
-            let cleared = leases.iter().map(|leases| {
-                let by_flows = leases
-                    .answered_in(slot)
-                    .into_iter()
-                    .find(|(of, _)| *of == row && reason == Reason::Answered as u8);
-                let counter = by_flows.map_or_else(Counter::default, |(_, counter)| counter);
-                Pod(Counter { packets: counter.packets.wrapping_neg(), bytes: counter.bytes.wrapping_neg() })
-            });
             let index = counter_index(slot, u32::from(row), u32::from(reason));
-            let cleared =
-                PerCpuValues::try_from(cleared.collect::<Vec<_>>()).context("a value for each CPU")?;
-            self.counters.set(index, cleared, 0).context("clearing the counters")?;
+            let zeroes = PerCpuValues::try_from(vec![Pod(Counter::default()); cpus])
+                .context("a value for each CPU")?;
+            self.counters.set(index, zeroes, 0).context("clearing the counters")?;
         }
         Ok(())
     }

@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, Bucket4, Bucket6, Cluster, Counter, INTERFACE_ENTRIES, Interface, Leases,
+    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, Line, OwnFirst, SCOPE_SLOTS,
     SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE, SWITCH_ROLLBACK_AT,
     SWITCH_SETTINGS, Settings,
 };
@@ -30,23 +30,24 @@ use crate::kernel::clock::monotonic_ns;
 use crate::kernel::membarrier::wait_for_readers;
 use crate::kernel::pod::Pod;
 
-/// Buckets of addresses in a bank.
-const BANK: usize = ADDRESS_BUCKETS as usize;
+/// Entries of both buffers of `OWN_FIRST`.
+const OWN_FIRST: usize = 2 * SCOPE_SLOTS as usize;
 
 /// Typed access to the maps of an instance.
 pub struct InstanceMaps {
     switch: Array<MapData, [u64; 2]>,
     settings: Array<MapData, [Pod<Settings>; 2]>,
     interfaces: Array<MapData, [Pod<Interface>; INTERFACE_ENTRIES as usize]>,
-    addresses4: [Array<MapData, [Pod<Bucket4>; BANK]>; 2],
-    addresses6: [Array<MapData, [Pod<Bucket6>; BANK]>; 2],
+    own_first: Array<MapData, [Pod<OwnFirst>; OWN_FIRST]>,
+    addresses4: Array<MapData, Pod<Bucket4>>,
+    addresses6: Array<MapData, Pod<Bucket6>>,
     rules: Array<MapData, Pod<Rules>>,
     prefixes4: Array<MapData, Pod<PrefixBucket4>>,
     prefixes6: Array<MapData, Pod<PrefixBucket6>>,
     pub(super) tallies: PerCpuArray<MapData, Pod<Tally>>,
     budgets: Array<MapData, u64>,
-    pub(super) cells: Array<MapData, Pod<Cluster>>,
-    pub(super) leases: PerCpuArray<MapData, Pod<Leases>>,
+    pub(super) sources: Array<MapData, Pod<Line>>,
+    pub(super) cpus: PerCpuArray<MapData, Pod<Cpu>>,
     pub(super) talkers: PerCpuArray<MapData, Pod<Talker>>,
     pub(super) counters: PerCpuArray<MapData, Pod<Counter>>,
 }
@@ -78,15 +79,16 @@ impl InstanceMaps {
             switch: map!("SWITCH"),
             settings: map!("SETTINGS"),
             interfaces: map!("INTERFACES"),
-            addresses4: [map!("ADDRESSES4_0"), map!("ADDRESSES4_1")],
-            addresses6: [map!("ADDRESSES6_0"), map!("ADDRESSES6_1")],
+            own_first: map!("OWN_FIRST"),
+            addresses4: map!("ADDRESSES4"),
+            addresses6: map!("ADDRESSES6"),
             rules: map!("RULES"),
             prefixes4: map!("PREFIXES4"),
             prefixes6: map!("PREFIXES6"),
             tallies: map!("TALLIES"),
             budgets: map!("BUDGETS"),
-            cells: map!("CELLS"),
-            leases: map!("LEASES"),
+            sources: map!("SOURCES"),
+            cpus: map!("CPU"),
             talkers: map!("TALKERS"),
             counters: map!("COUNTERS"),
         })
@@ -261,9 +263,14 @@ impl InstanceMaps {
             .context("writing the IPv6 prefixes")
     }
 
-    /// Bank of addresses in force.
-    fn address_bank(&self) -> Result<usize> {
-        Ok(usize::from(self.switch()? & SWITCH_ADDRESSES != 0))
+    /// Buffer of addresses in force.
+    fn address_buffer(&self) -> Result<u32> {
+        Ok(u32::from(self.switch()? & SWITCH_ADDRESSES != 0))
+    }
+
+    /// Buckets in one buffer of each address table, fixed at load.
+    pub fn address_buckets(&self) -> u32 {
+        self.addresses4.len() / 2
     }
 
     /// The address table in force.
@@ -271,9 +278,11 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be read.
     pub fn addresses(&self) -> Result<AddressTable> {
-        let bank = self.address_bank()?;
-        let buckets4 = self.addresses4[bank].get(&0, 0).context("reading the IPv4 addresses")?;
-        let buckets6 = self.addresses6[bank].get(&0, 0).context("reading the IPv6 addresses")?;
+        let (buffer, buckets) = (self.address_buffer()?, self.address_buckets());
+        let buckets4 = bpf::read_batch(&self.addresses4, buffer * buckets, buckets)
+            .context("reading the IPv4 addresses")?;
+        let buckets6 = bpf::read_batch(&self.addresses6, buffer * buckets, buckets)
+            .context("reading the IPv6 addresses")?;
         Ok(AddressTable::from_buckets(
             buckets4.iter().map(|bucket| bucket.0).collect(),
             buckets6.iter().map(|bucket| bucket.0).collect(),
@@ -285,13 +294,25 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be written; the old table is still in force.
     pub fn switch_addresses(&mut self, table: &AddressTable) -> Result<()> {
-        let idle = self.address_bank()? ^ 1;
+        let (idle, buckets) = (self.address_buffer()? ^ 1, self.address_buckets());
         let buckets4: Vec<_> = table.buckets4().iter().copied().map(Pod).collect();
         let buckets6: Vec<_> = table.buckets6().iter().copied().map(Pod).collect();
-        let whole4: &[_; BANK] = buckets4.as_slice().try_into().context("a whole bank of IPv4 addresses")?;
-        let whole6: &[_; BANK] = buckets6.as_slice().try_into().context("a whole bank of IPv6 addresses")?;
-        self.addresses4[idle].set(0, whole4, 0).context("writing the IPv4 addresses")?;
-        self.addresses6[idle].set(0, whole6, 0).context("writing the IPv6 addresses")?;
+        ensure!(
+            buckets4.len() == buckets as usize && buckets6.len() == buckets as usize,
+            "an address table of {} buckets for one of {buckets}",
+            buckets4.len()
+        );
+        bpf::write_batch(&mut self.addresses4, idle * buckets, &buckets4)
+            .context("writing the IPv4 addresses")?;
+        bpf::write_batch(&mut self.addresses6, idle * buckets, &buckets6)
+            .context("writing the IPv6 addresses")?;
+        // The buffer in force is written as it is.
+        let mut first = self.own_first.get(&0, 0).context("reading what is asked first about addresses")?;
+        let of_idle = &mut first[(idle * SCOPE_SLOTS) as usize..][..SCOPE_SLOTS as usize];
+        for (entry, new) in of_idle.iter_mut().zip(table.own_first()) {
+            *entry = Pod(new);
+        }
+        self.own_first.set(0, first, 0).context("writing what is asked first about addresses")?;
         self.flip(SWITCH_ADDRESSES)
     }
 

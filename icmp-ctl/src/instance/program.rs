@@ -7,7 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
-use icmp_common::limiter;
+use icmp_common::abi::ADDRESS_BUCKETS;
+use icmp_common::limiter::SECRETS;
 
 /// The object, as build.rs made it.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-ebpf"));
@@ -20,18 +21,19 @@ pub const MAPS: &[&str] = &[
     "SWITCH",
     "SETTINGS",
     "INTERFACES",
-    "ADDRESSES4_0",
-    "ADDRESSES4_1",
-    "ADDRESSES6_0",
-    "ADDRESSES6_1",
+    "OWN_FIRST",
+    "ADDRESSES4",
+    "ADDRESSES6",
     "RULES",
     "PREFIXES4",
     "PREFIXES6",
     "TALLIES",
     "BUDGETS",
-    "CELLS",
+    "SOURCES",
+    "PREFIXES",
+    "KNOWN",
     "FAMILIAR",
-    "LEASES",
+    "CPU",
     "TALKERS",
     "COUNTERS",
 ];
@@ -43,10 +45,7 @@ pub fn name_in_object(map: &str) -> &str {
         "SWITCH" => ".data.SWITCH",
         "SETTINGS" => ".data.SETTINGS",
         "INTERFACES" => ".data.IFACES",
-        "ADDRESSES4_0" => ".data.ADDRS4_0",
-        "ADDRESSES4_1" => ".data.ADDRS4_1",
-        "ADDRESSES6_0" => ".data.ADDRS6_0",
-        "ADDRESSES6_1" => ".data.ADDRS6_1",
+        "OWN_FIRST" => ".data.OWN",
         other => other,
     }
 }
@@ -84,31 +83,34 @@ impl Entry {
 /// What is fixed when the object is loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
-    /// Places in the limiter's table; a power of two.
-    pub cells: u32,
+    /// Lines of the limiter's table of sources, 64 bytes each; a power of two, at least two. Of prefixes and of known sources there are half as
+    /// many.
+    pub lines: u32,
+    /// Buckets in one buffer of each address table; a power of two, at least two.
+    pub address_buckets: u32,
     /// The secret of the limiter's hash.
-    pub secret: [u64; 4],
+    pub secret: [u64; SECRETS],
 }
 
 impl LoadOptions {
-    /// The size a load has without a configuration: 1.5 MiB of cells.
-    pub const DEFAULT_CELLS: u32 = 1 << 15;
+    /// The lines of a load without a configuration: 1 MiB in all.
+    pub const DEFAULT_LINES: u32 = 1 << 13;
 
     /// With a secret from the kernel's random numbers.
     ///
     /// # Errors
     /// The kernel's random numbers cannot be read.
-    pub fn new(cells: u32) -> Result<Self> {
+    pub fn new(lines: u32) -> Result<Self> {
         use std::io::Read as _;
-        let mut bytes = [0; 32];
+        let mut bytes = [0; 8 * SECRETS];
         std::fs::File::open("/dev/urandom")
             .and_then(|mut file| file.read_exact(&mut bytes))
             .context("reading a secret for the limiter from /dev/urandom")?;
-        let mut secret = [0; 4];
+        let mut secret = [0; SECRETS];
         for (word, chunk) in secret.iter_mut().zip(bytes.chunks_exact(8)) {
             *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
         }
-        Ok(Self { cells, secret: limiter::secret(secret) })
+        Ok(Self { lines, address_buckets: ADDRESS_BUCKETS, secret })
     }
 }
 
@@ -146,12 +148,19 @@ pub fn create(
     pins: Option<&Path>,
     globals: &[(&str, u32)],
 ) -> Result<Ebpf> {
-    let shift = 64 - options.cells.ilog2();
+    let shift = 64 - options.lines.ilog2();
+    let address_shift = 64 - options.address_buckets.ilog2();
     let mut loader = EbpfLoader::new();
     loader
-        .override_global("CELL_SHIFT", &shift, true)
+        .override_global("SOURCE_SHIFT", &shift, true)
+        .override_global("ADDRESS_SHIFT", &address_shift, true)
         .override_global("SECRET", &options.secret, true)
-        .map_max_entries("CELLS", options.cells);
+        .map_max_entries("SOURCES", options.lines)
+        .map_max_entries("PREFIXES", options.lines / 2)
+        .map_max_entries("KNOWN", options.lines / 2)
+        // Two buffers.
+        .map_max_entries("ADDRESSES4", 2 * options.address_buckets)
+        .map_max_entries("ADDRESSES6", 2 * options.address_buckets);
     if let Some(pins) = pins {
         for map in MAPS {
             loader.map_pin_path(name_in_object(map), pins.join(map));

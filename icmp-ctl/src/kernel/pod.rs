@@ -3,7 +3,7 @@
 //! aya's maps take types that implement its `Pod`; the layouts are icmp-common's, which forbids unsafe code, so the promise
 //! that they are plain data is made here, once for each.
 
-use icmp_common::abi::{Bucket4, Bucket6, Cluster, Counter, Interface, Leases, Settings};
+use icmp_common::abi::{Bucket4, Bucket6, Counter, Cpu, Interface, Line, OwnFirst, Settings};
 use icmp_common::prefixes::{PrefixBucket4, PrefixBucket6};
 use icmp_common::rules::{Rules, Tally};
 use icmp_common::talkers::Talker;
@@ -33,10 +33,11 @@ macro_rules! plain {
 plain!(
     Bucket4,
     Bucket6,
-    Cluster,
     Counter,
+    Cpu,
     Interface,
-    Leases,
+    Line,
+    OwnFirst,
     PrefixBucket4,
     PrefixBucket6,
     Rules,

@@ -4,7 +4,7 @@
 
 use anyhow::{Context as _, Result};
 use icmp_common::abi::{Counter, check_tally};
-use icmp_common::checks::Check;
+use icmp_common::path::checks::Check;
 use icmp_common::reason::Reason;
 use icmp_common::rules::Tally;
 use icmp_common::types::row_labels;

@@ -7,7 +7,7 @@ use icmp_common::abi::{
     Level, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL,
     SETTINGS_VIPS, Settings,
 };
-use icmp_common::checks::{Check, Mode, mode_shift};
+use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::limiter::Limit;
 use icmp_common::policy::{
     Action, BUDGETS, Budget, Preset, TYPE_ENTRIES, TypeEntry, preset_types, type_index,
@@ -23,7 +23,7 @@ use crate::host::defaults::HostDefaults;
 use crate::instance::compiled::Compiled;
 use crate::instance::prefixes::Prefix;
 use crate::kernel::clock::Tick;
-use crate::policy::limits::{lease, mask, set_budget};
+use crate::policy::limits::{mask, set_budget};
 use crate::policy::resolve::resolve_rules;
 use crate::policy::types::TypeName;
 use crate::policy::{guards, layout};
@@ -60,14 +60,14 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
         rules: 0,
         checks: checks(&config.policy.checks)?,
         preset: preset as u32,
-        lease: 0,
+        zero: 0,
+        reserved: 0,
     };
     for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
         let (rate, burst) = limits.budget(*budget);
         set_budget(&mut settings, tick, cpus, *budget, rate, burst)
             .map_err(invalid(&["limits", budget.name()]))?;
     }
-    settings.lease = lease(&settings);
     Ok(settings)
 }
 

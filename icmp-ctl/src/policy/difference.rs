@@ -1,7 +1,7 @@
 //! What can differ between two policies, as lines of text.
 
 use icmp_common::abi::{SETTINGS_ECHO, SETTINGS_VERIFY_FULL};
-use icmp_common::checks::{Check, Mode, mode_shift};
+use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::Budget;
 
 use crate::instance::compiled::Compiled;

@@ -106,13 +106,6 @@ const MAX_CAPACITY: f64 = 365.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
 /// The share of the reply budget kept for familiar sources while it is exhausted: one in this many.
 const FAMILIAR_SHARE: f64 = 8.0;
 
-/// The share of a burst that a flow pays for in advance: one in this many (`icmp_common::limiter::Rows::is_calm` relies on it).
-const BURST_SHARE: u64 = 64;
-/// Requests paid for at once, beyond which more would save nothing.
-const MAX_LEASE: u64 = 1024;
-/// Below which it saves nothing.
-const MIN_LEASE: u64 = 4;
-
 /// Sets rate and burst of a budget; with those of the replies goes the share that is kept for familiar sources.
 ///
 /// # Errors
@@ -135,16 +128,6 @@ pub fn set_budget(
     settings.budgets[budget as usize] = limit;
     settings.batches[budget as usize] = tick.batch(&limit, cpus);
     Ok(())
-}
-
-/// Requests that a flow pays for in advance at most: a small part of what may come at once, so that what is lost at the end of a tick
-/// does not matter, and none where it would.
-pub(super) fn lease(settings: &Settings) -> u32 {
-    let [source, prefix] = [&settings.source, &settings.prefix].map(|level| {
-        level.limit.capacity.checked_div(level.limit.interval).map_or(MAX_LEASE, |burst| burst / BURST_SHARE)
-    });
-    let lease = source.min(prefix).min(MAX_LEASE);
-    if lease < MIN_LEASE { 0 } else { lease as u32 }
 }
 
 /// What can be limited, by the name it has in `[limits]`.

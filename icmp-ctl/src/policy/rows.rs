@@ -3,7 +3,7 @@
 //! Owns which types are shown together, and the clause behind each. What a row's action means is the packet path's.
 
 use icmp_common::abi::{Settings, check_tally};
-use icmp_common::checks::{Check, Mode, mode_shift};
+use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{Action, BUDGETS, Budget, Decision, Preset, type_index};
 use icmp_common::rules::Tally;
 use icmp_common::types::{FIRST_TYPE_ROW, Family, ROWS, TypeRow, rows_of};

@@ -110,7 +110,7 @@ pub fn attach_all(
     for link in &links {
         refuse_others(link)?;
     }
-    let (mut instance, fresh) = Instance::open_or_load(&LoadOptions::new(config.limits.memory.places())?)?;
+    let (mut instance, fresh) = Instance::open_or_load(&LoadOptions::new(config.limits.memory.lines())?)?;
     let before = if fresh { None } else { instance.maps.policy()? };
     if fresh || reconfigure {
         warn_all(&checked.warnings);

@@ -1,12 +1,16 @@
 //! What a message has to be to make sense, as far as one packet shows it.
 //!
 //! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look and judge; what
-//! becomes of a message that fails is the pipeline's, by the operator's choice. A message is never held to more than its RFC demands.
+//! becomes of a message that fails is `policy.rs`'s, by the operator's choice. A message is never held to more than its RFC demands.
 
-use crate::abi::Leases;
+use crate::abi::Settings;
 use crate::frame::{Frame, field};
-use crate::pipeline::{PacketV4, PacketV6};
+use crate::path::apart::{About, Apart};
+use crate::path::reply;
+use crate::reason::Reason;
+use crate::rules::Facts;
 use crate::tables::Tables;
+use crate::types::Family;
 use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
 
 /// A check, which the operator can switch.
@@ -26,6 +30,16 @@ pub enum Check {
 impl Check {
     /// All checks in the order of their discriminants.
     pub const ALL: &[Self] = &[Self::Quote, Self::PathMtu, Self::NeighbourDiscovery, Self::RouterGuard];
+
+    /// Why a message that fails it is dropped.
+    pub(crate) const fn reason(self) -> Reason {
+        match self {
+            Self::Quote => Reason::BadQuote,
+            Self::PathMtu => Reason::BadPathMtu,
+            Self::NeighbourDiscovery => Reason::BadDiscovery,
+            Self::RouterGuard => Reason::RouterGuard,
+        }
+    }
 
     /// The name in configuration, JSON and tables.
     pub const fn name(self) -> &'static str {
@@ -80,15 +94,30 @@ const MIN_MTU_V6: u32 = 1280;
 /// Bytes behind the quoted IP header that an error has to carry (RFC 792).
 const QUOTED_PAYLOAD: usize = 8;
 
-/// What of the ICMPv4 message at `start` cannot be.
+/// The check that a message fails.
 #[inline(always)]
-pub(crate) fn failed_v4<F: Frame>(frame: &mut F, start: usize, packet: &PacketV4) -> Option<Check> {
-    let PacketV4 { icmp_len: len, icmp_type, code, destination, .. } = *packet;
+pub(crate) fn failed<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    about: About,
+    facts: &Facts,
+) -> Option<Check> {
+    match about.family() {
+        Family::V4 => failed_v4(frame, about.l3() + ipv4::LEN, facts),
+        Family::V6 => failed_v6(frame, tables, settings, about, facts),
+    }
+}
+
+/// What of the ICMPv4 message at `start` cannot be.
+#[inline(always)]
+fn failed_v4<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> Option<Check> {
+    let Facts { len, icmp_type, code, destination, .. } = *facts;
     if !icmpv4::is_error(icmp_type) {
         return None;
     }
     const WINDOW: usize = icmpv4::LEN + ipv4::LEN;
-    if len < WINDOW + QUOTED_PAYLOAD {
+    if len < WINDOW {
         return Some(Check::Quote);
     }
     let message = frame.window::<WINDOW>(start)?;
@@ -103,27 +132,30 @@ pub(crate) fn failed_v4<F: Frame>(frame: &mut F, start: usize, packet: &PacketV4
     let header_len = (version_ihl & 0x0f) as usize * 4;
     let total_len = u16::from_be_bytes(field::<{ icmpv4::LEN + ipv4::TOTAL_LEN }, 2, _>(message)) as usize;
     let source = u32::from_be_bytes(field::<{ icmpv4::LEN + ipv4::SOURCE }, 4, _>(message));
+    // The quote has what RFC 792 demands, or is the whole packet.
+    let quoted = if total_len < header_len + QUOTED_PAYLOAD { total_len } else { header_len + QUOTED_PAYLOAD };
     let sane = version_ihl & ipv4::VERSION_MASK == ipv4::VERSION_4_IHL_5 & ipv4::VERSION_MASK
         && header_len >= ipv4::LEN
         && total_len >= header_len
-        && len >= icmpv4::LEN + header_len + QUOTED_PAYLOAD;
+        && len >= icmpv4::LEN + quoted;
     // RFC 792: an error goes to the source of the packet it is about, so both are one address, whatever interface it is on.
-    if sane && source == destination { None } else { Some(Check::Quote) }
+    if sane && source as u64 == destination.0 { None } else { Some(Check::Quote) }
 }
 
-/// What of the ICMPv6 message at `start` cannot be.
+/// What of an ICMPv6 message cannot be, or is from none of the routers named.
 #[inline(always)]
-pub(crate) fn failed_v6<F: Frame, T: Tables>(
+fn failed_v6<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
-    leases: &mut Leases,
-    start: usize,
-    packet: &PacketV6,
+    settings: &Settings,
+    about: About,
+    facts: &Facts,
 ) -> Option<Check> {
-    let PacketV6 { icmp_len: len, icmp_type, code, hop_limit, destination, .. } = *packet;
+    let Facts { len, icmp_type, code, hop_limit, source, destination, .. } = *facts;
+    let start = about.l3() + ipv6::LEN;
     if icmpv6::is_error(icmp_type) {
         const WINDOW: usize = icmpv6::LEN + ipv6::LEN;
-        if len < WINDOW + QUOTED_PAYLOAD {
+        if len < WINDOW {
             return Some(Check::Quote);
         }
         let message = frame.window::<WINDOW>(start)?;
@@ -136,18 +168,36 @@ pub(crate) fn failed_v6<F: Frame, T: Tables>(
             return Some(Check::PathMtu);
         }
         let version = message[icmpv6::LEN + ipv6::VERSION_CLASS_LABEL] >> 4;
+        // As much as fits (RFC 4443 section 2.4(c)): eight bytes behind the header, or the whole packet.
+        let payload =
+            u16::from_be_bytes(field::<{ icmpv6::LEN + ipv6::PAYLOAD_LEN }, 2, _>(message)) as usize;
+        let quoted = if payload < QUOTED_PAYLOAD { payload } else { QUOTED_PAYLOAD };
         // RFC 4443 section 2.2: an error goes to the source of the packet it is about.
-        let quoted = ipv6::halves(field::<{ icmpv6::LEN + ipv6::SOURCE }, 16, _>(message));
-        return if version as u32 == ipv6::VERSION_6 && quoted == destination {
-            None
-        } else {
-            Some(Check::Quote)
-        };
+        let about = ipv6::halves(field::<{ icmpv6::LEN + ipv6::SOURCE }, 16, _>(message));
+        let sane = version as u32 == ipv6::VERSION_6 && len >= WINDOW + quoted && about == destination;
+        return if sane { None } else { Some(Check::Quote) };
     }
-    if icmpv6::is_neighbour_discovery(icmp_type)
-        && (hop_limit != u8::MAX || code != 0 || !is_valid_discovery(frame, tables, leases, start, packet))
+    if !icmpv6::is_neighbour_discovery(icmp_type) {
+        return None;
+    }
+    if hop_limit != u8::MAX
+        || code != 0
+        || !is_valid_discovery(frame, start, facts)
+        || !reply::message_verifies(frame, tables, about)
     {
         return Some(Check::NeighbourDiscovery);
+    }
+    if icmp_type == icmpv6::ROUTER_ADVERTISEMENT
+        && let Some(rules) = tables.rules(settings.rules)
+    {
+        let mut named = false;
+        for router in &rules.routers {
+            // Unused places are zero, and `::` is no router.
+            named |= *router != [0, 0] && router[0] == source.0 && router[1] == source.1;
+        }
+        if !named {
+            return Some(Check::RouterGuard);
+        }
     }
     None
 }
@@ -160,14 +210,8 @@ const MAX_OPTION_START: usize = 4095;
 
 /// RFC 4861 sections 6.1.1, 6.1.2, 7.1.1, 7.1.2 and 8.1, but for hop limit, code and checksum.
 #[inline(always)]
-fn is_valid_discovery<F: Frame, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    leases: &mut Leases,
-    start: usize,
-    packet: &PacketV6,
-) -> bool {
-    let PacketV6 { icmp_len: len, icmp_type, source, destination, .. } = *packet;
+fn is_valid_discovery<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> bool {
+    let Facts { len, icmp_type, source, destination, .. } = *facts;
     let from_link = ipv6::is_link_local(source.0);
     let unspecified = source == (0, 0);
     let options = match icmp_type {
@@ -203,20 +247,20 @@ fn is_valid_discovery<F: Frame, T: Tables>(
             }
         }
     }
-    let mut at = start + options;
+    let (mut at, end) = (start + options, start + len);
     for _ in 0..OPTIONS {
-        if at + 8 > start + len || at > MAX_OPTION_START {
+        if at >= end || at > MAX_OPTION_START {
             break;
         }
-        // The verifier is not to follow each way here on its own, and the compiler is not to think that an earlier window covers it.
-        at = tables.opaque(leases, at) & MAX_OPTION_START;
+        at &= MAX_OPTION_START;
         let Some([kind, units]) = frame.window::<2>(at).copied() else { return false };
         let names_sender =
             kind == icmpv6::SOURCE_LINK_LAYER_ADDRESS && icmp_type != icmpv6::NEIGHBOUR_ADVERTISEMENT;
-        if units == 0 || unspecified && names_sender {
+        at += units as usize * 8;
+        // Every option has a length, and ends with the packet at the latest (RFC 4861 section 4.6).
+        if units == 0 || at > end || unspecified && names_sender {
             return false;
         }
-        at += units as usize * 8;
     }
     true
 }

@@ -1,0 +1,143 @@
+//! Steps that few frames need, or that many ways lead to: each is a function that the verifier checks by itself.
+//!
+//! Owns the list of these steps and how they are told of a frame. It does not own what they do. In the kernel such a step is a call (9 ns),
+//! and the verifier follows it once, whatever the frames that come there have in common; on the host it is the function itself.
+
+use crate::frame::Frame;
+use crate::path::{limit, own, parse, policy, reply};
+use crate::prefixes::{self, PrefixKind};
+use crate::tables::Tables;
+use crate::types::Family;
+
+/// Names the reason why a packet has no [`parse::Headers`]: a [`crate::reason::Reason`] as a number.
+pub const UNUSUAL: u32 = 0;
+/// Looks up whom a packet is addressed to and where it comes from ([`own::look_up`]).
+pub const OWN: u32 = 1;
+/// Judges a message by checks, rules and the type table ([`policy::judge`]).
+pub const JUDGE: u32 = 2;
+/// The longest prefix around an address ([`prefixes::longest`]).
+pub const LONGEST: u32 = 3;
+/// Stops at a token batch or a sample ([`limit::stop`]).
+pub const STOP: u32 = 4;
+/// Notes what became of a sender ([`limit::note`]).
+pub const NOTE: u32 = 5;
+/// Sums a message ([`reply::sum`]).
+pub const SUM: u32 = 6;
+/// How many steps there are.
+pub const STEPS: u32 = 7;
+
+/// A frame on whose behalf steps run apart.
+pub trait Apart: Frame + Sized {
+    /// Runs a step.
+    #[inline(always)]
+    fn apart<const STEP: u32, T: Tables>(&mut self, tables: &T, about: About, more: [u64; 2]) -> u64 {
+        run::<STEP, Self, T>(self, tables, about, more)
+    }
+}
+
+/// The step itself.
+#[inline(always)]
+pub fn run<const STEP: u32, F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: About,
+    more: [u64; 2],
+) -> u64 {
+    const { assert!(STEP < STEPS) };
+    match STEP {
+        UNUSUAL => parse::unusual(frame, &about) as u64,
+        OWN => own::look_up(frame, tables, &about, more[0], more[1] as u32),
+        JUDGE => policy::judge(frame, tables, &about),
+        LONGEST => prefixes::longest::<F, T>(tables, &about, (more[0], more[1])) as u64,
+        STOP => limit::stop(frame, tables, &about),
+        NOTE => limit::note(frame, tables, &about, more[0]),
+        _ => reply::sum(frame, more[0] as usize, more[1] as usize),
+    }
+}
+
+/// What a step that runs apart is told, in one word: bits 0 to 7 `l3`, 8 the family, 9 `settings`, 10 `addresses`, 11 to 15 `slot`, 16 to 31 `len`,
+/// 32 to 55 `vlan`, 56 to 63 `kind`.
+#[derive(Clone, Copy)]
+pub struct About(pub u64);
+
+impl About {
+    /// A frame whose IP header starts at `l3`.
+    #[inline(always)]
+    pub(crate) const fn new(family: Family, l3: usize, vlan: u32) -> Self {
+        Self((l3 & MAX_START) as u64 | (family as u64) << 8 | (vlan as u64) << 32)
+    }
+
+    /// No frame, but an address of this family: what a search for prefixes is told.
+    pub const fn of_kind(family: Family, kind: PrefixKind) -> Self {
+        Self::new(family, 0, 0).with_kind(kind as u8)
+    }
+
+    /// The same frame, with where it came in.
+    #[inline(always)]
+    pub(crate) const fn with_ingress(self, settings: u32, addresses: u32, slot: u32) -> Self {
+        Self(self.0 | (settings as u64) << 9 | (addresses as u64) << 10 | (slot as u64) << 11)
+    }
+
+    /// The same frame, with the length of its ICMP message.
+    #[inline(always)]
+    pub(crate) const fn with_len(self, len: usize) -> Self {
+        Self(self.0 | (len as u64) << 16)
+    }
+
+    /// The same, about one of the [`crate::prefixes::PrefixKind`]s.
+    #[inline(always)]
+    pub(crate) const fn with_kind(self, kind: u8) -> Self {
+        Self(self.0 & !(0xff << 56) | (kind as u64) << 56)
+    }
+
+    /// Where the IP header starts.
+    #[inline(always)]
+    pub(crate) const fn l3(self) -> usize {
+        self.0 as usize & MAX_START
+    }
+
+    /// IPv4 or IPv6.
+    #[inline(always)]
+    pub(crate) const fn family(self) -> Family {
+        if self.0 >> 8 & 1 == 0 { Family::V4 } else { Family::V6 }
+    }
+
+    /// Buffer of the settings in force.
+    #[inline(always)]
+    pub(crate) const fn settings(self) -> u32 {
+        (self.0 >> 9) as u32 & 1
+    }
+
+    /// Buffer of the addresses in force.
+    #[inline(always)]
+    pub(crate) const fn addresses(self) -> u32 {
+        (self.0 >> 10) as u32 & 1
+    }
+
+    /// Slot of the interface.
+    #[inline(always)]
+    pub(crate) const fn slot(self) -> u32 {
+        (self.0 >> 11) as u32 & 0x1f
+    }
+
+    /// Length of the ICMP message.
+    #[inline(always)]
+    pub(crate) const fn len(self) -> usize {
+        (self.0 >> 16) as usize & 0xffff
+    }
+
+    /// VLAN as [`crate::abi::Scope`] counts it.
+    #[inline(always)]
+    pub(crate) const fn vlan(self) -> u32 {
+        (self.0 >> 32) as u32 & 0xff_ffff
+    }
+
+    /// Which of the [`crate::prefixes::PrefixKind`]s.
+    #[inline(always)]
+    pub(crate) const fn kind(self) -> u8 {
+        (self.0 >> 56) as u8
+    }
+}
+
+/// Where an IP header can start at most, as a mask: behind two tags.
+pub(crate) const MAX_START: usize = 31;

@@ -1,0 +1,329 @@
+//! The limits of an echo request: the total reply budget, its source, its source's prefix.
+//!
+//! Owns their order, who is refused while the total is exhausted, and what is noted of a sender. It does not own bucket arithmetic
+//! (`limiter.rs`), token batches (`budget.rs`), what makes a source familiar (`familiar.rs`) or the list of who sends most (`talkers.rs`).
+//!
+//! A CPU takes tokens of the total in batches, and stops to look when a batch is at its end or a request is to be sampled; between two
+//! stops the total costs a request one decrement. Everything that a request needs at a stop, and what is noted of its sender now and
+//! then, runs apart.
+
+use crate::abi::{Exhausted, Mask, Settings};
+use crate::budget::{self, Draw, budget_cell};
+use crate::familiar::{self, Word};
+use crate::limiter::{self, Admission, Pair, Place, SECRET_WORDS, Shared, Table, hash4, hash6};
+use crate::path::Ingress;
+use crate::path::apart::{About, Apart, NOTE, STOP};
+use crate::path::parse;
+use crate::path::policy::Answer;
+use crate::policy::Budget;
+use crate::reason::Reason;
+use crate::tables::Tables;
+use crate::talkers::{self, Source, TALKER_BITS, WINDOW_SHIFT};
+use crate::types::Family;
+use crate::wire::ipv6::Halves;
+
+// What [`stop`] returns and [`note`] is told, bit by bit.
+/// The request is a sample.
+const SAMPLED: u64 = 1;
+/// The total is exhausted, and the source has no part in the reserve.
+const REFUSED: u64 = 2;
+/// The request's token is of the reserve for familiar sources.
+const RESERVED: u64 = 4;
+/// Something of ours is missing.
+const FAULT: u64 = 8;
+/// The request is over a limit.
+const LIMITED: u64 = 16;
+/// Before the request at least half of its source's burst was left.
+const CALM: u64 = 32;
+
+/// an echo request over a limit is dropped, or the limit would be void.
+///
+/// # Errors
+/// The limit it is over.
+#[inline(always)]
+pub(crate) fn admit<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    ingress: &Ingress<'_>,
+    about: About,
+    source: Halves,
+    answer: Answer,
+) -> Result<(), Reason> {
+    if matches!(answer, Answer::Charged) {
+        return Ok(());
+    }
+    let ticks = tables.ticks();
+    let mut flags = 0;
+    if !is_prepaid(tables, ingress.switch, ticks) {
+        flags = frame.apart::<STOP, T>(tables, about, [0; 2]);
+        if flags & (REFUSED | FAULT) != 0 {
+            // What cannot be limited is not answered.
+            return Err(if flags & REFUSED != 0 { Reason::LimitedTotal } else { Reason::Unconfigured });
+        }
+    }
+    if matches!(answer, Answer::Limited) {
+        match within(tables, ingress.settings, about.family(), source, limiter::now(ticks)) {
+            Ok(is_to_note) => flags |= is_to_note,
+            Err(reason) => {
+                if flags == 0 {
+                    refund(tables, Budget::Replies);
+                } else {
+                    frame.apart::<NOTE, T>(tables, about, [flags | LIMITED, 0]);
+                }
+                return Err(reason);
+            }
+        }
+    }
+    if flags != 0 {
+        frame.apart::<NOTE, T>(tables, about, [flags, 0]);
+    }
+    Ok(())
+}
+
+/// Takes a token of this CPU's batch; false where it has to stop.
+#[inline(always)]
+fn is_prepaid<T: Tables>(tables: &T, switch: u32, ticks: u64) -> bool {
+    let Some(mut cpu) = tables.cpu() else { return false };
+    let batches = &mut cpu.batches;
+    if batches.until_stop == 0 || batches.generation != budget::generation(switch, ticks) {
+        return false;
+    }
+    batches.until_stop -= 1;
+    true
+}
+
+/// Charges a request to the cells of its source and prefix; [`CALM`] where the source is to be noted, or 0.
+#[inline(always)]
+fn within<T: Tables>(
+    tables: &T,
+    settings: &Settings,
+    family: Family,
+    source: Halves,
+    now: u64,
+) -> Result<u64, Reason> {
+    let shift = tables.source_shift();
+    let place = |mask: &Mask, shift| Place::new(hash::<0, T>(tables, family, masked(mask, family, source)), shift);
+    let by_source = place(&settings.source.mask, shift);
+    let by_prefix = place(&settings.prefix.mask, shift + 1);
+    // A line that cannot be read is a fault of ours, which never drops a packet and is bounded by the total budget.
+    let Some(source_cells) = tables.pair(Table::Sources, by_source) else { return Ok(0) };
+    let Some(prefix_cells) = tables.pair(Table::Prefixes, by_prefix) else { return Ok(0) };
+    let (source_pair, prefix_pair) = (Pair::read(source_cells), Pair::read(prefix_cells));
+    let limit = &settings.source.limit;
+    let mut is_to_note = CALM;
+    if !limit.is_unlimited() {
+        let Admission::Admitted { held, emptied } = source_pair.charge(limit, now) else {
+            return Err(Reason::LimitedSource);
+        };
+        // Where the bucket was full before its last packet, as it is for who keeps well within the limit, this is when that was. Nobody is
+        // noted twice in an epoch, and mostly a look at the cell, which is there already, is enough to know.
+        let last = emptied.wrapping_add(limit.capacity).wrapping_sub(limit.interval);
+        let epoch_bits = settings.epoch_shift + limiter::TICK_SHIFT & 63;
+        let is_calm = held >= limit.capacity / 2;
+        if (last ^ now) >> epoch_bits == 0 || !is_calm {
+            is_to_note = 0;
+        }
+    }
+    let limit = &settings.prefix.limit;
+    if !limit.is_unlimited() && prefix_pair.charge(limit, now) == Admission::Refused {
+        return Err(Reason::LimitedPrefix);
+    }
+    Ok(is_to_note)
+}
+
+/// Returns a token that was taken for a request that another limit has refused.
+#[inline(always)]
+fn refund<T: Tables>(tables: &T, budget: Budget) {
+    if let Some(mut cpu) = tables.cpu()
+        && let Some(tokens) = cpu.batches.tokens.get_mut(budget as usize)
+    {
+        *tokens = tokens.wrapping_add(1);
+    }
+}
+
+/// A source as a level of the limiter sees it.
+#[inline(always)]
+const fn masked(mask: &Mask, family: Family, (high, low): Halves) -> Halves {
+    match family {
+        Family::V4 => (high & mask.v4 as u64, 0),
+        Family::V6 => (high & mask.v6_high, low & mask.v6_low),
+    }
+}
+
+/// Hash number `N` of a masked source: the first leads to its cells, the second to everything else.
+#[inline(always)]
+fn hash<const N: usize, T: Tables>(tables: &T, family: Family, source: Halves) -> u64 {
+    let secret = |i: usize| tables.secret(N * SECRET_WORDS + i);
+    match family {
+        Family::V4 => hash4([secret(0), secret(1)], source.0 as u32),
+        Family::V6 => hash6([secret(2), secret(3), secret(4), secret(5)], source),
+    }
+}
+
+// ---------------------------------------------------------------------------------------------------------------- apart
+
+/// The sender of a request, for all that is noted of it.
+struct Sender {
+    source: Source,
+    /// What tells it from others in [`Table::Known`].
+    tag: u32,
+    hash: u64,
+}
+
+impl Sender {
+    #[inline(always)]
+    fn of<F: Apart, T: Tables>(frame: &mut F, tables: &T, settings: &Settings, about: About) -> Option<Self> {
+        let family = about.family();
+        let (high, low) = masked(&settings.source.mask, family, parse::headers_again(frame, about)?.source);
+        let ip_version = if matches!(family, Family::V4) { 4 } else { 6 };
+        Some(Self {
+            source: Source { high, low, ip_version, reserved: 0 },
+            tag: Word::tag(hash::<0, T>(tables, family, (high, low)) >> 32),
+            hash: hash::<1, T>(tables, family, (high, low)),
+        })
+    }
+
+    /// Its words in [`Table::Known`].
+    #[inline(always)]
+    fn words<T: Tables>(&self, tables: &T) -> Option<[impl Shared; 2]> {
+        tables.pair(Table::Known, Place::new(self.hash, tables.source_shift() + 1))
+    }
+
+    /// When who shares its place in `FAMILIAR` was last served.
+    #[inline(always)]
+    fn last_served<T: Tables>(&self, tables: &T) -> Option<impl Shared> {
+        tables.familiar((self.hash >> (64 - familiar::PLACE_BITS)) as u32)
+    }
+
+    #[inline(always)]
+    fn is_familiar<T: Tables>(&self, tables: &T, epoch: u32) -> bool {
+        self.last_served(tables).is_some_and(|entry| familiar::may_hold(entry.load(), epoch))
+            && self.words(tables).is_some_and(|words| {
+                Word(words[0].load()).is_familiar(self.tag, epoch)
+                    || Word(words[1].load()).is_familiar(self.tag, epoch)
+            })
+    }
+
+    /// Notes that the source was served.
+    #[inline(always)]
+    fn remember<T: Tables>(&self, tables: &T, epoch: u32) {
+        let Some([first, second]) = self.words(tables) else { return };
+        let (one, other) = (Word(first.load()), Word(second.load()));
+        if one.is_of(self.tag) || other.is_of(self.tag) {
+            let (word, shared) = if one.is_of(self.tag) { (one, first) } else { (other, second) };
+            let new = word.served(epoch);
+            if new == word {
+                return;
+            }
+            shared.store(new.0);
+            if new.has_streak()
+                && let Some(entry) = self.last_served(tables)
+            {
+                entry.store(epoch as u64);
+            }
+        } else if let Some(new) = one.taken_over(self.tag, epoch) {
+            first.store(new.0);
+        } else if let Some(new) = other.taken_over(self.tag, epoch) {
+            second.store(new.0);
+        }
+    }
+
+    /// Notes a sample.
+    #[inline(always)]
+    fn sample<T: Tables>(&self, tables: &T, epoch: u32, is_limited: bool) {
+        if let Some(mut talker) = tables.talker((self.hash >> (64 - TALKER_BITS)) as u32) {
+            talker.note(&self.source, epoch >> WINDOW_SHIFT, 1);
+            if is_limited {
+                talker.note_limited(&self.source);
+            }
+        }
+    }
+}
+
+/// The epoch of [`crate::familiar`] that a tick is in.
+#[inline(always)]
+const fn epoch(settings: &Settings, ticks: u64) -> u32 {
+    (ticks >> (settings.epoch_shift & 63)) as u32
+}
+
+/// Looks whether a request is to be sampled, and takes a token for it: of the total, or while that is exhausted of the reserve for familiar
+/// sources. Returns the bits above.
+#[inline(always)]
+pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
+    let Some(settings) = tables.settings(about.settings()) else { return FAULT };
+    let Some(switch) = tables.switch() else { return FAULT };
+    let ticks = tables.ticks();
+    let now = limiter::now(ticks);
+    let epoch = epoch(settings, ticks);
+    let (draw, flags) = {
+        let Some(mut cpu) = tables.cpu() else { return FAULT };
+        let cpu = &mut *cpu;
+        let unspent = budget::renew(&mut cpu.batches, budget::generation(switch, ticks));
+        let left = cpu.sampling.left.wrapping_add(unspent);
+        let flags = if left == 0 { SAMPLED } else { 0 };
+        let mut left = if left == 0 { talkers::until_next(&mut cpu.sampling.state) } else { left - 1 };
+        let draw = budget::draw(tables, &mut cpu.batches, settings, Budget::Replies as usize, now);
+        match draw {
+            Draw::Taken => {
+                let tokens = &mut cpu.batches.tokens[Budget::Replies as usize];
+                let is_unlimited = settings.budgets[Budget::Replies as usize].is_unlimited();
+                let run = if is_unlimited || left < *tokens { left } else { *tokens };
+                cpu.batches.until_stop = run;
+                left -= run;
+                if !is_unlimited {
+                    *tokens -= run;
+                }
+            }
+            Draw::Exhausted => cpu.exhausted = Exhausted { at: ticks, epoch: epoch as u64 },
+            Draw::Fault => {}
+        }
+        cpu.sampling.left = left;
+        (draw, flags)
+    };
+    match draw {
+        Draw::Taken => return flags,
+        Draw::Fault => return FAULT,
+        Draw::Exhausted => {}
+    }
+    let Some(sender) = Sender::of(frame, tables, settings, *about) else { return FAULT };
+    if sender.is_familiar(tables, epoch)
+        && let Some(mut cpu) = tables.cpu()
+        && budget::draw(tables, &mut cpu.batches, settings, Budget::Familiar as usize, now) == Draw::Taken
+    {
+        return flags | RESERVED;
+    }
+    if flags & SAMPLED != 0 {
+        sender.sample(tables, epoch, true);
+    }
+    REFUSED
+}
+
+/// Notes what became of a request's sender, by the bits above.
+#[inline(always)]
+pub(crate) fn note<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About, flags: u64) -> u64 {
+    let Some(settings) = tables.settings(about.settings()) else { return 0 };
+    let ticks = tables.ticks();
+    let epoch = epoch(settings, ticks);
+    let Some(sender) = Sender::of(frame, tables, settings, *about) else { return 0 };
+    let (is_limited, is_reserved) = (flags & LIMITED != 0, flags & RESERVED != 0);
+    if flags & SAMPLED != 0 {
+        sender.sample(tables, epoch, is_limited);
+    }
+    if is_limited {
+        refund(tables, if is_reserved { Budget::Familiar } else { Budget::Replies });
+        return 0;
+    }
+    // While the total is exhausted nobody becomes familiar, who is stays so.
+    let is_exhausted = tables.cpu().is_none_or(|cpu| cpu.exhausted.epoch == epoch as u64);
+    if flags & (CALM | SAMPLED | RESERVED) != 0 && (is_reserved || !is_exhausted) {
+        sender.remember(tables, epoch);
+    }
+    if is_reserved
+        && let Some(limit) = settings.budgets.get(Budget::Replies as usize)
+        && let Some(cell) = tables.cell(budget_cell(Budget::Replies as usize))
+    {
+        // What the reserve gives, everybody else gets less of: the total is never exceeded.
+        limiter::overdraw(&cell, limit, limiter::now(ticks));
+    }
+    0
+}

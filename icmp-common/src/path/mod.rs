@@ -1,0 +1,180 @@
+//! The packet's way, top to bottom: parse -> own? -> policy -> limit -> reply -> count. The order, and nothing else.
+//!
+//! Owns in which order the steps are taken and what a frame ends in. Each step is a file beside this one, and each check is written in one
+//! place (docs/packet-path.md has the table). Passing is always correct, answering must be earned: whatever a step is not sure of ends in
+//! a reason whose verdict is pass. Steps look; only `reply` writes, and only when nothing is left to be checked. Source and destination are
+//! always those of the request.
+//!
+//! The rules that comments name are in docs/packet-path.md.
+
+pub mod apart;
+pub mod checks;
+mod limit;
+mod own;
+mod parse;
+mod policy;
+mod reply;
+
+use crate::abi::{
+    INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SWITCH_ADDRESSES,
+    SWITCH_AWAITS, SWITCH_SETTINGS, Settings,
+};
+use crate::outcome::{Outcome, Step, end};
+use crate::reason::{Reason, Verdict};
+use crate::tables::{self, Tables};
+use crate::types::{Family, NO_IP_ROW, echo_row};
+use crate::wire::ethernet;
+
+use apart::{About, Apart};
+use own::Target;
+use parse::Link;
+
+/// Handles one frame that came in on `ifindex`: decides, turns it into its reply if it is answered, counts.
+///
+/// The frame is changed only if the verdict is [`Verdict::Answer`].
+#[inline(always)]
+pub fn process<F: Apart, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> Outcome {
+    let interface = tables::interface(tables, ifindex);
+    let (Ok(outcome) | Err(outcome)) = decide(frame, tables, interface);
+    tables.count(interface.map_or(0, |i| i.slot), outcome.row, outcome.reason, frame.total_len() as u64);
+    outcome
+}
+
+#[inline(always)]
+fn decide<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    interface: Option<&Interface>,
+) -> Step<Outcome> {
+    let link = parse::link(frame)?;
+    match link.ether_type {
+        ethernet::IPV4 => packet(frame, tables, interface, &link, Family::V4),
+        ethernet::IPV6 => packet(frame, tables, interface, &link, Family::V6),
+        _ => end(Reason::NotIp, NO_IP_ROW),
+    }
+}
+
+/// The same for both families, each of which gets its own copy, in which what differs is constant.
+#[inline(always)]
+fn packet<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    interface: Option<&Interface>,
+    link: &Link,
+    family: Family,
+) -> Step<Outcome> {
+    parse::protocol(frame, tables, link, family)?;
+    let ingress = Ingress::find(tables, interface, family)?;
+    ingress.observed(message(frame, tables, &ingress, link, family))
+}
+
+#[inline(always)]
+fn message<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    ingress: &Ingress<'_>,
+    link: &Link,
+    family: Family,
+) -> Step<Outcome> {
+    let headers = parse::headers(frame, tables, link, family)?;
+    let Some((destination_mac, source_mac)) = parse::macs(frame) else {
+        return end(Reason::Truncated, NO_IP_ROW);
+    };
+    let about = About::new(family, link.l3, link.vlan)
+        .with_ingress(ingress.buffer, ingress.addresses, ingress.interface.slot)
+        .with_len(headers.icmp_len);
+    let target = own::target(frame, tables, ingress, about, destination_mac, &headers)?;
+    let answer = policy::answer(frame, tables, ingress, about, headers.icmp_type, headers.code)?;
+    let row = echo_row(family);
+    let no_answer = ingress.no_answer(target, destination_mac, source_mac, headers.code);
+    if let Err(reason) = limit::admit(frame, tables, ingress, about, headers.source, answer) {
+        return end(reason, row);
+    }
+    if no_answer != 0 {
+        return end(Reason::from_number((no_answer - 1) as u8), row);
+    }
+    if let Some(reason) = reply::unverified(frame, tables, ingress.settings, about) {
+        return end(reason, row);
+    }
+    if ingress.settings.flags & SETTINGS_OBSERVE != 0 {
+        return end(Reason::WouldAnswer, row);
+    }
+    match reply::write(frame, ingress.settings, link.l3, family) {
+        Some(()) => Ok(Outcome { reason: Reason::Answered, row }),
+        None => end(Reason::Truncated, row),
+    }
+}
+
+/// Where a frame came in, and what is in force there for the time of this frame.
+pub(crate) struct Ingress<'t> {
+    pub(crate) interface: &'t Interface,
+    pub(crate) settings: &'t Settings,
+    pub(crate) switch: u32,
+    /// Buffer of the settings in force.
+    pub(crate) buffer: u32,
+    /// Buffer of the addresses in force.
+    pub(crate) addresses: u32,
+}
+
+impl<'t> Ingress<'t> {
+    #[inline(always)]
+    fn find<T: Tables>(tables: &'t T, interface: Option<&'t Interface>, family: Family) -> Step<Self> {
+        // nothing configured is nothing answered and nothing dropped.
+        let unconfigured = Outcome { reason: Reason::Unconfigured, row: parse::row(family) };
+        let interface = interface.ok_or(unconfigured)?;
+        let switch = tables.switch().ok_or(unconfigured)?;
+        let mut buffer = switch & SWITCH_SETTINGS;
+        if switch & SWITCH_AWAITS != 0 && tables.rollback_at().is_some_and(|at| tables.monotonic_ns() >= at) {
+            buffer ^= SWITCH_SETTINGS;
+        }
+        let settings = tables.settings(buffer).ok_or(unconfigured)?;
+        if settings.flags & SETTINGS_PRESENT == 0 {
+            return Err(unconfigured);
+        }
+        let addresses = (switch & SWITCH_ADDRESSES != 0) as u32;
+        Ok(Self { interface, settings, switch, buffer, addresses })
+    }
+
+    /// The preset `observe` decides nothing: what would have been dropped or limited passes.
+    #[inline(always)]
+    fn observed(&self, ended: Step<Outcome>) -> Step<Outcome> {
+        if self.settings.flags & SETTINGS_OBSERVE == 0 {
+            return ended;
+        }
+        ended.map_err(|outcome| match outcome.verdict() {
+            Verdict::Drop => Outcome { reason: Reason::WouldDrop, ..outcome },
+            Verdict::Limit => Outcome { reason: Reason::WouldLimit, ..outcome },
+            Verdict::Pass | Verdict::Answer => outcome,
+        })
+    }
+
+    /// Why an echo request is the kernel's to answer, as a number from 1; 0 where nothing is in the way. The verifier does not know it,
+    /// or it would follow the limits once for each.
+    #[inline(always)]
+    fn no_answer(&self, target: Target, destination_mac: u64, source_mac: u64, code: u8) -> u64 {
+        let Interface { mac, flags, .. } = self.interface;
+        let reason = if self.settings.flags & SETTINGS_ECHO == 0 {
+            Reason::PolicyPass
+        } else if matches!(target, Target::Group) {
+            Reason::GroupEcho
+        } else if matches!(target, Target::Unanswerable) {
+            Reason::MartianSource
+        } else if destination_mac != *mac {
+            Reason::LinkGroup
+        } else if source_mac & ethernet::GROUP_BIT != 0 || source_mac == 0 {
+            // the answer must go to one other host.
+            Reason::MartianSource
+        } else if source_mac == *mac {
+            Reason::OwnSource
+        } else if code != 0 {
+            // stacks differ in what they do with other codes.
+            Reason::EchoCode
+        } else if flags & INTERFACE_STRIPS_TAGS != 0 {
+            // A tag in the frame may be the inner one of two.
+            Reason::StrippedVlan
+        } else {
+            return self.settings.zero;
+        };
+        (reason as u64 + 1) ^ self.settings.zero
+    }
+}

@@ -1,0 +1,233 @@
+//! Whose a packet is: addressed to the host, to a group it belongs to, or to somebody else; and whether its source is another host.
+//!
+//! Owns every check of MAC addresses, VLANs and IP addresses that decides whether a packet is touched at all. It does not own the tables
+//! (`tables.rs`) or which addresses a host has (icmp-ctl). The usual packet, for the first address of its interface and from an address
+//! that is in no table, is told by a few comparisons; everything else is looked up apart.
+
+use crate::abi::{AddressKind, INTERFACE_SHARED, OwnFirst, Scope, own_bit4, own_bit6};
+use crate::frame::Frame;
+use crate::outcome::{Step, end};
+use crate::path::Ingress;
+use crate::path::apart::{About, Apart, LONGEST, OWN};
+use crate::path::parse::{self, Headers};
+use crate::prefixes::PrefixKind;
+use crate::reason::Reason;
+use crate::tables::{self, Tables, kind_bits};
+use crate::types::Family;
+use crate::wire::ipv6::Halves;
+use crate::wire::{ethernet, ipv4, ipv6};
+
+use crate::abi::SETTINGS_VIPS;
+
+/// Whom a message for this host is addressed to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Target {
+    /// One of the host's unicast addresses, or a VIP.
+    Own,
+    /// The same, but from a source that cannot be answered.
+    Unanswerable,
+    /// A broadcast or multicast address whose members include the host.
+    Group,
+}
+
+/// Reasons come behind the targets in the number that [`look_up`] returns.
+const REASONS: u64 = 3;
+
+/// Whom a packet is addressed to, or why it is not touched.
+#[inline(always)]
+pub(crate) fn target<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    ingress: &Ingress<'_>,
+    about: About,
+    destination_mac: u64,
+    headers: &Headers,
+) -> Step<Target> {
+    if about.vlan() == 0
+        && destination_mac == ingress.interface.mac
+        && is_first(tables, ingress, about.family(), headers)
+    {
+        return Ok(Target::Own);
+    }
+    let interface = [ingress.interface.mac, ingress.interface.flags as u64];
+    match frame.apart::<OWN, T>(tables, about, interface) {
+        0 => Ok(Target::Own),
+        1 => Ok(Target::Unanswerable),
+        2 => Ok(Target::Group),
+        reason => end(Reason::from_number((reason - REASONS) as u8), parse::row(about.family())),
+    }
+}
+
+/// True for a packet to the first address of an interface, from an ordinary source that is in no table.
+#[inline(always)]
+fn is_first<T: Tables>(tables: &T, ingress: &Ingress<'_>, family: Family, headers: &Headers) -> bool {
+    let Some(first) = tables.own_first(ingress.addresses, ingress.interface.slot) else { return false };
+    let OwnFirst { v4, v6, any, .. } = first;
+    match family {
+        Family::V4 => {
+            let source = headers.source.0 as u32;
+            headers.destination.0 as u32 == *v4
+                && any & own_bit4(source) == 0
+                && !ipv4::is_martian_source(source)
+        }
+        Family::V6 => {
+            let (high, low) = headers.source;
+            headers.destination == (v6[0], v6[1])
+                && any & own_bit6(low) == 0
+                && !ipv6::is_martian_source(high)
+        }
+    }
+}
+
+/// Looks up a packet in the tables: a [`Target`] as a number, or a [`Reason`] behind those.
+#[inline(always)]
+pub(crate) fn look_up<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: &About,
+    mac: u64,
+    flags: u32,
+) -> u64 {
+    match checked(frame, tables, *about, mac, flags) {
+        Ok(target) => target as u64,
+        Err(reason) => REASONS + reason as u64,
+    }
+}
+
+#[inline(always)]
+fn checked<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: About,
+    mac: u64,
+    flags: u32,
+) -> Result<Target, Reason> {
+    link(frame, tables, about, mac)?;
+    let headers = parse::headers_again(frame, about).ok_or(Reason::Truncated)?;
+    let (source, destination) = (headers.source, headers.destination);
+    match about.family() {
+        Family::V4 => own_v4(frame, tables, about, flags, source.0 as u32, destination.0 as u32),
+        Family::V6 => own_v6(frame, tables, about, flags, source, destination),
+    }
+}
+
+/// who the frame is for on the link. Frames of a VLAN that is not configured are nobody's here.
+#[inline(always)]
+fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) -> Result<(), Reason> {
+    let (destination, _) = parse::macs(frame).ok_or(Reason::Truncated)?;
+    if destination != mac && destination & ethernet::GROUP_BIT == 0 {
+        return Err(Reason::ForeignMac);
+    }
+    if about.vlan() != 0 && kind4(tables, about, 0, scope(about))? != kind_bits(AddressKind::Present) {
+        return Err(Reason::UnknownVlan);
+    }
+    Ok(())
+}
+
+/// Where the packet came in, as the address table knows it.
+#[inline(always)]
+const fn scope(about: About) -> Scope {
+    Scope::new(about.slot(), about.vlan())
+}
+
+#[inline(always)]
+fn kind4<T: Tables>(tables: &T, about: About, address: u32, scope: Scope) -> Result<u32, Reason> {
+    tables::kind4(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
+}
+
+#[inline(always)]
+fn kind6<T: Tables>(tables: &T, about: About, address: Halves, scope: Scope) -> Result<u32, Reason> {
+    tables::kind6(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
+}
+
+#[inline(always)]
+fn own_v4<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: About,
+    flags: u32,
+    source: u32,
+    destination: u32,
+) -> Result<Target, Reason> {
+    // own, or a group the host belongs to, or nothing of ours.
+    let kind = kind4(tables, about, destination, scope(about))?;
+    let target = if kind == kind_bits(AddressKind::Own) {
+        Target::Own
+    } else if kind == kind_bits(AddressKind::Group) || destination == u32::MAX {
+        group(flags)?
+    } else if !ipv4::is_martian_source(destination)
+        && is_vip(frame, tables, about, (destination as u64, 0))
+    {
+        // however wide a VIP prefix is, it has no loopback address in it.
+        Target::Own
+    } else {
+        return Err(Reason::NotOwnAddress);
+    };
+    // a source that one other host can have. What the kernel drops without a look is passed to it; what it would act on goes
+    // through policy and limits, and is not answered.
+    if ipv4::is_ignored_source(source) {
+        return Err(Reason::MartianSource);
+    }
+    let kind = kind4(tables, about, source, scope(about))?;
+    if kind == kind_bits(AddressKind::Group) {
+        return Err(Reason::MartianSource);
+    }
+    if kind != 0 || kind4(tables, about, source, Scope::ANYWHERE)? != 0 {
+        return Err(Reason::OwnSource);
+    }
+    Ok(answerable(target, !ipv4::is_martian_source(source)))
+}
+
+#[inline(always)]
+fn own_v6<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: About,
+    flags: u32,
+    source: Halves,
+    destination: Halves,
+) -> Result<Target, Reason> {
+    // own, or a group the host belongs to, or nothing of ours; ::, ::1 and mapped addresses are in no table.
+    let kind = kind6(tables, about, destination, scope(about))?;
+    let target = if kind == kind_bits(AddressKind::Own) {
+        Target::Own
+    } else if kind == kind_bits(AddressKind::Group) {
+        group(flags)?
+    } else if !ipv6::is_martian_source(destination.0) && is_vip(frame, tables, about, destination) {
+        Target::Own
+    } else {
+        return Err(Reason::NotOwnAddress);
+    };
+    // as in IPv4.
+    if ipv6::is_ignored_source(source) {
+        return Err(Reason::MartianSource);
+    }
+    if kind6(tables, about, source, scope(about))? != 0 || kind6(tables, about, source, Scope::ANYWHERE)? != 0
+    {
+        return Err(Reason::OwnSource);
+    }
+    Ok(answerable(target, !ipv6::is_martian_source(source.0)))
+}
+
+/// A group's messages on an interface that other hosts' frames come in on are for those hosts, too, and not touched.
+#[inline(always)]
+const fn group(flags: u32) -> Result<Target, Reason> {
+    if flags & INTERFACE_SHARED == 0 { Ok(Target::Group) } else { Err(Reason::NotOwnAddress) }
+}
+
+#[inline(always)]
+fn answerable(target: Target, is_answerable: bool) -> Target {
+    if matches!(target, Target::Own) && !is_answerable { Target::Unanswerable } else { target }
+}
+
+/// True for an address in a VIP prefix, which holds for frames without a VLAN.
+#[inline(always)]
+fn is_vip<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About, address: Halves) -> bool {
+    let has_vips = tables.settings(about.settings()).is_some_and(|s| s.flags & SETTINGS_VIPS != 0);
+    if about.vlan() != 0 || !has_vips {
+        return false;
+    }
+    let about = about.with_kind(PrefixKind::Vip as u8);
+    frame.apart::<LONGEST, T>(tables, about, [address.0, address.1]) != 0
+}

@@ -1,0 +1,308 @@
+//! Headers to facts, or to the reason why there are none.
+//!
+//! Owns every check of the link layer's and IP's headers, up to lengths and the IPv4 checksum. It asks no table. Whether a packet is
+//! the usual one (no options, no fragment, lengths in order, checksum intact) is told at once by few operations; what is unusual about
+//! one that is not, [`unusual`] says apart, and a test holds that the two agree.
+
+use crate::checksum::Sum;
+use crate::frame::{Frame, field};
+use crate::outcome::{Step, end};
+use crate::path::apart::{About, Apart, UNUSUAL};
+use crate::reason::Reason;
+use crate::tables::Tables;
+use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
+use crate::wire::ipv6::Halves;
+use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
+
+use crate::abi::Scope;
+
+/// What the link layer says of a frame.
+pub(crate) struct Link {
+    /// Where the IP header starts.
+    pub(crate) l3: usize,
+    /// VLAN as [`Scope`] counts it; 0 is untagged or priority-tagged.
+    pub(crate) vlan: u32,
+    pub(crate) ether_type: u16,
+}
+
+/// Reads the EtherType, through up to two tags.
+#[inline(always)]
+pub(crate) fn link<F: Frame>(frame: &mut F) -> Step<Link> {
+    let Some(header) = frame.window::<{ ethernet::LEN }>(0) else { return end(Reason::Truncated, NO_IP_ROW) };
+    let ether_type = u16::from_be_bytes(field::<{ ethernet::ETHER_TYPE }, 2, _>(header));
+    if ether_type != ethernet::CUSTOMER_TAG && ether_type != ethernet::SERVICE_TAG {
+        return Ok(Link { l3: ethernet::LEN, vlan: 0, ether_type });
+    }
+    // one or two tags are understood; behind a third one there is no IP for us.
+    let (outer, inner_type) = tag(frame, ethernet::LEN)?;
+    if inner_type != ethernet::CUSTOMER_TAG && inner_type != ethernet::SERVICE_TAG {
+        let single = if ether_type == ethernet::SERVICE_TAG { Scope::SERVICE_ONLY << 12 } else { 0 };
+        let vlan = if outer == 0 { 0 } else { outer | single };
+        return Ok(Link { l3: ethernet::LEN + ethernet::TAG_LEN, vlan, ether_type: inner_type });
+    }
+    let (inner, last_type) = tag(frame, ethernet::LEN + ethernet::TAG_LEN)?;
+    // A priority tag around or inside another is nothing anybody configures, and the reserved identifier is no VLAN's but marks a
+    // single service tag: 0xffffff is never in the table.
+    let vlan = if outer == 0 || inner == 0 || inner == Scope::SERVICE_ONLY {
+        0xff_ffff
+    } else {
+        outer | inner << 12
+    };
+    Ok(Link { l3: ethernet::LEN + 2 * ethernet::TAG_LEN, vlan, ether_type: last_type })
+}
+
+/// VLAN identifier and EtherType of the tag at `offset`.
+#[inline(always)]
+fn tag<F: Frame>(frame: &mut F, offset: usize) -> Step<(u32, u16)> {
+    let Some(tag) = frame.window::<{ ethernet::TAG_LEN }>(offset) else {
+        return end(Reason::Truncated, NO_IP_ROW);
+    };
+    let control = u16::from_be_bytes(field::<0, 2, _>(tag));
+    Ok(((control & ethernet::VLAN_ID_MASK) as u32, u16::from_be_bytes(field::<2, 2, _>(tag))))
+}
+
+/// Destination and source MAC address.
+#[inline(always)]
+pub(crate) fn macs<F: Frame>(frame: &mut F) -> Option<(u64, u64)> {
+    let header = frame.window::<{ ethernet::LEN }>(0)?;
+    // Twelve bytes in two loads.
+    let first = u64::from_ne_bytes(field::<{ ethernet::DESTINATION }, 8, _>(header));
+    let rest = u32::from_ne_bytes(field::<{ ethernet::SOURCE + 2 }, 4, _>(header));
+    Some((ethernet::first_six(first), ethernet::last_two(first) | (rest as u64) << 16))
+}
+
+/// Counter row of packets of a family without a readable ICMP type.
+#[inline(always)]
+pub(crate) const fn row(family: Family) -> u8 {
+    match family {
+        Family::V4 => IPV4_ROW,
+        Family::V6 => IPV6_ROW,
+    }
+}
+
+/// Ends what is not ICMP.
+#[inline(always)]
+pub(crate) fn protocol<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    link: &Link,
+    family: Family,
+) -> Step<()> {
+    let is_icmp = match family {
+        Family::V4 => frame.window::<{ ipv4::WITH_ICMP }>(link.l3).map(|h| h[ipv4::PROTOCOL] == ipv4::ICMP),
+        Family::V6 => {
+            frame.window::<{ ipv6::WITH_ICMP }>(link.l3).map(|h| h[ipv6::NEXT_HEADER] == ipv6::ICMPV6)
+        }
+    };
+    match is_icmp {
+        Some(true) => Ok(()),
+        // Most traffic ends here.
+        Some(false) if matches!(family, Family::V4) => end(Reason::NotIcmp, IPV4_ROW),
+        _ => end_unusual(frame, tables, About::new(family, link.l3, link.vlan)),
+    }
+}
+
+#[inline(always)]
+fn end_unusual<F: Apart, T: Tables, R>(frame: &mut F, tables: &T, about: About) -> Step<R> {
+    let number = frame.apart::<UNUSUAL, T>(tables, about, [0; 2]);
+    end(Reason::from_number(number as u8), row(about.family()))
+}
+
+/// An IP packet that holds an ICMP message, every length proved. An IPv4 address is the first half.
+pub(crate) struct Headers {
+    pub(crate) source: Halves,
+    pub(crate) destination: Halves,
+    pub(crate) icmp_len: usize,
+    pub(crate) hop_limit: u8,
+    pub(crate) icmp_type: u8,
+    pub(crate) code: u8,
+}
+
+/// The headers of a packet of ICMP, or why it has none.
+#[inline(always)]
+pub(crate) fn headers<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    link: &Link,
+    family: Family,
+) -> Step<Headers> {
+    let available = frame.linear_len();
+    let usual = match family {
+        Family::V4 => frame.window::<{ ipv4::WITH_ICMP }>(link.l3).and_then(|h| v4(h, link.l3, available)),
+        Family::V6 => frame.window::<{ ipv6::WITH_ICMP }>(link.l3).and_then(|h| v6(h, link.l3, available)),
+    };
+    match usual {
+        Some(headers) => Ok(headers),
+        None => end_unusual(frame, tables, About::new(family, link.l3, link.vlan)),
+    }
+}
+
+/// The headers of a packet that had them before.
+#[inline(always)]
+pub(crate) fn headers_again<F: Frame>(frame: &mut F, about: About) -> Option<Headers> {
+    match about.family() {
+        Family::V4 => {
+            let header = frame.window::<{ ipv4::WITH_ICMP }>(about.l3())?;
+            Some(facts_v4(header, about.len()))
+        }
+        Family::V6 => {
+            let header = frame.window::<{ ipv6::WITH_ICMP }>(about.l3())?;
+            Some(facts_v6(header, about.len()))
+        }
+    }
+}
+
+/// What may differ in the first word of an IPv4 header: everything but version and header length.
+const VERSION: u32 = u32::from_ne_bytes([0xff, 0, 0, 0]);
+/// What has to be zero in the second word: more fragments, the offset, the reserved bit.
+const FRAGMENT: u32 = u32::from_ne_bytes([0, 0, !(ipv4::DONT_FRAGMENT >> 8) as u8, 0xff]);
+
+/// The headers of a usual IPv4 packet.
+#[inline(always)]
+fn v4(header: &[u8; ipv4::WITH_ICMP], l3: usize, available: usize) -> Option<Headers> {
+    let version = word::<{ ipv4::VERSION_IHL }, _>(header);
+    let fragment = word::<{ ipv4::IDENTIFICATION }, _>(header);
+    let ttl = word::<{ ipv4::TTL }, _>(header);
+    let source = word::<{ ipv4::SOURCE }, _>(header);
+    let destination = word::<{ ipv4::DESTINATION }, _>(header);
+    let total_len = u16::from_be_bytes(field::<{ ipv4::TOTAL_LEN }, 2, _>(header)) as usize;
+    let differences =
+        (version ^ u32::from_ne_bytes([ipv4::VERSION_4_IHL_5, 0, 0, 0])) & VERSION | fragment & FRAGMENT;
+    let sum = Sum::ZERO.add_u32(version).add_u32(fragment).add_u32(ttl).add_u32(source).add_u32(destination);
+    if differences != 0 || total_len < ipv4::WITH_ICMP || l3 + total_len > available || !sum.verifies() {
+        return None;
+    }
+    Some(facts_v4(header, total_len - ipv4::LEN))
+}
+
+#[inline(always)]
+fn facts_v4(header: &[u8; ipv4::WITH_ICMP], icmp_len: usize) -> Headers {
+    Headers {
+        source: (u32::from_be_bytes(field::<{ ipv4::SOURCE }, 4, _>(header)) as u64, 0),
+        destination: (u32::from_be_bytes(field::<{ ipv4::DESTINATION }, 4, _>(header)) as u64, 0),
+        icmp_len,
+        hop_limit: header[ipv4::TTL],
+        icmp_type: header[ipv4::LEN + icmpv4::TYPE],
+        code: header[ipv4::LEN + icmpv4::CODE],
+    }
+}
+
+/// The four bytes at the constant `AT`, in the machine's order.
+#[inline(always)]
+fn word<const AT: usize, const W: usize>(header: &[u8; W]) -> u32 {
+    u32::from_ne_bytes(field::<AT, 4, W>(header))
+}
+
+/// The headers of a usual IPv6 packet.
+#[inline(always)]
+fn v6(header: &[u8; ipv6::WITH_ICMP], l3: usize, available: usize) -> Option<Headers> {
+    let payload_len = u16::from_be_bytes(field::<{ ipv6::PAYLOAD_LEN }, 2, _>(header)) as usize;
+    if header[ipv6::VERSION_CLASS_LABEL] >> 4 != ipv6::VERSION_6 as u8
+        || payload_len < icmpv6::LEN
+        || l3 + ipv6::LEN + payload_len > available
+    {
+        return None;
+    }
+    Some(facts_v6(header, payload_len))
+}
+
+#[inline(always)]
+fn facts_v6(header: &[u8; ipv6::WITH_ICMP], icmp_len: usize) -> Headers {
+    Headers {
+        source: ipv6::halves(field::<{ ipv6::SOURCE }, 16, _>(header)),
+        destination: ipv6::halves(field::<{ ipv6::DESTINATION }, 16, _>(header)),
+        icmp_len,
+        hop_limit: header[ipv6::HOP_LIMIT],
+        icmp_type: header[ipv6::LEN + icmpv6::TYPE],
+        code: header[ipv6::LEN + icmpv6::CODE],
+    }
+}
+
+/// Why a packet has no [`Headers`].
+#[inline(always)]
+pub(crate) fn unusual<F: Frame>(frame: &mut F, about: &About) -> Reason {
+    let (available, total, l3) = (frame.linear_len(), frame.total_len(), about.l3());
+    let lens = Lens { available, total, l3 };
+    let short = if total > available { Reason::MultiBuffer } else { Reason::Truncated };
+    match about.family() {
+        Family::V4 => frame.window::<{ ipv4::WITH_ICMP }>(l3).map_or(short, |h| unusual_v4(h, &lens)),
+        Family::V6 => frame.window::<{ ipv6::WITH_ICMP }>(l3).map_or(short, |h| unusual_v6(h, &lens)),
+    }
+}
+
+/// How long a frame is, and where its IP header starts.
+struct Lens {
+    /// Bytes in the first buffer.
+    available: usize,
+    /// Bytes in all buffers.
+    total: usize,
+    l3: usize,
+}
+
+impl Lens {
+    /// Why a packet of `len` bytes is not whole in the first buffer; `None` where it is.
+    #[inline(always)]
+    const fn beyond(&self, len: usize) -> Option<Reason> {
+        let end = self.l3 + len;
+        if end <= self.available {
+            None
+        } else if end <= self.total {
+            Some(Reason::MultiBuffer)
+        } else {
+            Some(Reason::BadLength)
+        }
+    }
+}
+
+#[inline(always)]
+fn unusual_v4(header: &[u8; ipv4::WITH_ICMP], lens: &Lens) -> Reason {
+    if header[ipv4::PROTOCOL] != ipv4::ICMP {
+        return Reason::NotIcmp;
+    }
+    // version 4 and exactly five words.
+    let version_ihl = header[ipv4::VERSION_IHL];
+    if version_ihl != ipv4::VERSION_4_IHL_5 {
+        let options = version_ihl & ipv4::VERSION_MASK == ipv4::VERSION_4_IHL_5 & ipv4::VERSION_MASK
+            && version_ihl > ipv4::VERSION_4_IHL_5;
+        return if options { Reason::IpOptions } else { Reason::BadIpHeader };
+    }
+    // no fragment, not even the first; the reserved bit clear.
+    let fragment = u16::from_be_bytes(field::<{ ipv4::FRAGMENT }, 2, _>(header));
+    if fragment & ipv4::RESERVED_FLAG != 0 {
+        return Reason::ReservedFlag;
+    }
+    if fragment & ipv4::FRAGMENT_MASK != 0 {
+        return Reason::Fragment;
+    }
+    // the IP length counts, what the frame has beyond it is padding.
+    let total_len = u16::from_be_bytes(field::<{ ipv4::TOTAL_LEN }, 2, _>(header)) as usize;
+    if total_len < ipv4::WITH_ICMP {
+        return Reason::BadLength;
+    }
+    if let Some(reason) = lens.beyond(total_len) {
+        return reason;
+    }
+    //= https://www.rfc-editor.org/rfc/rfc1122#section-3.2.1.2
+    //# A host MUST verify the IP header checksum on every received
+    //# datagram and silently discard every datagram that has a bad
+    //# checksum.
+    Reason::BadIpChecksum
+}
+
+#[inline(always)]
+fn unusual_v6(header: &[u8; ipv6::WITH_ICMP], lens: &Lens) -> Reason {
+    // answered only where ICMPv6 follows directly.
+    let next_header = header[ipv6::NEXT_HEADER];
+    if next_header != ipv6::ICMPV6 {
+        return if ipv6::is_extension(next_header) { Reason::ExtensionHeader } else { Reason::NotIcmp };
+    }
+    if header[ipv6::VERSION_CLASS_LABEL] >> 4 != ipv6::VERSION_6 as u8 {
+        return Reason::BadIpHeader;
+    }
+    // a payload length of zero is shorter than the eight bytes every message has.
+    let payload_len = u16::from_be_bytes(field::<{ ipv6::PAYLOAD_LEN }, 2, _>(header)) as usize;
+    if payload_len < icmpv6::LEN {
+        return Reason::BadLength;
+    }
+    lens.beyond(ipv6::LEN + payload_len).unwrap_or(Reason::BadLength)
+}

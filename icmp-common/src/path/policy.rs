@@ -1,0 +1,252 @@
+//! What is to become of a message for this host: by the checks of its kind, the operator's rules, and the type table.
+//!
+//! Owns the order of the three, and what is charged to a rule's limit or to the budget of a kind. It does not own the checks
+//! (`checks.rs`), how rules are matched (`rules.rs`), or what an echo request is charged to (`limit.rs`). An echo request that no rule has
+//! to be asked about and that the type table answers is told at once; everything else is judged apart.
+
+use crate::abi::{SETTINGS_RULES, Settings, check_tally};
+use crate::budget::{self, Draw, rule_cell};
+use crate::limiter::{self, Admission, Limit, Pair, Place, Table, hash6};
+use crate::frame::Frame;
+use crate::outcome::{Step, end};
+use crate::path::apart::{About, Apart, JUDGE};
+use crate::path::checks::{self, Mode};
+use crate::path::{Ingress, parse};
+use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
+use crate::reason::Reason;
+use crate::rules::{self, Facts, Rule};
+use crate::tables::Tables;
+use crate::types::Family;
+use crate::wire::{icmpv4, icmpv6};
+
+/// What the policy says of an echo request that is to be answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Answer {
+    /// Within all limits.
+    Limited,
+    /// Within the total reply budget: a rule exempts it from the limits of its source.
+    Exempt,
+    /// The rule's own limit stands for all others, and has admitted it.
+    Charged,
+}
+
+/// Reasons come behind the answers in the number that [`judge`] returns.
+const REASONS: u64 = 3;
+
+/// The type of a family's echo requests.
+#[inline(always)]
+pub(crate) const fn echo_request(family: Family) -> u8 {
+    match family {
+        Family::V4 => icmpv4::ECHO_REQUEST,
+        Family::V6 => icmpv6::ECHO_REQUEST,
+    }
+}
+
+/// Ends everything but an echo request that is to be answered.
+#[inline(always)]
+pub(crate) fn answer<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    ingress: &Ingress<'_>,
+    about: About,
+    icmp_type: u8,
+    code: u8,
+) -> Step<Answer> {
+    let settings = ingress.settings;
+    let Some(entry) = settings.types.get(type_index(about.family(), icmp_type)) else {
+        return end(Reason::Unconfigured, parse::row(about.family()));
+    };
+    let Decision { action, row, .. } = entry.decision(code);
+    let is_echo = icmp_type == echo_request(about.family());
+    if is_echo && settings.flags & SETTINGS_RULES == 0 && action == Action::Answer as u8 {
+        return Ok(Answer::Limited);
+    }
+    match frame.apart::<JUDGE, T>(tables, about, [0; 2]) {
+        0 => Ok(Answer::Limited),
+        1 => Ok(Answer::Exempt),
+        2 => Ok(Answer::Charged),
+        reason => end(Reason::from_number((reason - REASONS) as u8), row),
+    }
+}
+
+/// Judges a message: an [`Answer`] as a number, or a [`Reason`] behind those.
+#[inline(always)]
+pub(crate) fn judge<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
+    match judged(frame, tables, *about) {
+        Ok(answer) => answer as u64,
+        Err(reason) => REASONS + reason as u64,
+    }
+}
+
+#[inline(always)]
+fn judged<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Result<Answer, Reason> {
+    let settings = tables.settings(about.settings()).ok_or(Reason::Unconfigured)?;
+    let facts = facts(frame, about).ok_or(Reason::Truncated)?;
+    let entry = settings.types.get(type_index(facts.family, facts.icmp_type)).ok_or(Reason::Unconfigured)?;
+    let decision = entry.decision(facts.code);
+    let is_echo = facts.icmp_type == echo_request(facts.family);
+    let has_failed = !is_echo && has_failed(frame, tables, settings, about, &facts)?;
+    if settings.flags & SETTINGS_RULES != 0
+        && let Some(answer) = by_rules(frame, tables, settings, about, &facts, is_echo)?
+    {
+        return Ok(answer);
+    }
+    by_type(frame, tables, settings, decision, is_echo, has_failed)
+}
+
+/// What rules ask about a message.
+#[inline(always)]
+fn facts<F: Apart>(frame: &mut F, about: About) -> Option<Facts> {
+    let headers = parse::headers_again(frame, about)?;
+    Some(Facts {
+        family: about.family(),
+        icmp_type: headers.icmp_type,
+        code: headers.code,
+        hop_limit: headers.hop_limit,
+        vlan: about.vlan() & 0xfff,
+        len: headers.icmp_len,
+        source: headers.source,
+        destination: headers.destination,
+    })
+}
+
+// --------------------------------------------------------------------------------------------------------------- checks
+
+/// True where a message fails a check that is only counted; ends one that is to be dropped for it.
+#[inline(always)]
+fn has_failed<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    about: About,
+    facts: &Facts,
+) -> Result<bool, Reason> {
+    if settings.checks == 0 {
+        return Ok(false);
+    }
+    let Some(check) = checks::failed(frame, tables, settings, about, facts) else { return Ok(false) };
+    let mode = settings.checks >> checks::mode_shift(check) & 3;
+    if mode == Mode::Off as u32 {
+        return Ok(false);
+    }
+    if let Some(mut tally) = tables.tally(check_tally(check)) {
+        tally.hits = tally.hits.wrapping_add(1);
+    }
+    if mode == Mode::Drop as u32 { Err(check.reason()) } else { Ok(true) }
+}
+
+// ---------------------------------------------------------------------------------------------------------------- rules
+
+/// What the first rule that matches says; `None` where none does.
+#[inline(always)]
+fn by_rules<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    about: About,
+    facts: &Facts,
+    is_echo: bool,
+) -> Result<Option<Answer>, Reason> {
+    let Some(rules) = tables.rules(settings.rules) else { return Ok(None) };
+    let matching = rules::matching(frame, tables, rules, about, facts);
+    let now = limiter::now(tables.ticks());
+    if let Some(rule) = rules::first(rules, matching & rules.audited & matching.wrapping_neg()) {
+        let over = is_over(tables, rule, now);
+        if let Some(mut tally) = tables.tally(rule.slot) {
+            tally.would_hit = tally.would_hit.wrapping_add(1);
+            tally.would_limit = tally.would_limit.wrapping_add(over as u64);
+        }
+    }
+    let Some(rule) = rules::first(rules, matching & !rules.audited) else { return Ok(None) };
+    let over = is_over(tables, rule, now);
+    if let Some(mut tally) = tables.tally(rule.slot) {
+        tally.hits = tally.hits.wrapping_add(1);
+        tally.limited = tally.limited.wrapping_add(over as u64);
+    }
+    if over {
+        return Err(Reason::LimitedRule);
+    }
+    if rule.action == Action::Drop as u32 {
+        return Err(Reason::RuleDrop);
+    }
+    if rule.action != Action::Answer as u32 || !is_echo {
+        return Err(Reason::RulePass);
+    }
+    Ok(Some(if !rule.limit.is_unlimited() {
+        Answer::Charged
+    } else if rule.limit == Limit::EXEMPT {
+        Answer::Exempt
+    } else {
+        Answer::Limited
+    }))
+}
+
+/// Charges a message to the limit of its rule; true where that has nothing left. A fault of ours refuses nothing.
+#[inline(always)]
+fn is_over<T: Tables>(tables: &T, rule: &Rule, now: u64) -> bool {
+    if rule.limit.is_unlimited() {
+        return false;
+    }
+    tables.cell(rule_cell(rule.slot)).is_some_and(|cell| limiter::take(&cell, &rule.limit, 1, now) == 0)
+}
+
+// ----------------------------------------------------------------------------------------------------------- type table
+
+#[inline(always)]
+fn by_type<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    decision: Decision,
+    is_echo: bool,
+    has_failed: bool,
+) -> Result<Answer, Reason> {
+    let Decision { action, budget, .. } = decision;
+    if action == Action::Answer as u8 && is_echo {
+        return Ok(Answer::Limited);
+    }
+    if action == Action::Drop as u8 {
+        return Err(Reason::PolicyDrop);
+    }
+    if action != Action::Limit as u8 {
+        return Err(Reason::PolicyPass);
+    }
+    let now = limiter::now(tables.ticks());
+    // What fails a check spends nothing that a message that passes it needs.
+    let budget = if has_failed { Budget::Unverified as u8 } else { budget };
+    if budget == Budget::NeighbourDiscovery as u8 && !is_sender_within(frame, tables, settings, now) {
+        return Err(Reason::LimitedBudget);
+    }
+    let (Some(switch), Some(mut cpu)) = (tables.switch(), tables.cpu()) else {
+        return Err(Reason::WithinLimit);
+    };
+    let cpu = &mut *cpu;
+    let unspent = budget::renew(&mut cpu.batches, budget::generation(switch, tables.ticks()));
+    cpu.sampling.left = cpu.sampling.left.wrapping_add(unspent);
+    match budget::draw(tables, &mut cpu.batches, settings, budget as usize & (BUDGETS - 1), now) {
+        Draw::Taken | Draw::Fault => Err(Reason::WithinLimit),
+        Draw::Exhausted => Err(Reason::LimitedBudget),
+    }
+}
+
+/// The share of the neighbour discovery budget that one sender may take: one in this many.
+const SENDER_SHARE: u64 = 8;
+
+/// Charges neighbour discovery to its sender on the link, by MAC address, so that one sender cannot take what all others need.
+#[inline(always)]
+fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &Settings, now: u64) -> bool {
+    let Some(Limit { interval, capacity }) = settings.budgets.get(Budget::NeighbourDiscovery as usize) else {
+        return true;
+    };
+    // A larger cost out of the same capacity: rate and burst are both divided.
+    let limit = Limit { interval: interval.wrapping_mul(SENDER_SHARE), capacity: *capacity };
+    let Some((_, sender)) = parse::macs(frame) else { return true };
+    if limit.is_unlimited() || limit.capacity < limit.interval {
+        return true;
+    }
+    let secret = [tables.secret(8), tables.secret(9), tables.secret(10), tables.secret(11)];
+    let place = Place::new(hash6(secret, (u64::MAX, sender)), tables.source_shift());
+    let Some(cells) = tables.pair(Table::Sources, place) else { return true };
+    Pair::read(cells).charge(&limit, now) != Admission::Refused
+}

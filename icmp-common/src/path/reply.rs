@@ -1,0 +1,189 @@
+//! A request's reply: whether its checksum permits one, and how the one becomes the other.
+//!
+//! Owns the sum over a message and every write to a frame. That a reply is to be sent was found out before.
+
+use crate::abi::{SETTINGS_VERIFY_FULL, Settings};
+use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32};
+use crate::frame::{Frame, field, set_field, swap_fields};
+use crate::path::apart::{About, Apart, SUM};
+use crate::reason::Reason;
+use crate::tables::Tables;
+use crate::types::Family;
+use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
+
+// --------------------------------------------------------------------------------------------------------------- verify
+
+/// why the checksum of a request forbids an answer.
+#[inline(always)]
+pub(crate) fn unverified<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    about: About,
+) -> Option<Reason> {
+    if settings.flags & SETTINGS_VERIFY_FULL == 0 {
+        return None;
+    }
+    let start = start(about);
+    let sum = if about.len() <= SHORT { short(frame, start, about.len()) } else { apart(frame, tables, about) };
+    match sum.zip(pseudo_header(frame, about)) {
+        None => Some(Reason::MultiBuffer),
+        Some((sum, pseudo)) if !sum.plus(pseudo).verifies() => Some(Reason::BadIcmpChecksum),
+        Some(_) => None,
+    }
+}
+
+/// True where the checksum of a message is right, or the message is too long to be summed here.
+#[inline(always)]
+pub(crate) fn message_verifies<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> bool {
+    let sum = apart(frame, tables, about).zip(pseudo_header(frame, about));
+    sum.is_none_or(|(sum, pseudo)| sum.plus(pseudo).verifies())
+}
+
+/// Where a message starts.
+#[inline(always)]
+const fn start(about: About) -> usize {
+    about.l3()
+        + match about.family() {
+            Family::V4 => ipv4::LEN,
+            Family::V6 => ipv6::LEN,
+        }
+}
+
+/// Sum over what a checksum covers beside the message: nothing in IPv4; in IPv6 the pseudo-header (RFC 8200 section 8.1), both addresses,
+/// the length and the next header, the latter two in 32-bit words.
+#[inline(always)]
+fn pseudo_header<F: Frame>(frame: &mut F, about: About) -> Option<Sum> {
+    if matches!(about.family(), Family::V4) {
+        return Some(Sum::ZERO);
+    }
+    let header = frame.window::<{ ipv6::WITH_ICMP }>(about.l3())?;
+    let addresses = Sum::ZERO.add_words::<{ ipv6::SOURCE }, 32, _>(header);
+    Some(addresses.add_u32((about.len() as u32).to_be()).add_u32((ipv6::ICMPV6 as u32).to_be()))
+}
+
+/// Messages up to this length are summed where they are met.
+const SHORT: usize = 127;
+/// Bytes summed at a stretch.
+const CHUNK: usize = 64;
+/// Stretches that one buffer can have: a page of 4 KiB is the usual size, what is longer goes to the kernel.
+const MAX_CHUNKS: usize = 4096 / CHUNK;
+/// In the place of a sum: the message is longer than that.
+const TOO_LONG: u64 = u64::MAX;
+
+#[inline(always)]
+fn apart<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Option<Sum> {
+    let sum = frame.apart::<SUM, T>(tables, about, [start(about) as u64, about.len() as u64]);
+    (sum != TOO_LONG).then(|| Sum::ZERO.add_u16(sum as u16))
+}
+
+/// Sum over the ICMP message of `len` bytes at `start`, R-24, R-30 and R-69, folded; or [`TOO_LONG`].
+///
+/// All lengths were proved before; the windows prove them again for the verifier.
+#[inline(always)]
+pub(crate) fn sum<F: Frame>(frame: &mut F, start: usize, len: usize) -> u64 {
+    chunks(frame, start & MAX_START, len).map_or(TOO_LONG, |sum| sum.fold() as u64)
+}
+
+/// Where a message can start at most, as a mask: behind two tags and an IPv6 header.
+const MAX_START: usize = 127;
+const _: () = assert!(ethernet::LEN + 2 * ethernet::TAG_LEN + ipv6::LEN <= MAX_START);
+
+/// Where a message's last eight bytes can start at most, as a mask.
+const MAX_LAST: usize = 2 * MAX_CHUNKS * CHUNK - 1;
+
+#[inline(always)]
+fn chunks<F: Frame>(frame: &mut F, start: usize, len: usize) -> Option<Sum> {
+    if len > MAX_CHUNKS * CHUNK {
+        return None;
+    }
+    let mut sum = Sum::ZERO;
+    let mut at = 0;
+    for _ in 0..MAX_CHUNKS {
+        if at + CHUNK > len {
+            break;
+        }
+        sum = sum.add_words::<0, CHUNK, CHUNK>(frame.window::<CHUNK>(start + at)?);
+        at += CHUNK;
+    }
+    let summed = len & MAX_LAST & !(CHUNK - 1);
+    Some(sum.plus(short(frame, start + summed, len & (CHUNK - 1))?))
+}
+
+/// Sum over `len` bytes at `start`, [`SHORT`] at most, by the bits of the length: no piece twice. Before `start` there are at least eight bytes.
+#[inline(always)]
+fn short<F: Frame>(frame: &mut F, start: usize, len: usize) -> Option<Sum> {
+    let mut sum = Sum::ZERO;
+    if len & 64 != 0 {
+        sum = sum.add_words::<0, 64, 64>(frame.window::<64>(start)?);
+    }
+    if len & 32 != 0 {
+        sum = sum.add_words::<0, 32, 32>(frame.window::<32>(start + (len & 64))?);
+    }
+    if len & 16 != 0 {
+        sum = sum.add_words::<0, 16, 16>(frame.window::<16>(start + (len & 96))?);
+    }
+    if len & 8 != 0 {
+        sum = sum.add_words::<0, 8, 8>(frame.window::<8>(start + (len & 112))?);
+    }
+    let rest = len & 7;
+    if rest != 0 {
+        // The last eight bytes, without those that have been summed or are before the start; behind an odd length it is as if a zero byte
+        // followed.
+        let at = F::opaque(start + (len & SHORT) - 8) & MAX_LAST;
+        let last = u64::from_le_bytes(*frame.window::<8>(at)?) >> (64 - 8 * rest);
+        sum = sum.add_u64(u64::from_ne_bytes(last.to_le_bytes()));
+    }
+    Some(sum)
+}
+
+// ---------------------------------------------------------------------------------------------------------------- write
+
+/// Turns a request into its answer, R-26; `None` where it is not there any more, which cannot be.
+#[inline(always)]
+pub(crate) fn write<F: Frame>(frame: &mut F, settings: &Settings, l3: usize, family: Family) -> Option<()> {
+    match family {
+        Family::V4 => write_v4(frame.window(l3)?, settings),
+        Family::V6 => write_v6(frame.window(l3)?, settings),
+    }
+    // back to the host the frame came from.
+    swap_fields::<{ ethernet::DESTINATION }, { ethernet::SOURCE }, 6, _>(
+        frame.window::<{ ethernet::LEN }>(0)?,
+    );
+    Some(())
+}
+
+#[inline(always)]
+fn write_v4(header: &mut [u8; ipv4::WITH_ICMP], settings: &Settings) {
+    let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
+    // the TTL is ours, never the request's.
+    let ttl_word = field::<{ ipv4::TTL }, 2, _>(header);
+    let new_ttl_word = [settings.ttl as u8, ttl_word[1]];
+    checksum = update_u16(checksum, u16::from_ne_bytes(ttl_word), u16::from_ne_bytes(new_ttl_word));
+    // identification and DF come back as they came, but an identification of 0 only with DF.
+    let id_word = field::<{ ipv4::IDENTIFICATION }, 4, _>(header);
+    if id_word == [0; 4] {
+        let with_df = [0, 0, (ipv4::DONT_FRAGMENT >> 8) as u8, 0];
+        checksum = update_u32(checksum, 0, u32::from_ne_bytes(with_df));
+        set_field::<{ ipv4::IDENTIFICATION }, 4, _>(header, with_df);
+    }
+    set_field::<{ ipv4::TTL }, 2, _>(header, new_ttl_word);
+    set_field::<{ ipv4::CHECKSUM }, 2, _>(header, checksum.to_ne_bytes());
+    // swapping the addresses leaves both sums alone.
+    swap_fields::<{ ipv4::SOURCE }, { ipv4::DESTINATION }, 4, _>(header);
+    let request = u16::from_ne_bytes(field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header));
+    set_field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header, echo_reply_v4(request).to_ne_bytes());
+    header[ipv4::LEN + icmpv4::TYPE] = icmpv4::ECHO_REPLY;
+}
+
+#[inline(always)]
+fn write_v6(header: &mut [u8; ipv6::WITH_ICMP], settings: &Settings) {
+    // version and traffic class stay, the flow label becomes zero.
+    let class = header[ipv6::VERSION_CLASS_LABEL + 1] & 0xf0;
+    set_field::<{ ipv6::VERSION_CLASS_LABEL + 1 }, 3, _>(header, [class, 0, 0]);
+    header[ipv6::HOP_LIMIT] = settings.hop_limit as u8;
+    swap_fields::<{ ipv6::SOURCE }, { ipv6::DESTINATION }, 16, _>(header);
+    let request = u16::from_ne_bytes(field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header));
+    set_field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header, echo_reply_v6(request).to_ne_bytes());
+    header[ipv6::LEN + icmpv6::TYPE] = icmpv6::ECHO_REPLY;
+}
