@@ -6,14 +6,15 @@ use serde_json::json;
 
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
-use crate::instance::pins::Instance;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::View;
 use crate::output::Output;
 
 pub(super) fn show() -> Result<Output> {
-    let instance = Instance::open()?;
+    let instance = View::open()?;
     let slots = slots(&instance, &Network::read_once()?)?;
     let mut rows = Vec::new();
-    for own in instance.maps.addresses()?.addresses() {
+    for own in instance.read(InstanceMaps::addresses)?.addresses() {
         if own.kind != AddressKind::Own {
             continue;
         }
@@ -22,7 +23,7 @@ pub(super) fn show() -> Result<Output> {
         rows.push((interface.to_owned(), vlan(own.scope), own.address));
     }
     rows.sort();
-    let vips = instance.maps.vips()?;
+    let vips = instance.read(InstanceMaps::vips)?;
     let addresses: Vec<_> = rows
         .iter()
         .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))

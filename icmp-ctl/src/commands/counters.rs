@@ -6,11 +6,11 @@ use serde_json::{Map, Value, json};
 
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
-use crate::instance::pins::Instance;
+use crate::instance::pins::View;
 use crate::output::Output;
 
 pub(super) fn show() -> Result<Output> {
-    let instance = Instance::open()?;
+    let instance = View::open()?;
     let mut interfaces = Vec::new();
     for (slot, name) in slots(&instance, &Network::read_once()?)? {
         let mut totals = vec![(0_u64, 0_u64); Reason::ALL.len()];

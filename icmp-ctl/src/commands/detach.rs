@@ -1,44 +1,66 @@
 //! `detach`: takes the program off interfaces, and removes it with the last one.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::cli::Detach;
-use crate::host::netlink::Network;
+use crate::host::netlink::{Link, Network};
 use crate::instance::addresses::refresh;
-use crate::instance::pins::Instance;
+use crate::instance::links::LinkPin;
+use crate::instance::pins::{Instance, View, nothing_loaded};
 use crate::output::Output;
 
 pub(super) fn run(args: &Detach) -> Result<Output> {
-    let mut instance = Instance::open()?;
     let network = Network::read_once()?;
-    let pins = instance.links()?;
-    let name_of =
-        |ifindex| network.links.iter().find(|link| link.index == ifindex).map(|link| link.name.clone());
-    let mut chosen = Vec::new();
+    // Opening the instance to change it takes off what was moved away or is gone, so what there was is looked at before.
+    let pins = View::find()?.map(|view| view.links()).transpose()?.unwrap_or_default();
+    let moved_here = |link: &&Link| matches!(Instance::of_elsewhere(link), Ok(Some(_)));
+    let (mut own, mut others): (Vec<&LinkPin>, Vec<&Link>) = (Vec::new(), Vec::new());
     if args.all {
-        chosen.extend(pins.iter().map(|pin| (pin.ifindex, name_of(pin.ifindex).unwrap_or_default())));
+        own.extend(&pins);
+        others.extend(network.links.iter().filter(|link| !link.programs.is_empty()).filter(moved_here));
     }
     for name in &args.interfaces {
-        let pin = pins.iter().find(|pin| name_of(pin.ifindex).as_ref() == Some(name));
-        let pin = pin.with_context(|| {
-            format!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is")
-        })?;
-        let pin = (pin.ifindex, name.clone());
-        if !chosen.contains(&pin) {
-            chosen.push(pin);
+        let link = network.link(name);
+        let pin = pins.iter().find(|pin| match link {
+            Some(link) => pin.is_of(link),
+            None => pin.name == *name,
+        });
+        match (pin, link.filter(moved_here)) {
+            (Some(pin), _) => own.push(pin),
+            (None, Some(link)) => others.push(link),
+            (None, None) if pins.is_empty() => return Err(nothing_loaded()),
+            (None, None) => {
+                bail!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is")
+            }
         }
     }
-    for (ifindex, _) in &chosen {
-        instance.detach(*ifindex)?;
+    if own.is_empty() && others.is_empty() {
+        return Err(nothing_loaded());
     }
-    if chosen.len() == pins.len() {
-        instance.remove()?;
-    } else {
-        refresh(&mut instance, &network)?;
+    let mut detached: Vec<String> = Vec::new();
+    for link in others {
+        if let Some((mut instance, ifindex)) = Instance::of_elsewhere(link)? {
+            instance.detach(ifindex)?;
+            instance.remove_if_unused()?;
+        }
+        detached.push(link.name.clone());
     }
-    Ok(Output::done(
-        json!({ "schema": 1, "detached": chosen.iter().map(|(_, name)| name).collect::<Vec<_>>() }),
-        chosen.iter().map(|(_, name)| format!("{name}: detached")).collect(),
-    ))
+    if let Some(mut instance) = Instance::find()?.filter(|_| !own.is_empty()) {
+        for pin in instance.links()?.iter().filter(|pin| own.iter().any(|own| own.ifindex == pin.ifindex)) {
+            instance.detach(pin.ifindex)?;
+        }
+        if let Some(mut instance) = instance.remove_if_unused()? {
+            refresh(&mut instance, &network)?;
+        }
+    }
+    for pin in own {
+        let now = network.links.iter().find(|link| pin.is_of(link));
+        let name = now.map_or(&pin.name, |link| &link.name);
+        if !detached.contains(name) {
+            detached.push(name.clone());
+        }
+    }
+    let lines = detached.iter().map(|name| format!("{name}: detached")).collect();
+    Ok(Output::done(json!({ "schema": 1, "detached": detached }), lines))
 }

@@ -6,7 +6,8 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::LimitSet;
 use crate::config::units::Rate;
-use crate::instance::pins::Instance;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::{Instance, View};
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::limits::{LimitName, cpus, prefix_lengths, set_budget};
@@ -14,7 +15,7 @@ use crate::policy::limits::{LimitName, cpus, prefix_lengths, set_budget};
 pub(super) fn set(args: &LimitSet) -> Result<Output> {
     let mut instance = Instance::open()?;
     let tick = Tick::of_this_kernel()?;
-    let mut settings = in_force(&instance)?;
+    let mut settings = in_force(instance.maps.settings()?)?;
     let (_, burst_now) = tick.rate_and_burst(&args.limit.of(&settings));
     let burst = args.burst.unwrap_or_else(|| match args.rate {
         // Where there was no burst to keep: two seconds' worth, as the defaults have.
@@ -32,13 +33,13 @@ pub(super) fn set(args: &LimitSet) -> Result<Output> {
 }
 
 pub(super) fn show() -> Result<Output> {
-    let instance = Instance::open()?;
-    let (json, lines) = listed(&in_force(&instance)?, Tick::of_this_kernel()?);
+    let instance = View::open()?;
+    let (json, lines) = listed(&in_force(instance.read(InstanceMaps::settings)?)?, Tick::of_this_kernel()?);
     Ok(Output::shown(json, lines))
 }
 
-fn in_force(instance: &Instance) -> Result<Settings> {
-    instance.maps.settings()?.context("the program has no settings; `icmp-ctl attach IFACE` gives it some")
+fn in_force(settings: Option<Settings>) -> Result<Settings> {
+    settings.context("the program has no settings; `icmp-ctl attach IFACE` gives it some")
 }
 
 fn listed(settings: &Settings, tick: Tick) -> (Value, Vec<String>) {

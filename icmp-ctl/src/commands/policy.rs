@@ -5,16 +5,16 @@ use icmp_common::types::Family;
 use serde_json::json;
 
 use crate::cli::ShowPolicy;
-use crate::instance::pins::Instance;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::View;
 use crate::output::Output;
 use crate::policy::rows::{PolicyRow, check_rows, preset_of, rows};
 use crate::policy::types::TypeName;
 
 pub(super) fn run(args: &ShowPolicy) -> Result<Output> {
-    let instance = Instance::open()?;
+    let instance = View::open()?;
     let settings = instance
-        .maps
-        .settings()?
+        .read(InstanceMaps::settings)?
         .context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
     let (counters, tallies) = (instance.maps.counters()?, instance.maps.tallies()?);
     let hits = |row: &PolicyRow| -> u64 {

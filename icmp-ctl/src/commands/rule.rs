@@ -15,19 +15,18 @@ use crate::policy::resolve::resolve_rule;
 use crate::policy::transaction::change_rules;
 
 pub(super) fn run(what: &Rule) -> Result<Output> {
-    let mut instance = Instance::open()?;
     match what {
         Rule::List => {
-            let (json, lines) = list(&instance)?;
+            let (json, lines) = list()?;
             return Ok(Output::shown(json, lines));
         }
-        Rule::Add(args) => add(&mut instance, args)?,
-        Rule::Del { name, allow_break } => change_rules(&mut instance, allow_break, |rules| {
+        Rule::Add(args) => add(&mut Instance::open()?, args)?,
+        Rule::Del { name, allow_break } => change_rules(&mut Instance::open()?, allow_break, |rules| {
             let position = position(rules, name)?;
             rules.remove(position);
             Ok(())
         })?,
-        Rule::Promote { name, allow_break } => change_rules(&mut instance, allow_break, |rules| {
+        Rule::Promote { name, allow_break } => change_rules(&mut Instance::open()?, allow_break, |rules| {
             let position = position(rules, name)?;
             if !rules[position].audit {
                 bail!("rule {name:?} is no audit rule: it is in force already");
@@ -36,7 +35,7 @@ pub(super) fn run(what: &Rule) -> Result<Output> {
             Ok(())
         })?,
     }
-    let (json, _) = list(&instance)?;
+    let (json, _) = list()?;
     Ok(Output::done(json, Vec::new()))
 }
 

@@ -3,13 +3,12 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::instance::pins::Instance;
+use crate::instance::pins::View;
 use crate::kernel::clock::Tick;
 
-pub(super) fn list(instance: &Instance) -> Result<(Value, Vec<String>)> {
-    let tallies = instance.maps.tallies()?;
+pub(super) fn list() -> Result<(Value, Vec<String>)> {
+    let (policy, tallies) = View::open()?.read(|maps| Ok((maps.policy()?, maps.tallies()?)))?;
     let tick = Tick::of_this_kernel()?;
-    let policy = instance.maps.policy()?;
     let (mut rules, mut lines) = (Vec::new(), Vec::new());
     lines.push(format!("{:>12} {:>12} {:>12} {:>12}  RULE", "HITS", "LIMITED", "WOULD HIT", "WOULD LIMIT"));
     for (i, rule) in policy.iter().flat_map(|policy| {

@@ -76,17 +76,12 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<Output> {
 
 /// Brings the tables in line with the host; what cannot be done now is said, and tried again at the next change.
 async fn follow() {
-    let refreshed = async {
-        let network = Network::read().await?;
-        match Instance::find()? {
-            Some(mut instance) => {
-                instance.links()?;
-                refresh(&mut instance, &network)
-            }
-            None => Ok(Vec::new()),
-        }
-    };
-    match refreshed.await {
+    // It waits for whoever else changes the instance, and this thread has others to serve.
+    let refreshed = tokio::task::spawn_blocking(|| match Instance::find()? {
+        Some(mut instance) => refresh(&mut instance, &Network::read_once()?),
+        None => Ok(Vec::new()),
+    });
+    match refreshed.await.map_err(anyhow::Error::from).flatten() {
         Ok(left_out) if left_out.is_empty() => {}
         Ok(left_out) => warn(&format!("{} addresses do not fit the address table", left_out.len())),
         Err(error) => warn(&format!("following the host's addresses: {error:#}")),

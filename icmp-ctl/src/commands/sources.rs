@@ -4,14 +4,15 @@ use anyhow::{Context as _, Result};
 use icmp_common::talkers::SAMPLE;
 use serde_json::{Value, json};
 
-use crate::instance::pins::Instance;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::View;
 use crate::kernel::clock::{Tick, ticks};
 use crate::observe::sources::{Row, rates};
 use crate::output::Output;
 
 pub(super) fn show(top: usize) -> Result<Output> {
-    let instance = Instance::open()?;
-    let settings = instance.maps.settings()?.context("the program has no settings")?;
+    let instance = View::open()?;
+    let settings = instance.read(InstanceMaps::settings)?.context("the program has no settings")?;
     let tick = Tick::of_this_kernel()?;
     let now = ticks()?;
     let (rows, seconds) = rates(&instance.maps.talkers()?, &settings, tick, now);

@@ -6,19 +6,33 @@ use anyhow::Result;
 use aya::programs::ProgramInfo;
 use serde_json::json;
 
-use crate::diagnostics::note;
+use crate::diagnostics::{note, warn};
 use crate::host::netlink::Network;
-use crate::instance::pins::Instance;
+use crate::instance::links::Whereabouts;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::View;
 use crate::instance::program::BUILD;
 use crate::output::Output;
 
 pub(super) fn run() -> Result<Output> {
-    let mut instance = Instance::open()?;
+    let instance = View::open()?;
     let network = Network::read_once()?;
     let entries = instance.maps.interfaces()?;
     let mut rows = Vec::new();
     for pin in instance.links()? {
-        let link = network.links.iter().find(|link| link.index == pin.ifindex);
+        let link = network.links.iter().find(|link| link.index == pin.ifindex && link.runs(pin.program_id));
+        let mode = match pin.whereabouts {
+            Whereabouts::Here => link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
+            Whereabouts::Moved => "moved",
+            Whereabouts::Gone => "gone",
+        };
+        if pin.whereabouts == Whereabouts::Moved {
+            warn(&format!(
+                "{0}: was moved to another network namespace, where the program answers for addresses of this one; `icmp-ctl detach {0}` \
+                 takes it off",
+                pin.name
+            ));
+        }
         let entry = instance.entry_of(pin.program_id);
         let tag = entry
             .and_then(|entry| ProgramInfo::from_pin(instance.program_pin(entry)).ok())
@@ -26,8 +40,8 @@ pub(super) fn run() -> Result<Output> {
                 format!("{:016x}", u64::from_be_bytes(info.tag().to_be_bytes()))
             });
         rows.push(json!({
-            "name": link.map_or("", |link| link.name.as_str()),
-            "mode": link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
+            "name": link.map_or(&pin.name, |link| &link.name),
+            "mode": mode,
             "entry": entry.map_or("", |entry| entry.section()),
             "program_id": pin.program_id,
             "tag": tag,
@@ -38,7 +52,7 @@ pub(super) fn run() -> Result<Output> {
     }
     let build = instance.build();
     let memory = instance.maps.limiter_bytes();
-    let addresses = instance.maps.addresses()?.addresses().len();
+    let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();
     let pressure = instance.maps.under_pressure()?;
     let mut lines = vec![format!(
         "{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}",

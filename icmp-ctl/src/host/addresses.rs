@@ -111,7 +111,16 @@ mod tests {
     use crate::host::netlink::{Address, Vlan};
 
     fn link(index: u32, up: bool, vlan: Option<Vlan>) -> Link {
-        Link { index, name: format!("if{index}"), mac: Some([2; 6]), mtu: 1500, up, xdp: None, vlan }
+        Link {
+            index,
+            name: format!("if{index}"),
+            mac: Some([2; 6]),
+            mtu: 1500,
+            up,
+            xdp: None,
+            programs: Vec::new(),
+            vlan,
+        }
     }
 
     fn address(ifindex: u32, text: &str) -> Address {

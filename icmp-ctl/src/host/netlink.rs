@@ -27,8 +27,17 @@ pub struct Link {
     pub up: bool,
     /// The XDP program on it.
     pub xdp: Option<Xdp>,
+    /// All XDP programs on it, by their kernel ids: one for each mode.
+    pub programs: Vec<u32>,
     /// What makes it a VLAN device.
     pub vlan: Option<Vlan>,
+}
+
+impl Link {
+    /// Whether it has this XDP program, in whatever mode.
+    pub fn runs(&self, program_id: u32) -> bool {
+        self.programs.contains(&program_id)
+    }
 }
 
 /// An XDP program on an interface.
@@ -81,8 +90,7 @@ impl Network {
     pub async fn read() -> Result<Self> {
         let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
         let connection = tokio::spawn(connection);
-        let links =
-            handle.link().get().execute().try_collect::<Vec<_>>().await.context("reading the interfaces")?;
+        let links = links(&handle).await?;
         let addresses = handle
             .address()
             .get()
@@ -91,10 +99,7 @@ impl Network {
             .await
             .context("reading the addresses")?;
         connection.abort();
-        Ok(Self {
-            links: links.iter().map(link).collect(),
-            addresses: addresses.iter().filter_map(address).collect(),
-        })
+        Ok(Self { links, addresses: addresses.iter().filter_map(address).collect() })
     }
 
     /// As [`Self::read`], for who has no event loop.
@@ -109,6 +114,26 @@ impl Network {
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.name == name)
     }
+}
+
+/// The interfaces alone, for who has no event loop.
+///
+/// # Errors
+/// As [`Network::read`].
+pub fn links_once() -> Result<Vec<Link>> {
+    event_loop()?.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
+        let connection = tokio::spawn(connection);
+        let links = links(&handle).await;
+        connection.abort();
+        links
+    })
+}
+
+async fn links(handle: &rtnetlink::Handle) -> Result<Vec<Link>> {
+    let messages =
+        handle.link().get().execute().try_collect::<Vec<_>>().await.context("reading the interfaces")?;
+    Ok(messages.iter().map(link).collect())
 }
 
 /// An event loop of one thread.
@@ -139,6 +164,7 @@ fn link(message: &LinkMessage) -> Link {
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         xdp: None,
+        programs: Vec::new(),
         vlan: None,
     };
     let (mut parent, mut parent_is_elsewhere) = (None, false);
@@ -149,7 +175,10 @@ fn link(message: &LinkMessage) -> Link {
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Link(index) => parent = Some(*index),
             LinkAttribute::LinkNetNsId(_) => parent_is_elsewhere = true,
-            LinkAttribute::Xdp(attributes) => link.xdp = xdp(attributes),
+            LinkAttribute::Xdp(attributes) => {
+                link.xdp = xdp(attributes);
+                link.programs = programs(attributes);
+            }
             LinkAttribute::LinkInfo(infos) => link.vlan = infos.iter().find_map(vlan),
             _ => {}
         }
@@ -171,6 +200,16 @@ fn xdp(attributes: &[LinkXdp]) -> Option<Xdp> {
         _ => None,
     })?;
     Some(Xdp { program_id, mode })
+}
+
+fn programs(attributes: &[LinkXdp]) -> Vec<u32> {
+    let id = |attribute: &LinkXdp| match attribute {
+        LinkXdp::ProgId(id) | LinkXdp::DrvProgId(id) | LinkXdp::SkbProgId(id) | LinkXdp::HwProgId(id) => {
+            Some(*id)
+        }
+        _ => None,
+    };
+    attributes.iter().filter_map(id).collect()
 }
 
 fn vlan(info: &LinkInfo) -> Option<Vlan> {

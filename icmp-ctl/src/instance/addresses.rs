@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::{interface_entry, own_addresses};
 use crate::host::netlink::Network;
-use crate::instance::pins::Instance;
+use crate::instance::pins::{Instance, Pins};
 
 /// Brings interface and address tables in line with what the kernel says now; the addresses that found no place.
 ///
@@ -34,7 +34,7 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddr
 ///
 /// # Errors
 /// The interface table cannot be read.
-pub fn slots(instance: &Instance, network: &Network) -> Result<Vec<(u32, String)>> {
+pub fn slots(instance: &Pins, network: &Network) -> Result<Vec<(u32, String)>> {
     let mut slots: Vec<_> = instance
         .maps
         .interfaces()?

@@ -18,7 +18,7 @@ use crate::host::address_table::OwnAddress;
 use crate::host::addresses::interface_entry;
 use crate::host::netlink::{Link, Network};
 use crate::instance::addresses::refresh;
-use crate::instance::pins::Instance;
+use crate::instance::pins::{Instance, View};
 use crate::instance::program::Entry;
 use crate::kernel::{ethtool, netlink};
 
@@ -91,14 +91,16 @@ pub(crate) fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {
 /// Another's program stays where it is.
 pub(crate) fn refuse_others(link: &Link) -> Result<()> {
     let Some(xdp) = link.xdp else { return Ok(()) };
-    let ours = Instance::find()?
-        .map(|mut instance| instance.links())
-        .transpose()?
-        .unwrap_or_default()
-        .iter()
-        .any(|pin| pin.ifindex == link.index && pin.program_id == xdp.program_id);
-    if ours {
+    let pins = View::find()?.map(|instance| instance.links()).transpose()?.unwrap_or_default();
+    if pins.iter().any(|pin| pin.is_of(link)) {
         return Ok(());
+    }
+    if Instance::of_elsewhere(link)?.is_some() {
+        bail!(
+            "{0}: was moved here with the program of another network namespace on it, which answers here for addresses of that one; \
+             `icmp-ctl detach {0}` takes it off",
+            link.name
+        );
     }
     let name = program_name(xdp.program_id);
     bail!(
@@ -224,7 +226,7 @@ fn attach_link(instance: &Instance, link: &Link, mode: AttachMode) -> Result<Att
                 Ok(id) => {
                     let fd_link: FdLink =
                         program.take_link(id)?.try_into().context("the kernel attaches without a link")?;
-                    let link_pin = instance.link_pin(link.index);
+                    let link_pin = instance.pin_for(link)?;
                     fd_link
                         .pin(&link_pin)
                         .with_context(|| format!("pinning the link as {}", link_pin.display()))?;

@@ -5,6 +5,8 @@ pub mod attach;
 pub mod compiled;
 pub mod counters;
 pub mod datapath;
+pub mod links;
+mod lock;
 pub mod maps;
 pub mod pins;
 pub mod prefixes;

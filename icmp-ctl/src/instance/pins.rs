@@ -1,72 +1,77 @@
 //! An instance: the program, its maps and its links in one network namespace, as pins in the BPF file system.
 //!
-//! Owns the pin directory (`/sys/fs/bpf/icmp-ctl/v<ABI>/<namespace>`), the lock that writers take, finding and making an instance, and cleaning up after
-//! namespaces and interfaces that are gone. The pins are the only truth: no process has to stay for them.
+//! Owns the pin directory (`/sys/fs/bpf/icmp-ctl/v<ABI>/<namespace>`) and who may have made it, finding and making an instance, and removing
+//! what is left of those whose namespace is gone. The pins are the only truth: no process has to stay for them. Links are `links.rs`'s, the
+//! lock is `lock.rs`'s.
 
-use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt as _;
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::ops::{Deref, DerefMut};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType};
 use aya::programs::ProgramInfo;
 use icmp_common::abi::VERSION;
-use nix::fcntl::{Flock, FlockArg};
+use nix::libc;
 
-use crate::failure::{Exit, Failure};
+use crate::diagnostics::note;
+use crate::failure::{Exit, Failure, has_errno};
+use crate::host::netlink::{Link, links_once};
+use crate::instance::links::{self, LINKS, LinkPin, NAMES, Whereabouts};
+use crate::instance::lock::{DEADLINE, Lock};
 use crate::instance::maps::InstanceMaps;
 use crate::instance::program::{self, BUILD, Entry, LoadOptions, MAPS};
 use crate::kernel::bpf as sys;
 
-/// Directory of all instances of all versions.
+/// Where the BPF file system is: every user may make directories there.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Directory of all instances of all versions, which only root may enter.
 const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
-/// Directory of an instance's links, each named after its interface's index (names may have dots, which this file system refuses).
-const LINKS: &str = "links";
+/// Directory of their locks, each named after its network namespace.
+const LOCKS: &str = "locks";
 /// Symbolic link whose target is the build that loaded the program.
 const BUILD_NAME: &str = "build";
+/// How often a reader looks again: one change meanwhile is common where `serve` follows a busy host.
+const READS: u32 = 100;
 
-/// The instance of the caller's network namespace.
-pub struct Instance {
-    directory: PathBuf,
+/// What is pinned of an instance.
+pub struct Pins {
+    pub(super) directory: PathBuf,
     /// The maps.
     pub maps: InstanceMaps,
-    _lock: Flock<File>,
 }
 
-/// A link pin.
-#[derive(Clone, Debug)]
-pub struct LinkPin {
-    /// Index of the interface.
-    pub ifindex: u32,
-    /// Kernel id of the program the link runs.
-    pub program_id: u32,
-    /// When it was attached.
-    pub attached_at: SystemTime,
+/// The instance of a network namespace, to be looked at: it waits for nobody.
+pub struct View(Pins);
+
+/// The instance of a network namespace, to be changed: nobody else changes it meanwhile.
+pub struct Instance {
+    pins: Pins,
+    lock: Lock,
 }
 
-impl Instance {
+impl View {
     /// Opens the instance of this namespace; `None` where there is none.
     ///
     /// # Errors
-    /// Its pins are of another version, or cannot be opened.
+    /// Its pins are of another version, cannot be opened, or others than root may have made them.
     pub fn find() -> Result<Option<Self>> {
-        if !Path::new(ROOT).exists() {
+        if !is_root_there()? {
             return Ok(None);
         }
-        Ok(Self::find_under(lock()?)?.ok())
-    }
-
-    /// The instance of this namespace with the lock, or the lock alone.
-    fn find_under(lock: Flock<File>) -> Result<Result<Self, Flock<File>>> {
         let directory = directory()?;
-        refuse_other_versions()?;
-        if !directory.exists() || is_stale(&directory)? {
-            return Ok(Err(lock));
+        refuse_other_versions(&directory)?;
+        if !links::is_alive(&directory)? {
+            return Ok(None);
         }
-        let mut maps = open_maps(&directory)?;
-        maps.settle()?;
-        Ok(Ok(Self { maps, directory, _lock: lock }))
+        match open_maps(&directory) {
+            Ok(maps) => Ok(Some(Self(Pins { directory, maps }))),
+            // Removed while it was opened.
+            Err(_) if !links::is_alive(&directory)? => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Opens the instance of this namespace.
@@ -74,12 +79,80 @@ impl Instance {
     /// # Errors
     /// As [`Self::find`]; and [`Exit::NothingLoaded`] where there is none.
     pub fn open() -> Result<Self> {
-        Self::find()?.ok_or_else(|| {
-            Failure::error(
-                Exit::NothingLoaded,
-                "nothing is loaded in this network namespace; `icmp-ctl attach IFACE` loads and attaches the program",
-            )
-        })
+        Self::find()?.ok_or_else(nothing_loaded)
+    }
+
+    /// Reads what consists of several maps, as it was at one time.
+    ///
+    /// # Errors
+    /// A map cannot be read, or what is in force changes all the time.
+    pub fn read<T>(&self, read: impl Fn(&InstanceMaps) -> Result<T>) -> Result<T> {
+        for _ in 0..READS {
+            let before = self.maps.switch()?;
+            let value = read(&self.maps);
+            if self.maps.switch()? == before {
+                return value;
+            }
+        }
+        bail!("what is in force has changed each of the {READS} times it was read; try again")
+    }
+}
+
+impl Deref for View {
+    type Target = Pins;
+
+    fn deref(&self) -> &Pins {
+        &self.0
+    }
+}
+
+impl Instance {
+    /// Opens the instance of this namespace; `None` where there is none.
+    ///
+    /// # Errors
+    /// Its pins are of another version, cannot be opened, or others than root may have made them; or another process changes it, and does
+    /// not come to an end.
+    pub fn find() -> Result<Option<Self>> {
+        if !is_root_there()? {
+            return Ok(None);
+        }
+        let directory = directory()?;
+        if !directory.exists() {
+            refuse_other_versions(&directory)?;
+            return Ok(None);
+        }
+        Ok(Self::find_under(lock(&directory)?, &directory)?.ok())
+    }
+
+    /// The instance of this namespace with the lock, or the lock alone.
+    fn find_under(lock: Lock, directory: &Path) -> Result<Result<Self, Lock>> {
+        refuse_other_versions(directory)?;
+        if links::is_alive(directory)? {
+            let mut instance = Self::under(lock, directory)?;
+            instance.tidy()?;
+            if links::is_alive(directory)? {
+                instance.maps.settle()?;
+                return Ok(Ok(instance));
+            }
+            remove(directory)?;
+            return Ok(Err(instance.lock));
+        }
+        // A namespace's number is used again after it is gone, so these may be the pins of another one; and an attach that was killed
+        // leaves what it had made so far. Whoever makes an instance holds the lock until its first link is there.
+        remove(directory)?;
+        Ok(Err(lock))
+    }
+
+    fn under(lock: Lock, directory: &Path) -> Result<Self> {
+        Ok(Self { pins: Pins { directory: directory.to_owned(), maps: open_maps(directory)? }, lock })
+    }
+
+    /// Opens the instance of this namespace.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; and [`Exit::NothingLoaded`] where there is none.
+    pub fn open() -> Result<Self> {
+        Self::find()?.ok_or_else(nothing_loaded)
     }
 
     /// Opens the instance of this namespace, or loads one; true where it was loaded just now.
@@ -87,18 +160,23 @@ impl Instance {
     /// # Errors
     /// As [`Self::find`]; and the kernel refuses the program ([`Exit::Refused`]).
     pub fn open_or_load(options: &LoadOptions) -> Result<(Self, bool)> {
-        fs::create_dir_all(ROOT).with_context(|| format!("making the pin directory {ROOT}"))?;
-        let lock = match Self::find_under(lock()?)? {
+        match DirBuilder::new().mode(0o700).create(ROOT) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(error).with_context(|| format!("making the pin directory {ROOT}"));
+            }
+            _ => _ = is_root_there()?,
+        }
+        let directory = directory()?;
+        let lock = match Self::find_under(lock(&directory)?, &directory)? {
             Ok(instance) => return Ok((instance, false)),
             Err(lock) => lock,
         };
-        let directory = directory()?;
-        remove(&directory)?;
-        fs::create_dir_all(directory.join(LINKS))
-            .with_context(|| format!("making the pin directory {}", directory.display()))?;
-        let loaded = load(&directory, options);
-        match loaded {
-            Ok(maps) => Ok((Self { directory, maps, _lock: lock }, true)),
+        for folder in [LINKS, NAMES] {
+            fs::create_dir_all(directory.join(folder))
+                .with_context(|| format!("making the pin directory {}", directory.display()))?;
+        }
+        match load(&directory, options) {
+            Ok(maps) => Ok((Self { pins: Pins { directory, maps }, lock }, true)),
             Err(error) => {
                 // Half an instance is none; the first error is the one to tell.
                 let _ = remove(&directory);
@@ -107,53 +185,73 @@ impl Instance {
         }
     }
 
-    /// Where an entry point is pinned.
-    pub fn program_pin(&self, entry: Entry) -> PathBuf {
-        self.directory.join(entry.program())
-    }
-
-    /// Where an interface's link is pinned.
-    pub fn link_pin(&self, ifindex: u32) -> PathBuf {
-        self.directory.join(LINKS).join(ifindex.to_string())
-    }
-
-    /// All links that still have their interface; the pins of others are removed, with their entries in the interface table.
+    /// The instance of another network namespace that has its program on an interface of this one, which was moved here; with the index
+    /// the interface had there.
     ///
     /// # Errors
-    /// A pin cannot be read or removed.
-    pub fn links(&mut self) -> Result<Vec<LinkPin>> {
-        let mut links = Vec::new();
-        for (path, named) in link_pins(&self.directory)? {
-            let info = sys::link_info(&path)?;
-            if info.ifindex == named {
-                let attached_at =
-                    fs::metadata(&path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-                links.push(LinkPin { ifindex: named, program_id: info.program_id, attached_at });
-            } else {
-                fs::remove_file(&path)
-                    .with_context(|| format!("removing the stale pin {}", path.display()))?;
-                self.maps.remove_interface(named)?;
+    /// Pins cannot be read, or another process changes that instance, and does not come to an end.
+    pub fn of_elsewhere(link: &Link) -> Result<Option<(Self, u32)>> {
+        let own = directory()?;
+        for directory in instances()?.into_iter().filter(|directory| *directory != own) {
+            if let Some(ifindex) = links::moved_to(&directory, link)? {
+                return Ok(Some((Self::under(lock(&directory)?, &directory)?, ifindex)));
             }
         }
-        links.sort_by_key(|link| link.ifindex);
-        Ok(links)
+        Ok(None)
     }
 
-    /// The build that loaded the program.
-    pub fn build(&self) -> String {
-        fs::read_link(self.directory.join(BUILD_NAME))
-            .map_or_else(|_| "unknown".to_owned(), |t| t.display().to_string())
+    /// Notes what an interface is called, before its link is pinned where this says.
+    ///
+    /// # Errors
+    /// The note cannot be pinned.
+    pub(super) fn pin_for(&self, link: &Link) -> Result<PathBuf> {
+        links::note_name(&self.directory, link)?;
+        Ok(links::pin(&self.directory, link.index))
     }
 
-    /// Takes a link off its interface.
+    /// Takes a link off its interface, wherever that is.
     ///
     /// # Errors
     /// The pin cannot be removed.
     pub fn detach(&mut self, ifindex: u32) -> Result<()> {
-        let pin = self.link_pin(ifindex);
-        sys::detach_link(&pin)?;
-        fs::remove_file(&pin).with_context(|| format!("removing the link pin {}", pin.display()))?;
+        sys::detach_link(&links::pin(&self.directory, ifindex))?;
+        self.forget(ifindex)
+    }
+
+    /// Removes what there is of a link that is off its interface.
+    fn forget(&mut self, ifindex: u32) -> Result<()> {
+        links::remove(&self.directory, ifindex)?;
         self.maps.remove_interface(ifindex)
+    }
+
+    /// Clears away what an interface that is gone, or an attach that was killed, has left, and has the program stop answering on an
+    /// interface that was moved away.
+    fn tidy(&mut self) -> Result<()> {
+        let links = self.links()?;
+        for link in &links {
+            match link.whereabouts {
+                Whereabouts::Here => continue,
+                Whereabouts::Moved => {
+                    self.detach(link.ifindex)?;
+                    note(&format!(
+                        "{}: was moved to another network namespace, where the program would answer for addresses of this one; it was \
+                         taken off",
+                        link.name
+                    ));
+                }
+                Whereabouts::Gone => {
+                    self.forget(link.ifindex)?;
+                    note(&format!("{}: is gone, and the program with it", link.name));
+                }
+            }
+        }
+        // An attach enters the interface first, and was killed before it had pinned the link.
+        for entry in self.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
+            if links.iter().all(|link| link.ifindex != entry.ifindex) {
+                self.maps.remove_interface(entry.ifindex)?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the program and its maps; links that are left go with them.
@@ -164,6 +262,53 @@ impl Instance {
         remove(&self.directory)
     }
 
+    /// Removes the program and its maps where no interface has it any more.
+    ///
+    /// # Errors
+    /// A pin cannot be read or removed.
+    pub fn remove_if_unused(self) -> Result<Option<Self>> {
+        if links::is_alive(&self.directory)? {
+            return Ok(Some(self));
+        }
+        self.remove()?;
+        Ok(None)
+    }
+}
+
+impl Deref for Instance {
+    type Target = Pins;
+
+    fn deref(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+impl DerefMut for Instance {
+    fn deref_mut(&mut self) -> &mut Pins {
+        &mut self.pins
+    }
+}
+
+impl Pins {
+    /// Where an entry point is pinned.
+    pub fn program_pin(&self, entry: Entry) -> PathBuf {
+        self.directory.join(entry.program())
+    }
+
+    /// All links, those included whose interface is not here any more.
+    ///
+    /// # Errors
+    /// A pin cannot be read, or the kernel does not tell what interfaces there are.
+    pub fn links(&self) -> Result<Vec<LinkPin>> {
+        links::read(&self.directory, &links_once()?)
+    }
+
+    /// The build that loaded the program.
+    pub fn build(&self) -> String {
+        fs::read_link(self.directory.join(BUILD_NAME))
+            .map_or_else(|_| "unknown".to_owned(), |t| t.display().to_string())
+    }
+
     /// The entry point a program id belongs to.
     pub fn entry_of(&self, program_id: u32) -> Option<Entry> {
         Entry::ALL.into_iter().find(|entry| {
@@ -172,26 +317,83 @@ impl Instance {
     }
 }
 
+/// Says that there is no instance, and what makes one.
+pub fn nothing_loaded() -> anyhow::Error {
+    Failure::error(
+        Exit::NothingLoaded,
+        "nothing is loaded in this network namespace; `icmp-ctl attach IFACE` loads and attaches the program",
+    )
+}
+
 /// The directory of the caller's network namespace.
 fn directory() -> Result<PathBuf> {
     let namespace = fs::metadata("/proc/self/ns/net").context("looking up the network namespace")?.ino();
-    Ok(Path::new(ROOT).join(format!("v{VERSION}")).join(namespace.to_string()))
+    Ok(of_this_version().join(namespace.to_string()))
 }
 
-/// Held by whoever looks at or changes an instance, until it is dropped.
-fn lock() -> Result<Flock<File>> {
-    let root = File::open(ROOT).with_context(|| format!("opening the pin directory {ROOT}"))?;
-    Flock::lock(root, FlockArg::LockExclusive)
-        .map_err(|(_, errno)| anyhow::anyhow!("locking {ROOT}: {errno}"))
+fn of_this_version() -> PathBuf {
+    Path::new(ROOT).join(format!("v{VERSION}"))
+}
+
+/// The directories of the instances of all network namespaces.
+fn instances() -> Result<Vec<PathBuf>> {
+    let directory = of_this_version();
+    if !is_root_there()? || !directory.exists() {
+        return Ok(Vec::new());
+    }
+    fs::read_dir(&directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .with_context(|| format!("reading {}", directory.display()))
+}
+
+/// The lock of the instance in a directory.
+fn lock(directory: &Path) -> Result<Lock> {
+    Lock::take(&Path::new(ROOT).join(LOCKS).join(namespace(directory)), directory, DEADLINE)
+}
+
+/// The number of the network namespace whose instance has this directory.
+fn namespace(directory: &Path) -> &Path {
+    directory.file_name().map_or(directory, Path::new)
+}
+
+/// True where the directory of all instances is there. What is pinned there is believed, so nobody but root may have made it or put
+/// something there.
+fn is_root_there() -> Result<bool> {
+    let there = match fs::symlink_metadata(ROOT) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        there => there.with_context(|| format!("looking at the pin directory {ROOT}"))?,
+    };
+    let top = fs::metadata(BPFFS).with_context(|| format!("looking at {BPFFS}"))?;
+    if top.uid() != 0 || (top.mode() & 0o022 != 0 && top.mode() & libc::S_ISVTX == 0) {
+        bail!(
+            "{BPFFS}: others than root may replace what is in it (owner {}, mode {:04o}), {ROOT} included; `chown root {BPFFS} && chmod \
+             1777 {BPFFS}` ends that",
+            top.uid(),
+            top.mode() & 0o7777
+        );
+    }
+    if !there.is_dir() || there.uid() != 0 {
+        bail!(
+            "{ROOT} was made by another user (uid {}), who can change what is pinned there; `rm -r {ROOT}` removes it, and then this can be \
+             done",
+            there.uid()
+        );
+    }
+    if there.mode() & 0o077 != 0 {
+        bail!(
+            "{ROOT} can be entered by others than root (mode {:04o}); `chmod 700 {ROOT}` ends that, and then this can be done",
+            there.mode() & 0o7777
+        );
+    }
+    Ok(true)
 }
 
 /// Two versions of the maps in one namespace would count and limit past each other.
-fn refuse_other_versions() -> Result<()> {
-    let namespace = directory()?.file_name().map(ToOwned::to_owned).unwrap_or_default();
+fn refuse_other_versions(directory: &Path) -> Result<()> {
     for version in fs::read_dir(ROOT).with_context(|| format!("reading {ROOT}"))? {
         let version = version?.file_name();
-        let other = Path::new(ROOT).join(&version).join(&namespace);
-        if version.to_string_lossy() != format!("v{VERSION}") && other.is_dir() && !is_stale(&other)? {
+        let other = Path::new(ROOT).join(&version).join(namespace(directory));
+        if version != LOCKS && other != directory && links::is_alive(&other)? {
             bail!(
                 "an icmp-ctl whose maps have another layout ({}) is loaded in this network namespace, this one's is v{VERSION}; \
                  detach with the icmp-ctl that attached it, or remove its pins: rm -r {}",
@@ -203,38 +405,10 @@ fn refuse_other_versions() -> Result<()> {
     Ok(())
 }
 
-/// True where nothing of an instance is attached to an interface that exists; its pins are removed.
-///
-/// A namespace's number is used again after it is gone, so a directory may be a leftover of another namespace; and an attach that was
-/// killed leaves what it had made so far. Whoever makes an instance holds the lock until its first link is there.
-fn is_stale(directory: &Path) -> Result<bool> {
-    for (path, _) in link_pins(directory)? {
-        if sys::link_info(&path)?.ifindex != 0 {
-            return Ok(false);
-        }
-    }
-    remove(directory)?;
-    Ok(true)
-}
-
-fn link_pins(directory: &Path) -> Result<Vec<(PathBuf, u32)>> {
-    let links = directory.join(LINKS);
-    let mut pins = Vec::new();
-    if links.exists() {
-        for pin in fs::read_dir(&links).with_context(|| format!("reading {}", links.display()))? {
-            let pin = pin?;
-            if let Ok(ifindex) = pin.file_name().to_string_lossy().parse() {
-                pins.push((pin.path(), ifindex));
-            }
-        }
-    }
-    Ok(pins)
-}
-
 fn remove(directory: &Path) -> Result<()> {
     match fs::remove_dir_all(directory) {
         Ok(()) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("removing the pins in {}", directory.display())),
     }
 }
@@ -242,7 +416,7 @@ fn remove(directory: &Path) -> Result<()> {
 fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
     let mut object = program::load(options, Some(directory)).map_err(|error| {
         // Permission has an exit code of its own, all else is the kernel's refusal; EACCES is the verifier's.
-        if crate::failure::has_errno(&error, &[nix::libc::EPERM]) {
+        if has_errno(&error, &[libc::EPERM]) {
             error
         } else {
             error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })

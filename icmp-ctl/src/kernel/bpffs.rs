@@ -4,8 +4,9 @@
 //! a fresh /sys, whose pins would be gone with the command; it is moved to the system's mount namespace first.
 
 use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, statfs};
@@ -14,40 +15,57 @@ use nix::sys::statfs::{FsType, statfs};
 const MOUNT_POINT: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
 const MAGIC: FsType = FsType(0xcafe_4a11_u32 as _);
+/// Number of the process namespace that the system was started in, `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
+const INITIAL_PROCESSES: u64 = 0xefff_fffc;
 
 /// Makes sure that pins can be made and stay. Call it while the process has one thread only.
 ///
 /// # Errors
-/// It is not mounted and cannot be.
+/// It is not mounted where pins would stay, and cannot be.
 pub(crate) fn ensure() -> Result<()> {
+    if let Some(oldest) = oldest_ancestor_elsewhere()
+        && !is_that_of(oldest)
+    {
+        let system =
+            File::open(format!("/proc/{oldest}/ns/mnt")).context("opening the system's mount namespace")?;
+        setns(system, CloneFlags::CLONE_NEWNS).context(
+            "pins would be gone with the mount namespace of this command, and the system's cannot be entered; run it with \
+             `nsenter --net=/run/netns/NAME icmp-ctl ...` instead of `ip netns exec`",
+        )?;
+    }
     if is_mounted() {
         return Ok(());
     }
-    if let Some(system) = system_mount_namespace() {
-        setns(system, CloneFlags::CLONE_NEWNS).context(
-            "no BPF file system is mounted here, and the system's mount namespace cannot be entered, so pins would be gone with \
-             this command; run it with `nsenter --net=/run/netns/NAME icmp-ctl ...` instead of `ip netns exec`",
-        )?;
-        if is_mounted() {
-            return Ok(());
-        }
+    if !fs::metadata("/proc/self/ns/pid").is_ok_and(|processes| processes.ino() == INITIAL_PROCESSES) {
+        bail!(
+            "no BPF file system is mounted here, and this is a container, with which one that this command mounts would be gone, pins \
+             and program included; start the container with the system's (`-v {MOUNT_POINT}:{MOUNT_POINT}`), or, if it stays for as long \
+             as the program is to run, mount one in it: mount -t bpf bpf {MOUNT_POINT}"
+        );
     }
-    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), None::<&str>)
+    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
         .with_context(|| format!("mounting the BPF file system; by hand: mount -t bpf bpf {MOUNT_POINT}"))
+}
+
+/// Whether what is mounted here is what another process sees there: then pins stay without this mount namespace.
+fn is_that_of(process: u32) -> bool {
+    let device = |path: &str| fs::metadata(path).map(|top| top.dev());
+    let there = format!("/proc/{process}/root{MOUNT_POINT}");
+    is_mounted() && device(MOUNT_POINT).is_ok_and(|here| device(&there).is_ok_and(|there| there == here))
 }
 
 fn is_mounted() -> bool {
     statfs(MOUNT_POINT).is_ok_and(|fs| fs.filesystem_type() == MAGIC)
 }
 
-/// The mount namespace of the oldest ancestor that can be asked for it, if it is not this process's own. That is pid 1, except in a
-/// sandbox that hides its pid 1.
-fn system_mount_namespace() -> Option<File> {
+/// The oldest ancestor that can be asked for its mount namespace, if that is not this process's own. It is pid 1, except in a sandbox that
+/// hides its pid 1.
+fn oldest_ancestor_elsewhere() -> Option<u32> {
     let namespace = |process: u32| fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
     let own = namespace(std::process::id())?;
     let ancestors = std::iter::successors(Some(std::process::id()), |process| parent(*process));
     let (oldest, system) = ancestors.filter_map(|process| Some((process, namespace(process)?))).last()?;
-    if system == own { None } else { File::open(format!("/proc/{oldest}/ns/mnt")).ok() }
+    (system != own).then_some(oldest)
 }
 
 fn parent(process: u32) -> Option<u32> {

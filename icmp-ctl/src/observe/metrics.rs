@@ -15,7 +15,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::host::netlink::Network;
-use crate::instance::pins::Instance;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::View;
 use crate::instance::program::BUILD;
 
 /// Everything there is to say now, as OpenMetrics text.
@@ -25,9 +26,9 @@ use crate::instance::program::BUILD;
 pub async fn render() -> Result<String> {
     let network = Network::read().await?;
     let mut snapshot = Snapshot::default();
-    if let Some(instance) = Instance::find()? {
+    if let Some(instance) = View::find()? {
         snapshot.build = instance.build();
-        snapshot.rules = instance.maps.rule_tallies()?;
+        snapshot.rules = instance.read(InstanceMaps::rule_tallies)?;
         let tallies = instance.maps.tallies()?;
         snapshot.checks =
             Check::ALL.iter().map(|check| (*check, tallies[check_tally(*check) as usize].hits)).collect();

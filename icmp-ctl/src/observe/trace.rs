@@ -11,7 +11,7 @@ use log::{Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::diagnostics::note;
-use crate::instance::pins::Instance;
+use crate::instance::pins::View;
 use crate::instance::program::Entry;
 
 struct Stderr;
@@ -33,11 +33,9 @@ impl Log for Stderr {
 /// # Errors
 /// Nothing is loaded, or its program has no logging in it.
 pub(crate) fn print() -> Result<()> {
-    let instance = Instance::find()?.context("nothing is loaded that could be traced")?;
+    let instance = View::find()?.context("nothing is loaded that could be traced")?;
     // Both entry points write to the same buffer.
     let pin = instance.program_pin(Entry::Xdp);
-    // It holds the lock that whoever changes the instance waits for.
-    drop(instance);
     let program = ProgramInfo::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
     let mut logger = EbpfLogger::init_from_id_with_logger(program.id(), Stderr)
         .context("the loaded program has no logging in it: `icmp-ctl detach --all`, then this again")?;

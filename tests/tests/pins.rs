@@ -1,0 +1,253 @@
+//! What holds an instance together: pins that only root may touch, a lock that strangers cannot have, links that follow their interfaces.
+//!
+//! Owns who may do what with an instance, and what becomes of it when interfaces, mounts and processes go away under it.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
+use std::{fs, path::PathBuf};
+
+use icmp_common::abi::{MAX_INTERFACES, VERSION};
+use icmp_tests::can_run;
+use icmp_tests::ctl::{self, Attached};
+use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::process::{Finished, Watch};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const DONE: Option<i32> = Some(0);
+const FAILED: Option<i32> = Some(1);
+const NOTHING_LOADED: Option<i32> = Some(3);
+
+const LIMIT: Duration = Duration::from_secs(20);
+const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
+
+/// Runs a script in the namespace with a BPF file system, processes and mounts of its own, as in a container; `$ctl` is icmp-ctl.
+fn in_a_container(namespace: &Namespace, script: &str) -> Finished {
+    let script = format!("ctl=$0; while umount /sys/fs/bpf 2>/dev/null; do :; done; {script}");
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    namespace.run("unshare", &["--mount", "--pid", "--fork", "--mount-proc", "sh", "-ec", &script, program])
+}
+
+#[test]
+fn pins_below_a_directory_that_another_user_made_are_not_believed() {
+    let Some(pair) = pair(&["unshare", "setpriv"]) else { return };
+    let nobody = "setpriv --reuid=65534 --regid=65534 --clear-groups --";
+    for make in ["mkdir /sys/fs/bpf/icmp-ctl", "ln -s /tmp /sys/fs/bpf/icmp-ctl"] {
+        let done = in_a_container(
+            &pair.host,
+            &format!(
+                "mount -t bpf bpf /sys/fs/bpf; {nobody} {make}
+                 for verb in 'attach {HOST_IF}' status 'detach --all'; do
+                     if $ctl $verb; then exit 9; else test $? = 1; fi
+                 done
+                 rm -r /sys/fs/bpf/icmp-ctl; $ctl attach {HOST_IF}; stat -c %a:%u /sys/fs/bpf/icmp-ctl; $ctl detach --all"
+            ),
+        );
+        assert_eq!(done.code, DONE, "{done}");
+        let refusals =
+            done.stderr.lines().filter(|line| line.contains("`rm -r /sys/fs/bpf/icmp-ctl`")).count();
+        assert_eq!(refusals, 3, "each says what ends it: {done}");
+        assert!(done.stdout.contains("700:0"), "{done}");
+    }
+}
+
+#[test]
+fn a_pin_directory_that_others_may_enter_or_replace_is_refused_with_the_command_that_ends_it() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    let done = in_a_container(
+        &pair.host,
+        &format!(
+            "mount -t bpf bpf /sys/fs/bpf; mkdir /sys/fs/bpf/icmp-ctl; chmod 755 /sys/fs/bpf/icmp-ctl
+             if $ctl attach {HOST_IF}; then exit 9; fi
+             chmod 700 /sys/fs/bpf/icmp-ctl; chmod 777 /sys/fs/bpf
+             if $ctl attach {HOST_IF}; then exit 9; fi
+             chmod 1777 /sys/fs/bpf; $ctl attach {HOST_IF}; $ctl detach --all"
+        ),
+    );
+    assert_eq!(done.code, DONE, "{done}");
+    for part in ["`chmod 700 /sys/fs/bpf/icmp-ctl`", "chmod 1777 /sys/fs/bpf`"] {
+        assert!(done.stderr.contains(part), "{part} in {done}");
+    }
+}
+
+#[test]
+fn nobody_cannot_hold_the_lock() {
+    let Some(pair) = pair(&["flock", "setpriv"]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    for path in [PathBuf::from(ROOT), lock_of(&pair.host)] {
+        let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--", "flock"];
+        let path = path.to_str().expect("a path in UTF-8");
+        let done = pair.host.run("setpriv", &[&nobody[..], &[path, "true"]].concat());
+        assert!(done.code != DONE && done.stderr.contains("ermission denied"), "{done}");
+    }
+}
+
+#[test]
+fn who_looks_waits_for_no_lock_and_who_changes_says_for_whom() {
+    let Some(pair) = pair(&["flock", "sh"]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let lock = lock_of(host);
+    let mut holder = host
+        .watch("flock", &["--close", lock.to_str().expect("a path"), "sh", "-c", "echo held; exec sleep 60"]);
+    holder.wait_for("held", LIMIT);
+    for verb in [
+        "status",
+        "show counters",
+        "show addresses",
+        "show limits",
+        "show policy",
+        "show sources",
+        "rule list",
+    ] {
+        assert_eq!(ctl::run(host, verb).code, DONE, "{verb}");
+    }
+    let mut change = Watch::start(&mut ctl::command(host, "limit set replies 5k/s"));
+    let said = change.wait_for("waiting for process", LIMIT);
+    assert!(said.contains("(flock --close "), "{said}");
+    let _code = holder.end_by(Signal::SIGKILL);
+    change.wait_for("5k/s", LIMIT);
+}
+
+#[test]
+fn of_an_instance_that_is_gone_nothing_is_left() {
+    let Some(pair) = pair(&[]) else { return };
+    let lock = lock_of(&pair.host);
+    let attached = Attached::new(&pair.host, HOST_IF);
+    assert!(lock.exists() && pins_of(&pair.host).exists());
+    drop(attached);
+    assert!(!lock.exists() && !pins_of(&pair.host).exists());
+}
+
+#[test]
+fn where_pins_would_be_gone_with_the_container_attach_is_refused_and_names_the_mount() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    let done = in_a_container(&pair.host, &format!("$ctl attach {HOST_IF}"));
+    assert_eq!(done.code, FAILED, "{done}");
+    for part in ["-v /sys/fs/bpf:/sys/fs/bpf", "mount -t bpf bpf /sys/fs/bpf"] {
+        assert!(done.stderr.contains(part), "{part} in {done}");
+    }
+    assert!(!pair.host.ip(&format!("link show {HOST_IF}")).contains("xdp"));
+}
+
+#[test]
+fn pins_are_made_where_they_last_and_not_in_a_mount_that_is_gone_with_the_command() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    let script = "mount -t bpf bpf /sys/fs/bpf && \"$0\" attach host0";
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let done = pair.host.run("unshare", &["--mount", "sh", "-c", script, program]);
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(pair.host.ip(&format!("link show {HOST_IF}")).contains("xdp"), "it stays");
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+#[test]
+fn an_interface_that_was_moved_is_named_and_detached_from_where_it_is() {
+    let Some(pair) = pair(&[]) else { return };
+    let (host, other) = (&pair.host, Namespace::new("other"));
+    let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+    move_to(host, &other);
+
+    let status = ctl::run(host, "status -j");
+    let rows: Value = serde_json::from_str(&status.stdout).unwrap_or_else(|e| panic!("{e}: {status}"));
+    let row = &rows["interfaces"][0];
+    assert_eq!((row["name"].as_str(), row["mode"].as_str()), (Some(HOST_IF), Some("moved")), "{row}");
+    assert!(status.stderr.contains(&format!("icmp-ctl detach {HOST_IF}")), "{status}");
+
+    let attach = ctl::run(&other, &format!("attach {HOST_IF}"));
+    assert_eq!(attach.code, FAILED, "{attach}");
+    assert!(attach.stderr.contains(&format!("`icmp-ctl detach {HOST_IF}`")), "{attach}");
+    let detach = ctl::run(&other, &format!("detach {HOST_IF}"));
+    assert_eq!(detach.code, DONE, "{detach}");
+    assert!(!has_program(&other), "the command that was named takes it off");
+    assert_eq!(ctl::run(host, "status").code, NOTHING_LOADED);
+    assert!(!pins_of(host).exists());
+    let _attached = Attached::new(&other, HOST_IF);
+}
+
+#[test]
+fn an_interface_that_was_moved_is_detached_from_where_it_was() {
+    let Some(pair) = pair(&[]) else { return };
+    let (host, other) = (&pair.host, Namespace::new("other"));
+    for verb in [&format!("detach {HOST_IF}"), "detach --all"] {
+        let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+        move_to(host, &other);
+        let done = ctl::run(host, verb);
+        assert_eq!(done.code, DONE, "{done}");
+        assert!(done.stdout.contains(HOST_IF), "{done}");
+        assert!(!has_program(&other), "{verb}");
+        assert_eq!(ctl::run(host, "status").code, NOTHING_LOADED);
+        move_to(&other, host);
+    }
+}
+
+#[test]
+fn whoever_changes_an_instance_takes_it_off_what_was_moved_away() {
+    let Some(pair) = pair(&[]) else { return };
+    let (host, other) = (&pair.host, Namespace::new("other"));
+    host.ip("link add other0 type veth peer name other1");
+    let _said = ctl::run(host, &format!("attach {HOST_IF} other0")).expect_success();
+    move_to(host, &other);
+    let done = ctl::run(host, "limit set replies 5k/s");
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.stderr.contains(HOST_IF), "which one: {done}");
+    assert!(!has_program(&other));
+    let status: Value = serde_json::from_str(&ctl::run(host, "status -j").expect_success()).expect("JSON");
+    assert_eq!(status["interfaces"].as_array().map(Vec::len), Some(1), "{status}");
+    let _said = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn an_interface_that_outlives_its_namespace_is_detached_where_it_is_now() {
+    let Some(pair) = pair(&[]) else { return };
+    let Pair { host, peer, .. } = pair;
+    let other = Namespace::new("other");
+    let _said = ctl::run(&host, &format!("attach {HOST_IF}")).expect_success();
+    move_to(&host, &other);
+    drop(host);
+    let done = ctl::run(&other, "detach --all");
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(!has_program(&other), "{done}");
+    drop(peer);
+}
+
+#[test]
+fn an_attach_that_is_killed_before_its_link_is_pinned_leaves_no_slot_taken() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    for _ in 0..=MAX_INTERFACES {
+        host.ip("link add killed0 type veth peer name killed1");
+        let done = ctl::run(host, "attach killed0");
+        assert_eq!(done.code, DONE, "{done}");
+        // As if it had not come to that.
+        let link = host.ip("-o link show killed0");
+        let index = link.split(':').next().expect("an index");
+        fs::remove_file(pins_of(host).join("links").join(index)).expect("a pin of a link");
+        host.ip("link delete killed0");
+    }
+}
+
+fn pair(programs: &[&str]) -> Option<Pair> {
+    can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
+}
+
+fn move_to(from: &Namespace, to: &Namespace) {
+    from.ip(&format!("link set {HOST_IF} netns {}", to.name()));
+}
+
+fn has_program(namespace: &Namespace) -> bool {
+    namespace.ip(&format!("link show {HOST_IF}")).contains("xdp")
+}
+
+fn number(namespace: &Namespace) -> u64 {
+    namespace.enter(|| fs::metadata("/proc/thread-self/ns/net").expect("a namespace").ino())
+}
+
+fn pins_of(namespace: &Namespace) -> PathBuf {
+    PathBuf::from(format!("{ROOT}/v{VERSION}/{}", number(namespace)))
+}
+
+fn lock_of(namespace: &Namespace) -> PathBuf {
+    PathBuf::from(format!("{ROOT}/locks/{}", number(namespace)))
+}
