@@ -11,7 +11,7 @@ use crate::host::netlink::Network;
 use crate::instance::pins::Instance;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
-use crate::policy::difference::describe;
+use crate::policy::difference::{describe, difference};
 use crate::policy::transaction::{Checked, warn_all};
 
 pub(super) fn run(args: &Apply, config: &Config, checked: &mut Checked) -> Result<Output> {
@@ -32,8 +32,7 @@ pub(super) fn run(args: &Apply, config: &Config, checked: &mut Checked) -> Resul
     let tick = Tick::of_this_kernel()?;
     let before = instance.maps.policy()?.map(|policy| describe(&policy, tick)).unwrap_or_default();
     let after = describe(&checked.policy, tick);
-    let removed: Vec<_> = before.iter().filter(|line| !after.contains(line)).collect();
-    let added: Vec<_> = after.iter().filter(|line| !before.contains(line)).collect();
+    let (removed, added) = difference(&before, &after);
     if !args.check {
         instance.maps.switch_policy(&checked.policy, args.confirm.map(|within| within.0))?;
     }

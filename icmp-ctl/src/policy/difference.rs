@@ -1,4 +1,7 @@
-//! What can differ between two policies, as lines of text.
+//! What can differ between two policies, as lines of text, and which of these lines do.
+
+use std::collections::HashSet;
+use std::hash::Hash;
 
 use icmp_common::abi::{SETTINGS_ECHO, SETTINGS_VERIFY_FULL};
 use icmp_common::path::checks::{Check, Mode, mode_shift};
@@ -7,6 +10,17 @@ use icmp_common::policy::Budget;
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::policy::rows::{CONFIGURED, preset_of, rows};
+
+/// Lines that are in one of two descriptions only, each in its order: what a change takes away, and what it adds.
+///
+/// Its work grows with the lines, not with their square: a list of 50,000 prefixes is a line for each.
+pub fn difference<'a, T: Eq + Hash>(before: &'a [T], after: &'a [T]) -> (Vec<&'a T>, Vec<&'a T>) {
+    let only = |lines: &'a [T], others: &'a [T]| {
+        let others: HashSet<&T> = others.iter().collect();
+        lines.iter().filter(|line| !others.contains(line)).collect()
+    };
+    (only(before, after), only(after, before))
+}
 
 /// Everything that can differ between two policies, a line each.
 pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
@@ -57,4 +71,48 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::hash::Hasher;
+
+    use super::*;
+
+    #[test]
+    fn a_difference_has_what_is_in_one_only_in_its_order() {
+        let (before, after) = (["c", "a", "b"], ["d", "b", "c", "e"]);
+        assert_eq!(difference(&before, &after), (vec![&"a"], vec![&"d", &"e"]));
+    }
+
+    /// A line that counts how often it is compared.
+    struct Line<'a>(u32, &'a Cell<u64>);
+
+    impl PartialEq for Line<'_> {
+        fn eq(&self, other: &Self) -> bool {
+            self.1.set(self.1.get() + 1);
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Line<'_> {}
+
+    impl Hash for Line<'_> {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.0.hash(state);
+        }
+    }
+
+    #[test]
+    fn replacing_a_list_takes_a_few_comparisons_for_each_of_its_lines() {
+        let lines = 20_000;
+        let compared = Cell::new(0);
+        let list = |first: u32| (first..first + lines).map(|i| Line(i, &compared)).collect::<Vec<_>>();
+        // Half of the list stays.
+        let (before, after) = (list(0), list(lines / 2));
+        let (removed, added) = difference(&before, &after);
+        assert_eq!((removed.len(), added.len()), (10_000, 10_000));
+        assert!(compared.get() < u64::from(10 * lines), "{} comparisons of {lines} lines", compared.get());
+    }
 }
