@@ -191,12 +191,20 @@ pub fn interface() -> Interface {
     }
 }
 
-/// The addresses of the vectors.
+/// The addresses of the vectors, as they are in the table.
 ///
 /// # Panics
-/// If they do not fit the table.
+/// If they do not fit it.
 #[must_use]
 pub fn addresses(vlans: &[u16]) -> AddressTable {
+    let (table, left_out) = AddressTable::build(&address_list(vlans), ADDRESS_BUCKETS);
+    assert!(left_out.is_empty(), "{left_out:?}");
+    table
+}
+
+/// The addresses of the vectors; on each of `vlans` the host owns its first of each family.
+#[must_use]
+pub fn address_list(vlans: &[u16]) -> Vec<OwnAddress> {
     let entry = |text: &str, vlan: u16, kind| {
         let scope = Scope::new(SLOT, u32::from(vlan));
         OwnAddress { address: address(text), scope, kind }
@@ -214,9 +222,7 @@ pub fn addresses(vlans: &[u16]) -> AddressTable {
     for group in ["224.0.0.1", "ff02::1", "ff02::2", "ff02::1:ff00:2"] {
         all.push(entry(group, 0, AddressKind::Group));
     }
-    let (table, left_out) = AddressTable::build(&all, ADDRESS_BUCKETS);
-    assert!(left_out.is_empty(), "{left_out:?}");
-    table
+    all
 }
 
 fn address(text: &str) -> IpAddr {

@@ -1,84 +1,138 @@
-//! Owns a second reading of the rules: which frames the host of the vectors may answer, and has to if it limits nothing.
+//! Owns a second reading of the rules: which frames a host may answer, and has to if it limits nothing and its policy says nothing else.
 //!
 //! Kernel and host run the same code, so the differential test can't see an error in it. This is the same decision as plain
 //! conditions in no particular order, over `std::net` types and whole slices; speed and the verifier are no concern.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use crate::netns::{HOST_IPV4, HOST_IPV6, HOST_MAC};
-use crate::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Layers, be16};
+use icmp_common::abi::{AddressKind, Scope};
+use icmp_ctl::host::address_table::OwnAddress;
+use ipnet::IpNet;
 
-/// Why a frame must not be answered, or Ok if it has to be; on each of `vlans` the host owns its first address of each family.
+use crate::host::scope;
+use crate::netns::HOST_MAC;
+use crate::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Layers, Tag, be16};
+
+/// A host, as far as it matters for whom it answers. It has the MAC address of the vectors' host.
+#[derive(Clone, Copy, Debug)]
+pub struct Host<'a> {
+    /// What is in its table.
+    pub addresses: &'a [OwnAddress],
+    /// Prefixes it answers for although it does not own them.
+    pub vips: &'a [IpNet],
+    /// It verifies the ICMP checksum.
+    pub verifies: bool,
+}
+
+/// Why a frame must not be answered, or Ok if it has to be.
 ///
 /// # Errors
 /// The first rule that forbids the answer.
-pub fn answerable(frame: &[u8], vlans: &[u16]) -> Result<(), &'static str> {
+pub fn answerable(frame: &[u8], host: &Host<'_>) -> Result<(), &'static str> {
     let layers = Layers::of(frame).ok_or("no EtherType")?;
     allow(layers.destination == HOST_MAC, "another MAC address, or a group")?;
     allow(layers.source[0] & 1 == 0, "an answer to a group")?;
     allow(layers.source != [0; 6] && layers.source != HOST_MAC, "no other host's MAC address")?;
-    let owned = match layers.tags[..] {
-        [] => usize::MAX,
-        // A priority, and no VLAN.
-        [tag] if tag.tci & 0xfff == 0 => usize::MAX,
-        [tag] if tag.tpid == 0x8100 && vlans.contains(&(tag.tci & 0xfff)) => 1,
-        _ => return Err("a VLAN the host is not on"),
-    };
+    let place = host.place(&layers.tags).ok_or("a VLAN the host is not on")?;
     match layers.ethertype {
-        ETHERTYPE_IPV4 => ipv4(layers.payload, owned),
-        ETHERTYPE_IPV6 => ipv6(layers.payload, owned),
+        ETHERTYPE_IPV4 => place.ipv4(layers.payload),
+        ETHERTYPE_IPV6 => place.ipv6(layers.payload),
         _ => Err("not IP"),
     }
 }
 
-fn ipv4(ip: &[u8], owned: usize) -> Result<(), &'static str> {
-    allow(ip.len() >= 28, "too short")?;
-    allow(ip[0] == 0x45, "not a bare IPv4 header")?;
-    let length = usize::from(be16(ip, 2));
-    allow((28..=ip.len()).contains(&length), "a length that does not fit")?;
-    let message = &ip[20..length];
-    allow(be16(ip, 6) & !0x4000 == 0, "a fragment, or the reserved bit")?;
-    allow(ip[9] == 1, "not ICMP")?;
-    allow(packet::ones_sum(&ip[..20]) == 0xffff, "a wrong header checksum")?;
-    allow(packet::ones_sum(message) == 0xffff, "a wrong ICMP checksum")?;
-    allow(message[0] == 8 && message[1] == 0, "not an echo request of code 0")?;
-
-    let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).expect("four bytes"));
-    let (source, destination) = (address(12), address(16));
-    let own: Vec<Ipv4Addr> = HOST_IPV4.iter().take(owned).map(|text| parse(text)).collect();
-    allow(own.contains(&destination), "not an own address")?;
-    allow(!own.contains(&source), "an own address as source")?;
-    // RFC 1122 section 3.2.1.3 (a), (c), (g), class D and class E, and the directed broadcasts of the own prefix.
-    let first = source.octets()[0];
-    allow(first != 0 && first != 127 && first < 224, "a source that is no single host")?;
-    allow(
-        !["192.0.2.0", "192.0.2.255"].map(parse::<Ipv4Addr>).contains(&source),
-        "a directed broadcast as source",
-    )
+/// A host where a frame came in.
+struct Place<'a> {
+    host: &'a Host<'a>,
+    scope: Scope,
 }
 
-fn ipv6(ip: &[u8], owned: usize) -> Result<(), &'static str> {
-    allow(ip.len() >= 48, "too short")?;
-    allow(ip[0] >> 4 == 6, "not IPv6")?;
-    let length = 40 + usize::from(be16(ip, 4));
-    allow((48..=ip.len()).contains(&length), "a length that does not fit")?;
-    allow(ip[6] == 58, "not ICMPv6 directly")?;
-    allow(packet::icmpv6_sum(&ip[..length]) == 0xffff, "a wrong ICMPv6 checksum")?;
-    allow(ip[40] == 128 && ip[41] == 0, "not an echo request of code 0")?;
-
-    let address = |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).expect("sixteen bytes"));
-    let (source, destination) = (address(8), address(24));
-    let own: Vec<Ipv6Addr> = HOST_IPV6.iter().take(owned).map(|text| parse(text)).collect();
-    allow(own.contains(&destination), "not an own address")?;
-    allow(!own.contains(&source), "an own address as source")?;
-    allow(!source.is_multicast(), "a multicast source")?;
-    // RFC 4291 sections 2.5.2, 2.5.3 and 2.5.5: unspecified, loopback, IPv4-mapped and IPv4-compatible.
-    allow(source.segments()[..4] != [0; 4], "a source below ::/64")
+impl<'a> Host<'a> {
+    /// `None` where the host is not on the VLAN of these tags.
+    fn place(&'a self, tags: &[Tag]) -> Option<Place<'a>> {
+        let ids: Vec<_> = tags.iter().map(|tag| u32::from(tag.tci & 0xfff)).collect();
+        let scope = scope(match (tags, &ids[..]) {
+            // A priority alone is no VLAN.
+            ([], _) | (_, [0]) => 0,
+            ([tag], [id]) if tag.tpid == 0x88a8 => id | Scope::SERVICE_ONLY << 12,
+            (_, [id]) => *id,
+            (_, [outer, inner]) if *outer > 0 && *inner > 0 && *inner != Scope::SERVICE_ONLY => {
+                outer | inner << 12
+            }
+            _ => return None,
+        });
+        let place = Place { host: self, scope };
+        (scope == crate::host::scope(0) || place.is(Ipv4Addr::UNSPECIFIED.into(), AddressKind::Present))
+            .then_some(place)
+    }
 }
 
-fn parse<A: std::str::FromStr>(text: &str) -> A {
-    let address = text.split('/').next().expect("before the slash");
-    address.parse().unwrap_or_else(|_| panic!("{text} is no address"))
+impl Place<'_> {
+    fn is(&self, address: IpAddr, kind: AddressKind) -> bool {
+        self.host.addresses.contains(&OwnAddress { address, scope: self.scope, kind })
+    }
+
+    /// True where a request to this address is for this host, which groups are not.
+    fn owns(&self, address: IpAddr) -> bool {
+        let is_vip = self.scope == scope(0) && self.host.vips.iter().any(|vip| vip.contains(&address));
+        self.is(address, AddressKind::Own)
+            || is_vip && is_single(address) && !self.is(address, AddressKind::Group)
+    }
+
+    /// True where another host can have this address.
+    fn may_be_anothers(&self, address: IpAddr) -> bool {
+        let anywhere = OwnAddress { address, scope: Scope::ANYWHERE, kind: AddressKind::Anywhere };
+        is_single(address)
+            && !self.is(address, AddressKind::Own)
+            && !self.is(address, AddressKind::Group)
+            && !self.host.addresses.contains(&anywhere)
+    }
+
+    fn ipv4(&self, ip: &[u8]) -> Result<(), &'static str> {
+        allow(ip.len() >= 28, "too short")?;
+        allow(ip[0] == 0x45, "not a bare IPv4 header")?;
+        let length = usize::from(be16(ip, 2));
+        allow((28..=ip.len()).contains(&length), "a length that does not fit")?;
+        let message = &ip[20..length];
+        allow(be16(ip, 6) & !0x4000 == 0, "a fragment, or the reserved bit")?;
+        allow(ip[9] == 1, "not ICMP")?;
+        allow(packet::ones_sum(&ip[..20]) == 0xffff, "a wrong header checksum")?;
+        self.message(message, || packet::ones_sum(message), 8)?;
+
+        let address = |at: usize| Ipv4Addr::from(<[u8; 4]>::try_from(&ip[at..at + 4]).expect("four bytes"));
+        allow(self.owns(address(16).into()), "not an own address")?;
+        allow(self.may_be_anothers(address(12).into()), "a source that is no other single host")
+    }
+
+    fn ipv6(&self, ip: &[u8]) -> Result<(), &'static str> {
+        allow(ip.len() >= 48, "too short")?;
+        allow(ip[0] >> 4 == 6, "not IPv6")?;
+        let length = 40 + usize::from(be16(ip, 4));
+        allow((48..=ip.len()).contains(&length), "a length that does not fit")?;
+        allow(ip[6] == 58, "not ICMPv6 directly")?;
+        self.message(&ip[40..length], || packet::icmpv6_sum(&ip[..length]), 128)?;
+
+        let address =
+            |at: usize| Ipv6Addr::from(<[u8; 16]>::try_from(&ip[at..at + 16]).expect("sixteen bytes"));
+        allow(self.owns(address(24).into()), "not an own address")?;
+        allow(self.may_be_anothers(address(8).into()), "a source that is no other single host")
+    }
+
+    fn message(&self, message: &[u8], sum: impl FnOnce() -> u16, request: u8) -> Result<(), &'static str> {
+        allow(message[0] == request && message[1] == 0, "not an echo request of code 0")?;
+        // Longer ones are not summed, and so not answered.
+        allow(!self.host.verifies || message.len() <= 4096, "too long to be summed")?;
+        allow(!self.host.verifies || sum() == 0xffff, "a wrong ICMP checksum")
+    }
+}
+
+/// False for what RFC 1122 section 3.2.1.3 (a), (c), (g), class D and class E, and RFC 4291 sections 2.5.2, 2.5.3, 2.5.5 and 2.7 say is
+/// no host's: this network, loopback, multicast, reserved; unspecified, loopback, IPv4-mapped and IPv4-compatible.
+fn is_single(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => !matches!(address.octets()[0], 0 | 127 | 224..),
+        IpAddr::V6(address) => !address.is_multicast() && address.segments()[..4] != [0; 4],
+    }
 }
 
 fn allow(holds: bool, rule: &'static str) -> Result<(), &'static str> {
@@ -94,7 +148,8 @@ mod tests {
     fn the_rules_agree_with_the_vectors() {
         for v in vectors::all() {
             let vlans: Vec<_> = v.ifconfig.vlans.keys().copied().collect();
-            let read = answerable(&v.frame, &vlans);
+            let addresses = crate::host::address_list(&vlans);
+            let read = answerable(&v.frame, &Host { addresses: &addresses, vips: &[], verifies: true });
             let may = v.expect == Expect::Answer || v.alt.contains(&Expect::Answer);
             let must = v.expect == Expect::Answer && v.alt.is_empty();
             assert!(

@@ -11,7 +11,7 @@ use icmp_ctl::instance::program::Entry;
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host::{self, Counters, InKernel, OnHost, as_action};
-use icmp_tests::oracle::answerable;
+use icmp_tests::oracle::{self, answerable};
 use icmp_tests::packet::{self, Echo, Tag};
 use icmp_tests::vectors::{self, to_hex};
 
@@ -179,7 +179,9 @@ type Also = fn(&[u8], Option<&[u8]>) -> Vec<String>;
 
 /// It is answered if and only if the rules say so, and the reply is right.
 fn as_the_rules_say(frame: &[u8], reply: Option<&[u8]>) -> Vec<String> {
-    match (answerable(frame, &VLANS), reply) {
+    let addresses = host::address_list(&VLANS);
+    let host = oracle::Host { addresses: &addresses, vips: &[], verifies: true };
+    match (answerable(frame, &host), reply) {
         (Ok(()), Some(reply)) => packet::objections_to_reply(reply),
         (Ok(()), None) => vec!["has to be answered".into()],
         (Err(rule), Some(_)) => vec![format!("answered in spite of {rule}")],
