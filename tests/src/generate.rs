@@ -255,7 +255,7 @@ fn change_bytes(frame: &mut [u8], random: &mut Random) {
 }
 
 /// Makes the checksums right where there is a header to have them, whatever else is wrong.
-fn repair(frame: &mut [u8]) {
+pub fn repair(frame: &mut [u8]) {
     let Some(layers) = Layers::of(frame) else { return };
     let (ethertype, ip) = (layers.ethertype, frame.len() - layers.payload.len());
     let room = frame.len() - ip;

@@ -94,8 +94,9 @@ impl InKernel {
     }
 }
 
-/// As good as any that is drawn; with a small one all sources would share their cells.
-fn secret() -> [u64; SECRETS] {
+/// A secret of the limiter as good as any that is drawn; with a small one all sources would share their cells.
+#[must_use]
+pub fn secret() -> [u64; SECRETS] {
     std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(0xbf58_476d_1ce4_e5b9 + 2 * i as u64))
 }
 
@@ -105,8 +106,7 @@ fn secret() -> [u64; SECRETS] {
 /// If the configuration is none.
 #[must_use]
 pub fn on_host(config: &str, vlans: &[u16]) -> OnHost {
-    let options =
-        LoadOptions { lines: 1 << 12, address_buckets: ADDRESS_BUCKETS, secret: secret() };
+    let options = LoadOptions { lines: 1 << 12, address_buckets: ADDRESS_BUCKETS, secret: secret() };
     let mut tables = tables_of(&policy_of(config), &addresses(vlans), &options);
     tables.add_interface(interface());
     OnHost { tables }
@@ -118,10 +118,17 @@ pub fn on_host(config: &str, vlans: &[u16]) -> OnHost {
 /// If it is none, or can't be put in force.
 #[must_use]
 pub fn policy_of(config: &str) -> Compiled {
-    let config = Config::parse(config, "test").expect("a configuration");
     let tick = Tick::of_this_kernel().expect("a clock");
-    compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
-        .unwrap_or_else(|e| panic!("{e:#}"))
+    policy_at(config, tick).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The same where the clock ticks so often.
+///
+/// # Errors
+/// It is no configuration, or can't be put in force.
+pub fn policy_at(config: &str, tick: Tick) -> Result<Compiled, String> {
+    let config = Config::parse(config, "test").map_err(|e| format!("{e:#}"))?;
+    compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1).map_err(|e| format!("{e:#}"))
 }
 
 /// The packet path in this process, of a host with these addresses.
@@ -130,14 +137,9 @@ pub fn policy_of(config: &str) -> Compiled {
 /// If they do not fit the table.
 #[must_use]
 pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
-    let options = LoadOptions {
-        lines: LoadOptions::DEFAULT_LINES,
-        address_buckets: ADDRESS_BUCKETS,
-        secret: secret(),
-    };
-    let tick = Tick { per_second: 250.0 };
-    let policy = compile_policy(&Config::default(), tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
-        .expect("the default works");
+    let options =
+        LoadOptions { lines: LoadOptions::DEFAULT_LINES, address_buckets: ADDRESS_BUCKETS, secret: secret() };
+    let policy = policy_at("", Tick { per_second: 250.0 }).expect("the default works");
     let (table, left_out) = AddressTable::build(addresses, ADDRESS_BUCKETS);
     assert!(left_out.is_empty(), "{left_out:?}");
     let mut tables = tables_of(&policy, &table, &options);

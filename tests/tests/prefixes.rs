@@ -44,7 +44,8 @@ impl Searched {
             IpAddr::V4(address) => (Family::V4, (u64::from(address.to_bits()), 0)),
             IpAddr::V6(address) => (Family::V6, ((address.to_bits() >> 64) as u64, address.to_bits() as u64)),
         };
-        rules.prefix_values[longest::<SliceFrame<'_>, _>(&self.tables, &About::of_kind(family, kind), halves) as usize]
+        rules.prefix_values
+            [longest::<SliceFrame<'_>, _>(&self.tables, &About::of_kind(family, kind), halves) as usize]
     }
 }
 

@@ -8,6 +8,7 @@ mod build;
 mod ci;
 mod cpio;
 mod demo;
+mod fuzz;
 mod interrupt;
 mod netns;
 mod run;
@@ -41,6 +42,8 @@ enum Verb {
     VmTest(vm_test::Args),
     /// Measure against the kernel, nftables, iptables and other XDP programs
     Bench(bench::Args),
+    /// Look for frames and configurations that break what has to hold
+    Fuzz(fuzz::Args),
     /// Do what CI does: all of `test`, where a skipped test is a failed one
     Ci,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Verb::Verifier => verifier::verb(),
         Verb::VmTest(args) => vm_test::verb(&args),
         Verb::Bench(args) => bench::verb(&args),
+        Verb::Fuzz(args) => fuzz::verb(&args),
         Verb::Ci => ci::verb(),
     });
     match outcome {

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     purpose: Purpose,
 }
 
-/// In order: each needs what the ones before it need, except that the VMs need no test clients.
+/// In order: the tests need what all before them need, but for the VMs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Purpose {
     /// icmp-ctl and the eBPF object in it
@@ -34,6 +34,8 @@ pub(crate) enum Purpose {
     Verifier,
     /// `cargo xtask vm-test`
     Vm,
+    /// `cargo xtask fuzz`
+    Fuzz,
     /// `cargo xtask test`, VMs aside
     Test,
 }
@@ -49,6 +51,7 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
         Purpose::Demo => "Setup: what the demo needs",
         Purpose::Verifier => "Setup: what the verifier's budget needs",
         Purpose::Vm => "Setup: what the VMs need",
+        Purpose::Fuzz => "Setup: what fuzzing needs",
         Purpose::Test => "Setup: what the tests need",
     });
     let pin = Pin::read()?;
@@ -91,6 +94,9 @@ const VERIFIER: &[Program] = &[("bpftool", &["bpftool"])];
 const VM: &[Program] =
     &[("qemu-system-x86_64", &["qemu-system-x86"]), ("modinfo", &["kmod"]), ("xz", &["xz-utils"])];
 
+/// libFuzzer is C++.
+const FUZZ: &[Program] = &[("c++", &["g++"])];
+
 const TEST: &[Program] = &[
     ("ethtool", &["ethtool"]),
     ("fping", &["fping"]),
@@ -112,7 +118,9 @@ fn programs(purpose: Purpose) -> Result<()> {
         Purpose::Demo => &[BUILD, DEMO],
         Purpose::Verifier => &[BUILD, VERIFIER],
         Purpose::Vm => &[BUILD, VM],
-        Purpose::Test => &[BUILD, DEMO, VERIFIER, TEST],
+        Purpose::Fuzz => &[BUILD, FUZZ],
+        // The lints look at the fuzz targets, too.
+        Purpose::Test => &[BUILD, DEMO, VERIFIER, FUZZ, TEST],
     };
     let (there, missing): (Vec<&Program>, Vec<&Program>) =
         groups.iter().copied().flatten().partition(|(name, _)| run::find(name).is_some());

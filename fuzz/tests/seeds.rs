@@ -1,0 +1,25 @@
+//! The targets on what the fuzzer begins with, and on what it has found.
+
+use icmp_fuzz::{config, process, seeds};
+
+#[test]
+fn every_vector_holds_on_its_host_and_on_others() {
+    for (i, (name, input)) in seeds::process().into_iter().enumerate() {
+        println!("{name}");
+        process::check(&input);
+        // Another host for each knob, in positions that take turns.
+        for knob in 0..process::KNOBS {
+            let mut input = input.clone();
+            input[knob] = [1, 2, 4, 6, 0x42, 0xff][(i + knob) % 6];
+            process::check(&input);
+        }
+    }
+}
+
+#[test]
+fn every_configuration_that_is_known_holds() {
+    for (name, input) in seeds::config() {
+        println!("{name}");
+        config::check(&input);
+    }
+}
