@@ -1,4 +1,4 @@
-//! Replies, read and verified by etherparse, which shares no code with the packet path.
+//! Replies, read and verified by etherparse and by icmp-tests, neither of which shares code with the packet path.
 //!
 //! Owns what a reply has to have in common with its request, and what not.
 
@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use etherparse::{Icmpv4Type, Icmpv6Type, LinkSlice, NetSlice, SlicedPacket, TransportSlice};
 use icmp_common::abi::Settings;
+use icmp_tests::packet;
 
 /// An echo message, in a frame.
 #[derive(Debug)]
@@ -18,8 +19,8 @@ struct Read<'a> {
     is_reply: bool,
     /// What has to come back as it was.
     carried: Carried<'a>,
-    /// Identification and DF of IPv4.
-    identity: (u16, bool),
+    /// Identification and DF of IPv4, or flow label of IPv6.
+    identity: (u32, bool),
     header_verifies: bool,
     message_verifies: bool,
 }
@@ -38,11 +39,15 @@ struct Carried<'a> {
 
 /// All objections to a frame as the reply to another one.
 pub(crate) fn objections(request: &[u8], reply: &[u8], settings: &Settings) -> Vec<String> {
+    // What etherparse does not look at: the reserved flag, and which form of zero a checksum has.
+    let mut objections = packet::objections_to_reply(reply);
     let (request, reply) = match (read(request), read(reply)) {
         (Ok(request), Ok(reply)) => (request, reply),
         (request, reply) => return vec![format!("read as {request:?} and {reply:?}")],
     };
-    let mut objections = Vec::new();
+    if !request.message_verifies {
+        objections.retain(|objection| !objection.contains("the ICMP"));
+    }
     let mut demand = |holds: bool, what: &str| {
         if !holds {
             objections.push(format!("{what}: {request:?} got {reply:?}"));
@@ -53,10 +58,12 @@ pub(crate) fn objections(request: &[u8], reply: &[u8], settings: &Settings) -> V
     demand(reply.macs == crossed(request.macs), "MAC addresses");
     demand(reply.addresses == [request.addresses[1], request.addresses[0]], "IP addresses");
     demand(reply.carried == request.carried, "something is not carried back");
-    // Where both were 0, DF is set (RFC 6864 section 4).
-    let identity = if request.identity == (0, false) { (0, true) } else { request.identity };
-    demand(reply.identity == identity, "identification and DF");
-    let hop_limit = if reply.addresses[0].is_ipv4() { settings.ttl } else { settings.hop_limit };
+    let is_ipv4 = reply.addresses[0].is_ipv4();
+    // where both were 0, DF is set; a flow label is not returned.
+    let is_given_up = request.identity == (0, false) || !is_ipv4;
+    let identity = if is_given_up { (0, true) } else { request.identity };
+    demand(reply.identity == identity, "identification and DF, or flow label");
+    let hop_limit = if is_ipv4 { settings.ttl } else { settings.hop_limit };
     demand(u32::from(reply.hop_limit) == hop_limit, "TTL or hop limit");
     demand(reply.header_verifies, "IP header checksum");
     demand(reply.message_verifies == request.message_verifies, "ICMP checksum");
@@ -78,7 +85,7 @@ fn read(frame: &[u8]) -> Result<Read<'_>, String> {
                 header.dcp().value() << 2 | header.ecn().value(),
                 header.ttl(),
                 usize::from(header.total_len()),
-                (header.identification(), header.dont_fragment()),
+                (header.identification().into(), header.dont_fragment()),
                 is_same_sum(header.header_checksum(), header.to_header().calc_header_checksum()),
             )
         }
@@ -89,7 +96,7 @@ fn read(frame: &[u8]) -> Result<Read<'_>, String> {
                 header.traffic_class(),
                 header.hop_limit(),
                 40 + usize::from(header.payload_length()),
-                (0, true),
+                (header.flow_label().value(), true),
                 true,
             )
         }
@@ -141,7 +148,34 @@ fn read(frame: &[u8]) -> Result<Read<'_>, String> {
     })
 }
 
-/// True for the two forms of zero, too: which of them verifies depends on the data, and icmp-tests' own sum knows it.
+/// True for the two forms of zero, too: which of them verifies depends on the data.
 fn is_same_sum(a: u16, b: u16) -> bool {
     a % 0xffff == b % 0xffff
+}
+
+#[cfg(test)]
+mod tests {
+    use icmp_tests::host::policy_of;
+    use icmp_tests::vectors;
+
+    use super::*;
+
+    #[test]
+    fn a_right_reply_has_no_objections_and_one_with_a_flipped_bit_has() {
+        let settings = policy_of("").settings;
+        for id in ["v4-echo-len-0001", "v4-echo-len-0064", "v6-echo-len-0002"] {
+            let vector = vectors::all().into_iter().find(|v| v.id == id).expect("a vector");
+            let reply = vector.reply.expect("an answer");
+            assert_eq!(objections(&vector.frame, &reply, &settings), Vec::<String>::new(), "{id}");
+            for bit in 0..8 * reply.len() {
+                let mut wrong = reply.clone();
+                wrong[bit / 8] ^= 1 << (bit % 8);
+                assert_ne!(
+                    objections(&vector.frame, &wrong, &settings),
+                    Vec::<String>::new(),
+                    "{id} bit {bit}"
+                );
+            }
+        }
+    }
 }
