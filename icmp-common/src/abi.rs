@@ -3,8 +3,8 @@
 //! Owns names, layouts and sizes (docs/map-abi.md). A change here is a new [`VERSION`], and with it a new pin directory.
 //! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
 
-use crate::path::checks::{CHECKS, Check};
 use crate::limiter::Limit;
+use crate::path::checks::{CHECKS, Check};
 use crate::policy::{BUDGETS, TYPE_ENTRIES, TypeEntry};
 use crate::prefixes::{
     LENGTHS4, LENGTHS6, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PrefixBucket4, PrefixBucket6,

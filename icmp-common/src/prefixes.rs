@@ -163,12 +163,16 @@ pub fn longest<F: Frame, T: Tables>(tables: &T, about: &About, address: Halves) 
     let Some(rules) = tables.rules(buffer) else { return 0 };
     let kind = F::opaque(about.kind() as usize);
     match about.family() {
-        Family::V4 => {
-            rules.search.v4.get(kind).map_or(0, |search| longest4(tables, &rules.search, search, buffer, address.0))
-        }
-        Family::V6 => {
-            rules.search.v6.get(kind).map_or(0, |search| longest6(tables, &rules.search, search, buffer, address))
-        }
+        Family::V4 => rules
+            .search
+            .v4
+            .get(kind)
+            .map_or(0, |search| longest4(tables, &rules.search, search, buffer, address.0)),
+        Family::V6 => rules
+            .search
+            .v6
+            .get(kind)
+            .map_or(0, |search| longest6(tables, &rules.search, search, buffer, address)),
     }
 }
 

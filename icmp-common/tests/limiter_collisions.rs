@@ -71,10 +71,12 @@ fn refused_although_due(seed: u64, sources: usize, places: Places) -> [f64; 2] {
     let shared = vec![Cell::new(0); CELLS];
     // Two for each source: what it is due is what it gets where it shares with nobody.
     let alone = vec![Cell::new(0); 4 * sources];
-    let places: Vec<_> = (0..2 * sources).map(|_| {
+    let places: Vec<_> = (0..2 * sources)
+        .map(|_| {
             let address = next() as u32;
             places((hash4(secrets[0], address), hash4(secrets[1], address)))
-        }).collect();
+        })
+        .collect();
     let (mut due, mut got) = ([0_u32; 2], [0_u32; 2]);
     for tick in 0..SECONDS * HZ {
         let now = (1 << 32 | tick) * UNITS_PER_TICK;

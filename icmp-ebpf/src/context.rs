@@ -2,7 +2,9 @@
 
 use core::arch::asm;
 
-use aya_ebpf::{EbpfContext as _, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{
+    EbpfContext as _, bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext,
+};
 use icmp_common::frame::Frame;
 
 /// How many buffers a frame may lie in.

@@ -62,7 +62,7 @@ fn show_policy_tells_name_action_budget_hits_and_clause_of_each_type() {
     assert_eq!(one("packet-too-big")["budget"], "path-mtu");
     assert_eq!(one("135")["name"], "nd-neighbor-solicit");
     assert_eq!(one("echo-request -6")["first"], 128);
-    let text = ctl::run(&pair.host, "show policy 3/4").expect_success();
+    let text = ctl::run(&pair.host, "show policy 3/4 -v").expect_success();
     assert!(text.contains("RFC 1191 section 3"), "{text}");
     let done = ctl::run(&pair.host, "show policy echo-reqest");
     assert_eq!(done.code, FAILED, "{done}");

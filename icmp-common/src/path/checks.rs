@@ -133,7 +133,8 @@ fn failed_v4<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> Option<Che
     let total_len = u16::from_be_bytes(field::<{ icmpv4::LEN + ipv4::TOTAL_LEN }, 2, _>(message)) as usize;
     let source = u32::from_be_bytes(field::<{ icmpv4::LEN + ipv4::SOURCE }, 4, _>(message));
     // The quote has what RFC 792 demands, or is the whole packet.
-    let quoted = if total_len < header_len + QUOTED_PAYLOAD { total_len } else { header_len + QUOTED_PAYLOAD };
+    let quoted =
+        if total_len < header_len + QUOTED_PAYLOAD { total_len } else { header_len + QUOTED_PAYLOAD };
     let sane = version_ihl & ipv4::VERSION_MASK == ipv4::VERSION_4_IHL_5 & ipv4::VERSION_MASK
         && header_len >= ipv4::LEN
         && total_len >= header_len

@@ -102,7 +102,8 @@ fn within<T: Tables>(
     now: u64,
 ) -> Result<u64, Reason> {
     let shift = tables.source_shift();
-    let place = |mask: &Mask, shift| Place::new(hash::<0, T>(tables, family, masked(mask, family, source)), shift);
+    let place =
+        |mask: &Mask, shift| Place::new(hash::<0, T>(tables, family, masked(mask, family, source)), shift);
     let by_source = place(&settings.source.mask, shift);
     let by_prefix = place(&settings.prefix.mask, shift + 1);
     // A line that cannot be read is a fault of ours, which never drops a packet and is bounded by the total budget.

@@ -41,11 +41,7 @@ pub fn process<F: Apart, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> 
 }
 
 #[inline(always)]
-fn decide<F: Apart, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    interface: Option<&Interface>,
-) -> Step<Outcome> {
+fn decide<F: Apart, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Interface>) -> Step<Outcome> {
     let link = parse::link(frame)?;
     match link.ether_type {
         ethernet::IPV4 => packet(frame, tables, interface, &link, Family::V4),

@@ -156,9 +156,7 @@ fn own_v4<F: Apart, T: Tables>(
         Target::Own
     } else if kind == kind_bits(AddressKind::Group) || destination == u32::MAX {
         group(flags)?
-    } else if !ipv4::is_martian_source(destination)
-        && is_vip(frame, tables, about, (destination as u64, 0))
-    {
+    } else if !ipv4::is_martian_source(destination) && is_vip(frame, tables, about, (destination as u64, 0)) {
         // however wide a VIP prefix is, it has no loopback address in it.
         Target::Own
     } else {

@@ -6,8 +6,8 @@
 
 use crate::abi::{SETTINGS_RULES, Settings, check_tally};
 use crate::budget::{self, Draw, rule_cell};
-use crate::limiter::{self, Admission, Limit, Pair, Place, Table, hash6};
 use crate::frame::Frame;
+use crate::limiter::{self, Admission, Limit, Pair, Place, Table, hash6};
 use crate::outcome::{Step, end};
 use crate::path::apart::{About, Apart, JUDGE};
 use crate::path::checks::{self, Mode};

@@ -25,7 +25,8 @@ pub(crate) fn unverified<F: Apart, T: Tables>(
         return None;
     }
     let start = start(about);
-    let sum = if about.len() <= SHORT { short(frame, start, about.len()) } else { apart(frame, tables, about) };
+    let sum =
+        if about.len() <= SHORT { short(frame, start, about.len()) } else { apart(frame, tables, about) };
     match sum.zip(pseudo_header(frame, about)) {
         None => Some(Reason::MultiBuffer),
         Some((sum, pseudo)) if !sum.plus(pseudo).verifies() => Some(Reason::BadIcmpChecksum),

@@ -7,11 +7,14 @@ mod confirm_timeout;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use icmp_common::policy::Action;
 use icmp_common::types::Family;
 
 use crate::cli::confirm_timeout::ConfirmTimeout;
+use crate::config::suggestions;
 use crate::config::units::Rate;
 use crate::config::words::Word;
 use crate::failure::{Exit, Failure};
@@ -35,11 +38,41 @@ pub fn parse(arguments: &[OsString]) -> anyhow::Result<Asked> {
     match Cli::try_parse_from(arguments) {
         Ok(cli) => Ok(Asked::Run(Box::new(cli))),
         Err(error) if error.use_stderr() => {
-            let text = error.render().to_string();
+            let text = keep_similar(error).render().to_string();
             Err(Failure::error(Exit::Usage, text.trim_start_matches("error: ").trim_end()))
         }
         Err(text) => Ok(Asked::Text(text.render().to_string())),
     }
+}
+
+/// Leaves of clap's suggestions those that are similar: it takes `monitor` for `confirm`.
+fn keep_similar(mut error: clap::Error) -> clap::Error {
+    for (typed, suggested) in [
+        (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
+        (ContextKind::InvalidValue, ContextKind::SuggestedValue),
+    ] {
+        let Some(ContextValue::String(typed)) = error.get(typed).cloned() else { continue };
+        let similar = |names: &[String]| -> Vec<String> {
+            suggestions::similar(&typed, names.iter().map(String::as_str))
+                .into_iter()
+                .map(str::to_owned)
+                .collect()
+        };
+        let left = match error.remove(suggested) {
+            Some(ContextValue::Strings(names)) => similar(&names),
+            Some(ContextValue::String(name)) => similar(&[name]),
+            _ => continue,
+        };
+        if !left.is_empty() {
+            error.insert(suggested, ContextValue::Strings(left));
+        }
+    }
+    error
+}
+
+/// The names of limits, for the help and for suggestions.
+fn limit_names() -> impl TypedValueParser<Value = LimitName> {
+    PossibleValuesParser::new(LimitName::settable().map(LimitName::name)).try_map(|name| name.parse())
 }
 
 /// Whether JSON is asked for, on a command line that may make no sense otherwise.
@@ -50,11 +83,14 @@ pub fn wants_json(arguments: &[OsString]) -> bool {
 
 /// Answers pings inside the network driver, and shows what it does.
 #[derive(Debug, Parser)]
-#[command(name = "icmp-ctl", version = crate::instance::program::BUILD, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "icmp-ctl", version = crate::instance::program::BUILD, arg_required_else_help = true)]
 pub struct Cli {
     /// Print JSON instead of text
     #[arg(short, long, global = true)]
     pub json: bool,
+    /// Say more: the clauses behind a policy, the verifier's log
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
     /// What to do
     #[command(subcommand)]
     pub verb: Verb,
@@ -72,7 +108,7 @@ pub enum Verb {
     /// Keep what `apply --confirm` put in force
     Confirm,
     /// Show what is attached where, and how it is
-    Status,
+    Status(Interfaces),
     /// Show what is in force
     #[command(subcommand)]
     Show(Show),
@@ -213,7 +249,7 @@ pub enum Show {
     /// Addresses the program answers for
     Addresses,
     /// Frames and bytes by reason
-    Counters,
+    Counters(Interfaces),
     /// Rates and bursts in force
     Limits,
     /// Sources that send most echo requests, and those that are limited most
@@ -222,6 +258,14 @@ pub enum Show {
         #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
         top: usize,
     },
+}
+
+/// `status`, `show counters`
+#[derive(Clone, Debug, Args)]
+pub struct Interfaces {
+    /// Only these interfaces
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
 }
 
 /// `limit`
@@ -237,7 +281,7 @@ pub enum LimitVerb {
 #[derive(Debug, Args)]
 pub struct LimitSet {
     /// Which one, by its name in `[limits]`
-    #[arg(value_name = "LIMIT")]
+    #[arg(value_name = "LIMIT", value_parser = limit_names())]
     pub limit: LimitName,
     /// Like 100/s, 6000/min, 5k/s, 1.5Mpps; 0 admits nothing, unlimited everything
     pub rate: Rate,

@@ -4,6 +4,7 @@ use anyhow::Result;
 use icmp_common::abi::{AddressKind, Scope};
 use serde_json::json;
 
+use super::table::{Column::Left, table};
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::maps::InstanceMaps;
@@ -28,11 +29,12 @@ pub(super) fn show() -> Result<Output> {
         .iter()
         .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))
         .collect();
-    let mut lines = vec![format!("{:<16} {:<9} ADDRESS", "INTERFACE", "VLAN")];
-    lines.extend(rows.iter().map(|(interface, vlan, address)| {
-        format!("{interface:<16} {:<9} {address}", vlan.as_deref().unwrap_or("-"))
-    }));
-    lines.extend(vips.iter().map(|vip| format!("{:<16} {:<9} {vip} (VIP)", "all", "-")));
+    let listed = rows.into_iter().map(|(interface, vlan, address)| {
+        [interface, vlan.unwrap_or_else(|| "-".to_owned()), address.to_string()]
+    });
+    let everywhere = vips.iter().map(|vip| ["all".to_owned(), "-".to_owned(), format!("{vip} (VIP)")]);
+    let columns = [Left("INTERFACE"), Left("VLAN"), Left("ADDRESS")];
+    let lines = table(columns, listed.chain(everywhere).collect());
     Ok(Output::shown(json!({ "schema": 1, "addresses": addresses, "vips": vips }), lines))
 }
 

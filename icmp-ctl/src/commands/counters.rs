@@ -4,15 +4,17 @@ use anyhow::Result;
 use icmp_common::reason::Reason;
 use serde_json::{Map, Value, json};
 
+use super::table::{Column::Left, Column::Right, only, table};
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::pins::View;
 use crate::output::Output;
 
-pub(super) fn show() -> Result<Output> {
+pub(super) fn show(names: &[String]) -> Result<Output> {
     let instance = View::open()?;
     let mut interfaces = Vec::new();
-    for (slot, name) in slots(&instance, &Network::read_once()?)? {
+    let slots = only(slots(&instance, &Network::read_once()?)?, names, |(_, name)| name)?;
+    for (slot, name) in slots {
         let mut totals = vec![(0_u64, 0_u64); Reason::ALL.len()];
         for ((_, reason), counter) in instance.maps.counters_of(slot)? {
             let total = &mut totals[usize::from(reason)];
@@ -39,16 +41,18 @@ pub(super) fn show() -> Result<Output> {
     let mut lines = Vec::new();
     for (name, totals) in &interfaces {
         lines.push(format!("{name}: received {}", received(totals)));
-        lines.push(format!("  {:<8} {:<18} {:>14} {:>16}  WHY", "VERDICT", "REASON", "PACKETS", "BYTES"));
         let seen = Reason::ALL.iter().zip(totals).filter(|(_, (packets, _))| *packets != 0);
-        lines.extend(seen.map(|(reason, (packets, bytes))| {
-            format!(
-                "  {:<8} {:<18} {packets:>14} {bytes:>16}  {}",
-                reason.verdict().name(),
-                reason.name(),
-                reason.description().trim()
-            )
-        }));
+        let rows = seen.map(|(reason, (packets, bytes))| {
+            [
+                reason.verdict().name().to_owned(),
+                reason.name().to_owned(),
+                packets.to_string(),
+                bytes.to_string(),
+                reason.description().trim().to_owned(),
+            ]
+        });
+        let columns = [Left("VERDICT"), Left("REASON"), Right("PACKETS"), Right("BYTES"), Left("WHY")];
+        lines.extend(table(columns, rows.collect()).into_iter().map(|line| format!("  {line}")));
     }
     Ok(Output::shown(json!({ "schema": 1, "interfaces": json }), lines))
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use icmp_common::abi::Settings;
 use serde_json::{Map, Value, json};
 
+use super::table::{Column::Left, Column::Right, table};
 use crate::cli::LimitSet;
 use crate::config::units::Rate;
 use crate::instance::maps::InstanceMaps;
@@ -69,11 +70,12 @@ fn listed(settings: &Settings, tick: Tick) -> (Value, Vec<String>) {
             ((*name).to_owned(), value)
         })
         .collect();
-    let mut lines = vec![format!("{:<20} {:>12} {:>10}  FOR EACH", "LIMIT", "RATE", "BURST")];
-    lines.extend(rows.into_iter().map(|(name, rate, burst, prefixes)| {
-        let (rate, burst) = (rate.to_string(), if burst == 0 { "-".to_owned() } else { burst.to_string() });
+    let rows = rows.into_iter().map(|(name, rate, burst, prefixes)| {
+        let burst = if burst == 0 { "-".to_owned() } else { burst.to_string() };
         let each = prefixes.map_or_else(|| "host".to_owned(), |(v4, v6)| format!("IPv4 /{v4}, IPv6 /{v6}"));
-        format!("{name:<20} {rate:>12} {burst:>10}  {each}")
-    }));
+        [name.to_owned(), rate.to_string(), burst, each]
+    });
+    let columns = [Left("LIMIT"), Right("RATE"), Right("BURST"), Left("FOR EACH")];
+    let lines = table(columns, rows.collect());
     (json!({ "schema": 1, "limits": json }), lines)
 }

@@ -12,9 +12,9 @@ mod policy;
 mod rule;
 mod rule_list;
 mod serve;
-
 mod sources;
 mod status;
+mod table;
 
 use anyhow::Result;
 
@@ -47,16 +47,16 @@ pub fn run(cli: &Cli) -> Result<Output> {
             prepare()?;
             detach::run(args)
         }
-        Verb::Status => {
+        Verb::Status(only) => {
             prepare()?;
-            status::run()
+            status::run(&only.interfaces)
         }
         Verb::Show(what) => {
             prepare()?;
             match what {
-                Show::Policy(args) => policy::run(args),
+                Show::Policy(args) => policy::run(args, cli.verbose),
                 Show::Addresses => addresses::show(),
-                Show::Counters => counters::show(),
+                Show::Counters(only) => counters::show(&only.interfaces),
                 Show::Limits => limit::show(),
                 Show::Sources { top } => sources::show(*top),
             }

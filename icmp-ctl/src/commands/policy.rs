@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use icmp_common::types::Family;
 use serde_json::json;
 
+use super::table::{Column::Left, Column::Right, table};
 use crate::cli::ShowPolicy;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
@@ -11,7 +12,7 @@ use crate::output::Output;
 use crate::policy::rows::{PolicyRow, check_rows, preset_of, rows};
 use crate::policy::types::TypeName;
 
-pub(super) fn run(args: &ShowPolicy) -> Result<Output> {
+pub(super) fn run(args: &ShowPolicy, verbose: bool) -> Result<Output> {
     let instance = View::open()?;
     let settings = instance
         .read(InstanceMaps::settings)?
@@ -53,22 +54,24 @@ pub(super) fn run(args: &ShowPolicy) -> Result<Output> {
                 .map(|(name, mode, failed)| format!("check {name}: {mode}, {failed} failed it")),
         );
     }
-    lines.push(format!(
-        "{:<6} {:<7} {:<36} {:<7} {:<20} {:>12}  WHY",
-        "FAMILY", "TYPE", "NAME", "ACTION", "BUDGET", "HITS"
-    ));
-    lines.extend(rows.iter().map(|row| {
-        format!(
-            "{:<6} {:<7} {:<36} {:<7} {:<20} {:>12}  {}",
-            row.row.family.name(),
-            row.name.number(),
-            row.name.to_string(),
-            row.action.name(),
-            row.charged_to().unwrap_or("-"),
-            hits(row),
-            row.clause
-        )
-    }));
+    for (family, heading) in [(Family::V4, "IPV4"), (Family::V6, "IPV6")] {
+        let of_family: Vec<_> = rows.iter().filter(|row| row.row.family == family).collect();
+        if of_family.is_empty() {
+            continue;
+        }
+        let cells = |row: &&PolicyRow| {
+            let name = row.name.to_string();
+            // The row of one code comes behind the row of its type.
+            let short = name.find('/').map_or(&name[..], |slash| &name[slash..]).to_owned();
+            let clause = if verbose { row.clause } else { "" };
+            let budget = row.charged_to().unwrap_or("-").to_owned();
+            let action = row.action.name().to_owned();
+            [row.name.number(), short, action, budget, hits(row).to_string(), clause.to_owned()]
+        };
+        let why = if verbose { "WHY" } else { "" };
+        let columns = [Left(heading), Left("NAME"), Left("ACTION"), Left("BUDGET"), Right("HITS"), Left(why)];
+        lines.extend(table(columns, of_family.iter().map(cells).collect()));
+    }
     Ok(Output::shown(json, lines))
 }
 

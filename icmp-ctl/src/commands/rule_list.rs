@@ -3,14 +3,14 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
+use super::table::{Column::Left, Column::Right, table};
 use crate::instance::pins::View;
 use crate::kernel::clock::Tick;
 
 pub(super) fn list() -> Result<(Value, Vec<String>)> {
     let (policy, tallies) = View::open()?.read(|maps| Ok((maps.policy()?, maps.tallies()?)))?;
     let tick = Tick::of_this_kernel()?;
-    let (mut rules, mut lines) = (Vec::new(), Vec::new());
-    lines.push(format!("{:>12} {:>12} {:>12} {:>12}  RULE", "HITS", "LIMITED", "WOULD HIT", "WOULD LIMIT"));
+    let (mut rules, mut rows) = (Vec::new(), Vec::new());
     for (i, rule) in policy.iter().flat_map(|policy| {
         policy.rules().into_iter().enumerate().map(move |(i, rule)| (policy.rules.rules[i].slot, rule))
     }) {
@@ -29,14 +29,14 @@ pub(super) fn list() -> Result<(Value, Vec<String>)> {
             "hits": tally.hits, "limited": tally.limited,
             "would_hit": tally.would_hit, "would_limit": tally.would_limit,
         }));
-        lines.push(format!(
-            "{:>12} {:>12} {:>12} {:>12}  {}",
-            tally.hits,
-            tally.limited,
-            tally.would_hit,
-            tally.would_limit,
-            rule.text(tick)
-        ));
+        rows.push([
+            tally.hits.to_string(),
+            tally.limited.to_string(),
+            tally.would_hit.to_string(),
+            tally.would_limit.to_string(),
+            rule.text(tick),
+        ]);
     }
-    Ok((json!({ "schema": 1, "rules": rules }), lines))
+    let columns = [Right("HITS"), Right("LIMITED"), Right("WOULD HIT"), Right("WOULD LIMIT"), Left("RULE")];
+    Ok((json!({ "schema": 1, "rules": rules }), table(columns, rows)))
 }

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use icmp_common::talkers::SAMPLE;
 use serde_json::{Value, json};
 
+use super::table::{Column::Left, Column::Right, table};
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::kernel::clock::{Tick, ticks};
@@ -32,10 +33,11 @@ pub(super) fn show(top: usize) -> Result<Output> {
         json!({ "schema": 1, "seconds": seconds, "talkers": list(&talkers), "limited": list(&limited) });
     let mut lines = vec![format!("estimated from one request in {SAMPLE} of the last {seconds:.0} s")];
     for (title, rows) in [("SENDS MOST", &talkers), ("LIMITED MOST", &limited)] {
-        lines.push(format!("\n{title:<46} {:>12} {:>12}", "REQUESTS/s", "LIMITED/s"));
-        lines.extend(
-            rows.iter().map(|row| format!("{:<46} {:>12.1} {:>12.1}", row.source, row.requests, row.limited)),
-        );
+        let rows = rows
+            .iter()
+            .map(|row| [row.source.clone(), format!("{:.1}", row.requests), format!("{:.1}", row.limited)]);
+        lines.push(String::new());
+        lines.extend(table([Left(title), Right("REQUESTS/s"), Right("LIMITED/s")], rows.collect()));
     }
     Ok(Output::shown(json, lines))
 }

@@ -6,6 +6,7 @@ use anyhow::Result;
 use aya::programs::ProgramInfo;
 use serde_json::json;
 
+use super::table::{Column::Left, Column::Right, only, table};
 use crate::diagnostics::{note, warn};
 use crate::host::netlink::Network;
 use crate::instance::links::Whereabouts;
@@ -14,7 +15,7 @@ use crate::instance::pins::View;
 use crate::instance::program::BUILD;
 use crate::output::Output;
 
-pub(super) fn run() -> Result<Output> {
+pub(super) fn run(names: &[String]) -> Result<Output> {
     let instance = View::open()?;
     let network = Network::read_once()?;
     let entries = instance.maps.interfaces()?;
@@ -50,26 +51,20 @@ pub(super) fn run() -> Result<Output> {
             "hands_over_untagged": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags != 0),
         }));
     }
+    let rows = only(rows, names, |row| row["name"].as_str().unwrap_or_default())?;
     let build = instance.build();
     let memory = instance.maps.limiter_bytes();
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();
     let pressure = instance.maps.under_pressure()?;
-    let mut lines = vec![format!(
-        "{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}",
-        "INTERFACE", "MODE", "ENTRY", "PROGRAM", "TAG", "AGE"
-    )];
-    for row in &rows {
+    let listed = rows.iter().map(|row| {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
-        lines.push(format!(
-            "{:<16} {:<9} {:<10} {:>7}  {:<16}  {:>9}",
-            text("name"),
-            text("mode"),
-            text("entry"),
-            row["program_id"],
-            text("tag"),
-            age(row["age_seconds"].as_u64().unwrap_or_default())
-        ));
-    }
+        let number = |key: &str| row[key].as_u64().unwrap_or_default();
+        let (program, old) = (number("program_id").to_string(), age(number("age_seconds")));
+        [text("name"), text("mode"), text("entry"), program, text("tag"), old]
+    });
+    let columns =
+        [Left("INTERFACE"), Left("MODE"), Left("ENTRY"), Right("PROGRAM"), Left("TAG"), Right("AGE")];
+    let mut lines = table(columns, listed.collect());
     lines.push(format!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10));
     if pressure {
         lines.push(

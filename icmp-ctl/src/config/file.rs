@@ -4,17 +4,18 @@
 //! `policy`'s.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use icmp_common::path::checks::{Check, Mode};
 use icmp_common::policy::{Action, Preset};
 use icmp_common::types::Family;
-use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::config::limits::Limits;
+use crate::config::plain::plain;
+use crate::config::prefix::Prefix;
+use crate::config::source::{Invalid, Source};
 use crate::config::units::Rate;
 use crate::config::words::{Word, Words};
 
@@ -40,12 +41,6 @@ pub struct Config {
     source: Source,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Source {
-    name: String,
-    text: String,
-}
-
 /// Whom the program answers, and how.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -53,7 +48,9 @@ pub struct Responder {
     /// Whether echo requests are answered at all; if not, the kernel does it, within the limits.
     pub echo: bool,
     /// Prefixes that are answered although the host does not own them.
-    pub vips: Vec<IpNet>,
+    pub vips: Vec<Prefix>,
+    /// Whether a VIP prefix may be so wide that it is hardly meant.
+    pub wide_vips: bool,
     /// How much is verified before an answer.
     pub verify: Verify,
     /// TTL of IPv4 answers; the host's `ip_default_ttl` where it is not given.
@@ -151,39 +148,6 @@ pub struct Rule {
     pub audit: bool,
 }
 
-/// A value that is well-formed and cannot be: where it is in the file, and why.
-#[derive(Debug)]
-pub struct Invalid {
-    path: Vec<String>,
-    message: String,
-}
-
-impl Invalid {
-    /// `path` is the keys from the top, positions in lists among them.
-    pub fn new(path: impl AsRef<[String]>, message: impl Into<String>) -> Self {
-        Self { path: path.as_ref().to_vec(), message: message.into() }
-    }
-}
-
-impl fmt::Display for Invalid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for Invalid {}
-
-/// Turns an error into one that says where in the file its cause is.
-pub(crate) fn invalid<E: Into<anyhow::Error>>(path: &[&str]) -> impl FnOnce(E) -> anyhow::Error {
-    let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-    move |error| anyhow::Error::new(Invalid::new(path, error.into().to_string()))
-}
-
-/// As [`invalid`], for an error that is made here.
-pub(crate) fn refuse<T>(path: &[&str], message: String) -> Result<T> {
-    Err(invalid(path)(anyhow::Error::msg(message)))
-}
-
 /// How much is verified before an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -207,6 +171,7 @@ impl Default for Responder {
         Self {
             echo: true,
             vips: Vec::new(),
+            wide_vips: false,
             verify: Verify::Full,
             ttl: None,
             hop_limit: None,
@@ -227,26 +192,15 @@ impl Config {
     /// # Errors
     /// Not TOML, an unknown key, a value that does not fit its key: with line and column and the line itself.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
-        let config: Self = toml::from_str(text)
-            .map_err(|error| anyhow::anyhow!("{name}: {}", error.to_string().trim_end()))?;
-        Ok(Self { source: Source { name: name.to_owned(), text: text.to_owned() }, ..config })
+        let source = Source { name: name.to_owned(), text: text.to_owned() };
+        let config: Self =
+            toml::from_str(text).map_err(|error| source.point(error.span(), &plain(error.message())))?;
+        Ok(Self { source, ..config })
     }
 
     /// An error that says where in the file it is, as those of [`Self::parse`] do.
     pub fn explain(&self, error: &Invalid) -> anyhow::Error {
-        let Source { name, text } = &self.source;
-        let Some(span) = locate(text, &error.path) else { return anyhow::anyhow!("{name}: {error}") };
-        let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
-        let line = text[start..].lines().next().unwrap_or_default();
-        let number = text[..span.start].matches('\n').count() + 1;
-        let column = text[start..span.start].chars().count() + 1;
-        let width = text[span.start..span.end.min(start + line.len()).max(span.start)].chars().count().max(1);
-        let margin = " ".repeat(number.to_string().len());
-        anyhow::anyhow!(
-            "{name}: error at line {number}, column {column}\n{margin} |\n{number} | {line}\n{margin} | {}{}\n{error}",
-            " ".repeat(column - 1),
-            "^".repeat(width)
-        )
+        self.source.explain(error)
     }
 
     /// The folder of the file, against which it names others.
@@ -277,44 +231,9 @@ impl Config {
     }
 }
 
-/// Where in a text the value at a path is; of a path that goes on beyond the text, where its last part is.
-fn locate(text: &str, path: &[String]) -> Option<std::ops::Range<usize>> {
-    let document = toml::de::DeTable::parse(text).ok()?;
-    let mut at = None;
-    let mut table = Some(document.get_ref());
-    let mut list: Option<&toml::de::DeArray<'_>> = None;
-    for key in path {
-        let value = match (table, list) {
-            (Some(table), _) => table.get(key.as_str()),
-            (None, Some(list)) => key.parse::<usize>().ok().and_then(|position| list.get(position)),
-            (None, None) => None,
-        };
-        let Some(value) = value else { break };
-        at = Some(value.span());
-        (table, list) = match value.get_ref() {
-            toml::de::DeValue::Table(table) => (Some(table), None),
-            toml::de::DeValue::Array(list) => (None, Some(list)),
-            _ => (None, None),
-        };
-    }
-    at
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_error_found_later_points_at_its_value_too() {
-        let text = "[[policy.rule]]\nname = \"x\"\naction = \"drop\"\nfrom = [\"::/0\", \"nonsense\"]\n";
-        let config = Config::parse(text, "c.toml").expect("well-formed");
-        let path: Vec<_> = ["policy", "rule", "0", "from", "1"].map(str::to_owned).into();
-        let text = config.explain(&Invalid::new(path, "why")).to_string();
-        assert_eq!(
-            text,
-            "c.toml: error at line 4, column 17\n  |\n4 | from = [\"::/0\", \"nonsense\"]\n  |                 ^^^^^^^^^^\nwhy"
-        );
-    }
 
     #[test]
     fn an_empty_file_is_the_default_configuration() {
@@ -330,5 +249,71 @@ mod tests {
             Config::parse("[responder]\necho = true\nverfiy = \"full\"\n", "c.toml").expect_err("misspelt");
         let text = error.to_string();
         assert!(text.contains("c.toml") && text.contains("line 3") && text.contains("verfiy"), "{text}");
+    }
+
+    #[test]
+    fn no_value_of_a_wrong_kind_is_answered_with_a_word_of_rust() {
+        let keys = [
+            "interfaces",
+            "responder",
+            "responder.echo",
+            "responder.vips",
+            "responder.verify",
+            "responder.ttl",
+            "responder.hop-limit",
+            "limits",
+            "limits.memory",
+            "limits.per-source",
+            "limits.per-source.rate",
+            "limits.per-source.burst",
+            "limits.per-source.ipv4-prefix",
+            "limits.errors",
+            "limits.errors.burst",
+            "policy",
+            "policy.preset",
+            "policy.ipv4",
+            "policy.ipv4.echo-request",
+            "policy.checks",
+            "policy.checks.quote",
+            "policy.checks.routers",
+            "policy.allow-break",
+            "policy.rule",
+            "metrics",
+            "metrics.listen",
+        ];
+        let values = ["1", "300", "-1", "1.5", "true", "\"x\"", "[[1]]", "[true]", "{ x = 1 }", "1979-05-27"];
+        let of_rust = [
+            "struct",
+            "enum",
+            "u8",
+            "u16",
+            "u64",
+            "i64",
+            "f64",
+            "usize",
+            "sequence",
+            "map",
+            "field",
+            "variant",
+            "boolean",
+            "invalid type",
+            "invalid value",
+            "floating point",
+            "socket address syntax",
+            "tuple",
+        ];
+        let mut refused = 0;
+        for key in keys {
+            for value in values {
+                let Err(error) = Config::parse(&format!("{key} = {value}\n"), "c.toml") else { continue };
+                refused += 1;
+                let text = error.to_string();
+                let said = text.lines().last().unwrap_or_default();
+                let word = of_rust.iter().find(|word| said.contains(**word));
+                assert_eq!(word, None, "{key} = {value}: {text}");
+                assert!(text.contains("line 1") && text.contains('^'), "{text}");
+            }
+        }
+        assert!(refused > 200, "{refused}");
     }
 }

@@ -38,7 +38,7 @@ pub struct Limits {
 
 /// A rate and a burst.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default, deny_unknown_fields, expecting = "a table like { rate = \"1k/s\", burst = 2000 }")]
 pub struct Bucket {
     /// Average.
     pub rate: Option<Rate>,
@@ -48,7 +48,12 @@ pub struct Bucket {
 
 /// A rate and a burst for each address prefix.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table like { rate = \"1k/s\", burst = 2000 }"
+)]
 pub struct Level {
     /// Average.
     pub rate: Option<Rate>,

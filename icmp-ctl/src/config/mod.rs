@@ -2,5 +2,9 @@
 
 pub mod file;
 pub mod limits;
+mod plain;
+pub mod prefix;
+pub mod source;
+pub mod suggestions;
 pub mod units;
 pub mod words;

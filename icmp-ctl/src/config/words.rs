@@ -7,6 +7,8 @@ use icmp_common::policy::{Action, Preset};
 use icmp_common::types::Family;
 use serde::Deserialize;
 
+use crate::config::suggestions::did_you_mean;
+
 /// One of a list of names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Word<T>(pub T);
@@ -46,7 +48,12 @@ impl<T: Named> std::str::FromStr for Word<T> {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         T::ALL.iter().find(|one| one.name() == text).map(|one| Self(*one)).ok_or_else(|| {
             let names: Vec<_> = T::ALL.iter().map(|one| one.name()).collect();
-            format!("{text:?} is no {}; there are {}", T::KIND, names.join(", "))
+            format!(
+                "{text:?} is no {}; there are {}{}",
+                T::KIND,
+                names.join(", "),
+                did_you_mean(text, names.iter().copied())
+            )
         })
     }
 }

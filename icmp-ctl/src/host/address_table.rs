@@ -5,9 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use icmp_common::abi::{
-    AddressKind, Bucket4, Bucket6, OwnFirst, SCOPE_SLOTS, Scope, own_bit4, own_bit6,
-};
+use icmp_common::abi::{AddressKind, Bucket4, Bucket6, OwnFirst, SCOPE_SLOTS, Scope, own_bit4, own_bit6};
 use icmp_common::tables::{insert4, insert6};
 
 /// One entry of the table.
@@ -65,7 +63,8 @@ impl AddressTable {
         }
         for own in addresses.iter().filter(|own| own.kind == AddressKind::Own) {
             let slot = own.scope.0;
-            let Some(entry) = first.get_mut(slot as usize).filter(|_| own.scope == Scope::new(slot, 0)) else {
+            let Some(entry) = first.get_mut(slot as usize).filter(|_| own.scope == Scope::new(slot, 0))
+            else {
                 continue;
             };
             match own.address {

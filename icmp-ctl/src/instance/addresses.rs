@@ -23,7 +23,8 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddr
             interfaces.push((entry.slot, link));
         }
     }
-    let (table, left_out) = AddressTable::build(&own_addresses(network, &interfaces), instance.maps.address_buckets());
+    let (table, left_out) =
+        AddressTable::build(&own_addresses(network, &interfaces), instance.maps.address_buckets());
     if instance.maps.addresses()? != table {
         instance.maps.switch_addresses(&table)?;
     }

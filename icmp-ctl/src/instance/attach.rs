@@ -31,10 +31,13 @@ pub enum AttachMode {
     /// Native, or generic where the driver cannot
     Auto,
     /// In the driver
+    #[value(alias = "drv")]
     Native,
     /// In the kernel's generic code, slower, with any driver
+    #[value(alias = "skb")]
     Generic,
     /// In the network card
+    #[value(alias = "hw")]
     Offload,
 }
 

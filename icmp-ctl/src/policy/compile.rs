@@ -2,13 +2,13 @@
 //!
 //! Owns the translation of everything but limits (`limits.rs`) and rules (`resolve.rs`, `layout.rs`).
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow};
 use icmp_common::abi::{
     Level, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL,
     SETTINGS_VIPS, Settings,
 };
-use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::limiter::Limit;
+use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{
     Action, BUDGETS, Budget, Preset, TYPE_ENTRIES, TypeEntry, preset_types, type_index,
 };
@@ -17,8 +17,9 @@ use icmp_common::rules::ROUTERS;
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
-use crate::config::file::{self as config, Config, Invalid, Verify, invalid, refuse};
+use crate::config::file::{self as config, Config, Verify};
 use crate::config::limits::ResolvedLevel;
+use crate::config::source::{Invalid, invalid, invalid_key, refuse};
 use crate::host::defaults::HostDefaults;
 use crate::instance::compiled::Compiled;
 use crate::instance::prefixes::Prefix;
@@ -86,11 +87,12 @@ fn types(preset: Preset, policy: &config::Policy) -> Result<[TypeEntry; TYPE_ENT
     for (family, key, actions) in [(Family::V4, "ipv4", &policy.ipv4), (Family::V6, "ipv6", &policy.ipv6)] {
         for (text, action) in actions {
             let at = ["policy", key, text];
-            let names = TypeName::all(text, &[family]).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
+            let names =
+                TypeName::all(text, &[family]).map_err(anyhow::Error::msg).map_err(invalid_key(&at))?;
             for TypeName { first, last, code, .. } in names {
                 for icmp_type in first..=last {
                     let entry = &mut types[type_index(family, icmp_type)];
-                    set_action(entry, family, icmp_type, code, action.0).map_err(invalid(&at))?;
+                    set_action(entry, family, icmp_type, code, action.0, &at)?;
                 }
             }
         }
@@ -104,19 +106,22 @@ fn set_action(
     icmp_type: u8,
     code: Option<u8>,
     action: Action,
+    at: &[&str],
 ) -> Result<()> {
     let echo = if family == Family::V4 { 8 } else { 128 };
     if action == Action::Answer && icmp_type != echo {
-        bail!("only echo-request can be answered; write pass, limit or drop");
+        return refuse(at, "only echo-request can be answered; write pass, limit or drop".to_owned());
     }
     let decision = match code {
         None => &mut entry.main,
         Some(code) if entry.has_other != 0 && entry.other_code == code => &mut entry.other,
-        Some(code) => bail!(
-            "code {code} has no row of its own in the type table; a [[policy.rule]] with type = \"{icmp_type}/{code}\" and \
-             family = {:?} can tell codes apart",
-            family.name()
-        ),
+        Some(code) => {
+            return Err(invalid_key(at)(anyhow!(
+                "code {code} has no row of its own in the type table; a [[policy.rule]] with type = \"{icmp_type}/{code}\" and \
+                 family = {:?} can tell codes apart",
+                family.name()
+            )));
+        }
     };
     if action == Action::Limit && decision.action == Action::Drop as u8 {
         // What is dropped by default has no budget; that of queries is for what the kernel answers, or ignores.
@@ -172,7 +177,7 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
             let bits = router.to_bits();
             *slot = [(bits >> 64) as u64, bits as u64];
         }
-        let mut vips: Vec<IpNet> = config.responder.vips.iter().map(IpNet::trunc).collect();
+        let mut vips = vips(&config.responder)?;
         vips.sort();
         vips.dedup();
         prefixes.extend(vips.into_iter().map(|net| Prefix { kind: PrefixKind::Vip, net, value: 1 }));
@@ -182,6 +187,22 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
         Ok(invalid) => config.explain(&invalid),
         Err(error) => error,
     })
+}
+
+/// The VIP prefixes, of which none is wide by accident.
+fn vips(responder: &config::Responder) -> Result<Vec<IpNet>> {
+    for (i, vip) in responder.vips.iter().enumerate() {
+        if vip.is_very_wide() && !responder.wide_vips {
+            return refuse(
+                &["responder", "vips", &i.to_string()],
+                format!(
+                    "{} is very wide: pings to all of it would be answered; `wide-vips = true` in [responder] says that this is meant",
+                    vip.0
+                ),
+            );
+        }
+    }
+    Ok(responder.vips.iter().map(|vip| vip.0).collect())
 }
 
 /// RFC 1122 section 3.2.1.7: it must not be sent with zero.

@@ -13,7 +13,9 @@ use icmp_common::rules::NAME_LEN;
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
-use crate::config::file::{self as config, Config, invalid, refuse};
+use crate::config::file::{self as config, Config};
+use crate::config::prefix::Prefix;
+use crate::config::source::{invalid, refuse};
 use crate::config::units::Rate;
 use crate::config::words::{Word, Words};
 use crate::kernel::clock::Tick;
@@ -182,7 +184,7 @@ fn nets(words: &Words, at: &[&str], folder: &Path) -> Result<Vec<IpNet>> {
         let i = i.to_string();
         let at = [at, &[&i]].concat();
         match text.strip_prefix("file:") {
-            None => nets.push(net(text).map_err(anyhow::Error::msg).map_err(invalid(&at))?),
+            None => nets.push(text.parse::<Prefix>().map_err(anyhow::Error::msg).map_err(invalid(&at))?.0),
             Some(path) => nets.extend(nets_of_file(&folder.join(path)).map_err(invalid(&at))?),
         }
     }
@@ -206,23 +208,10 @@ fn nets_of_file(path: &Path) -> Result<Vec<IpNet>> {
     for (i, line) in text.lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
         if !line.is_empty() {
-            nets.push(net(line).map_err(|why| anyhow::anyhow!("{name}:{}: {why}", i + 1))?);
+            nets.push(line.parse::<Prefix>().map_err(|why| anyhow::anyhow!("{name}:{}: {why}", i + 1))?.0);
         }
     }
     Ok(nets)
-}
-
-fn net(text: &str) -> Result<IpNet, String> {
-    let net = match text.parse::<std::net::IpAddr>() {
-        Ok(address) => IpNet::from(address),
-        Err(_) => IpNet::from_str(text).map_err(|_| {
-            format!("{text:?} is no address and no prefix: write it like 192.0.2.0/24 or 2001:db8::/32")
-        })?,
-    };
-    if net != net.trunc() {
-        return Err(format!("{text:?} has bits behind its prefix; the prefix is {}", net.trunc()));
-    }
-    Ok(net)
 }
 
 /// A number, or a range of numbers that may be open at one end.

@@ -7,6 +7,8 @@ use std::fmt;
 use icmp_common::policy::Action;
 use icmp_common::types::{Family, ROWS, rows_of};
 
+use crate::config::suggestions::did_you_mean;
+
 /// One type, several in a row, or one code of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TypeName {
@@ -21,21 +23,21 @@ pub struct TypeName {
 }
 
 impl TypeName {
-    /// Everything that is called `text` in the families given: a name of the type table, a number, or either with a code behind a slash.
+    /// Everything that is called `text` in the families given: a name of the type table or one that iptables and firewalld have, a
+    /// number, or either with a code behind a slash or a colon.
     ///
     /// # Errors
     /// Nothing is called so, with what comes near.
     pub fn all(text: &str, families: &[Family]) -> Result<Vec<Self>, String> {
+        let text = &text.replace(':', "/");
         let (name, code) = match text.rsplit_once('/') {
             Some((name, code)) if !ROWS.iter().any(|row| row.name == text) => {
                 let number = code.parse().map_err(|_| {
-                    format!(
-                        "{text:?}: what is behind the slash is a code, a number from 0 to 255, not {code:?}"
-                    )
+                    format!("{text:?}: what follows the type is a code, a number from 0 to 255, not {code:?}")
                 })?;
                 (name, Some(number))
             }
-            _ => (text, None),
+            _ => (text.as_str(), None),
         };
         if let Ok(number) = name.parse() {
             return Ok(families
@@ -49,12 +51,18 @@ impl TypeName {
         {
             return Ok(families.iter().map(|family| Self { family: *family, first, last, code }).collect());
         }
-        let found: Vec<_> = ROWS
-            .iter()
-            .filter(|row| row.name == name && families.contains(&row.family))
-            .map(|row| Self { family: row.family, first: row.first, last: row.last, code: code.or(row.code) })
-            .collect();
+        let found: Vec<_> = families.iter().flat_map(|family| Self::named(name, *family, code)).collect();
         if found.is_empty() { Err(unknown(text, name, families)) } else { Ok(found) }
+    }
+
+    /// What a name means in one family: first as nftables has it, then as others do.
+    fn named(name: &str, family: Family, code: Option<u8>) -> Option<Self> {
+        let row = ROWS.iter().find(|row| row.name == name && row.family == family);
+        if let Some(row) = row {
+            return Some(Self { family, first: row.first, last: row.last, code: code.or(row.code) });
+        }
+        let other = OTHER_NAMES.iter().find(|(other, of, ..)| *other == name && *of == family);
+        other.map(|(_, _, first, own)| Self { family, first: *first, last: *first, code: code.or(*own) })
     }
 
     /// As a number, for people who know them by heart.
@@ -121,38 +129,66 @@ pub fn type_text(family: Family, icmp_type: u8, code: Option<u8>) -> String {
 
 /// What to say about a name that no type has: the most similar ones.
 fn unknown(text: &str, name: &str, families: &[Family]) -> String {
-    let mut near: Vec<_> = ROWS
-        .iter()
-        .filter(|row| row.code.is_none() && !TypeName::is_number(row.name))
-        .map(|row| (distance(name, row.name), row))
-        .collect();
-    near.sort_by_key(|(distance, _)| *distance);
-    if let Some((0, row)) = near.first() {
+    let named = || ROWS.iter().filter(|row| row.code.is_none() && !TypeName::is_number(row.name));
+    if let Some(row) = named().find(|row| row.name == name) {
         let other = families.first().map_or("", |family| family.name());
         return format!("{text:?} is a type of {}, and this is about {other}", row.family.name());
     }
-    let mut names: Vec<_> = near.iter().map(|(_, row)| row.name).collect();
-    names.dedup();
     format!(
-        "{text:?} is no ICMP type; did you mean {}? `icmp-ctl show policy` lists all, and a number from 0 to 255 works too",
-        names[..3].join(", ")
+        "{text:?} is no ICMP type{} `icmp-ctl show policy` lists all, and a number from 0 to 255 works too",
+        match did_you_mean(name, named().map(|row| row.name)) {
+            none if none.is_empty() => ";".to_owned(),
+            some => some,
+        }
     )
 }
 
-/// Edit distance (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.bytes().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, y) in b.bytes().enumerate() {
-            let replaced = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
+/// Names that iptables and firewalld have for types and codes, where nftables has another or none.
+#[rustfmt::skip]
+const OTHER_NAMES: &[(&str, Family, u8, Option<u8>)] = &[
+    ("network-unreachable", Family::V4, 3, Some(0)),
+    ("host-unreachable", Family::V4, 3, Some(1)),
+    ("protocol-unreachable", Family::V4, 3, Some(2)),
+    ("port-unreachable", Family::V4, 3, Some(3)),
+    ("fragmentation-needed", Family::V4, 3, Some(4)),
+    ("source-route-failed", Family::V4, 3, Some(5)),
+    ("network-unknown", Family::V4, 3, Some(6)),
+    ("host-unknown", Family::V4, 3, Some(7)),
+    ("network-prohibited", Family::V4, 3, Some(9)),
+    ("host-prohibited", Family::V4, 3, Some(10)),
+    ("tos-network-unreachable", Family::V4, 3, Some(11)),
+    ("tos-host-unreachable", Family::V4, 3, Some(12)),
+    ("communication-prohibited", Family::V4, 3, Some(13)),
+    ("host-precedence-violation", Family::V4, 3, Some(14)),
+    ("precedence-cutoff", Family::V4, 3, Some(15)),
+    ("network-redirect", Family::V4, 5, Some(0)),
+    ("host-redirect", Family::V4, 5, Some(1)),
+    ("tos-network-redirect", Family::V4, 5, Some(2)),
+    ("tos-host-redirect", Family::V4, 5, Some(3)),
+    ("ttl-zero-during-transit", Family::V4, 11, Some(0)),
+    ("ttl-zero-during-reassembly", Family::V4, 11, Some(1)),
+    ("ip-header-bad", Family::V4, 12, Some(0)),
+    ("required-option-missing", Family::V4, 12, Some(1)),
+    ("no-route", Family::V6, 1, Some(0)),
+    ("communication-prohibited", Family::V6, 1, Some(1)),
+    ("beyond-scope", Family::V6, 1, Some(2)),
+    ("address-unreachable", Family::V6, 1, Some(3)),
+    ("port-unreachable", Family::V6, 1, Some(4)),
+    ("failed-policy", Family::V6, 1, Some(5)),
+    ("reject-route", Family::V6, 1, Some(6)),
+    ("ttl-zero-during-transit", Family::V6, 3, Some(0)),
+    ("ttl-zero-during-reassembly", Family::V6, 3, Some(1)),
+    ("bad-header", Family::V6, 4, Some(0)),
+    ("unknown-header-type", Family::V6, 4, Some(1)),
+    ("unknown-option", Family::V6, 4, Some(2)),
+    ("router-solicitation", Family::V6, 133, None),
+    ("router-advertisement", Family::V6, 134, None),
+    ("neighbour-solicitation", Family::V6, 135, None),
+    ("neighbor-solicitation", Family::V6, 135, None),
+    ("neighbour-advertisement", Family::V6, 136, None),
+    ("neighbor-advertisement", Family::V6, 136, None),
+    ("redirect", Family::V6, 137, None),
+];
 
 /// The action that a number in a map stands for; one that nothing is written for passes, as in the program.
 pub fn action_of(number: u32) -> Action {
@@ -186,11 +222,32 @@ mod tests {
     }
 
     #[test]
+    fn the_names_that_iptables_and_firewalld_have_are_names_too() {
+        let name = |family, first, code| TypeName { family, first, last: first, code };
+        assert_eq!(TypeName::all("3:4", &[Family::V4]), Ok(vec![name(Family::V4, 3, Some(4))]));
+        assert_eq!(
+            TypeName::all("port-unreachable", &BOTH),
+            Ok(vec![name(Family::V4, 3, Some(3)), name(Family::V6, 1, Some(4))])
+        );
+        // One name, another type in each family.
+        assert_eq!(
+            TypeName::all("router-advertisement", &BOTH),
+            Ok(vec![name(Family::V4, 9, None), name(Family::V6, 134, None)])
+        );
+        for (other, family, ..) in OTHER_NAMES {
+            assert!(
+                !ROWS.iter().any(|row| row.name == *other && row.family == *family),
+                "{other} is in the table"
+            );
+        }
+    }
+
+    #[test]
     fn a_name_that_no_type_has_is_refused_with_those_that_come_near() {
         let error = TypeName::all("echo-reqest", &BOTH).expect_err("misspelt");
         assert!(error.contains("did you mean echo-request"), "{error}");
         let error = TypeName::all("3/x", &BOTH).expect_err("no code");
-        assert!(error.contains("behind the slash"), "{error}");
+        assert!(error.contains("follows the type is a code"), "{error}");
         let error = TypeName::all("nd-redirect", &[Family::V4]).expect_err("of the other family");
         assert!(error.contains("is a type of ipv6"), "{error}");
         assert!(TypeName::all("256", &BOTH).is_err());

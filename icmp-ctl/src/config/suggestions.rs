@@ -1,0 +1,39 @@
+//! What was probably meant by a name that nothing has.
+
+/// Those of the names that a text may be a misspelling of, the most similar first; none where all are other words.
+pub fn similar<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut near: Vec<_> = names
+        .into_iter()
+        .map(|name| (strsim::osa_distance(text, name), name))
+        .filter(|(distance, name)| *distance <= name.len().max(text.len()) / 3)
+        .collect();
+    near.sort_by_key(|(distance, _)| *distance);
+    near.dedup();
+    near.into_iter().map(|(_, name)| name).take(MOST).collect()
+}
+
+/// As [`similar`], as the part of a sentence: `; did you mean a or b?`, or nothing.
+pub fn did_you_mean<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    match &similar(text, names)[..] {
+        [] => String::new(),
+        near => format!("; did you mean {}?", near.join(" or ")),
+    }
+}
+
+/// More are no help.
+const MOST: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelling_is_recognised_and_another_word_is_not() {
+        let verbs = ["attach", "detach", "confirm", "status", "show"];
+        assert_eq!(similar("atach", verbs), ["attach", "detach"]);
+        assert_eq!(similar("stauts", verbs), ["status"]);
+        assert!(similar("monitor", verbs).is_empty());
+        assert_eq!(did_you_mean("shw", verbs), "; did you mean show?");
+        assert_eq!(did_you_mean("monitor", verbs), "");
+    }
+}
