@@ -102,13 +102,13 @@ impl Object {
     /// Makes it the host of the tests.
     pub(crate) fn configure(&mut self) -> Result<()> {
         self.maps.set_interface(host::interface())?;
-        self.maps.switch_addresses(&host::addresses(&[]))
+        self.maps.publish_addresses(&host::addresses(&[]))
     }
 
     /// Puts this policy in force, if it is not.
     pub(crate) fn apply(&mut self, policy: &Arc<Compiled>) -> Result<()> {
         if !self.in_force.as_ref().is_some_and(|in_force| Arc::ptr_eq(in_force, policy)) {
-            self.maps.switch_policy(policy, None)?;
+            self.maps.publish(policy, None)?;
             self.in_force = Some(Arc::clone(policy));
         }
         Ok(())

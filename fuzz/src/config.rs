@@ -3,7 +3,7 @@
 //! Owns what has to hold: no text brings the controller down, and what is shown of a policy in force is what it was made from: rules
 //! read back compile to the same, and so does the rest, written as a configuration again.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use icmp_common::limiter::Limit;
 use icmp_common::path::checks::{Check, Mode, mode_shift};
@@ -14,10 +14,12 @@ use icmp_common::types::Family;
 use icmp_ctl::config::units::Rate;
 use icmp_ctl::instance::compiled::{Compiled, no_rules};
 use icmp_ctl::instance::prefixes::Prefix;
-use icmp_ctl::policy::difference::describe;
+use icmp_ctl::policy::difference::Difference;
 use icmp_ctl::policy::guards;
+use icmp_ctl::policy::layout::{assemble, compile};
 use icmp_ctl::policy::limits::{LimitName, prefix_lengths};
 use icmp_ctl::policy::rows::{CONFIGURED, preset_of, rows};
+use icmp_ctl::policy::rules::Rule;
 use icmp_tests::host::policy_at;
 
 use crate::knobs::TICK;
@@ -35,21 +37,29 @@ pub fn check(input: &[u8]) {
     let Ok(policy) = policy_at(text, TICK) else { return };
     let rules = policy.rules();
     // Refused or not, it ends.
-    let _refused = guards::check(&policy, &rules, TICK, &[]);
+    let _refused = guards::check(&policy.settings, &rules, TICK, &[]);
 
     assert_eq!(
         sorted(&policy.buckets.prefixes(&policy.rules)),
         sorted(&policy.prefixes),
         "prefixes of {text}"
     );
-    let again = policy.with_rules(&rules).unwrap_or_else(|e| panic!("rules read back: {e:#}\nof {text}"));
+    let again = with_rules(&policy, &rules).unwrap_or_else(|e| panic!("rules read back: {e:#}\nof {text}"));
     same(&policy, &again, text);
 
     let written = write(&policy);
     let read = policy_at(&written, TICK).unwrap_or_else(|e| panic!("{e}\nin {written}\nof {text}"));
-    let read = read.with_rules(&rules).unwrap_or_else(|e| panic!("{e:#}\nin {written}\nof {text}"));
+    let read = with_rules(&read, &rules).unwrap_or_else(|e| panic!("{e:#}\nin {written}\nof {text}"));
     same(&policy, &read, text);
-    assert_eq!(describe(&policy, TICK), describe(&read, TICK), "of {text}");
+    let mut difference = Difference::default();
+    difference.add(Some(&policy), &read, TICK);
+    assert!(difference.removed.is_empty() && difference.added.is_empty(), "{difference:?} of {text}");
+}
+
+/// The same policy with these rules, laid out anew.
+fn with_rules(policy: &Compiled, rules: &[Rule]) -> Result<Compiled, impl Display> {
+    compile(rules)
+        .and_then(|rules| assemble(policy.settings, rules, policy.rules.routers, &policy.vips(), TICK, 1))
 }
 
 /// Panics if two policies do not do the same.

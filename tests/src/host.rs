@@ -151,7 +151,7 @@ pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
 #[must_use]
 pub fn tables_of(policy: &Compiled, addresses: &AddressTable, options: &LoadOptions) -> HostTables {
     let mut rules = policy.rules.clone();
-    assign_slots(&mut rules, None);
+    assign_slots(&mut rules, []);
     HostTables::new(Layouts {
         settings: policy.settings,
         rules,

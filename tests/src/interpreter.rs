@@ -3,10 +3,13 @@
 //! The packet path asks tables that were compiled from the rules; this asks the rules themselves, in the words of docs/policy.md. It knows
 //! the message from how it was built, not from the frame.
 
+use std::net::IpAddr;
+
 use icmp_common::policy::{Action, Preset, preset_types, type_index};
 use icmp_common::reason::Reason;
 use icmp_common::types::Family;
 use icmp_ctl::policy::rules::Rule;
+use ipnet::IpNet;
 
 use crate::packet::Echo;
 
@@ -46,6 +49,11 @@ pub fn judge(rules: &[Rule], echo: &Echo) -> Judgement {
     Judgement { decided, would_decide: first.filter(|i| rules[*i].audit), reason }
 }
 
+/// True where no list is asked, or the address is in it.
+fn any(nets: &Option<Vec<IpNet>>, address: &IpAddr) -> bool {
+    nets.as_ref().is_none_or(|nets| nets.iter().any(|net| net.contains(address)))
+}
+
 fn kind(echo: &Echo) -> (Family, u8) {
     let (family, request) = if echo.from.is_ipv4() { (Family::V4, 8) } else { (Family::V6, 128) };
     (family, echo.kind.unwrap_or(request))
@@ -57,8 +65,8 @@ fn matches(rule: &Rule, echo: &Echo) -> bool {
     let vlan = echo.tags.first().map_or(0, |tag| tag.tci & 0xfff);
     rule.families.contains(&family)
         && (rule.types.is_empty() || rule.types.iter().any(|name| name.contains(family, kind, echo.code)))
-        && (rule.from.is_empty() || rule.from.iter().any(|net| net.contains(&echo.from)))
-        && (rule.to.is_empty() || rule.to.iter().any(|net| net.contains(&echo.to)))
+        && any(&rule.from, &echo.from)
+        && any(&rule.to, &echo.to)
         && (rule.vlans.is_empty() || rule.vlans.contains(&vlan))
         && rule.length.contains(&length)
         && rule.hop_limit.contains(&echo.ttl)

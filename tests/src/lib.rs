@@ -26,6 +26,7 @@ pub mod ctl;
 pub mod folder;
 pub mod generate;
 pub mod host;
+pub mod http;
 pub mod interpreter;
 pub mod netns;
 pub mod oracle;

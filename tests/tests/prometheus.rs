@@ -2,13 +2,12 @@
 //!
 //! Owns the proof that the exposition is one that the real scraper reads; what is counted is proven elsewhere.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
-use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::http::get;
+use icmp_tests::netns::{HOST_IF, Pair};
 use icmp_tests::process::Watch;
 use serde_json::Value;
 
@@ -92,19 +91,4 @@ scrape_configs:
     }
     let _gone = serve.end_by(nix::sys::signal::Signal::SIGTERM);
     let _done = ctl::run(host, "detach --all").expect_success();
-}
-
-/// The body of the answer to one request of HTTP 1.0, made inside the namespace.
-fn get(namespace: &Namespace, address: &str, path: &str) -> String {
-    let answer = namespace.enter(|| {
-        let mut stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
-        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
-        write!(stream, "GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").expect("sent");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap_or_else(|e| panic!("{address}{path}: {e}"));
-        answer
-    });
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP: {answer}"));
-    assert!(head.contains(" 200 "), "{address}{path}: {head}");
-    body.to_owned()
 }

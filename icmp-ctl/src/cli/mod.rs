@@ -107,6 +107,8 @@ pub enum Verb {
     Apply(Apply),
     /// Keep what `apply --confirm` put in force
     Confirm,
+    /// Take back what `apply --confirm` put in force, before its time is over
+    Rollback,
     /// Show what is attached where, and how it is
     Status(Interfaces),
     /// Show what is in force
@@ -140,6 +142,9 @@ pub struct Attach {
     /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]
     pub allow_break: Vec<String>,
+    /// Let this rule's lists have become empty, so that it matches nothing
+    #[arg(long, value_name = "RULE")]
+    pub allow_empty: Vec<String>,
 }
 
 /// `apply`
@@ -157,6 +162,9 @@ pub struct Apply {
     /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]
     pub allow_break: Vec<String>,
+    /// Let this rule's lists have become empty, so that it matches nothing
+    #[arg(long, value_name = "RULE")]
+    pub allow_empty: Vec<String>,
 }
 
 /// `rule`
@@ -288,6 +296,9 @@ pub struct LimitSet {
     /// What may come at once [default: as it is, or two seconds' worth where there is none]
     #[arg(long, value_name = "PACKETS")]
     pub burst: Option<u64>,
+    /// Let the limit break this guard: pmtud, errors, neighbour-discovery, multicast-listener
+    #[arg(long, value_name = "GUARD")]
+    pub allow_break: Vec<String>,
 }
 
 /// `show policy`

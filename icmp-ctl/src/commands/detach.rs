@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 
 use crate::cli::Detach;
+use crate::diagnostics::warn;
 use crate::host::netlink::{Link, Network};
 use crate::instance::addresses::refresh;
 use crate::instance::links::LinkPin;
@@ -47,11 +48,17 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
         detached.push(link.name.clone());
     }
     if let Some(mut instance) = Instance::find()?.filter(|_| !own.is_empty()) {
+        let pending = instance.maps.pending()?.is_some();
         for pin in instance.links()?.iter().filter(|pin| own.iter().any(|own| own.ifindex == pin.ifindex)) {
             instance.detach(pin.ifindex)?;
         }
-        if let Some(mut instance) = instance.remove_if_unused()? {
-            refresh(&mut instance, &network)?;
+        match instance.remove_if_unused()? {
+            Some(mut instance) => _ = refresh(&mut instance, &network)?,
+            None if pending => warn(
+                "the policy in force awaited confirmation: it and the one that would have come back are gone with the program. The next \
+                 `attach` starts from its `-f FILE`, or /etc/icmp-ctl/config.toml where it exists, or the defaults",
+            ),
+            None => {}
         }
     }
     for pin in own {

@@ -11,25 +11,22 @@ use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{Instance, View};
 use crate::kernel::clock::Tick;
 use crate::output::Output;
-use crate::policy::limits::{LimitName, cpus, prefix_lengths, set_budget};
+use crate::policy::limits::{LimitName, prefix_lengths};
+use crate::policy::transaction::change;
 
 pub(super) fn set(args: &LimitSet) -> Result<Output> {
     let mut instance = Instance::open()?;
     let tick = Tick::of_this_kernel()?;
-    let mut settings = in_force(instance.maps.settings()?)?;
-    let (_, burst_now) = tick.rate_and_burst(&args.limit.of(&settings));
-    let burst = args.burst.unwrap_or_else(|| match args.rate {
-        // Where there was no burst to keep: two seconds' worth, as the defaults have.
-        Rate::PerSecond(rate) if burst_now == 0 => (rate * 2.0).ceil() as u64,
-        _ => burst_now,
-    });
-    match args.limit {
-        LimitName::Source => settings.source.limit = tick.limit(args.limit.name(), args.rate, burst)?,
-        LimitName::Prefix => settings.prefix.limit = tick.limit(args.limit.name(), args.rate, burst)?,
-        LimitName::Budget(budget) => set_budget(&mut settings, tick, cpus()?, budget, args.rate, burst)?,
-    }
-    instance.maps.switch_settings(&settings)?;
-    let (json, lines) = listed(&settings, tick);
+    change(&mut instance, &args.allow_break, |draft| {
+        let (_, burst_now) = tick.rate_and_burst(&args.limit.of(&draft.settings));
+        let burst = args.burst.unwrap_or_else(|| match args.rate {
+            // Where there was no burst to keep: two seconds' worth, as the defaults have.
+            Rate::PerSecond(rate) if burst_now == 0 => (rate * 2.0).ceil() as u64,
+            _ => burst_now,
+        });
+        args.limit.set(&mut draft.settings, tick, args.rate, burst)
+    })?;
+    let (json, lines) = listed(&in_force(instance.maps.settings()?)?, tick);
     Ok(Output::done(json, lines))
 }
 

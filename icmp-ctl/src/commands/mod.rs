@@ -20,11 +20,9 @@ use anyhow::Result;
 
 use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::config::file::Config;
-use crate::diagnostics::note;
 use crate::host::netlink::event_loop;
 use crate::kernel::requirements::prepare;
 use crate::output::Output;
-use crate::policy::transaction::{check, warn_all};
 
 /// Runs what was typed.
 ///
@@ -41,7 +39,7 @@ pub fn run(cli: &Cli) -> Result<Output> {
         Verb::Serve(args) => {
             let config = Config::load(args.config.as_deref())?;
             prepare()?;
-            event_loop()?.block_on(serve::run(&config, args.config.is_some()))
+            event_loop()?.block_on(serve::run(args, config))
         }
         Verb::Detach(args) => {
             prepare()?;
@@ -61,20 +59,14 @@ pub fn run(cli: &Cli) -> Result<Output> {
                 Show::Sources { top } => sources::show(*top),
             }
         }
-        Verb::Apply(args) => {
-            let config = Config::load(Some(&args.config))?;
-            let mut checked = check(&config, &args.allow_break, config.interfaces.first())?;
-            if args.check && !nix::unistd::geteuid().is_root() {
-                warn_all(&checked.warnings);
-                note("the configuration is valid; only root can compare it with what is in force");
-                return Ok(Output::nothing());
-            }
-            prepare()?;
-            apply::run(args, &config, &mut checked)
-        }
+        Verb::Apply(args) => apply::run(args),
         Verb::Confirm => {
             prepare()?;
             apply::confirm()
+        }
+        Verb::Rollback => {
+            prepare()?;
+            apply::rollback()
         }
         Verb::Rule(what) => {
             prepare()?;

@@ -12,7 +12,7 @@ use crate::instance::pins::Instance;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::resolve::resolve_rule;
-use crate::policy::transaction::change_rules;
+use crate::policy::transaction::change;
 
 pub(super) fn run(what: &Rule) -> Result<Output> {
     match what {
@@ -21,12 +21,14 @@ pub(super) fn run(what: &Rule) -> Result<Output> {
             return Ok(Output::shown(json, lines));
         }
         Rule::Add(args) => add(&mut Instance::open()?, args)?,
-        Rule::Del { name, allow_break } => change_rules(&mut Instance::open()?, allow_break, |rules| {
+        Rule::Del { name, allow_break } => change(&mut Instance::open()?, allow_break, |draft| {
+            let rules = &mut draft.rules;
             let position = position(rules, name)?;
             rules.remove(position);
             Ok(())
         })?,
-        Rule::Promote { name, allow_break } => change_rules(&mut Instance::open()?, allow_break, |rules| {
+        Rule::Promote { name, allow_break } => change(&mut Instance::open()?, allow_break, |draft| {
+            let rules = &mut draft.rules;
             let position = position(rules, name)?;
             if !rules[position].audit {
                 bail!("rule {name:?} is no audit rule: it is in force already");
@@ -48,22 +50,25 @@ fn position(rules: &[crate::policy::rules::Rule], name: &str) -> Result<usize> {
 }
 
 fn add(instance: &mut Instance, args: &RuleAdd) -> Result<()> {
+    let list = |words: &Vec<String>| (!words.is_empty()).then(|| Words(words.clone()));
+    let one = |word: &Option<String>| word.clone().map(|word| Words(vec![word]));
     let rule = config::Rule {
         name: args.name.clone(),
         family: args.family,
-        from: Words(args.from.clone()),
-        to: Words(args.to.clone()),
-        types: Words(args.types.clone()),
-        vlan: Words(args.vlan.clone()),
-        length: Words(args.length.iter().cloned().collect()),
-        hop_limit: Words(args.hop_limit.iter().cloned().collect()),
+        from: list(&args.from),
+        to: list(&args.to),
+        types: list(&args.types),
+        vlan: list(&args.vlan),
+        length: one(&args.length),
+        hop_limit: one(&args.hop_limit),
         action: args.action,
         limit: args.limit,
         burst: args.burst,
         audit: args.audit,
     };
     let rule = resolve_rule(&rule, &[], Path::new(""), Tick::of_this_kernel()?)?;
-    change_rules(instance, &args.allow_break, |rules| {
+    change(instance, &args.allow_break, |draft| {
+        let rules = &mut draft.rules;
         if rules.iter().any(|other| other.name == rule.name) {
             bail!("there is a rule {:?} already; `icmp-ctl rule del {}` removes it", rule.name, rule.name);
         }

@@ -1,5 +1,6 @@
 //! `serve`: attaches what the configuration names, follows addresses, serves metrics. The program goes on without it.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -8,29 +9,22 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::cli::Serve;
 use crate::config::file::Config;
 use crate::diagnostics::{note, warn};
-use crate::host::netlink::{self, Network};
-use crate::instance::addresses::refresh;
+use crate::host::netlink;
+use crate::instance::addresses::follow;
 use crate::instance::attach::AttachMode;
-use crate::instance::pins::Instance;
 use crate::observe::http::respond;
 use crate::output::Output;
-use crate::policy::transaction::{attach_all, check};
+use crate::policy::start::{Wanted, start};
+use crate::policy::transaction::{Allowed, Proposal};
 
 /// How long no connection is accepted after one could not be.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<Output> {
-    if !config.interfaces.is_empty() {
-        // Attaching reads the network on an event loop of its own, which must not be nested in this one.
-        let (names, config) = (config.interfaces.clone(), config.clone());
-        tokio::task::spawn_blocking(move || {
-            let checked = check(&config, &[], names.first())?;
-            attach_all(&names, AttachMode::Auto, false, reconfigure, &config, &checked)
-        })
-        .await??;
-    }
+pub(super) async fn run(args: &Serve, config: Config) -> Result<Output> {
+    // What can fail without touching the program comes first.
     let address = config.metrics.listen;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("listening on {address}, the `listen` of [metrics]; another may hold the port")
@@ -38,6 +32,8 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<Output> {
     let mut changes = netlink::changes()?;
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    put_in_force(config, args.config.is_some()).await?;
     follow().await;
     #[cfg(feature = "trace")]
     std::thread::spawn(|| {
@@ -68,22 +64,36 @@ pub(super) async fn run(config: &Config, reconfigure: bool) -> Result<Output> {
                 changed.context("rtnetlink has ended the stream of address changes")?;
                 follow().await;
             }
+            _ = hangup.recv() => reload(args, address).await,
             _ = terminate.recv() => return Ok(Output::nothing()),
             _ = interrupt.recv() => return Ok(Output::nothing()),
         }
     }
 }
 
-/// Brings the tables in line with the host; what cannot be done now is said, and tried again at the next change.
-async fn follow() {
-    // It waits for whoever else changes the instance, and this thread has others to serve.
-    let refreshed = tokio::task::spawn_blocking(|| match Instance::find()? {
-        Some(mut instance) => refresh(&mut instance, &Network::read_once()?),
-        None => Ok(Vec::new()),
-    });
-    match refreshed.await.map_err(anyhow::Error::from).flatten() {
-        Ok(left_out) if left_out.is_empty() => {}
-        Ok(left_out) => warn(&format!("{} addresses do not fit the address table", left_out.len())),
-        Err(error) => warn(&format!("following the host's addresses: {error:#}")),
+/// Attaches what the configuration names, and puts it in force where nothing is or where it is to take the place of what is.
+async fn put_in_force(config: Config, reconfigure: bool) -> Result<()> {
+    // Attaching reads the network on an event loop of its own, which must not be nested in this one.
+    tokio::task::spawn_blocking(move || {
+        let proposal = Proposal::of_file(&config, Allowed::default(), config.interfaces.first())?;
+        let wanted =
+            Wanted { interfaces: &config.interfaces, mode: AttachMode::Auto, keep_tags: false, reconfigure };
+        start(wanted, &config, proposal).map(drop)
+    })
+    .await?
+}
+
+/// Reads the configuration again; one that is refused changes nothing.
+async fn reload(args: &Serve, address: SocketAddr) {
+    let reloaded = async {
+        let config = Config::load(args.config.as_deref())?;
+        if config.metrics.listen != address {
+            warn("`listen` of [metrics] has changed, which takes a restart of `serve`");
+        }
+        put_in_force(config, true).await
+    };
+    match reloaded.await {
+        Ok(()) => note("the configuration was read again and is in force"),
+        Err(error) => warn(&format!("reading the configuration again, nothing has changed: {error:#}")),
     }
 }

@@ -56,6 +56,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     let memory = instance.maps.limiter_bytes();
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();
     let pressure = instance.maps.under_pressure()?;
+    let pending = instance.maps.pending()?.map(|left| left.as_secs_f64());
     let listed = rows.iter().map(|row| {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
@@ -72,11 +73,16 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
                 .to_owned(),
         );
     }
+    if let Some(left) = pending {
+        lines.push(format!(
+            "CONFIRMATION PENDING: in {left:.0} s the policy that was confirmed last comes back, unless `icmp-ctl confirm` keeps this one"
+        ));
+    }
     if build != BUILD {
         note(&format!("this is build {BUILD}, another one than has loaded the program"));
     }
     let json = json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses,
-                       "under_pressure": pressure });
+                       "under_pressure": pressure, "confirmation_pending_seconds": pending });
     Ok(Output::shown(json, lines))
 }
 

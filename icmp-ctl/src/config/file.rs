@@ -117,24 +117,24 @@ pub struct Rule {
     /// The family it is about; both where it is not given and nothing else tells.
     #[serde(default)]
     pub family: Option<Word<Family>>,
-    /// Prefixes the message comes from, or `file:` and a path.
+    /// Prefixes the message comes from, or `file:` and a path; an empty list matches nobody.
     #[serde(default)]
-    pub from: Words,
-    /// Prefixes the message is addressed to, or `file:` and a path.
+    pub from: Option<Words>,
+    /// Prefixes the message is addressed to, likewise.
     #[serde(default)]
-    pub to: Words,
+    pub to: Option<Words>,
     /// Types, by name or number, with `/code` for one code.
     #[serde(default, rename = "type")]
-    pub types: Words,
+    pub types: Option<Words>,
     /// Identifiers of the outer VLAN tag; 0 is untagged.
     #[serde(default)]
-    pub vlan: Words,
+    pub vlan: Option<Words>,
     /// Bytes of the ICMP message: `64`, `64-128` or `1000-`.
     #[serde(default)]
-    pub length: Words,
+    pub length: Option<Words>,
     /// TTL or hop limit: `255`, `1-10` or `200-`.
     #[serde(default)]
-    pub hop_limit: Words,
+    pub hop_limit: Option<Words>,
     /// What is done.
     pub action: Word<Action>,
     /// A limit of its own, which stands for all others.
@@ -201,6 +201,11 @@ impl Config {
     /// An error that says where in the file it is, as those of [`Self::parse`] do.
     pub fn explain(&self, error: &Invalid) -> anyhow::Error {
         self.source.explain(error)
+    }
+
+    /// Where it was read.
+    pub fn origin(&self) -> &str {
+        if self.source.name.is_empty() { "the defaults" } else { &self.source.name }
     }
 
     /// The folder of the file, against which it names others.

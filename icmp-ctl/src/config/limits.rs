@@ -158,6 +158,11 @@ impl Memory {
     /// Above this, an array map's index arithmetic and everybody's patience end.
     const MAX: u64 = 1 << 30;
 
+    /// Bytes that the limiter takes of it.
+    pub fn bytes_used(self) -> u64 {
+        2 * u64::from(self.lines()) * size_of::<Line>() as u64
+    }
+
     /// Lines of the limiter's table of sources: the largest power of two that fits.
     pub fn lines(self) -> u32 {
         // Half as many lines of prefixes and of known sources belong to them.

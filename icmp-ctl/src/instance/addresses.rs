@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::diagnostics::warn;
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::{interface_entry, own_addresses};
 use crate::host::netlink::Network;
@@ -26,9 +27,23 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddr
     let (table, left_out) =
         AddressTable::build(&own_addresses(network, &interfaces), instance.maps.address_buckets());
     if instance.maps.addresses()? != table {
-        instance.maps.switch_addresses(&table)?;
+        instance.maps.publish_addresses(&table)?;
     }
     Ok(left_out)
+}
+
+/// Brings the tables in line with the host; what cannot be done now is said, and tried again at the next change.
+pub async fn follow() {
+    // It waits for whoever else changes the instance, and this thread has others to serve.
+    let refreshed = tokio::task::spawn_blocking(|| match Instance::find()? {
+        Some(mut instance) => refresh(&mut instance, &Network::read_once()?),
+        None => Ok(Vec::new()),
+    });
+    match refreshed.await.map_err(anyhow::Error::from).flatten() {
+        Ok(left_out) if left_out.is_empty() => {}
+        Ok(left_out) => warn(&format!("{} addresses do not fit the address table", left_out.len())),
+        Err(error) => warn(&format!("following the host's addresses: {error:#}")),
+    }
 }
 
 /// Slots in use with the names of their interfaces.

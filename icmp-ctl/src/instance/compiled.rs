@@ -66,19 +66,28 @@ pub fn no_rules() -> Box<Rules> {
     })
 }
 
-/// Gives each rule its place among tallies and cells: that of the old rule of its name, or one that no old rule has. Returns the
-/// places that are new, whose tallies and cells have to be cleared.
-pub fn assign_slots(new: &mut Rules, old: Option<&Rules>) -> Vec<u32> {
-    let old: Vec<_> = old
-        .map(|old| (0..old.count as usize).map(|i| (old.names[i], old.rules[i].slot)).collect())
-        .unwrap_or_default();
-    let mut free = (0..RULE_SLOTS as u32).filter(|slot| old.iter().all(|(_, taken)| taken != slot));
+/// Gives each rule its place among tallies and cells: that of the rule of its name in one of the old policies, the first of which comes
+/// first, or one that nothing has that is kept. Returns the places that are new, whose tallies and cells have to be cleared.
+pub fn assign_slots<'a>(new: &mut Rules, old: impl IntoIterator<Item = &'a Rules>) -> Vec<u32> {
+    let mut old = old.into_iter();
+    let slots = |rules: &Rules| -> Vec<_> {
+        (0..rules.count as usize).map(|i| (rules.names[i], rules.rules[i].slot)).collect()
+    };
+    // The first may come back, with all of its counters; of the others only what goes on is kept.
+    let mut known = old.next().map(slots).unwrap_or_default();
+    for (name, slot) in old.flat_map(slots) {
+        let goes_on = new.names[..new.count as usize].contains(&name);
+        if goes_on && known.iter().all(|(other, taken)| *other != name && *taken != slot) {
+            known.push((name, slot));
+        }
+    }
+    // Twice as many slots as rules: those of the policy that may come back and as many more.
+    let mut free = (0..RULE_SLOTS as u32).filter(|slot| known.iter().all(|(_, taken)| taken != slot));
     let mut fresh = Vec::new();
     for i in 0..new.count as usize {
-        new.rules[i].slot = match old.iter().find(|(name, _)| *name == new.names[i]) {
+        new.rules[i].slot = match known.iter().find(|(name, _)| *name == new.names[i]) {
             Some((_, slot)) => *slot,
             None => {
-                // Twice as many slots as rules: those of the old policy and as many more.
                 let slot = free.next().unwrap_or_default();
                 fresh.push(slot);
                 slot
@@ -110,19 +119,35 @@ mod tests {
     fn a_rule_keeps_its_slot_when_others_come_and_go() {
         let names = |names: &[&str]| named(names.iter().map(|name| (*name).to_owned()));
         let mut old = names(&["a", "b", "c"]);
-        assert_eq!(assign_slots(&mut old, None), [0, 1, 2]);
+        assert_eq!(assign_slots(&mut old, []), [0, 1, 2]);
         let mut new = names(&["x", "c", "y", "a"]);
-        assert_eq!(assign_slots(&mut new, Some(&old)), [3, 4], "b's slot is still in use");
+        assert_eq!(assign_slots(&mut new, [&*old]), [3, 4], "b's slot is still in use");
         let slots: Vec<_> = new.rules[..4].iter().map(|rule| rule.slot).collect();
         assert_eq!(slots, [3, 2, 4, 0]);
+    }
+
+    #[test]
+    fn a_rule_of_a_replaced_policy_keeps_its_slot_and_takes_none_of_the_policy_that_may_come_back() {
+        let names = |names: &[&str]| named(names.iter().map(|name| (*name).to_owned()));
+        let (mut confirmed, mut pending) = (names(&["a", "b"]), names(&["c", "d"]));
+        assign_slots(&mut confirmed, []);
+        assert_eq!(assign_slots(&mut pending, [&*confirmed]), [2, 3]);
+        let mut next = names(&["e", "d", "a"]);
+        assert_eq!(
+            assign_slots(&mut next, [&*confirmed, &*pending]),
+            [2],
+            "c is gone, and e takes its place"
+        );
+        let slots: Vec<_> = next.rules[..3].iter().map(|rule| rule.slot).collect();
+        assert_eq!(slots, [2, 3, 0]);
     }
 
     #[test]
     fn a_full_policy_can_be_replaced_by_another_full_one() {
         let names = |prefix: &str| named((0..MAX_RULES).map(|i| format!("{prefix}{i}")));
         let (mut old, mut new) = (names("old"), names("new"));
-        assign_slots(&mut old, None);
-        let fresh = assign_slots(&mut new, Some(&old));
+        assign_slots(&mut old, []);
+        let fresh = assign_slots(&mut new, [&*old]);
         assert_eq!(fresh.len(), MAX_RULES);
         assert!(fresh.iter().all(|slot| old.rules.iter().all(|rule| rule.slot != *slot)));
     }

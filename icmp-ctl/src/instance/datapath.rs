@@ -57,8 +57,8 @@ impl Datapath {
         interface: Interface,
     ) -> Result<()> {
         self.maps.set_interface(interface)?;
-        self.maps.switch_addresses(addresses)?;
-        self.maps.switch_policy(policy, None)
+        self.maps.publish_addresses(addresses)?;
+        self.maps.publish(policy, None)
     }
 
     /// Runs one frame through an entry point; it comes in on the loopback interface (index 1) of the caller's namespace.

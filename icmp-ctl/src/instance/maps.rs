@@ -1,12 +1,12 @@
 //! The maps of one instance: what may be read and written, and in which order.
 //!
 //! Owns the two buffers of settings and addresses and which of them is active: a change is written to the idle one, published by one byte,
-//! and the one that was active stays untouched until no CPU can still be reading it. What the program counts is read in `counters.rs`; where
+//! and only written over at the next change, after waiting until no CPU can still be reading it. What the program counts is read in `counters.rs`; where
 //! the maps come from (a fresh load, pins) is `program.rs`'s and `pins.rs`'s.
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, anyhow, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use icmp_common::abi::{
@@ -110,25 +110,33 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn switch(&self) -> Result<u32> {
-        Ok(self.switch_word(SWITCH_BITS).context("reading which bank is in force")? as u32)
+        Ok(self.switch_word(SWITCH_BITS).context("reading which tables are active")? as u32)
     }
 
-    /// Changes bits of the switch, all in its lowest byte, and counts that, then waits until nobody reads the old banks.
-    fn flip(&mut self, bits: u32) -> Result<()> {
+    /// Changes bits of the switch, all in its lowest byte, and counts that as another generation.
+    fn publish_bits(&mut self, bits: u32) -> Result<()> {
         let switch = (self.switch()? ^ bits).wrapping_add(SWITCH_CHANGE) & 0xff;
-        self.set_switch_word(SWITCH_BITS, u64::from(switch)).context("switching to the new bank")?;
-        wait_for_readers()
+        self.set_switch_word(SWITCH_BITS, u64::from(switch)).context("publishing the new tables")
+    }
+
+    /// When the program goes back to the settings that were confirmed last, in nanoseconds of CLOCK_MONOTONIC; `None` where those in force
+    /// await no confirmation.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn rollback_at(&self) -> Result<Option<u64>> {
+        if self.switch()? & SWITCH_AWAITS == 0 {
+            return Ok(None);
+        }
+        self.switch_word(SWITCH_ROLLBACK_AT).context("reading the time of the roll-back").map(Some)
     }
 
     /// How long settings that await confirmation have left; `None` where none do.
     ///
     /// # Errors
     /// The map or the clock cannot be read.
-    pub fn awaited(&self) -> Result<Option<Duration>> {
-        if self.switch()? & SWITCH_AWAITS == 0 {
-            return Ok(None);
-        }
-        let at = self.switch_word(SWITCH_ROLLBACK_AT).context("reading the time of the rollback")?;
+    pub fn pending(&self) -> Result<Option<Duration>> {
+        let Some(at) = self.rollback_at()? else { return Ok(None) };
         Ok(Some(Duration::from_nanos(at.saturating_sub(monotonic_ns()?))))
     }
 
@@ -137,12 +145,20 @@ impl InstanceMaps {
     ///
     /// # Errors
     /// A map cannot be read or written.
-    pub fn settle(&mut self) -> Result<bool> {
-        let late = self.awaited()? == Some(Duration::ZERO);
-        if late {
-            self.flip(SWITCH_SETTINGS | SWITCH_AWAITS)?;
+    pub fn finish_rollback(&mut self) -> Result<bool> {
+        Ok(self.pending()? == Some(Duration::ZERO) && self.roll_back()?)
+    }
+
+    /// Goes back to the settings that were confirmed last; false where those in force await no confirmation.
+    ///
+    /// # Errors
+    /// A map cannot be read or written.
+    pub fn roll_back(&mut self) -> Result<bool> {
+        let pending = self.rollback_at()?.is_some();
+        if pending {
+            self.publish_bits(SWITCH_SETTINGS | SWITCH_AWAITS)?;
         }
-        Ok(late)
+        Ok(pending)
     }
 
     /// Keeps the settings that await confirmation; false where there are none.
@@ -150,16 +166,16 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be read or written.
     pub fn confirm(&mut self) -> Result<bool> {
-        let awaits = self.switch()? & SWITCH_AWAITS != 0;
-        if awaits {
-            self.flip(SWITCH_AWAITS)?;
+        let pending = self.rollback_at()?.is_some();
+        if pending {
+            self.publish_bits(SWITCH_AWAITS)?;
         }
-        Ok(awaits)
+        Ok(pending)
     }
 
-    /// Bank of the settings in force.
-    fn settings_bank(&self) -> Result<u32> {
-        let late = self.awaited()? == Some(Duration::ZERO);
+    /// Which buffer of the settings is active.
+    fn active_settings(&self) -> Result<u32> {
+        let late = self.pending()? == Some(Duration::ZERO);
         Ok(self.switch()? & SWITCH_SETTINGS ^ if late { SWITCH_SETTINGS } else { 0 })
     }
 
@@ -168,37 +184,9 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn settings(&self) -> Result<Option<Settings>> {
-        let banks = self.settings.get(&0, 0).context("reading the settings in force")?;
-        let settings = banks[self.settings_bank()? as usize].0;
+        let buffers = self.settings.get(&0, 0).context("reading the settings in force")?;
+        let settings = buffers[self.active_settings()? as usize].0;
         Ok((settings.flags & SETTINGS_PRESENT != 0).then_some(settings))
-    }
-
-    /// Puts new settings in force at one instant, with the rules that they name.
-    ///
-    /// # Errors
-    /// A map cannot be written; the old settings are still in force.
-    pub fn switch_settings(&mut self, settings: &Settings) -> Result<()> {
-        self.switch_settings_for(settings, None)
-    }
-
-    fn switch_settings_for(&mut self, settings: &Settings, confirm_within: Option<Duration>) -> Result<()> {
-        self.settle()?;
-        if let Some(left) = self.awaited()? {
-            bail!(
-                "the last apply awaits confirmation, and the settings before it are kept for {} s more; `icmp-ctl confirm` keeps the \
-                 new ones, then this can be done",
-                left.as_secs() + 1
-            );
-        }
-        let idle = self.switch()? & SWITCH_SETTINGS ^ SWITCH_SETTINGS;
-        // The bank in force is written as it is.
-        let mut banks = self.settings.get(&0, 0).context("reading the settings in force")?;
-        banks[idle as usize] = Pod(*settings);
-        self.settings.set(0, banks, 0).context("writing the new settings")?;
-        let Some(within) = confirm_within else { return self.flip(SWITCH_SETTINGS) };
-        let at = monotonic_ns()?.saturating_add(u64::try_from(within.as_nanos()).unwrap_or(u64::MAX));
-        self.set_switch_word(SWITCH_ROLLBACK_AT, at).context("writing the time of the rollback")?;
-        self.flip(SWITCH_SETTINGS | SWITCH_AWAITS)
     }
 
     /// The whole policy in force; `None` where none has been set.
@@ -212,59 +200,81 @@ impl InstanceMaps {
         Ok(Some(Compiled { settings, prefixes: buckets.prefixes(&rules), rules, buckets }))
     }
 
-    /// Puts a whole policy in force at one instant: settings, rules and prefixes. With `confirm_within`, the program goes back to the one
-    /// before after that time, unless [`Self::confirm`] was called.
+    /// Puts a whole policy in force at one instant: settings, rules and prefixes. With `rollback_at` (nanoseconds of CLOCK_MONOTONIC) the
+    /// program goes back at that time to the policy that was confirmed last, unless [`Self::confirm`] was called.
+    ///
+    /// A policy that awaits confirmation is replaced; for that the one that was confirmed last is in force for a moment, because only two
+    /// can be held, and that one is to be kept whole.
     ///
     /// # Errors
-    /// A map cannot be written, or another policy awaits confirmation; the old policy is still in force, whole.
-    pub fn switch_policy(&mut self, policy: &Compiled, confirm_within: Option<Duration>) -> Result<()> {
-        self.settle()?;
-        let old = self.settings()?;
-        if let Some(left) = self.awaited()? {
-            bail!(
-                "the last apply awaits confirmation for {} s more; `icmp-ctl confirm` keeps it, then this can be done",
-                left.as_secs() + 1
-            );
+    /// CPUs may still be reading what is to be written over, and then nothing has changed; or a map cannot be written, and then the policy
+    /// that was confirmed last is in force, whole.
+    pub fn publish(&mut self, policy: &Compiled, rollback_at: Option<u64>) -> Result<()> {
+        self.finish_rollback()?;
+        let pending = self.settings()?.filter(|_| self.rollback_at().is_ok_and(|at| at.is_some()));
+        let pending_rules = pending.map(|pending| self.rules(pending.rules)).transpose()?;
+        let replaces = self.roll_back()?;
+        if let Err(error) = wait_for_readers() {
+            if replaces {
+                self.publish_bits(SWITCH_SETTINGS | SWITCH_AWAITS)?;
+            }
+            return Err(error);
         }
-        let old_rules = old.as_ref().map(|old| self.rules(old.rules)).transpose()?;
-        let bank = old.map_or(0, |old| old.rules ^ 1);
+        let old = self.settings()?;
+        let old_rules = old.map(|old| self.rules(old.rules)).transpose()?;
         let mut rules = policy.rules.clone();
-        for slot in assign_slots(&mut rules, old_rules.as_deref()) {
+        let fresh = assign_slots(&mut rules, old_rules.iter().chain(&pending_rules).map(|rules| &**rules));
+        for slot in fresh {
             self.clear_tally(slot)?;
             self.budgets.set(rule_cell(slot), 0, 0).context("filling the bucket of a new rule")?;
         }
-        self.write_buckets(bank, &policy.buckets)?;
-        self.rules.set(bank, Pod::of(&*rules), 0).context("writing the new rules")?;
-        self.switch_settings_for(&Settings { rules: bank, ..policy.settings }, confirm_within)
+        let shared = old.zip(old_rules).filter(|(_, old_rules)| *old_rules == rules);
+        let buffer = match shared {
+            Some((old, old_rules)) if self.buckets(old.rules, &old_rules)? == policy.buckets => old.rules,
+            _ => {
+                let buffer = old.map_or(0, |old| old.rules ^ 1);
+                self.write_buckets(buffer, &policy.buckets)?;
+                self.rules.set(buffer, Pod::of(&*rules), 0).context("writing the new rules")?;
+                buffer
+            }
+        };
+        let idle = self.switch()? & SWITCH_SETTINGS ^ SWITCH_SETTINGS;
+        // The active buffer is written as it is.
+        let mut buffers = self.settings.get(&0, 0).context("reading the settings in force")?;
+        buffers[idle as usize] = Pod(Settings { rules: buffer, ..policy.settings });
+        self.settings.set(0, buffers, 0).context("writing the new settings")?;
+        let Some(at) = rollback_at else { return self.publish_bits(SWITCH_SETTINGS) };
+        self.set_switch_word(SWITCH_ROLLBACK_AT, at).context("writing the time of the roll-back")?;
+        self.publish_bits(SWITCH_SETTINGS | SWITCH_AWAITS)
     }
 
-    /// A bank of rules. Read as a batch of one, because aya would have several values of this size on the stack.
-    pub(super) fn rules(&self, bank: u32) -> Result<Box<Rules>> {
-        let read = bpf::read_batch(&self.rules, bank, 1).context("reading the rules in force")?;
+    /// A buffer of rules. Read as a batch of one, because aya would have several values of this size on the stack.
+    pub(super) fn rules(&self, buffer: u32) -> Result<Box<Rules>> {
+        let read = bpf::read_batch(&self.rules, buffer, 1).context("reading the rules in force")?;
         Ok(Box::new(read[0].0))
     }
 
-    /// The buckets that the rules of a bank look at.
-    fn buckets(&self, bank: u32, rules: &Rules) -> Result<Buckets> {
+    /// The buckets that the rules of a buffer look at.
+    fn buckets(&self, buffer: u32, rules: &Rules) -> Result<Buckets> {
         let (v4, v6) = prefixes::in_use(&rules.search);
         Ok(Buckets {
-            v4: bpf::read_batch(&self.prefixes4, bank * PREFIX_BUCKETS4, v4)
+            v4: bpf::read_batch(&self.prefixes4, buffer * PREFIX_BUCKETS4, v4)
                 .context("reading the IPv4 prefixes")?,
-            v6: bpf::read_batch(&self.prefixes6, bank * PREFIX_BUCKETS6, v6)
+            v6: bpf::read_batch(&self.prefixes6, buffer * PREFIX_BUCKETS6, v6)
                 .context("reading the IPv6 prefixes")?,
         })
     }
 
-    /// Writes a bank that is not in force. Buckets that no search will look at keep what they have.
-    fn write_buckets(&mut self, bank: u32, buckets: &Buckets) -> Result<()> {
-        bpf::write_batch(&mut self.prefixes4, bank * PREFIX_BUCKETS4, &buckets.v4)
+    /// Writes a buffer that is not active. Buckets that no search will look at keep what they have.
+    fn write_buckets(&mut self, buffer: u32, buckets: &Buckets) -> Result<()> {
+        bpf::write_batch(&mut self.prefixes4, buffer * PREFIX_BUCKETS4, &buckets.v4)
             .context("writing the IPv4 prefixes")?;
-        bpf::write_batch(&mut self.prefixes6, bank * PREFIX_BUCKETS6, &buckets.v6)
+        bpf::write_batch(&mut self.prefixes6, buffer * PREFIX_BUCKETS6, &buckets.v6)
             .context("writing the IPv6 prefixes")
     }
 
-    /// Buffer of addresses in force.
-    fn address_buffer(&self) -> Result<u32> {
+    /// Which buffer of the address tables is active.
+    fn active_addresses(&self) -> Result<u32> {
         Ok(u32::from(self.switch()? & SWITCH_ADDRESSES != 0))
     }
 
@@ -278,10 +288,10 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be read.
     pub fn addresses(&self) -> Result<AddressTable> {
-        let (buffer, buckets) = (self.address_buffer()?, self.address_buckets());
-        let buckets4 = bpf::read_batch(&self.addresses4, buffer * buckets, buckets)
+        let (active, buckets) = (self.active_addresses()?, self.address_buckets());
+        let buckets4 = bpf::read_batch(&self.addresses4, active * buckets, buckets)
             .context("reading the IPv4 addresses")?;
-        let buckets6 = bpf::read_batch(&self.addresses6, buffer * buckets, buckets)
+        let buckets6 = bpf::read_batch(&self.addresses6, active * buckets, buckets)
             .context("reading the IPv6 addresses")?;
         Ok(AddressTable::from_buckets(
             buckets4.iter().map(|bucket| bucket.0).collect(),
@@ -292,9 +302,9 @@ impl InstanceMaps {
     /// Puts a new address table in force at one instant.
     ///
     /// # Errors
-    /// A map cannot be written; the old table is still in force.
-    pub fn switch_addresses(&mut self, table: &AddressTable) -> Result<()> {
-        let (idle, buckets) = (self.address_buffer()? ^ 1, self.address_buckets());
+    /// CPUs may still be reading what is to be written over, or a map cannot be written; the old table is still in force.
+    pub fn publish_addresses(&mut self, table: &AddressTable) -> Result<()> {
+        let (idle, buckets) = (self.active_addresses()? ^ 1, self.address_buckets());
         let buckets4: Vec<_> = table.buckets4().iter().copied().map(Pod).collect();
         let buckets6: Vec<_> = table.buckets6().iter().copied().map(Pod).collect();
         ensure!(
@@ -302,18 +312,19 @@ impl InstanceMaps {
             "an address table of {} buckets for one of {buckets}",
             buckets4.len()
         );
+        wait_for_readers()?;
         bpf::write_batch(&mut self.addresses4, idle * buckets, &buckets4)
             .context("writing the IPv4 addresses")?;
         bpf::write_batch(&mut self.addresses6, idle * buckets, &buckets6)
             .context("writing the IPv6 addresses")?;
-        // The buffer in force is written as it is.
+        // The active buffer is written as it is.
         let mut first = self.own_first.get(&0, 0).context("reading what is asked first about addresses")?;
         let of_idle = &mut first[(idle * SCOPE_SLOTS) as usize..][..SCOPE_SLOTS as usize];
         for (entry, new) in of_idle.iter_mut().zip(table.own_first()) {
             *entry = Pod(new);
         }
         self.own_first.set(0, first, 0).context("writing what is asked first about addresses")?;
-        self.flip(SWITCH_ADDRESSES)
+        self.publish_bits(SWITCH_ADDRESSES)
     }
 
     /// The interface table.
@@ -356,7 +367,7 @@ impl InstanceMaps {
     /// Writes the interface table, of which one entry changes, and has nothing go by the old one.
     fn write_interfaces(&mut self, entries: [Interface; INTERFACE_ENTRIES as usize]) -> Result<()> {
         self.interfaces.set(0, entries.map(Pod), 0).context("writing the interface table")?;
-        self.flip(0)
+        self.publish_bits(0)
     }
 
     /// The VIP prefixes in force.

@@ -131,7 +131,7 @@ impl Instance {
             let mut instance = Self::under(lock, directory)?;
             instance.tidy()?;
             if links::is_alive(directory)? {
-                instance.maps.settle()?;
+                instance.maps.finish_rollback()?;
                 return Ok(Ok(instance));
             }
             remove(directory)?;

@@ -33,6 +33,7 @@ pub async fn render() -> Result<String> {
         snapshot.checks =
             Check::ALL.iter().map(|check| (*check, tallies[check_tally(*check) as usize].hits)).collect();
         snapshot.under_pressure = instance.maps.under_pressure()?;
+        snapshot.confirmation_pending = instance.maps.pending()?.is_some();
         for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
             let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else { continue };
             for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
@@ -55,6 +56,7 @@ struct Snapshot {
     rules: Vec<(String, Tally)>,
     checks: Vec<(Check, u64)>,
     under_pressure: bool,
+    confirmation_pending: bool,
 }
 
 impl Collector for Snapshot {
@@ -105,6 +107,9 @@ impl Collector for Snapshot {
         let help = "1 where the replies' budget was exhausted within the last second";
         let pressure = encoder.encode_descriptor("pressure", help, None, kind)?;
         ConstGauge::new(i64::from(self.under_pressure)).encode(pressure)?;
+        let help = "1 while the policy in force awaits confirmation";
+        let pending = encoder.encode_descriptor("confirmation_pending", help, None, kind)?;
+        ConstGauge::new(i64::from(self.confirmation_pending)).encode(pending)?;
         let mut info = encoder.encode_descriptor("build_info", "The running builds", None, kind)?;
         let labels = [("controller", BUILD), ("program", self.build.as_str())];
         ConstGauge::new(1_i64).encode(info.encode_family(&labels)?)

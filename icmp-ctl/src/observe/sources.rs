@@ -76,14 +76,15 @@ mod tests {
     use super::*;
     use crate::config::file::Config;
     use crate::host::defaults::HostDefaults;
-    use crate::policy::compile::compile;
+    use crate::policy::compile::compile_policy;
 
     #[test]
     fn rates_are_those_of_the_present_window_and_the_one_before() {
         let tick = Tick { per_second: 250.0 };
         let config = Config::parse("", "x").expect("the default");
-        let settings =
-            compile(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1).expect("it compiles");
+        let settings = compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+            .expect("it compiles")
+            .settings;
         let source = |low| Source { high: low, low: 0, ip_version: 4, reserved: 0 };
         let talker = |low, window| Talker {
             source: source(low),

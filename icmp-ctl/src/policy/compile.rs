@@ -4,15 +4,13 @@
 
 use anyhow::{Result, anyhow};
 use icmp_common::abi::{
-    Level, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL,
-    SETTINGS_VIPS, Settings,
+    Level, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, Settings,
 };
 use icmp_common::limiter::Limit;
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{
     Action, BUDGETS, Budget, Preset, TYPE_ENTRIES, TypeEntry, preset_types, type_index,
 };
-use icmp_common::prefixes::PrefixKind;
 use icmp_common::rules::ROUTERS;
 use icmp_common::types::Family;
 use ipnet::IpNet;
@@ -22,18 +20,14 @@ use crate::config::limits::ResolvedLevel;
 use crate::config::source::{Invalid, invalid, invalid_key, refuse};
 use crate::host::defaults::HostDefaults;
 use crate::instance::compiled::Compiled;
-use crate::instance::prefixes::Prefix;
 use crate::kernel::clock::Tick;
-use crate::policy::limits::{mask, set_budget};
+use crate::policy::limits::{LimitName, mask};
 use crate::policy::resolve::resolve_rules;
 use crate::policy::types::TypeName;
 use crate::policy::{guards, layout};
 
-/// Translates a configuration.
-///
-/// # Errors
-/// A value that cannot be expressed, with the nearest one that can.
-pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Result<Settings> {
+/// Translates everything but rules; what follows from the rest is left open.
+fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings> {
     let limits = &config.limits;
     let (source, prefix) = (limits.source(), limits.prefix());
     let responder = &config.responder;
@@ -42,8 +36,6 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
     for (on, flag) in [
         (responder.echo, SETTINGS_ECHO),
         (responder.verify == Verify::Full, SETTINGS_VERIFY_FULL),
-        (!responder.vips.is_empty(), SETTINGS_VIPS),
-        (!config.policy.rule.is_empty(), SETTINGS_RULES),
         (preset == Preset::Observe, SETTINGS_OBSERVE),
     ] {
         flags |= if on { flag } else { 0 };
@@ -52,7 +44,7 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
         flags,
         ttl: answer_ttl("ttl", responder.ttl, host.ttl)?,
         hop_limit: answer_ttl("hop-limit", responder.hop_limit, host.hop_limit)?,
-        epoch_shift: tick.epoch_shift(),
+        epoch_shift: 0,
         source: level(tick, "per-source", source)?,
         prefix: level(tick, "per-prefix", prefix)?,
         budgets: [Limit::UNLIMITED; BUDGETS],
@@ -66,7 +58,8 @@ pub fn compile(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Re
     };
     for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
         let (rate, burst) = limits.budget(*budget);
-        set_budget(&mut settings, tick, cpus, *budget, rate, burst)
+        LimitName::Budget(*budget)
+            .set(&mut settings, tick, rate, burst)
             .map_err(invalid(&["limits", budget.name()]))?;
     }
     Ok(settings)
@@ -163,25 +156,24 @@ fn checks(checks: &config::Checks) -> Result<u32> {
 /// Translates a whole configuration: settings, rules and prefixes.
 ///
 /// # Errors
-/// As [`compile`], with the place in the file.
+/// A value that cannot be expressed, with the nearest one that can and the place in the file.
 pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32) -> Result<Compiled> {
-    let compiled = compile(config, tick, host, cpus).and_then(|settings| {
+    let compiled = settings(config, tick, host).and_then(|settings| {
         for (i, name) in config.policy.allow_break.iter().enumerate() {
             let at = ["policy", "allow-break", &i.to_string()];
             guards::known(name).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
         }
         let rules = resolve_rules(config, tick)?;
-        let (mut compiled, mut prefixes) =
-            layout::compile(&rules).map_err(invalid(&["policy", "rule", "0"]))?;
-        for (slot, router) in compiled.routers.iter_mut().zip(&config.policy.checks.routers) {
+        let compiled = layout::compile(&rules).map_err(invalid(&["policy", "rule", "0"]))?;
+        let mut routers = [[0; 2]; ROUTERS];
+        for (slot, router) in routers.iter_mut().zip(&config.policy.checks.routers) {
             let bits = router.to_bits();
             *slot = [(bits >> 64) as u64, bits as u64];
         }
         let mut vips = vips(&config.responder)?;
         vips.sort();
         vips.dedup();
-        prefixes.extend(vips.into_iter().map(|net| Prefix { kind: PrefixKind::Vip, net, value: 1 }));
-        Compiled::new(settings, compiled, prefixes).map_err(invalid(&["policy"]))
+        layout::assemble(settings, compiled, routers, &vips, tick, cpus).map_err(invalid(&["policy"]))
     });
     compiled.map_err(|error| match error.downcast::<Invalid>() {
         Ok(invalid) => config.explain(&invalid),

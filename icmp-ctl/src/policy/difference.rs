@@ -10,11 +10,47 @@ use icmp_common::policy::Budget;
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::policy::rows::{CONFIGURED, preset_of, rows};
+use crate::policy::show::FEW;
+
+/// Lines of what is in force that are no longer, and of what comes in their place.
+#[derive(Clone, Debug, Default)]
+pub struct Difference {
+    /// Goes.
+    pub removed: Vec<String>,
+    /// Comes.
+    pub added: Vec<String>,
+}
+
+impl Difference {
+    /// Adds what differs between two policies.
+    pub fn add(&mut self, before: Option<&Compiled>, after: &Compiled, tick: Tick) {
+        let lines = |policy: &Compiled| describe(policy, tick);
+        let (before, after) = (before.map(lines).unwrap_or_default(), lines(after));
+        let (removed, added) = difference(&before, &after);
+        self.removed.extend(removed.into_iter().cloned());
+        self.added.extend(added.into_iter().cloned());
+    }
+
+    /// Adds that the limiter is to have another size, in bytes, than it was loaded with.
+    pub fn add_memory(&mut self, loaded: u64, wanted: u64) {
+        self.removed.push(format!("limits.memory = {} KiB", loaded >> 10));
+        self.added.push(format!("limits.memory = {} KiB, when the program is loaded again", wanted >> 10));
+    }
+
+    /// As it is shown: a line each, or that there is none.
+    pub fn lines(&self) -> Vec<String> {
+        if self.removed.is_empty() && self.added.is_empty() {
+            return vec!["no change".to_owned()];
+        }
+        let removed = self.removed.iter().map(|line| format!("- {line}"));
+        removed.chain(self.added.iter().map(|line| format!("+ {line}"))).collect()
+    }
+}
 
 /// Lines that are in one of two descriptions only, each in its order: what a change takes away, and what it adds.
 ///
 /// Its work grows with the lines, not with their square: a list of 50,000 prefixes is a line for each.
-pub fn difference<'a, T: Eq + Hash>(before: &'a [T], after: &'a [T]) -> (Vec<&'a T>, Vec<&'a T>) {
+fn difference<'a, T: Eq + Hash>(before: &'a [T], after: &'a [T]) -> (Vec<&'a T>, Vec<&'a T>) {
     let only = |lines: &'a [T], others: &'a [T]| {
         let others: HashSet<&T> = others.iter().collect();
         lines.iter().filter(|line| !others.contains(line)).collect()
@@ -23,7 +59,7 @@ pub fn difference<'a, T: Eq + Hash>(before: &'a [T], after: &'a [T]) -> (Vec<&'a
 }
 
 /// Everything that can differ between two policies, a line each.
-pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
+fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
     let settings = &policy.settings;
     let mut lines = vec![
         format!("responder.echo = {}", settings.flags & SETTINGS_ECHO != 0),
@@ -67,7 +103,8 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
         lines.push(format!("policy.rule {}", rule.text(tick)));
         // Of many prefixes the text has the number only.
         for (what, nets) in [("from", &rule.from), ("to", &rule.to)] {
-            lines.extend(nets.iter().map(|net| format!("policy.rule {} {what} {net}", rule.name)));
+            let many = nets.iter().filter(|nets| nets.len() > FEW).flatten();
+            lines.extend(many.map(|net| format!("policy.rule {} {what} {net}", rule.name)));
         }
     }
     lines

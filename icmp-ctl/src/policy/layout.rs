@@ -6,10 +6,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use icmp_common::abi::{SETTINGS_RULES, SETTINGS_VIPS, Settings};
 use icmp_common::policy::type_index;
 use icmp_common::prefixes::PrefixKind;
 use icmp_common::rules::{
-    self, CODE_BLOCKS, LENGTHS, MAX_RULES, RULES_FROM4, RULES_FROM6, RULES_HOP_LIMIT, RULES_LENGTH,
+    self, CODE_BLOCKS, LENGTHS, MAX_RULES, ROUTERS, RULES_FROM4, RULES_FROM6, RULES_HOP_LIMIT, RULES_LENGTH,
     RULES_TO4, RULES_TO6, RULES_VLAN, Rules, VLANS,
 };
 use icmp_common::types::Family;
@@ -17,6 +18,8 @@ use ipnet::IpNet;
 
 use crate::instance::compiled::{Compiled, name_text, no_rules};
 use crate::instance::prefixes::Prefix;
+use crate::kernel::clock::Tick;
+use crate::policy::limits::derive;
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
 use crate::policy::types::{TypeName, action_of, type_text};
 
@@ -38,10 +41,10 @@ pub fn compile(rules: &[Rule]) -> Result<(Box<Rules>, Vec<Prefix>)> {
         if rule.audit {
             compiled.audited |= bit;
         }
-        if rule.from.is_empty() {
+        if rule.from.is_none() {
             compiled.any_source |= bit;
         }
-        if rule.to.is_empty() {
+        if rule.to.is_none() {
             compiled.any_destination |= bit;
         }
         for (value, rules) in compiled.hop_limits.iter_mut().enumerate() {
@@ -62,12 +65,12 @@ pub fn compile(rules: &[Rule]) -> Result<(Box<Rules>, Vec<Prefix>)> {
     add_types(&mut compiled, rules)?;
     let mut prefixes = Vec::new();
     for (kind, of) in [
-        (PrefixKind::From, (|rule| &rule.from) as fn(&Rule) -> &Vec<IpNet>),
+        (PrefixKind::From, (|rule| &rule.from) as fn(&Rule) -> &Option<Vec<IpNet>>),
         (PrefixKind::To, |rule| &rule.to),
     ] {
         let mut own: BTreeMap<IpNet, u64> = BTreeMap::new();
         for (i, rule) in rules.iter().enumerate() {
-            for net in of(rule) {
+            for net in of(rule).iter().flatten() {
                 *own.entry(net.trunc()).or_default() |= 1 << i;
             }
         }
@@ -78,7 +81,7 @@ pub fn compile(rules: &[Rule]) -> Result<(Box<Rules>, Vec<Prefix>)> {
 
 fn add_condition(compiled: &mut Rules, rule: &Rule) {
     for (nets, v4, v6) in [(&rule.from, RULES_FROM4, RULES_FROM6), (&rule.to, RULES_TO4, RULES_TO6)] {
-        for net in nets {
+        for net in nets.iter().flatten() {
             compiled.conditions |= if net.addr().is_ipv4() { v4 } else { v6 };
         }
     }
@@ -181,6 +184,7 @@ impl Compiled {
     fn rule(&self, i: usize, from: &[IpNet], to: &[IpNet]) -> Rule {
         let bit = 1_u64 << i;
         let has = |rules: &u64| rules & bit != 0;
+        let list = |any: u64, nets: &[IpNet]| if has(&any) { None } else { Some(nets.to_vec()) };
         let span = |rules: &[u64]| {
             let first = rules.iter().position(has).unwrap_or(0);
             first..=rules.iter().rposition(has).unwrap_or(0)
@@ -195,8 +199,8 @@ impl Compiled {
         Rule {
             name: name_text(&self.rules.names[i]),
             families,
-            from: from.to_vec(),
-            to: to.to_vec(),
+            from: list(self.rules.any_source, from),
+            to: list(self.rules.any_destination, to),
             types,
             vlans: if vlans.len() == VLANS { Vec::new() } else { vlans },
             length: *length.start() as u16..=longest,
@@ -255,21 +259,47 @@ impl Compiled {
         (families, if all { Vec::new() } else { types })
     }
 
-    /// Puts other rules in the place of these.
+    /// The same with other settings and rules; routers and VIPs stay.
     ///
     /// # Errors
-    /// As [`compile`] and [`Self::new`].
-    pub fn with_rules(&self, rules: &[Rule]) -> Result<Self> {
-        let (mut compiled, mut prefixes) = compile(rules)?;
-        compiled.routers = self.rules.routers;
-        prefixes.extend(self.prefixes.iter().filter(|prefix| prefix.kind == PrefixKind::Vip));
-        let mut settings = self.settings;
-        settings.flags &= !icmp_common::abi::SETTINGS_RULES;
-        if !rules.is_empty() {
-            settings.flags |= icmp_common::abi::SETTINGS_RULES;
+    /// As [`compile`] and [`assemble`].
+    pub fn with(&self, settings: Settings, rules: &[Rule], tick: Tick, cpus: u32) -> Result<Self> {
+        if rules == self.rules() {
+            return Ok(Self { settings: completed(settings, self, tick, cpus), ..self.clone() });
         }
-        Self::new(settings, compiled, prefixes)
+        assemble(settings, compile(rules)?, self.rules.routers, &self.vips(), tick, cpus)
     }
+}
+
+/// A whole policy of its parts: limits and types, rules as [`compile`] has made them, routers as big-endian halves, and VIP prefixes.
+///
+/// # Errors
+/// There are more prefixes than the program has room for.
+pub fn assemble(
+    settings: Settings,
+    (mut rules, mut prefixes): (Box<Rules>, Vec<Prefix>),
+    routers: [[u64; 2]; ROUTERS],
+    vips: &[IpNet],
+    tick: Tick,
+    cpus: u32,
+) -> Result<Compiled> {
+    rules.routers = routers;
+    prefixes.extend(vips.iter().map(|net| Prefix { kind: PrefixKind::Vip, net: *net, value: 1 }));
+    let policy = Compiled::new(settings, rules, prefixes)?;
+    Ok(Compiled { settings: completed(settings, &policy, tick, cpus), ..policy })
+}
+
+/// Settings with everything filled in that follows from them and from the rules and prefixes beside them.
+fn completed(mut settings: Settings, beside: &Compiled, tick: Tick, cpus: u32) -> Settings {
+    settings.flags &= !(SETTINGS_RULES | SETTINGS_VIPS);
+    if beside.rules.count != 0 {
+        settings.flags |= SETTINGS_RULES;
+    }
+    if beside.prefixes.iter().any(|prefix| prefix.kind == PrefixKind::Vip) {
+        settings.flags |= SETTINGS_VIPS;
+    }
+    derive(&mut settings, tick, cpus);
+    settings
 }
 
 #[cfg(test)]
@@ -279,26 +309,22 @@ mod tests {
     use super::*;
     use crate::config::file::Config;
     use crate::host::defaults::HostDefaults;
-    use crate::kernel::clock::Tick;
-    use crate::policy::compile;
+    use crate::policy::compile::compile_policy;
+    use crate::policy::limits::LimitName;
     use crate::policy::rules::tests::{net, rule};
 
     #[test]
     fn what_is_compiled_is_read_back_as_it_was_meant() {
-        let settings = compile::compile(
-            &Config::default(),
-            Tick { per_second: 250.0 },
-            HostDefaults { ttl: 64, hop_limit: 64 },
-            1,
-        )
-        .expect("the defaults");
+        let tick = Tick { per_second: 250.0 };
+        let default = compile_policy(&Config::default(), tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+            .expect("the defaults");
         let unreachable = TypeName { family: Family::V4, first: 3, last: 3, code: Some(1) };
         let pings = TypeName { family: Family::V4, first: 8, last: 8, code: None };
         let meant = vec![
-            Rule { from: vec![net("10.0.0.0/8"), net("2001:db8::/32")], audit: true, ..rule("a") },
+            Rule { from: Some(vec![net("10.0.0.0/8"), net("2001:db8::/32")]), audit: true, ..rule("a") },
             Rule {
-                from: vec![net("10.1.0.0/16")],
-                to: vec![net("192.0.2.2/32")],
+                from: Some(vec![net("10.1.0.0/16")]),
+                to: Some(vec![net("192.0.2.2/32")]),
                 length: 8..=100,
                 ..rule("b")
             },
@@ -310,9 +336,44 @@ mod tests {
             },
             Rule { families: vec![Family::V6], hop_limit: 255..=255, action: Action::Pass, ..rule("d") },
             Rule { length: 1000..=u16::MAX, ..rule("e") },
+            Rule { from: Some(Vec::new()), ..rule("nobody") },
         ];
-        let (rules, prefixes) = compile(&meant).expect("few rules");
-        assert_eq!(Compiled::new(settings, rules, prefixes).expect("few prefixes").rules(), meant);
+        assert_eq!(default.with(default.settings, &meant, tick, 1).expect("few rules").rules(), meant);
+    }
+
+    #[test]
+    fn settings_changed_one_at_a_time_are_those_of_a_file_that_says_the_same() {
+        let tick = Tick { per_second: 250.0 };
+        let of_file = |text: &str| {
+            let config = Config::parse(text, "x").expect("a configuration");
+            compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 3).expect("it can be")
+        };
+        let large = "rate = \"50M/s\", burst = 10000000";
+        for name in LimitName::settable().map(LimitName::name) {
+            let before = of_file(&format!("[limits]\n{name} = {{ {large} }}\n"));
+            for (rate, burst) in [("100/s", 4), ("0", 0), ("unlimited", 0), ("1M/s", 100_000)] {
+                let written =
+                    of_file(&format!("[limits]\n{name} = {{ rate = {rate:?}, burst = {burst} }}\n"));
+                let mut settings = before.settings;
+                let (limit, rate) = (name.parse::<LimitName>(), rate.parse());
+                limit
+                    .expect("a name")
+                    .set(&mut settings, tick, rate.expect("a rate"), burst)
+                    .expect("it can be");
+                let typed = before.with(settings, &before.rules(), tick, 3).expect("it can be");
+                assert_eq!(typed, written, "{name} {burst}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_of_rules_follow_from_the_rules() {
+        let tick = Tick { per_second: 250.0 };
+        let host = HostDefaults { ttl: 64, hop_limit: 64 };
+        let none = compile_policy(&Config::default(), tick, host, 1).expect("the defaults");
+        let some = none.with(none.settings, &[rule("x")], tick, 1).expect("one rule");
+        assert_ne!(some.settings.flags & SETTINGS_RULES, 0);
+        assert_eq!(some.with(some.settings, &[], tick, 1).expect("no rules"), none);
     }
 
     #[test]

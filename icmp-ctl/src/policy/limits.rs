@@ -81,8 +81,19 @@ impl Tick {
     }
 
     /// Log2 of the ticks in an epoch: the power of two next to four seconds.
-    pub(super) fn epoch_shift(self) -> u32 {
+    fn epoch_shift(self) -> u32 {
         (self.per_second * 4.0).log2().round() as u32
+    }
+
+    /// What of the limit of all replies is kept for known sources.
+    fn known_share(self, replies: &Limit) -> Limit {
+        if replies.is_unlimited() || replies.capacity < replies.interval {
+            return *replies;
+        }
+        let interval = replies.interval * KNOWN_SHARE;
+        // A second's worth: monitors like to ping all at once. It is owed, so the total holds all the same.
+        let burst = (self.per_second * UNITS_PER_TICK as f64 / interval as f64).ceil().max(1.0) as u64;
+        Limit { interval, capacity: interval * burst }
     }
 
     /// Packets a CPU takes from a budget at once: a quarter of what a tick brings, shared among the CPUs, and few enough that
@@ -103,31 +114,18 @@ const MIN_INTERVAL: f64 = 50.0;
 /// Units of time a bucket may hold: a year at HZ = 1000 and less than half of what a cell can count.
 const MAX_CAPACITY: f64 = 365.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
 
-/// The share of the reply budget kept for familiar sources while it is exhausted: one in this many.
-const FAMILIAR_SHARE: f64 = 8.0;
+/// The share of the reply budget kept for known sources while it is exhausted: one in this many.
+const KNOWN_SHARE: u64 = 8;
 
-/// Sets rate and burst of a budget; with those of the replies goes the share that is kept for familiar sources.
-///
-/// # Errors
-/// A value that cannot be expressed, with the nearest one that can; the settings are as they were.
-pub fn set_budget(
-    settings: &mut Settings,
-    tick: Tick,
-    cpus: u32,
-    budget: Budget,
-    rate: Rate,
-    burst: u64,
-) -> Result<()> {
-    let limit = tick.limit(&format!("limits.{}", budget.name()), rate, burst)?;
-    if let (Budget::Replies, Rate::PerSecond(replies)) = (budget, rate) {
-        let share = replies / FAMILIAR_SHARE;
-        // A second's worth: monitors like to ping all at once. It is owed, so the total holds all the same.
-        let burst = (share.ceil() as u64).max(1);
-        set_budget(settings, tick, cpus, Budget::Familiar, Rate::PerSecond(share), burst)?;
+/// Fills in all that follows from the limits: what a CPU takes of each budget at once, what known sources have of the replies, and how
+/// long an epoch is. Whoever makes settings calls this last, and nothing else computes these values.
+pub(super) fn derive(settings: &mut Settings, tick: Tick, cpus: u32) {
+    settings.budgets[Budget::Familiar as usize] =
+        tick.known_share(&settings.budgets[Budget::Replies as usize]);
+    for (batch, limit) in settings.batches.iter_mut().zip(&settings.budgets) {
+        *batch = tick.batch(limit, cpus);
     }
-    settings.budgets[budget as usize] = limit;
-    settings.batches[budget as usize] = tick.batch(&limit, cpus);
-    Ok(())
+    settings.epoch_shift = tick.epoch_shift();
 }
 
 /// What can be limited, by the name it has in `[limits]`.
@@ -157,6 +155,20 @@ impl LimitName {
         }
     }
 
+    /// Puts a rate and a burst in its place.
+    ///
+    /// # Errors
+    /// As [`Tick::limit`]; the settings are as they were.
+    pub fn set(self, settings: &mut Settings, tick: Tick, rate: Rate, burst: u64) -> Result<()> {
+        let limit = tick.limit(&format!("limits.{}", self.name()), rate, burst)?;
+        match self {
+            Self::Source => settings.source.limit = limit,
+            Self::Prefix => settings.prefix.limit = limit,
+            Self::Budget(budget) => settings.budgets[budget as usize] = limit,
+        }
+        Ok(())
+    }
+
     /// As it is in some settings.
     pub const fn of(self, settings: &Settings) -> Limit {
         match self {
@@ -176,6 +188,16 @@ impl FromStr for LimitName {
             format!("there is no limit {text:?}; there are: {}", names.join(", "))
         })
     }
+}
+
+/// What is limited for echo requests, in a line.
+pub fn summary(settings: &Settings, tick: Tick) -> String {
+    let [source, prefix, replies] =
+        [LimitName::Source, LimitName::Prefix, LimitName::Budget(Budget::Replies)].map(|limit| {
+            let (rate, burst) = tick.rate_and_burst(&limit.of(settings));
+            if burst == 0 { rate.to_string() } else { format!("{rate} burst {burst}") }
+        });
+    format!("echo requests of one source {source}, of one network {prefix}, of all {replies}")
 }
 
 /// CPUs that take from the budgets.

@@ -1,6 +1,7 @@
 //! From a configuration to what the program reads, and back to text.
 
 pub mod compile;
+pub mod contradictions;
 pub mod difference;
 pub mod guards;
 pub mod layout;
@@ -9,5 +10,6 @@ pub mod resolve;
 pub mod rows;
 pub mod rules;
 pub mod show;
+pub mod start;
 pub mod transaction;
 pub mod types;

@@ -57,10 +57,24 @@ pub fn resolve_rule(rule: &config::Rule, at: &[&str], folder: &Path, tick: Tick)
             ),
         );
     }
-    let from = nets(&rule.from, &key("from"), folder)?;
-    let to = nets(&rule.to, &key("to"), folder)?;
+    for (what, words) in [
+        ("type", &rule.types),
+        ("vlan", &rule.vlan),
+        ("length", &rule.length),
+        ("hop-limit", &rule.hop_limit),
+    ] {
+        if words.as_ref().is_some_and(|words| words.0.is_empty()) {
+            return refuse(
+                &key(what),
+                format!("an empty list `{what}` would match nothing; leave the key out to match all"),
+            );
+        }
+    }
+    let read =
+        |words: &Option<Words>, at: &[&str]| words.as_ref().map(|words| nets(words, at, folder)).transpose();
+    let (from, to) = (read(&rule.from, &key("from"))?, read(&rule.to, &key("to"))?);
     let mut families = vec![Family::V4, Family::V6];
-    for nets in [&from, &to].into_iter().filter(|nets| !nets.is_empty()) {
+    for nets in [&from, &to].into_iter().flatten().filter(|nets| !nets.is_empty()) {
         families.retain(|family| nets.iter().any(|net| net.addr().is_ipv4() == (*family == Family::V4)));
     }
     if let Some(Word(family)) = rule.family {
@@ -103,7 +117,7 @@ pub fn resolve_rule(rule: &config::Rule, at: &[&str], folder: &Path, tick: Tick)
         }
     };
     let mut vlans = Vec::new();
-    for (i, text) in rule.vlan.0.iter().enumerate() {
+    for (i, text) in rule.vlan.iter().flat_map(|words| &words.0).enumerate() {
         match text.parse() {
             Ok(vlan @ 0..4095) => vlans.push(vlan),
             _ => {
@@ -149,7 +163,11 @@ fn rule_types(rule: &config::Rule, families: &[Family], at: &[&str]) -> Result<V
     let echo_request = ["echo-request".to_owned()];
     let answers = rule.action.0 == Action::Answer;
     // Only echo requests can be answered, so a rule that answers need not say so.
-    let texts = if answers && rule.types.0.is_empty() { &echo_request[..] } else { &rule.types.0[..] };
+    let texts = match &rule.types {
+        Some(words) => &words.0[..],
+        None if answers => &echo_request,
+        None => &[],
+    };
     let mut types = Vec::new();
     for (i, text) in texts.iter().enumerate() {
         let i = i.to_string();
@@ -216,12 +234,11 @@ fn nets_of_file(path: &Path) -> Result<Vec<IpNet>> {
 
 /// A number, or a range of numbers that may be open at one end.
 fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
-    words: &Words,
+    words: &Option<Words>,
     any: RangeInclusive<T>,
 ) -> Result<RangeInclusive<T>, String> {
-    let [text] = &words.0[..] else {
-        return if words.0.is_empty() { Ok(any) } else { Err("one number or range, not a list".to_owned()) };
-    };
+    let Some(Words(words)) = words else { return Ok(any) };
+    let [text] = &words[..] else { return Err("one number or range, not a list".to_owned()) };
     let bad = || {
         format!(
             "{text:?} is no range of numbers from {} to {}: write it like 64, 64-128 or 64-",

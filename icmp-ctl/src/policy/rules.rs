@@ -17,10 +17,10 @@ pub struct Rule {
     pub name: String,
     /// Families it is about.
     pub families: Vec<Family>,
-    /// Sources; empty is any.
-    pub from: Vec<IpNet>,
-    /// Destinations; empty is any.
-    pub to: Vec<IpNet>,
+    /// Sources; `None` is any, and an empty list is none.
+    pub from: Option<Vec<IpNet>>,
+    /// Destinations, likewise.
+    pub to: Option<Vec<IpNet>>,
     /// Types; empty is any.
     pub types: Vec<TypeName>,
     /// VLAN identifiers, 0 for untagged; empty is any.
@@ -47,9 +47,10 @@ pub const ANY_HOP_LIMIT: RangeInclusive<u8> = 0..=u8::MAX;
 impl Rule {
     /// True where every message that `other` matches is matched by this rule too.
     pub fn covers(&self, other: &Self) -> bool {
-        let nets = |ours: &[IpNet], theirs: &[IpNet]| {
-            ours.is_empty()
-                || !theirs.is_empty() && theirs.iter().all(|net| ours.iter().any(|ours| ours.contains(net)))
+        let nets = |ours: &Option<Vec<IpNet>>, theirs: &Option<Vec<IpNet>>| match (ours, theirs) {
+            (None, _) => true,
+            (_, None) => false,
+            (Some(ours), Some(theirs)) => theirs.iter().all(|net| ours.iter().any(|ours| ours.contains(net))),
         };
         let types = self.types.is_empty()
             || !other.types.is_empty()
@@ -70,9 +71,12 @@ impl Rule {
 
     /// True where some message is matched by both rules.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let nets = |ours: &[IpNet], theirs: &[IpNet]| {
+        let nets = |ours: &Option<Vec<IpNet>>, theirs: &Option<Vec<IpNet>>| {
             let meet = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
-            ours.is_empty() || theirs.is_empty() || ours.iter().any(|a| theirs.iter().any(|b| meet(a, b)))
+            match (ours, theirs) {
+                (Some(ours), Some(theirs)) => ours.iter().any(|a| theirs.iter().any(|b| meet(a, b))),
+                _ => true,
+            }
         };
         let types = self.types.is_empty()
             || other.types.is_empty()
@@ -94,7 +98,17 @@ impl Rule {
 
     /// Comparing every pair of long lists would take longer than anybody waits for a warning.
     fn is_comparable(&self, other: &Self) -> bool {
-        self.from.len().saturating_mul(other.from.len()) <= 1_000_000
+        let pairs = |ours: &Option<Vec<IpNet>>, theirs: &Option<Vec<IpNet>>| {
+            let [ours, theirs] = [ours, theirs].map(|nets| nets.as_ref().map_or(0, Vec::len));
+            ours.saturating_mul(theirs)
+        };
+        pairs(&self.from, &other.from).max(pairs(&self.to, &other.to)) <= 1_000_000
+    }
+
+    /// The lists it has that are empty, by their keys; with one of them it matches nothing.
+    pub fn empty_lists(&self) -> impl Iterator<Item = &'static str> {
+        let lists = [("from", &self.from), ("to", &self.to)];
+        lists.into_iter().filter(|(_, nets)| nets.as_ref().is_some_and(Vec::is_empty)).map(|(key, _)| key)
     }
 }
 
@@ -106,8 +120,8 @@ pub(super) mod tests {
         Rule {
             name: name.to_owned(),
             families: vec![Family::V4, Family::V6],
-            from: Vec::new(),
-            to: Vec::new(),
+            from: None,
+            to: None,
             types: Vec::new(),
             vlans: Vec::new(),
             length: ANY_LENGTH,
@@ -124,19 +138,28 @@ pub(super) mod tests {
 
     #[test]
     fn a_rule_covers_what_it_is_wider_than() {
-        let wide = Rule { from: vec![net("10.0.0.0/8")], ..rule("wide") };
-        let narrow = Rule { from: vec![net("10.1.0.0/16")], vlans: vec![7], ..rule("narrow") };
+        let wide = Rule { from: Some(vec![net("10.0.0.0/8")]), ..rule("wide") };
+        let narrow = Rule { from: Some(vec![net("10.1.0.0/16")]), vlans: vec![7], ..rule("narrow") };
         assert!(wide.covers(&narrow) && rule("any").covers(&wide));
         assert!(!narrow.covers(&wide) && !wide.covers(&rule("any")));
     }
 
     #[test]
+    fn a_rule_with_an_empty_list_meets_no_other() {
+        let nobody = Rule { from: Some(Vec::new()), ..rule("nobody") };
+        let some = Rule { from: Some(vec![net("10.0.0.0/8")]), ..rule("some") };
+        assert!(!nobody.overlaps(&some) && !nobody.covers(&some));
+        assert_eq!(nobody.empty_lists().collect::<Vec<_>>(), ["from"]);
+        assert_eq!(some.empty_lists().next(), None);
+    }
+
+    #[test]
     fn rules_overlap_where_a_message_can_match_both() {
-        let from = Rule { from: vec![net("10.0.0.0/8")], ..rule("from") };
-        let to = Rule { to: vec![net("192.0.2.1/32")], ..rule("to") };
+        let from = Rule { from: Some(vec![net("10.0.0.0/8")]), ..rule("from") };
+        let to = Rule { to: Some(vec![net("192.0.2.1/32")]), ..rule("to") };
         assert!(from.overlaps(&to) && to.overlaps(&from) && !from.covers(&to) && !to.covers(&from));
-        let inside = Rule { from: vec![net("10.1.0.0/16")], ..rule("inside") };
-        let beside = Rule { from: vec![net("11.0.0.0/8")], ..rule("beside") };
+        let inside = Rule { from: Some(vec![net("10.1.0.0/16")]), ..rule("inside") };
+        let beside = Rule { from: Some(vec![net("11.0.0.0/8")]), ..rule("beside") };
         assert!(inside.overlaps(&from) && from.overlaps(&inside) && !beside.overlaps(&from));
         let vlan = |id| Rule { vlans: vec![id], ..rule("vlan") };
         assert!(vlan(7).overlaps(&from) && vlan(7).overlaps(&vlan(7)) && !vlan(7).overlaps(&vlan(8)));

@@ -7,23 +7,22 @@ use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
 use crate::policy::types::TypeName;
 
 /// Prefixes shown one by one; of more than these the number is shown.
-const FEW: usize = 4;
+pub(super) const FEW: usize = 4;
 
 impl Rule {
     /// What it asks of a message, as text.
     pub fn conditions(&self) -> String {
         let mut text = String::new();
         for (what, nets) in [("from", &self.from), ("to", &self.to)] {
-            match nets.len() {
-                0 => {}
-                1..=FEW => {
+            let _ = match nets.as_deref() {
+                None => continue,
+                Some([]) => write!(text, "{what} nobody "),
+                Some(nets) if nets.len() <= FEW => {
                     let nets: Vec<_> = nets.iter().map(ToString::to_string).collect();
-                    let _ = write!(text, "{what} {} ", nets.join(","));
+                    write!(text, "{what} {} ", nets.join(","))
                 }
-                many => {
-                    let _ = write!(text, "{what} {many} prefixes ");
-                }
-            }
+                Some(nets) => write!(text, "{what} {} prefixes ", nets.len()),
+            };
         }
         if let [family] = self.families[..]
             && self.types.is_empty()

@@ -1,153 +1,254 @@
-//! Every change of what is in force: translate, guard, compare, switch.
+//! The one way in which what is in force changes: read, change, validate, guards, derive, difference, warnings, write, switch.
+//!
+//! Owns that order. A file, a verb, the daemon and the roll-back differ only in what they change, which is a [`Proposal`]. Attaching, where a
+//! change may have to be undone, is `start.rs`'s.
 
-use anyhow::{Context as _, Result};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
+use crate::config::limits::Memory;
 use crate::diagnostics::warn;
 use crate::host::conflicts;
 use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
-use crate::instance::attach::{AttachMode, Attached, attach, find, refuse_others};
 use crate::instance::compiled::Compiled;
-use crate::instance::pins::Instance;
-use crate::instance::program::LoadOptions;
-use crate::kernel::clock::Tick;
-use crate::kernel::ethtool;
+use crate::instance::pins::{Instance, Pins};
+use crate::kernel::clock::{Tick, monotonic_ns};
 use crate::policy::compile::compile_policy;
-use crate::policy::guards;
+use crate::policy::difference::Difference;
 use crate::policy::limits::cpus;
 use crate::policy::rules::Rule;
+use crate::policy::{contradictions, guards};
 
-/// A policy that may be put in force, and what there is to say about it.
-pub struct Checked {
-    /// The policy.
-    pub policy: Compiled,
+/// What somebody has said by name to be meant.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowed<'a> {
+    /// Guards that may be broken.
+    pub breaks: &'a [String],
+    /// Rules whose lists may have become empty.
+    pub empty: &'a [String],
+}
+
+/// What is to be in force, validated as far as that goes without knowing what is in force now.
+pub struct Proposal {
+    policy: Compiled,
+    rules: Vec<Rule>,
+    warnings: Vec<String>,
+    /// What only a file says.
+    file: Option<OfFile>,
+}
+
+struct OfFile {
+    memory: Memory,
+    allow_empty: Vec<String>,
+    /// The file leaves the hop limit to the host, and does not say which interface's is meant.
+    hop_limit_of_attached: bool,
+}
+
+/// What a change may touch of what is in force.
+pub struct Draft {
+    /// Limits, responder, types and checks. What follows from them is computed later.
+    pub settings: Settings,
+    /// The rules, in their order.
+    pub rules: Vec<Rule>,
+}
+
+impl Proposal {
+    /// A whole configuration; needs no privilege and touches nothing. What it leaves to the host is that of the interface.
+    ///
+    /// # Errors
+    /// A value that cannot be, or a guard that refuses ([`crate::failure::Exit::Guarded`]).
+    pub fn of_file(config: &Config, allowed: Allowed<'_>, interface: Option<&String>) -> Result<Self> {
+        let tick = Tick::of_this_kernel()?;
+        let mut policy = compile_policy(config, tick, HostDefaults::read(interface), cpus()?)?;
+        if config.responder.respect_sysctl {
+            conflicts::respect(&mut policy.settings);
+        }
+        let rules = policy.rules();
+        let breaks = [allowed.breaks, &config.policy.allow_break].concat();
+        guards::check(&policy.settings, &rules, tick, &breaks)?;
+        let warnings = standing_warnings(&policy, &rules);
+        let file = Some(OfFile {
+            memory: config.limits.memory,
+            allow_empty: allowed.empty.to_vec(),
+            hop_limit_of_attached: config.responder.hop_limit.is_none() && interface.is_none(),
+        });
+        Ok(Self { policy, rules, warnings, file })
+    }
+
+    /// A change of what is in force. What was overridden by name before stays so.
+    ///
+    /// # Errors
+    /// `change` refuses, a value cannot be, or a guard refuses what the change would break.
+    fn of_change(
+        in_force: &Compiled,
+        allow_break: &[String],
+        change: impl FnOnce(&mut Draft) -> Result<()>,
+    ) -> Result<Self> {
+        let tick = Tick::of_this_kernel()?;
+        let before = in_force.rules();
+        let mut draft = Draft { settings: in_force.settings, rules: before.clone() };
+        change(&mut draft)?;
+        let Draft { settings, rules } = draft;
+        let policy = in_force.with(settings, &rules, tick, cpus()?)?;
+        let broken = guards::broken(&in_force.settings, &before, tick).map(|(name, _)| name.to_owned());
+        let breaks: Vec<_> = allow_break.iter().cloned().chain(broken).collect();
+        guards::check(&policy.settings, &rules, tick, &breaks)?;
+        let warnings = contradictions::warnings(&rules, |rule| !before.contains(rule));
+        Ok(Self { policy, rules, warnings, file: None })
+    }
+
     /// What is probably not meant.
-    pub warnings: Vec<String>,
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
 }
 
-/// Translates a configuration and holds it against the guards; needs no privilege and touches nothing. What the configuration leaves to
-/// the host is that of the interface.
-pub fn check(config: &Config, allow_break: &[String], interface: Option<&String>) -> Result<Checked> {
-    let tick = Tick::of_this_kernel()?;
-    let mut policy = compile_policy(config, tick, HostDefaults::read(interface), cpus()?)?;
-    if config.responder.respect_sysctl {
-        conflicts::respect(&mut policy.settings);
-    }
-    let allowed = [allow_break, &config.policy.allow_break].concat();
-    let rules = policy.rules();
-    guards::check(&policy, &rules, tick, &allowed)?;
-    let mut warnings = contradictions(&rules);
+/// What there is to say about a whole policy, whenever it is looked at.
+fn standing_warnings(policy: &Compiled, rules: &[Rule]) -> Vec<String> {
+    let mut warnings = contradictions::warnings(rules, |_| true);
     warnings.extend(conflicts::warnings(&policy.settings));
-    Ok(Checked { policy, warnings })
-}
-
-/// Rules that can never decide, because one before them always does; and pairs that disagree about some messages, where neither is the
-/// exception to the other.
-fn contradictions(rules: &[Rule]) -> Vec<String> {
-    let mut warnings = Vec::new();
-    let mut deciding: Vec<&Rule> = Vec::new();
-    for rule in rules {
-        if let Some(before) = deciding.iter().find(|before| before.covers(rule)) {
-            warnings.push(format!(
-                "rule {:?} never decides anything: {:?} before it matches all that it matches",
-                rule.name, before.name
-            ));
-            continue;
-        }
-        if rule.audit {
-            continue;
-        }
-        for before in &deciding {
-            let disagree = (before.action, before.limit) != (rule.action, rule.limit);
-            if disagree && before.overlaps(rule) && !rule.covers(before) {
-                warnings.push(format!(
-                    "rules {:?} and {:?} overlap: what both match is decided by {:?}, the first",
-                    before.name, rule.name, before.name
-                ));
-            }
-        }
-        deciding.push(rule);
-    }
     warnings
 }
 
-/// Says what there is to say about a policy.
+/// Says what there is to say about the policy in force.
+///
+/// # Errors
+/// It cannot be read.
+pub fn warn_about_policy_in_force(pins: &Pins) -> Result<()> {
+    if let Some(policy) = pins.maps.policy()? {
+        warn_all(&standing_warnings(&policy, &policy.rules()));
+    }
+    Ok(())
+}
+
+/// Says what is probably not meant.
 pub fn warn_all(warnings: &[String]) {
     for warning in warnings {
         warn(warning);
     }
 }
 
-/// Puts changed rules in the place of those in force, as `apply` would.
-pub fn change_rules(
+/// For how long a policy is put in force.
+#[derive(Clone, Copy, Debug)]
+pub enum Keep {
+    /// Until another one is.
+    Always,
+    /// Until another one is or this time is over, unless it is confirmed.
+    IfConfirmedWithin(Duration),
+    /// For as long as what it changes.
+    AsBefore,
+}
+
+/// A change that nothing speaks against.
+pub struct Transaction {
+    policy: Compiled,
+    /// What it changes.
+    pub difference: Difference,
+    /// What is probably not meant.
+    pub warnings: Vec<String>,
+}
+
+impl Transaction {
+    /// Holds a proposal against what is in force; changes nothing.
+    ///
+    /// # Errors
+    /// The instance cannot be read, or a list has become empty and nobody has said that it may.
+    pub fn plan(pins: &Pins, in_force: Option<&Compiled>, proposal: Proposal) -> Result<Self> {
+        let Proposal { mut policy, rules, mut warnings, file } = proposal;
+        let tick = Tick::of_this_kernel()?;
+        let mut difference = Difference::default();
+        if let Some(OfFile { memory, allow_empty, hop_limit_of_attached }) = file {
+            if hop_limit_of_attached {
+                policy.settings.hop_limit = hop_limit_of_attached_interface(pins)?;
+            }
+            let before = in_force.map(Compiled::rules).unwrap_or_default();
+            guards::check_lists(&before, &rules, &allow_empty)?;
+            let (loaded, wanted) = (pins.maps.limiter_bytes(), memory.bytes_used());
+            if loaded != wanted {
+                difference.add_memory(loaded, wanted);
+                warnings.push(format!(
+                    "limits.memory: the limiter has {} KiB, and {} KiB only when the program is loaded again: `icmp-ctl detach --all`, then \
+                     `icmp-ctl attach` with this file; counters and buckets start anew with that",
+                    loaded >> 10,
+                    wanted >> 10
+                ));
+            }
+        }
+        difference.add(in_force, &policy, tick);
+        Ok(Self { policy, difference, warnings })
+    }
+
+    /// Puts the change in force at one instant.
+    ///
+    /// # Errors
+    /// As [`crate::instance::maps::InstanceMaps::publish`].
+    pub fn commit(&self, instance: &mut Instance, keep: Keep) -> Result<()> {
+        let rollback_at = match keep {
+            Keep::Always => None,
+            Keep::IfConfirmedWithin(time) => {
+                let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+                Some(monotonic_ns()?.saturating_add(time))
+            }
+            Keep::AsBefore => instance.maps.rollback_at()?,
+        };
+        instance.maps.publish(&self.policy, rollback_at)
+    }
+}
+
+/// Changes what is in force, for as long as that is.
+///
+/// # Errors
+/// Nothing is in force, the change is refused, or it cannot be written.
+pub fn change(
     instance: &mut Instance,
     allow_break: &[String],
-    change: impl FnOnce(&mut Vec<Rule>) -> Result<()>,
+    change: impl FnOnce(&mut Draft) -> Result<()>,
 ) -> Result<()> {
-    let policy = instance
+    let in_force = instance
         .maps
         .policy()?
         .context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
-    let mut rules = policy.rules();
-    change(&mut rules)?;
-    guards::check(&policy, &rules, Tick::of_this_kernel()?, allow_break)?;
-    warn_all(&contradictions(&rules));
-    instance.maps.switch_policy(&policy.with_rules(&rules)?, None)
+    let proposal = Proposal::of_change(&in_force, allow_break, change)?;
+    let transaction = Transaction::plan(instance, Some(&in_force), proposal)?;
+    warn_all(&transaction.warnings);
+    transaction.commit(instance, Keep::AsBefore)
 }
 
-/// Attaches to every interface named, or to none: what this call attached is taken off again when one is refused.
-pub fn attach_all(
-    names: &[String],
-    mode: AttachMode,
-    keep_tags: bool,
-    reconfigure: bool,
-    config: &Config,
-    checked: &Checked,
-) -> Result<Vec<Attached>> {
+/// Keeps what awaits confirmation.
+///
+/// # Errors
+/// Nothing does, or it cannot be written.
+pub fn confirm(instance: &mut Instance) -> Result<()> {
+    if instance.maps.confirm()? { Ok(()) } else { bail!("{NOTHING_PENDING}") }
+}
+
+/// Goes back to what was confirmed last; what that changes.
+///
+/// # Errors
+/// Nothing awaits confirmation, or it cannot be written.
+pub fn roll_back(instance: &mut Instance) -> Result<Difference> {
+    let before = instance.maps.policy()?;
+    if !instance.maps.roll_back()? {
+        bail!("{NOTHING_PENDING}");
+    }
+    let mut difference = Difference::default();
+    if let Some(policy) = instance.maps.policy()? {
+        difference.add(before.as_ref(), &policy, Tick::of_this_kernel()?);
+    }
+    Ok(difference)
+}
+
+const NOTHING_PENDING: &str = "nothing awaits confirmation: it was confirmed, replaced, or not confirmed in time and rolled back; `icmp-ctl show \
+                               policy` tells what is in force";
+
+/// The host's hop limit of the first interface that is attached.
+fn hop_limit_of_attached_interface(pins: &Pins) -> Result<u32> {
+    let attached = pins.links()?.first().map(|pin| pin.ifindex);
     let network = Network::read_once()?;
-    let links = names.iter().map(|name| find(&network, name)).collect::<Result<Vec<_>>>()?;
-    for link in &links {
-        refuse_others(link)?;
-    }
-    let (mut instance, fresh) = Instance::open_or_load(&LoadOptions::new(config.limits.memory.lines())?)?;
-    let before = if fresh { None } else { instance.maps.policy()? };
-    if fresh || reconfigure {
-        warn_all(&checked.warnings);
-    }
-    let mut done: Vec<Attached> = Vec::new();
-    let mut unstripped: Vec<&str> = Vec::new();
-    let result = configure(&mut instance, fresh || reconfigure, &checked.policy).and_then(|()| {
-        for link in &links {
-            if keep_tags && ethtool::strips_vlan_tags(&link.name) {
-                ethtool::strip_vlan_tags(&link.name, false)
-                    .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
-                unstripped.push(&link.name);
-            }
-            done.push(attach(&mut instance, &network, link, mode)?);
-        }
-        Ok(())
-    });
-    if let Err(error) = result {
-        for name in unstripped {
-            ethtool::strip_vlan_tags(name, true)?;
-        }
-        if let Some(before) = &before {
-            configure(&mut instance, reconfigure, before)?;
-        }
-        for attached in done.iter().filter(|attached| !attached.already) {
-            if let Some(link) = network.link(&attached.name) {
-                instance.detach(link.index)?;
-            }
-        }
-        if fresh {
-            instance.remove()?;
-        }
-        return Err(error);
-    }
-    Ok(done)
-}
-
-fn configure(instance: &mut Instance, wanted: bool, policy: &Compiled) -> Result<()> {
-    if wanted { instance.maps.switch_policy(policy, None) } else { Ok(()) }
+    let link = network.links.iter().find(|link| Some(link.index) == attached);
+    Ok(u32::from(HostDefaults::read(link.map(|link| &link.name)).hop_limit))
 }

@@ -1,0 +1,139 @@
+//! Interfaces get the program and a policy is put in force with it: `attach`, and `serve` when it starts and when it reloads.
+//!
+//! Owns the order, in which whatever can fail comes before the policy is switched, and what is taken back if something fails.
+
+use anyhow::{Context as _, Result};
+use icmp_common::abi::Settings;
+
+use crate::config::file::Config;
+use crate::host::netlink::{Link, Network};
+use crate::instance::attach::{AttachMode, Attached, attach, find, refuse_others};
+use crate::instance::pins::Instance;
+use crate::instance::program::LoadOptions;
+use crate::kernel::ethtool;
+use crate::policy::difference::Difference;
+use crate::policy::transaction::{Keep, Proposal, Transaction, warn_about_policy_in_force, warn_all};
+
+/// What is asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Interfaces; with none, nothing is loaded either.
+    pub interfaces: &'a [String],
+    /// How to attach to them.
+    pub mode: AttachMode,
+    /// Their drivers are to leave VLAN tags in the frame.
+    pub keep_tags: bool,
+    /// The configuration is also to take the place of a policy that is in force.
+    pub reconfigure: bool,
+}
+
+/// What has come of it.
+pub struct Started {
+    /// The interfaces, each once.
+    pub attached: Vec<Attached>,
+    /// What the configuration has changed in a policy that was in force; `None` where it was not put in the place of one.
+    pub difference: Option<Difference>,
+    /// The program was loaded for it.
+    pub loaded: bool,
+    /// What is in force now.
+    pub settings: Settings,
+}
+
+/// Does all that is wanted, or nothing; `None` where there is nothing to do it to.
+///
+/// # Errors
+/// An interface or the policy is refused, or the kernel refuses something; what was attached is taken off again, and the policy is the one
+/// of before.
+pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<Option<Started>> {
+    let network = Network::read_once()?;
+    let mut links: Vec<&Link> = Vec::new();
+    for name in wanted.interfaces {
+        let link = find(&network, name)?;
+        if links.iter().all(|other| other.index != link.index) {
+            refuse_others(link)?;
+            links.push(link);
+        }
+    }
+    let (mut instance, loaded) = if links.is_empty() {
+        let Some(instance) = Instance::find()? else { return Ok(None) };
+        (instance, false)
+    } else {
+        Instance::open_or_load(&LoadOptions::new(config.limits.memory.lines())?)?
+    };
+    let mut undo = Undo::default();
+    match bring_up(&mut instance, &network, &links, wanted, loaded, proposal, &mut undo) {
+        Ok(started) => Ok(Some(started)),
+        Err(error) => {
+            undo.undo(instance, loaded)?;
+            Err(error)
+        }
+    }
+}
+
+/// What has been done so far.
+#[derive(Default)]
+struct Undo {
+    /// Indexes of interfaces that were attached.
+    attached: Vec<u32>,
+    /// Names of interfaces whose drivers were told to leave VLAN tags.
+    tagged: Vec<String>,
+}
+
+impl Undo {
+    fn undo(self, mut instance: Instance, loaded: bool) -> Result<()> {
+        for name in self.tagged {
+            ethtool::strip_vlan_tags(&name, true)?;
+        }
+        for ifindex in self.attached {
+            instance.detach(ifindex)?;
+        }
+        if loaded { instance.remove() } else { Ok(()) }
+    }
+}
+
+fn bring_up(
+    instance: &mut Instance,
+    network: &Network,
+    links: &[&Link],
+    wanted: Wanted<'_>,
+    loaded: bool,
+    proposal: Proposal,
+    undo: &mut Undo,
+) -> Result<Started> {
+    let transaction = if loaded || wanted.reconfigure {
+        let transaction = Transaction::plan(instance, instance.maps.policy()?.as_ref(), proposal)?;
+        warn_all(&transaction.warnings);
+        Some(transaction)
+    } else {
+        warn_about_policy_in_force(instance)?;
+        None
+    };
+    // A program that was just loaded decides nothing yet, and should know how once it does.
+    if let Some(transaction) = transaction.as_ref().filter(|_| loaded) {
+        transaction.commit(instance, Keep::Always)?;
+    }
+    let mut attached = Vec::new();
+    for link in links {
+        if wanted.keep_tags && ethtool::strips_vlan_tags(&link.name) {
+            ethtool::strip_vlan_tags(&link.name, false)
+                .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
+            undo.tagged.push(link.name.clone());
+        }
+        let one = attach(instance, network, link, wanted.mode)?;
+        if !one.already {
+            undo.attached.push(link.index);
+        }
+        attached.push(one);
+    }
+    let transaction = transaction.filter(|_| !loaded);
+    if let Some(transaction) = &transaction {
+        transaction.commit(instance, Keep::Always)?;
+    }
+    let settings = instance.maps.settings()?.context("the program has no settings")?;
+    Ok(Started {
+        attached,
+        difference: transaction.map(|transaction| transaction.difference),
+        loaded,
+        settings,
+    })
+}
