@@ -245,7 +245,7 @@ mod tests {
         let config = Config::parse("", "x").expect("an empty file is fine");
         assert!(config.responder.echo);
         assert_eq!(config.responder.verify, Verify::Full);
-        assert_eq!(config.limits.source().burst, 200);
+        assert_eq!(config.limits.source().burst, 2_000);
     }
 
     #[test]

@@ -97,8 +97,8 @@ impl Limits {
     /// The per-source level.
     pub fn source(&self) -> ResolvedLevel {
         self.per_source.resolve(ResolvedLevel {
-            rate: Rate::PerSecond(1e2),
-            burst: 200,
+            rate: Rate::PerSecond(1e3),
+            burst: 2_000,
             ipv4_prefix: 32,
             ipv6_prefix: 64,
         })
@@ -107,8 +107,8 @@ impl Limits {
     /// The per-prefix level.
     pub fn prefix(&self) -> ResolvedLevel {
         self.per_prefix.resolve(ResolvedLevel {
-            rate: Rate::PerSecond(5e3),
-            burst: 10_000,
+            rate: Rate::PerSecond(2e4),
+            burst: 40_000,
             ipv4_prefix: 24,
             ipv6_prefix: 48,
         })
