@@ -303,7 +303,7 @@ fn detaching_the_last_interface_tells_what_is_lost_and_attaching_what_it_starts_
     let _said = ctl::run(host, &format!("apply -f {b} --confirm 1h")).expect_success();
     let done = ctl::run(host, &format!("detach {HOST_IF}"));
     assert_eq!(done.code, DONE, "{done}");
-    assert!(done.stderr.contains("WARNING") && done.stderr.contains("awaits confirmation"), "{done}");
+    assert!(done.stderr.contains("WARNING") && done.stderr.contains("awaited confirmation"), "{done}");
     let done = ctl::run(host, &format!("attach {HOST_IF}"));
     assert!(done.stderr.contains("limits, from the defaults: "), "{done}");
     let done = ctl::run(host, "detach --all");
