@@ -1,13 +1,17 @@
 //! What the kernel would have refused: the host's own switches and packet filters, which a frame answered here never meets.
 //!
-//! Owns reading them, the warnings, and following the switches where the configuration says so. They are those of the network
+//! Owns asking for them, the warnings, and following the switches where the configuration says so. What rules mean is `firewall.rs`'s. They are those of the network
 //! namespace that the command runs in, at the time it runs.
 
+use std::collections::BTreeSet;
 use std::process::Command;
 
 use icmp_common::abi::Settings;
 use icmp_common::policy::{Action, type_index};
 use icmp_common::types::Family;
+
+use crate::host::firewall::{self, Packet};
+use crate::host::{iptables, nftables};
 
 /// Switches with which the kernel ignores echo requests to its own addresses; those for groups need none, as groups are always the
 /// kernel's.
@@ -45,55 +49,80 @@ pub fn warnings(settings: &Settings) -> Vec<String> {
             ));
         }
     }
-    if SWITCHES.iter().any(|(family, icmp_type, _)| answered(*family, *icmp_type)) {
-        warnings.extend(filter_rules().into_iter().map(|rule| {
-            format!(
-                "a packet filter has the rule `{rule}`, which frames answered by the program never reach; a [[policy.rule]] can say \
-                 the same"
-            )
-        }));
+    let answered =
+        |family| SWITCHES.iter().any(|(of, icmp_type, _)| *of == family && answered(family, *icmp_type));
+    let packets: Vec<_> = Packet::ALL.into_iter().filter(|packet| answered(packet.family)).collect();
+    if !packets.is_empty() {
+        warnings.extend(filter_refusals(&packets));
     }
     warnings
 }
 
-/// Rules of nftables that refuse or limit echo requests; none where it is not installed.
-fn filter_rules() -> Vec<String> {
-    let listed = Command::new("nft").args(["list", "ruleset"]).output();
-    let Ok(listed) = listed else { return Vec::new() };
-    String::from_utf8_lossy(&listed.stdout).lines().filter_map(refusing_rule).collect()
+/// Where the packet filters refuse pings, or may; none where there are none.
+fn filter_refusals(packets: &[Packet]) -> Vec<String> {
+    let mut refusals: Vec<String> = Vec::new();
+    let mut unknown = Vec::new();
+    match (ask("nft", &["-j", "list", "ruleset"]), ask("nft", &["-a", "list", "ruleset"])) {
+        (Ok(Some(ruleset)), Ok(listing)) => {
+            match serde_json::from_str(&ruleset) {
+                Ok(ruleset) => {
+                    let listing = listing.unwrap_or_default();
+                    refusals.extend(packets.iter().flat_map(|packet| {
+                        firewall::refusals(&nftables::chains(&ruleset, &listing, *packet))
+                    }));
+                }
+                Err(error) => unknown.push(format!("nft: {error}")),
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => unknown.push(error),
+        (Ok(None), _) => {}
+    }
+    for (family, tables, command) in LEGACY {
+        // Asking the command would load the tables where there are none.
+        let packets = packets.iter().filter(|packet| packet.family == family);
+        if std::fs::read_to_string(tables).is_ok_and(|names| !names.trim().is_empty()) {
+            match ask(command, &[]) {
+                Ok(Some(saved)) => {
+                    refusals.extend(
+                        packets.flat_map(|packet| firewall::refusals(&iptables::chains(&saved, *packet))),
+                    );
+                }
+                Ok(None) => unknown.push(format!("{tables} has tables, and {command} is not installed")),
+                Err(error) => unknown.push(error),
+            }
+        }
+    }
+    let mut seen = BTreeSet::new();
+    refusals.retain(|refusal| seen.insert(refusal.clone()));
+    let refusals = refusals.into_iter().map(|refusal| {
+        format!(
+            "the packet filter may refuse pings that the program answers, which never reach it: {refusal}; a [[policy.rule]] can say the \
+             same"
+        )
+    });
+    let unknown = unknown.into_iter().map(|why| {
+        format!("whether the packet filter refuses pings that the program answers is not known: {why}")
+    });
+    refusals.chain(unknown).collect()
 }
 
-/// A line of nft's list, if it is a rule that keeps echo requests from the kernel.
-fn refusing_rule(line: &str) -> Option<String> {
-    let words: Vec<_> = line.split_whitespace().collect();
-    let about = words.iter().any(|word| ["icmp", "icmpv6", "ipv6-icmp"].contains(word));
-    let other_type =
-        words.windows(2).any(|pair| pair[0] == "type" && pair[1] != "echo-request" && pair[1] != "{");
-    let refuses = words.iter().any(|word| ["drop", "reject", "limit"].contains(word));
-    (about && refuses && !other_type && words.first() != Some(&"type")).then(|| words.join(" "))
-}
+/// Where the kernel lists the tables of iptables-legacy in this network namespace, and what prints them.
+const LEGACY: [(Family, &str, &str); 2] = [
+    (Family::V4, "/proc/self/net/ip_tables_names", "iptables-legacy-save"),
+    (Family::V6, "/proc/self/net/ip6_tables_names", "ip6tables-legacy-save"),
+];
 
-#[cfg(test)]
-mod tests {
-    use super::refusing_rule;
-
-    #[test]
-    fn rules_that_refuse_echo_requests_are_told_from_others() {
-        for rule in [
-            "\t\ticmp type echo-request drop",
-            "meta l4proto icmp counter packets 0 bytes 0 drop",
-            "icmpv6 type echo-request limit rate 5/second accept",
-            "ip protocol icmp icmp type { echo-request, timestamp-request } reject",
-        ] {
-            assert!(refusing_rule(rule).is_some(), "{rule}");
+/// What a command prints; `None` where it is not installed.
+fn ask(command: &str, arguments: &[&str]) -> Result<Option<String>, String> {
+    // Where Debian keeps the programs of the administrator, too, which the path of a user lacks.
+    let path = std::env::var("PATH").unwrap_or_default();
+    match Command::new(command).args(arguments).env("PATH", format!("{path}:/usr/sbin:/sbin")).output() {
+        Ok(done) if done.status.success() => Ok(Some(String::from_utf8_lossy(&done.stdout).into_owned())),
+        Ok(done) => {
+            let said = String::from_utf8_lossy(&done.stderr);
+            Err(format!("{command}: {}", said.lines().next().unwrap_or("it failed and said nothing")))
         }
-        for rule in [
-            "icmp type echo-request accept",
-            "tcp dport 22 drop",
-            "icmp type redirect drop",
-            "type filter hook input priority 0; policy drop;",
-        ] {
-            assert_eq!(refusing_rule(rule), None, "{rule}");
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{command}: {error}")),
     }
 }

@@ -4,4 +4,7 @@ pub mod address_table;
 pub mod addresses;
 pub mod conflicts;
 pub mod defaults;
+mod firewall;
+mod iptables;
 pub mod netlink;
+mod nftables;

@@ -1,0 +1,221 @@
+//! A packet filter as this program asks about it: where an echo request, or the reply that the kernel would send, may be refused.
+//!
+//! Owns the walk through chains. What is written in them is read by `nftables.rs` and `iptables.rs`.
+
+use icmp_common::types::Family;
+
+/// One of the two packets of a ping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Packet {
+    /// ICMP or ICMPv6.
+    pub(super) family: Family,
+    /// The request that comes in, or the reply that goes out.
+    pub(super) direction: Direction,
+}
+
+/// Which way a packet of a ping goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    /// An echo request to an own address, from anywhere.
+    Request,
+    /// The reply to it.
+    Reply,
+}
+
+impl Packet {
+    /// All that may meet a packet filter on a ping's way.
+    pub(super) const ALL: [Self; 4] = [
+        Self { family: Family::V4, direction: Direction::Request },
+        Self { family: Family::V6, direction: Direction::Request },
+        Self { family: Family::V4, direction: Direction::Reply },
+        Self { family: Family::V6, direction: Direction::Reply },
+    ];
+
+    /// ICMP type, as a number and as nftables calls it.
+    pub(super) const fn icmp_type(self) -> (u64, &'static str) {
+        match (self.direction, self.family) {
+            (Direction::Request, Family::V4) => (8, "echo-request"),
+            (Direction::Request, Family::V6) => (128, "echo-request"),
+            (Direction::Reply, Family::V4) => (0, "echo-reply"),
+            (Direction::Reply, Family::V6) => (129, "echo-reply"),
+        }
+    }
+
+    /// What connection tracking may call it. A request begins what it calls a connection or belongs to one, a reply belongs to one.
+    pub(super) const fn tracked_as(self) -> &'static [&'static str] {
+        match self.direction {
+            Direction::Request => &["new", "established", "untracked"],
+            Direction::Reply => &["established"],
+        }
+    }
+
+    /// Whether chains at this hook see it.
+    pub(super) fn meets(self, hook: &str) -> bool {
+        let hooks: &[_] = match self.direction {
+            Direction::Request => &["ingress", "prerouting", "input"],
+            Direction::Reply => &["output", "postrouting", "egress"],
+        };
+        hooks.contains(&hook)
+    }
+}
+
+/// How sure it is that a rule matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Match {
+    /// It does not.
+    Never,
+    /// It depends on what is not known here, for example on the sender.
+    Maybe,
+    /// It does.
+    Always,
+}
+
+impl Match {
+    /// Of something that holds for some of the cases there are.
+    pub(super) const fn of(matching: usize, cases: usize) -> Self {
+        match matching {
+            0 => Self::Never,
+            _ if matching == cases => Self::Always,
+            _ => Self::Maybe,
+        }
+    }
+
+    /// The opposite condition.
+    pub(super) const fn negated(self) -> Self {
+        match self {
+            Self::Never => Self::Always,
+            Self::Maybe => Self::Maybe,
+            Self::Always => Self::Never,
+        }
+    }
+}
+
+/// What a rule does with what it matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The rest of the base chain is not asked.
+    Accept,
+    /// The ping ends, or goes elsewhere.
+    Refuse,
+    /// Another chain is asked, then the next rule.
+    Jump(String),
+    /// Another chain is asked instead of the rest of this one.
+    Goto(String),
+    /// The chain that jumped here goes on.
+    Return,
+}
+
+/// A rule, as one packet meets it.
+#[derive(Clone, Debug)]
+pub(super) struct Rule {
+    /// As a user would write it.
+    pub(super) text: String,
+    /// What may become of the packet, and how sure that is.
+    pub(super) outcomes: Vec<(Match, Verdict)>,
+}
+
+/// A chain, as one packet meets it.
+#[derive(Clone, Debug)]
+pub(super) struct Chain {
+    /// Unique among the chains it is walked with, as verdicts name it.
+    pub(super) name: String,
+    /// As messages call it.
+    pub(super) title: String,
+    /// The packet meets it by itself, not only from other chains.
+    pub(super) hooked: bool,
+    /// What nothing in it has decided is dropped.
+    pub(super) drops: bool,
+    /// In their order.
+    pub(super) rules: Vec<Rule>,
+}
+
+/// More jumps than nftables allows.
+const DEEPEST: usize = 32;
+
+/// Where the packet may be refused: rules and policies, as a user would write them.
+pub(super) fn refusals(chains: &[Chain]) -> Vec<String> {
+    let mut found = Vec::new();
+    for chain in chains.iter().filter(|chain| chain.hooked) {
+        let falls_through = walk(chains, chain, 0, &mut found);
+        if falls_through && chain.drops {
+            found.push(format!("policy drop of {}, where no rule accepts all of them", chain.title));
+        }
+    }
+    found
+}
+
+/// True where the packet may come to the end of the chain.
+fn walk(chains: &[Chain], chain: &Chain, depth: usize, found: &mut Vec<String>) -> bool {
+    if depth > DEEPEST {
+        return true;
+    }
+    for rule in &chain.rules {
+        for (how, verdict) in &rule.outcomes {
+            let goes_on = match verdict {
+                _ if *how == Match::Never => continue,
+                Verdict::Accept => false,
+                Verdict::Refuse => {
+                    found.push(format!("`{}` in {}", rule.text, chain.title));
+                    false
+                }
+                Verdict::Return => {
+                    if *how == Match::Always {
+                        return true;
+                    }
+                    continue;
+                }
+                Verdict::Jump(name) | Verdict::Goto(name) => {
+                    let target = chains.iter().find(|chain| chain.name == *name);
+                    let returns = target.is_none_or(|target| walk(chains, target, depth + 1, found));
+                    if *how == Match::Always && matches!(verdict, Verdict::Goto(_)) {
+                        return returns;
+                    }
+                    returns
+                }
+            };
+            if *how == Match::Always && !goes_on {
+                return false;
+            }
+        }
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(name: &str, hooked: bool, drops: bool, outcomes: &[(Match, Verdict)]) -> Chain {
+        let rules = outcomes
+            .iter()
+            .map(|outcome| Rule { text: format!("{outcome:?}"), outcomes: vec![outcome.clone()] });
+        Chain { name: name.to_owned(), title: format!("chain {name}"), hooked, drops, rules: rules.collect() }
+    }
+
+    #[test]
+    fn what_may_be_refused_is_found_and_what_was_accepted_before_is_not() {
+        use Match::{Always, Maybe, Never};
+        use Verdict::{Accept, Goto, Jump, Refuse, Return};
+        let other = || Jump("other".to_owned());
+        for (rules, in_other, refused) in [
+            (vec![], vec![], 1),
+            (vec![(Always, Accept)], vec![], 0),
+            (vec![(Maybe, Accept)], vec![], 1),
+            (vec![(Always, Accept), (Always, Refuse)], vec![], 0),
+            (vec![(Never, Refuse), (Always, Accept)], vec![], 0),
+            (vec![(Maybe, Refuse), (Always, Accept)], vec![], 1),
+            (vec![(Always, other()), (Always, Accept)], vec![(Always, Refuse)], 1),
+            (vec![(Always, other())], vec![(Always, Accept)], 0),
+            (vec![(Maybe, other()), (Always, Accept)], vec![(Always, Return), (Always, Refuse)], 0),
+            (vec![(Always, Goto("other".to_owned())), (Always, Accept)], vec![(Maybe, Accept)], 1),
+            (vec![(Always, other()), (Always, Accept)], vec![(Always, other())], 0),
+        ] {
+            let chains = [
+                chain("base", true, true, &rules),
+                chain("other", false, false, &in_other),
+                chain("unhooked", false, true, &[(Always, Refuse)]),
+            ];
+            assert_eq!(refusals(&chains).len(), refused, "{rules:?} {in_other:?}");
+        }
+    }
+}

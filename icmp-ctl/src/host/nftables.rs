@@ -1,0 +1,340 @@
+//! nftables' rules, from `nft -j list ruleset` (libnftables-json(5)).
+//!
+//! Owns what each expression means for a packet of a ping. What it does not know may match.
+
+use std::collections::BTreeMap;
+
+use icmp_common::types::Family;
+use serde_json::Value;
+
+use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict};
+
+/// The chains that a packet may meet. `listing` is the output of `nft -a list ruleset`, for the rules' text.
+pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chain> {
+    let objects: Vec<&Value> = ruleset["nftables"].as_array().into_iter().flatten().collect();
+    let of_kind =
+        |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|it| !it.is_null());
+    let texts = texts(listing);
+    let dormant: Vec<_> = of_kind("table")
+        .filter(|table| contains(&table["flags"], &[Value::from("dormant")]) == Match::Always)
+        .map(|table| (&table["family"], &table["name"]))
+        .collect();
+    let families: &[_] = match packet.family {
+        Family::V4 => &["ip", "inet", "netdev", "bridge"],
+        Family::V6 => &["ip6", "inet", "netdev", "bridge"],
+    };
+    let verdict_map = |table: &Value, name: &str| {
+        of_kind("map").find(|map| same_table(map, table) && map["name"] == name).map(|map| &map["elem"])
+    };
+    of_kind("chain")
+        .filter(|chain| families.contains(&word(&chain["family"])))
+        .filter(|chain| !dormant.contains(&(&chain["family"], &chain["table"])))
+        .map(|chain| {
+            let rules =
+                of_kind("rule").filter(|rule| same_table(rule, chain) && rule["chain"] == chain["name"]);
+            let rules = rules.map(|rule| Rule {
+                text: texts
+                    .get(&(table_of(chain), rule["handle"].as_u64().unwrap_or_default()))
+                    .map_or_else(|| rule["expr"].to_string(), |text| (*text).to_owned()),
+                outcomes: outcomes(rule, packet, &|name| verdict_map(chain, name)),
+            });
+            Chain {
+                name: chain_name(chain, word(&chain["name"])),
+                title: format!("chain {} of table {}", word(&chain["name"]), table_of(chain)),
+                hooked: packet.meets(word(&chain["hook"])),
+                drops: chain["policy"] == "drop",
+                rules: rules.collect(),
+            }
+        })
+        .collect()
+}
+
+fn word(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
+
+fn same_table(one: &Value, other: &Value) -> bool {
+    one["family"] == other["family"] && one["table"] == other["table"]
+}
+
+/// As nft writes it behind the word `table`.
+fn table_of(object: &Value) -> String {
+    format!("{} {}", word(&object["family"]), word(&object["table"]))
+}
+
+fn chain_name(of_table: &Value, name: &str) -> String {
+    format!("{} {name}", table_of(of_table))
+}
+
+/// The rules' text by table and handle: of each line that ends with a handle, inside the table that was opened last.
+fn texts(listing: &str) -> BTreeMap<(String, u64), &str> {
+    let mut table = "";
+    let mut texts = BTreeMap::new();
+    for line in listing.lines() {
+        let Some((text, handle)) = line.rsplit_once(" # handle ") else { continue };
+        if let Some(name) = text.strip_prefix("table ") {
+            table = name.trim_end_matches(" {");
+        } else if let Ok(handle) = handle.trim().parse()
+            && !text.ends_with('{')
+        {
+            texts.insert((table.to_owned(), handle), text.trim());
+        }
+    }
+    texts
+}
+
+/// What a rule may do with a packet: its conditions hold together, then comes one verdict, or a map of them.
+fn outcomes<'a>(
+    rule: &'a Value,
+    packet: Packet,
+    verdict_map: &dyn Fn(&str) -> Option<&'a Value>,
+) -> Vec<(Match, Verdict)> {
+    let mut so_far = Match::Always;
+    let mut outcomes = Vec::new();
+    for expression in rule["expr"].as_array().into_iter().flatten() {
+        let Some((kind, body)) = expression.as_object().and_then(|object| object.iter().next()) else {
+            continue;
+        };
+        match kind.as_str() {
+            "match" => so_far = so_far.min(condition(body, packet)),
+            // These end or let through some packets and not others.
+            "limit" | "quota" | "ct count" => so_far = so_far.min(Match::Maybe),
+            "xt" if body["type"] == "match" => so_far = so_far.min(extension(word(&body["name"]))),
+            "vmap" => {
+                let elements = match body["data"].as_str().and_then(|name| name.strip_prefix('@')) {
+                    Some(name) => verdict_map(name),
+                    None => Some(&body["data"]["set"]),
+                };
+                let elements = elements.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+                for element in elements {
+                    let how = so_far.min(equals(&body["key"], &element[0], packet));
+                    outcomes.extend(verdict(rule, &element[1], packet).map(|verdict| (how, verdict)));
+                }
+            }
+            _ => outcomes.extend(verdict(rule, expression, packet).map(|verdict| (so_far, verdict))),
+        }
+    }
+    outcomes
+}
+
+fn verdict(rule: &Value, expression: &Value, packet: Packet) -> Option<Verdict> {
+    let (kind, body) = expression.as_object()?.iter().next()?;
+    let other_family = match packet.family {
+        Family::V4 => "ip6",
+        Family::V6 => "ip",
+    };
+    let target = || chain_name(rule, word(&body["target"]));
+    Some(match kind.as_str() {
+        "accept" => Verdict::Accept,
+        // What is answered by another host, or by a process that may as well drop it, is not answered by the kernel.
+        "drop" | "reject" | "queue" | "fwd" | "tproxy" => Verdict::Refuse,
+        "dnat" if body["family"] != other_family => Verdict::Refuse,
+        "jump" => Verdict::Jump(target()),
+        "goto" => Verdict::Goto(target()),
+        "return" => Verdict::Return,
+        "xt" if ["DROP", "REJECT", "DNAT", "NFQUEUE", "TARPIT"].contains(&word(&body["name"])) => {
+            Verdict::Refuse
+        }
+        _ => return None,
+    })
+}
+
+/// A match of iptables that nft cannot write as its own.
+fn extension(name: &str) -> Match {
+    if ["tcp", "udp", "udplite", "sctp", "dccp", "multiport", "esp", "ah"].contains(&name) {
+        Match::Never
+    } else {
+        Match::Maybe
+    }
+}
+
+fn condition(body: &Value, packet: Packet) -> Match {
+    let how = equals(&body["left"], &body["right"], packet);
+    match word(&body["op"]) {
+        "==" | "in" => how,
+        "!=" if is_of_another_protocol(&body["left"], packet) => Match::Never,
+        "!=" => how.negated(),
+        _ => how.min(Match::Maybe),
+    }
+}
+
+/// How sure it is that what is on the left, of this packet, is what is on the right.
+fn equals(left: &Value, right: &Value, packet: Packet) -> Match {
+    if is_of_another_protocol(left, packet) {
+        return Match::Never;
+    }
+    let (protocol, nfproto, ethernet): (&[Value], _, _) = match packet.family {
+        Family::V4 => (&["icmp".into(), 1.into()], "ipv4", "ip"),
+        Family::V6 => (&["ipv6-icmp".into(), "icmpv6".into(), 58.into()], "ipv6", "ip6"),
+    };
+    let (type_number, type_name) = packet.icmp_type();
+    let is = |values: &[Value]| contains(right, values);
+    let payload = &left["payload"];
+    match (word(&left["meta"]["key"]), word(&payload["protocol"]), word(&payload["field"])) {
+        ("l4proto", ..) | (_, "ip", "protocol") | (_, "ip6", "nexthdr") => is(protocol),
+        ("nfproto", ..) => is(&[nfproto.into()]),
+        ("protocol", ..) => is(&[ethernet.into()]),
+        // Frames of the loopback interface never meet the program.
+        ("iif" | "iifname" | "oif" | "oifname", ..) if right == "lo" => Match::Never,
+        ("pkttype", ..) => is(&["host".into(), "unicast".into()]),
+        (_, "icmp" | "icmpv6", "type") => is(&[type_number.into(), type_name.into()]),
+        (_, "icmp", "code") => is(&[0.into(), "net-unreachable".into()]),
+        (_, "icmpv6", "code") => is(&[0.into(), "no-route".into()]),
+        _ if left["ct"]["key"] == "state" => {
+            let states = packet.tracked_as();
+            let matching =
+                states.iter().filter(|state| contains(right, &[Value::from(**state)]) == Match::Always);
+            Match::of(matching.count(), states.len())
+        }
+        _ => Match::Maybe,
+    }
+}
+
+/// True where something is asked about that this packet does not have, for example a port.
+fn is_of_another_protocol(left: &Value, packet: Packet) -> bool {
+    let others: &[_] = match packet.family {
+        Family::V4 => &["ip6", "icmpv6"],
+        Family::V6 => &["ip", "icmp"],
+    };
+    match left {
+        Value::Object(fields) => {
+            let protocol = word(&left["payload"]["protocol"]);
+            others.contains(&protocol)
+                || ["tcp", "udp", "udplite", "sctp", "dccp", "esp", "ah", "comp", "igmp", "arp"]
+                    .contains(&protocol)
+                || left.get("tcp option").is_some()
+                || fields.values().any(|field| is_of_another_protocol(field, packet))
+        }
+        Value::Array(parts) => parts.iter().any(|part| is_of_another_protocol(part, packet)),
+        _ => false,
+    }
+}
+
+/// How sure it is that one of some names for one thing is on the right: a value, a set, a range.
+fn contains(right: &Value, names: &[Value]) -> Match {
+    match right {
+        Value::String(name) if name.starts_with('@') => Match::Maybe,
+        Value::String(_) | Value::Number(_) => {
+            if names.contains(right) {
+                Match::Always
+            } else {
+                Match::Never
+            }
+        }
+        Value::Array(values) => {
+            values.iter().map(|value| contains(value, names)).max().unwrap_or(Match::Never)
+        }
+        Value::Object(_) => {
+            if let Some(set) = right.get("set") {
+                contains(set, names)
+            } else if let Some(element) = right.get("elem") {
+                contains(&element["val"], names)
+            } else if let [Some(first), Some(last)] = [0, 1].map(|end| right["range"][end].as_u64()) {
+                let within = |name: &Value| name.as_u64().is_some_and(|name| (first..=last).contains(&name));
+                if names.iter().any(within) { Match::Always } else { Match::Never }
+            } else {
+                Match::Maybe
+            }
+        }
+        _ => Match::Maybe,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::host::firewall::{Direction, refusals};
+
+    const REQUEST: Packet = Packet { family: Family::V4, direction: Direction::Request };
+
+    /// Refusals of a base chain at the input, with these expressions as its rules.
+    fn refused(policy: &str, rules: Value, packet: Packet) -> usize {
+        let table = json!({ "family": "inet", "table": "t" });
+        let mut objects = vec![
+            json!({ "chain": merged(&table, json!({ "name": "c", "hook": "input", "policy": policy })) }),
+        ];
+        for (i, expr) in rules.as_array().expect("rules").iter().enumerate() {
+            objects
+                .push(json!({ "rule": merged(&table, json!({ "chain": "c", "handle": i, "expr": expr })) }));
+        }
+        refusals(&chains(&json!({ "nftables": objects }), "", packet)).len()
+    }
+
+    fn merged(one: &Value, other: Value) -> Value {
+        let fields = [one, &other].map(|object| object.as_object().expect("an object").clone());
+        Value::Object(fields.into_iter().flatten().collect())
+    }
+
+    fn is(left: Value, right: Value) -> Value {
+        json!({ "match": { "op": "==", "left": left, "right": right } })
+    }
+
+    #[test]
+    fn a_rule_that_may_refuse_a_ping_is_found_by_what_it_means() {
+        let meta = |key: &str| json!({ "meta": { "key": key } });
+        let payload =
+            |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
+        let state = || json!({ "ct": { "key": "state" } });
+        for (refuses, conditions) in [
+            (true, json!([])),
+            (
+                true,
+                json!([is(payload("ip", "saddr"), json!({ "prefix": { "addr": "10.9.0.0", "len": 24 } }))]),
+            ),
+            (true, json!([is(payload("ip", "saddr"), json!("@bl"))])),
+            (true, json!([is(meta("iifname"), json!("h0"))])),
+            (
+                true,
+                json!([is(payload("icmp", "type"), json!({ "set": ["echo-request", "timestamp-request"] }))]),
+            ),
+            (true, json!([is(meta("l4proto"), json!({ "range": [1, 5] }))])),
+            (true, json!([{ "limit": { "rate": 5 } }])),
+            (true, json!([is(state(), json!("new"))])),
+            (true, json!([{ "xt": { "type": "match", "name": "icmp" } }])),
+            (false, json!([is(payload("tcp", "dport"), json!(22))])),
+            (false, json!([is(payload("ip6", "saddr"), json!("2001:db8::1"))])),
+            (false, json!([is(payload("icmp", "type"), json!("redirect"))])),
+            (false, json!([is(meta("l4proto"), json!("udp"))])),
+            (false, json!([is(meta("nfproto"), json!("ipv6"))])),
+            (false, json!([is(meta("iifname"), json!("lo"))])),
+            (false, json!([is(state(), json!("invalid"))])),
+            (false, json!([{ "match": { "op": "!=", "left": meta("l4proto"), "right": "icmp" } }])),
+        ] {
+            for verdict in
+                [json!({ "drop": null }), json!({ "reject": null }), json!({ "dnat": { "family": "ip" } })]
+            {
+                let mut rule = conditions.as_array().expect("a list").clone();
+                rule.push(verdict);
+                assert_eq!(refused("accept", json!([rule]), REQUEST) > 0, refuses, "{rule:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_policy_that_drops_refuses_what_no_rule_accepts_for_sure() {
+        let accept = |condition: Value| json!([[condition, { "accept": null }]]);
+        let icmp_type =
+            |name: &str| is(json!({ "payload": { "protocol": "icmp", "field": "type" } }), json!(name));
+        let known = is(json!({ "ct": { "key": "state" } }), json!(["established", "related"]));
+        assert_eq!(refused("drop", json!([]), REQUEST), 1);
+        assert_eq!(refused("drop", accept(known.clone()), REQUEST), 1, "the first of a series is new");
+        assert_eq!(refused("drop", accept(icmp_type("echo-request")), REQUEST), 0);
+        assert_eq!(refused("accept", json!([]), REQUEST), 0);
+        let v6 = Packet { family: Family::V6, ..REQUEST };
+        assert_eq!(refused("drop", accept(icmp_type("echo-request")), v6), 1, "that accepts IPv4's only");
+        // The chain is at the input, which no reply meets.
+        assert_eq!(refused("drop", json!([]), Packet { direction: Direction::Reply, ..REQUEST }), 0);
+    }
+
+    #[test]
+    fn the_verdicts_of_a_map_are_looked_at_one_by_one() {
+        let map = |verdict: &str| {
+            json!([[{ "vmap": { "key": { "ct": { "key": "state" } }, "data": { "set":
+                [["invalid", { "drop": null }], ["new", { verdict: null }]] } } }]])
+        };
+        assert_eq!(refused("accept", map("accept"), REQUEST), 0);
+        assert_eq!(refused("accept", map("drop"), REQUEST), 1);
+    }
+}

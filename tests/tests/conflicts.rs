@@ -1,0 +1,113 @@
+//! What the host's own packet filters would do to pings that the program answers is told before it is too late.
+//!
+//! Owns the warnings about nftables and iptables-legacy as they are in a namespace. What each expression means is tested beside the code.
+
+use icmp_tests::can_run;
+use icmp_tests::ctl;
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::Namespace;
+use icmp_tests::process::{self, Finished};
+
+const INPUT: &str = "type filter hook input priority 0;";
+
+#[test]
+fn a_ruleset_that_may_refuse_pings_is_warned_about_with_the_rule() {
+    if !can_run(&["ip", "nsenter", "nft"]) {
+        return;
+    }
+    let host = Namespace::new("filter");
+    for (chains, quoted) in [
+        (format!("chain c {{ {INPUT}; ip saddr 10.9.0.0/24 drop; }}"), "ip saddr 10.9.0.0/24 drop"),
+        (
+            format!(
+                "set bl {{ type ipv4_addr; elements = {{ 10.0.0.1 }}; }}; chain c {{ {INPUT}; ip saddr @bl drop; }}"
+            ),
+            "ip saddr @bl drop",
+        ),
+        (
+            format!("chain c {{ {INPUT} policy drop; ct state established accept; }}"),
+            "policy drop of chain c",
+        ),
+        (format!("chain c {{ {INPUT}; iifname \"h0\" drop; }}"), "iifname \"h0\" drop"),
+        (
+            format!("chain x {{ drop; }}; chain c {{ {INPUT}; ip protocol icmp jump x; }}"),
+            "`drop` in chain x",
+        ),
+        (
+            "chain c { type nat hook prerouting priority -100; ip daddr 192.0.2.2 dnat ip to 192.0.2.77; }"
+                .to_owned(),
+            "dnat ip to 192.0.2.77",
+        ),
+        (
+            "chain c { type filter hook prerouting priority 0; ip saddr 10.9.0.0/24 drop; }".to_owned(),
+            "ip saddr 10.9.0.0/24 drop",
+        ),
+        (
+            "chain c { type filter hook output priority 0; icmp type echo-reply drop; }".to_owned(),
+            "icmp type echo-reply drop",
+        ),
+        (
+            format!("chain c {{ {INPUT}; icmpv6 type echo-request reject; }}"),
+            "icmpv6 type echo-request reject",
+        ),
+    ] {
+        let done = check_under(&host, &chains);
+        assert_eq!(done.code, Some(0), "{done}");
+        assert!(done.stderr.contains("WARNING") && done.stderr.contains(quoted), "{chains}: {done}");
+    }
+}
+
+#[test]
+fn a_ruleset_that_lets_pings_through_is_no_reason_for_a_warning() {
+    if !can_run(&["ip", "nsenter", "nft"]) {
+        return;
+    }
+    let host = Namespace::new("filter");
+    for chains in [
+        // What distributions ship for a server that may be pinged.
+        format!(
+            "chain c {{ {INPUT} policy drop; ct state vmap {{ invalid : drop, established : accept, related : accept }}; \
+             iifname \"lo\" accept; meta l4proto {{ icmp, ipv6-icmp }} accept; tcp dport 22 accept; }}; \
+             chain o {{ type filter hook output priority 0; policy drop; ct state established,related accept; }}"
+        ),
+        "chain unhooked { icmp type echo-request drop; }".to_owned(),
+        format!("chain c {{ {INPUT}; icmp type redirect drop; tcp dport 22 drop; ct state invalid drop; }}"),
+        "chain c { type nat hook prerouting priority -100; tcp dport 80 dnat ip to 192.0.2.77; }".to_owned(),
+        "chain c { type filter hook forward priority 0; policy drop; }".to_owned(),
+    ] {
+        let done = check_under(&host, &chains);
+        assert!(done.code == Some(0) && !done.stderr.contains("WARNING"), "{chains}: {done}");
+    }
+}
+
+#[test]
+fn the_rules_of_iptables_legacy_are_warned_about_too() {
+    if !can_run(&["ip", "nsenter", "iptables-legacy", "iptables-legacy-save"]) {
+        return;
+    }
+    let host = Namespace::new("filter");
+    assert!(!check(&host).stderr.contains("WARNING"), "there are no tables yet");
+    let rule = ["-A", "INPUT", "-s", "10.9.0.0/24", "-p", "icmp", "-j", "DROP"];
+    let done = host.run("iptables-legacy", &rule);
+    if done.code != Some(0) {
+        println!("skipped: this kernel has no tables of iptables-legacy: {done}");
+        return;
+    }
+    let done = check(&host);
+    assert!(done.stderr.contains("-A INPUT -s 10.9.0.0/24 -p icmp -j DROP"), "{done}");
+}
+
+fn check_under(host: &Namespace, chains: &str) -> Finished {
+    let folder = Folder::new();
+    // A statement ends with its line.
+    let chains = chains.replace(';', "\n");
+    let file = folder.file("rules.nft", &format!("flush ruleset\ntable inet t {{\n{chains}\n}}\n"));
+    let _done = process::run(host.command("nft").args(["-f", &file])).expect_success();
+    check(host)
+}
+
+fn check(host: &Namespace) -> Finished {
+    let folder = Folder::new();
+    let file = folder.file("c.toml", "");
+    ctl::run(host, &format!("apply -f {file} --check"))
+}
