@@ -10,6 +10,7 @@ pub mod commands;
 pub mod config;
 pub mod diagnostics;
 pub mod failure;
+pub mod follow;
 pub mod host;
 pub mod instance;
 pub mod kernel;

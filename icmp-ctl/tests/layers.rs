@@ -14,6 +14,7 @@ const LAYERS: &[&str] = &[
     "instance",
     "config",
     "policy",
+    "follow",
     "observe",
     "cli",
     "commands",

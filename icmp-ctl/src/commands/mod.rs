@@ -20,7 +20,6 @@ use anyhow::Result;
 
 use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::config::file::Config;
-use crate::host::netlink::event_loop;
 use crate::kernel::requirements::prepare;
 use crate::output::Output;
 
@@ -39,7 +38,7 @@ pub fn run(cli: &Cli) -> Result<Output> {
         Verb::Serve(args) => {
             let config = Config::load(args.config.as_deref())?;
             prepare()?;
-            event_loop()?.block_on(serve::run(args, config))
+            serve::run(args, config)
         }
         Verb::Detach(args) => {
             prepare()?;

@@ -4,6 +4,7 @@ use std::time::SystemTime;
 
 use anyhow::Result;
 use aya::programs::ProgramInfo;
+use icmp_common::abi::INTERFACE_STRIPS_TAGS;
 use serde_json::json;
 
 use super::table::{Column::Left, Column::Right, only, table};
@@ -27,12 +28,8 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             Whereabouts::Moved => "moved",
             Whereabouts::Gone => "gone",
         };
-        if pin.whereabouts == Whereabouts::Moved {
-            warn(&format!(
-                "{0}: was moved to another network namespace, where the program answers for addresses of this one; `icmp-ctl detach {0}` \
-                 takes it off",
-                pin.name
-            ));
+        if let Some(warning) = pin.warning() {
+            warn(&warning);
         }
         let entry = instance.entry_of(pin.program_id);
         let tag = entry
@@ -48,15 +45,15 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             "tag": tag,
             "attached_at": seconds(pin.attached_at),
             "age_seconds": pin.attached_at.elapsed().map_or(0, |age| age.as_secs()),
-            "hands_over_untagged": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags != 0),
+            "hands_over_untagged": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
         }));
     }
     let rows = only(rows, names, |row| row["name"].as_str().unwrap_or_default())?;
     let build = instance.build();
     let memory = instance.maps.limiter_bytes();
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();
-    let pressure = instance.maps.under_pressure()?;
     let pending = instance.maps.pending()?.map(|left| left.as_secs_f64());
+    let pressure = instance.maps.pressure();
     let listed = rows.iter().map(|row| {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
@@ -67,7 +64,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
         [Left("INTERFACE"), Left("MODE"), Left("ENTRY"), Right("PROGRAM"), Left("TAG"), Right("AGE")];
     let mut lines = table(columns, listed.collect());
     lines.push(format!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10));
-    if pressure {
+    if pressure == Some(true) {
         lines.push(
             "UNDER PRESSURE: the replies' budget is exhausted; familiar sources have a share of their own"
                 .to_owned(),

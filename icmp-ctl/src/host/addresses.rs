@@ -1,72 +1,91 @@
-//! Which addresses belong in the table: the host's own, per attached interface and per VLAN above it.
+//! Which addresses belong in the table: the host's own and its groups, per attached interface and per VLAN above it.
 //!
 //! Owns the rules (R-12, R-61: an address counts only on the interface that has it). The kernel's answers are `netlink.rs`'s, the table
 //! `address_table.rs`'s, putting it in force `instance/addresses.rs`'s.
 
-use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 
-use icmp_common::abi::{AddressKind, INTERFACE_STRIPS_TAGS, Interface, Scope};
+use icmp_common::abi::{AddressKind, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface, Scope};
 use icmp_common::wire::ethernet;
+use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
-use crate::host::netlink::{Link, Network};
+use crate::host::netlink::{Address, Link, Network};
 use crate::kernel::ethtool;
+
+/// How many devices above one another are followed.
+const DEPTH: u32 = 8;
 
 /// The entry of an interface in the interface table.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
     let mac = ethernet::address(link.mac.unwrap_or_default());
-    let hides_vlans = vlans_of(network, link).next().is_some() && ethtool::strips_vlan_tags(&link.name);
+    let has_vlans =
+        network.links.iter().any(|device| vlan_of(device).is_some_and(|(parent, _)| parent == link.index));
+    let strips = has_vlans && ethtool::strips_vlan_tags(&link.name);
     Interface {
         ifindex: link.index,
         slot,
         mac,
-        flags: if hides_vlans { INTERFACE_STRIPS_TAGS } else { 0 },
+        flags: if strips { INTERFACE_STRIPS_TAGS } else { 0 }
+            | if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 },
         reserved: 0,
     }
 }
 
-/// VLAN devices directly above an interface.
-fn vlans_of<'a>(network: &'a Network, link: &Link) -> impl Iterator<Item = (&'a Link, u32)> {
-    let parent = link.index;
-    network.links.iter().filter_map(move |device| {
-        // The kernel takes nothing in through a device that is down.
-        let vlan = device.vlan.filter(|vlan| device.up && vlan.parent == parent)?;
-        let service = if vlan.service { Scope::SERVICE_ONLY << 12 } else { 0 };
-        Some((device, u32::from(vlan.id) | service))
-    })
+/// Whether frames for others come in on an interface as well, to groups the host belongs to too: whoever is behind the bridge that it, or a
+/// device above it, is a port of, and whoever has one of the devices that share it.
+fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
+    let above = |controller: u32| network.links.iter().find(|other| other.index == controller);
+    let by_controller = link.controller.is_some_and(|controller| match above(controller) {
+        // What these take in they take in as one interface of this host.
+        Some(bond) if matches!(bond.kind, Some(InfoKind::Bond | InfoKind::Team)) => {
+            depth > 0 && is_shared(network, bond, depth - 1)
+        }
+        Some(vrf) if vrf.kind == Some(InfoKind::Vrf) => false,
+        _ => true,
+    });
+    by_controller
+        || network.links.iter().filter(|upper| upper.lower == Some(link.index)).any(|upper| {
+            match upper.kind {
+                Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap) => true,
+                Some(InfoKind::Vlan) => depth > 0 && is_shared(network, upper, depth - 1),
+                _ => false,
+            }
+        })
 }
 
-const ALL_SYSTEMS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 1);
-const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-
-/// The group that neighbour solicitations for an address go to, ff02::1:ff00:0/104 and its last 24 bits (RFC 4291 section 2.7.1).
-fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
-    const PREFIX: u128 = 0xff02_0000_0000_0000_0000_0001_ff00_0000;
-    Ipv6Addr::from_bits(PREFIX | address.to_bits() & 0xff_ffff)
+/// The interface below a VLAN device, and its VLAN as a scope counts it.
+fn vlan_of(device: &Link) -> Option<(u32, u32)> {
+    // The kernel takes nothing in through a device that is down.
+    let vlan = device.vlan.filter(|_| device.up)?;
+    let service = if vlan.service { Scope::SERVICE_ONLY << 12 } else { 0 };
+    Some((vlan.parent, u32::from(vlan.id) | service))
 }
 
-/// The addresses of interfaces in their slots, and of the VLANs above them.
+/// The addresses of interfaces in their slots, and of the VLANs above them; those first that are missed most where there is no room. It
+/// takes time and entries that grow with what there is, not with its square.
 pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnAddress> {
+    let host = Host::new(network);
     let mut own = Vec::new();
     for (slot, link) in interfaces {
-        add(&mut own, network, link.index, Scope::new(*slot, 0));
-        for (device, vlan) in vlans_of(network, link) {
-            let scope = Scope::new(*slot, vlan);
-            own.push(OwnAddress { address: Ipv4Addr::UNSPECIFIED.into(), scope, kind: AddressKind::Present });
-            add(&mut own, network, device.index, scope);
-            for (inner_device, inner) in vlans_of(network, device) {
-                let scope = Scope::new(*slot, vlan & 0xfff | inner << 12);
-                own.push(OwnAddress {
-                    address: Ipv4Addr::UNSPECIFIED.into(),
-                    scope,
-                    kind: AddressKind::Present,
-                });
-                add(&mut own, network, inner_device.index, scope);
+        host.add(&mut own, link.index, Scope::new(*slot, 0));
+        for (device, vlan) in host.vlans_of(link.index) {
+            host.add_vlan(&mut own, *device, Scope::new(*slot, *vlan));
+            for (inner_device, inner) in host.vlans_of(*device) {
+                host.add_vlan(&mut own, *inner_device, Scope::new(*slot, vlan & 0xfff | inner << 12));
             }
         }
     }
+    let attached: BTreeSet<IpAddr> = own.iter().map(|own| own.address).collect();
     own.extend(anywhere(network));
+    own.sort_by_key(|own| match own.kind {
+        AddressKind::Present => 0,
+        AddressKind::Own => 1,
+        AddressKind::Anywhere if attached.contains(&own.address) => 2,
+        AddressKind::Group => 3,
+        AddressKind::Anywhere => 4,
+    });
     own
 }
 
@@ -81,46 +100,107 @@ fn anywhere(network: &Network) -> impl Iterator<Item = OwnAddress> {
         .map(|address| OwnAddress { address, scope: Scope::ANYWHERE, kind: AddressKind::Anywhere })
 }
 
-fn add(own: &mut Vec<OwnAddress>, network: &Network, ifindex: u32, scope: Scope) {
-    let group = |address: IpAddr| OwnAddress { address, scope, kind: AddressKind::Group };
-    // Every host belongs to these: all-systems (RFC 1112 section 4) and all-nodes (RFC 4291 section 2.8).
-    own.extend([group(ALL_SYSTEMS.into()), group(ALL_NODES.into())]);
-    for address in network.addresses.iter().filter(|address| address.ifindex == ifindex) {
-        own.push(OwnAddress { address: address.address, scope, kind: AddressKind::Own });
-        let v4 = match address.address {
-            IpAddr::V4(v4) => v4,
-            IpAddr::V6(v6) => {
-                own.push(group(solicited_node(v6).into()));
-                continue;
-            }
+/// What there is, by interface.
+struct Host<'a> {
+    addresses: BTreeMap<u32, Vec<&'a Address>>,
+    groups: BTreeMap<u32, Vec<IpAddr>>,
+    /// Index and VLAN of the devices above an interface.
+    vlans: BTreeMap<u32, Vec<(u32, u32)>>,
+    /// Broadcast addresses of all interfaces.
+    broadcasts: BTreeSet<Ipv4Addr>,
+}
+
+impl<'a> Host<'a> {
+    fn new(network: &'a Network) -> Self {
+        let mut host = Self {
+            addresses: BTreeMap::new(),
+            groups: BTreeMap::new(),
+            vlans: BTreeMap::new(),
+            broadcasts: network.addresses.iter().flat_map(broadcasts).collect(),
         };
-        // RFC 919: all ones in the host part, whether or not the kernel was told; prefixes of 31 and 32 bits have none.
-        let directed =
-            (address.prefix_len < 31).then(|| Ipv4Addr::from(u32::from(v4) | u32::MAX >> address.prefix_len));
-        for broadcast in directed.into_iter().chain(address.broadcast) {
-            if !network.addresses.iter().any(|a| a.ifindex == ifindex && a.address == IpAddr::V4(broadcast)) {
-                own.push(group(broadcast.into()));
+        for address in &network.addresses {
+            host.addresses.entry(address.ifindex).or_default().push(address);
+        }
+        for group in &network.groups {
+            host.groups.entry(group.ifindex).or_default().push(group.address);
+        }
+        for device in &network.links {
+            if let Some((parent, vlan)) = vlan_of(device) {
+                host.vlans.entry(parent).or_default().push((device.index, vlan));
             }
         }
+        host
     }
+
+    fn vlans_of(&self, ifindex: u32) -> &[(u32, u32)] {
+        self.vlans.get(&ifindex).map_or(&[], Vec::as_slice)
+    }
+
+    fn add_vlan(&self, own: &mut Vec<OwnAddress>, device: u32, scope: Scope) {
+        own.push(OwnAddress { address: Ipv4Addr::UNSPECIFIED.into(), scope, kind: AddressKind::Present });
+        self.add(own, device, scope);
+    }
+
+    /// What an interface has, each address once.
+    fn add(&self, own: &mut Vec<OwnAddress>, ifindex: u32, scope: Scope) {
+        let mut kinds: BTreeMap<IpAddr, AddressKind> = BTreeMap::new();
+        for address in self.addresses.get(&ifindex).into_iter().flatten() {
+            kinds.insert(address.address, AddressKind::Own);
+        }
+        let of_interface = self.addresses.get(&ifindex).into_iter().flatten();
+        kinds.extend(
+            of_interface.flat_map(|address| broadcasts(address)).map(|v4| (v4.into(), AddressKind::Group)),
+        );
+        for (address, kind) in &mut kinds {
+            // The kernel has both in one table for all interfaces, and which comes first depends on which was there first.
+            if matches!(address, IpAddr::V4(v4) if self.broadcasts.contains(v4)) {
+                *kind = AddressKind::Group;
+            }
+        }
+        let groups = self.groups.get(&ifindex).into_iter().flatten();
+        kinds.extend(groups.map(|group| (*group, AddressKind::Group)));
+        own.extend(kinds.into_iter().map(|(address, kind)| OwnAddress { address, scope, kind }));
+    }
+}
+
+/// The broadcast addresses of an address's prefix: all ones in the host part (RFC 919), whether or not the kernel was told, and what the
+/// kernel was told. Prefixes of 31 and 32 bits have none.
+fn broadcasts(address: &Address) -> impl Iterator<Item = Ipv4Addr> + use<> {
+    let directed = match address.address {
+        IpAddr::V4(v4) if address.prefix_len < 31 => {
+            Some(Ipv4Addr::from(u32::from(v4) | u32::MAX >> address.prefix_len))
+        }
+        _ => None,
+    };
+    directed.into_iter().chain(address.broadcast)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::netlink::{Address, Vlan};
+    use crate::host::groups::Group;
+    use crate::host::netlink::Vlan;
 
     fn link(index: u32, up: bool, vlan: Option<Vlan>) -> Link {
         Link {
             index,
             name: format!("if{index}"),
+            alternative_names: Vec::new(),
             mac: Some([2; 6]),
             mtu: 1500,
             up,
             xdp: None,
             programs: Vec::new(),
             vlan,
+            kind: vlan.map(|_| InfoKind::Vlan),
+            lower: vlan.map(|vlan| vlan.parent),
+            controller: None,
         }
+    }
+
+    /// A device of some kind above an interface.
+    fn above(index: u32, kind: InfoKind, lower: u32) -> Link {
+        Link { kind: Some(kind), lower: Some(lower), ..link(index, true, None) }
     }
 
     fn address(ifindex: u32, text: &str) -> Address {
@@ -134,6 +214,7 @@ mod tests {
             let network = Network {
                 links: vec![link(1, true, None), link(2, up, vlan)],
                 addresses: vec![address(1, "192.0.2.1"), address(2, "192.0.2.2")],
+                groups: Vec::new(),
             };
             let own = own_addresses(&network, &[(1, &network.links[0])]);
             let scopes = own.iter().filter(|own| own.kind == AddressKind::Own).map(|own| own.scope);
@@ -153,6 +234,7 @@ mod tests {
                 address(2, "fe80::2"),
                 address(2, "::1"),
             ],
+            groups: Vec::new(),
         };
         let own = own_addresses(&network, &[(1, &network.links[0])]);
         let anywhere: Vec<_> = own
@@ -161,5 +243,109 @@ mod tests {
             .map(|own| own.address.to_string())
             .collect();
         assert_eq!(anywhere, ["192.0.2.1", "192.0.2.2"]);
+    }
+
+    fn kind_of(own: &[OwnAddress], scope: Scope, text: &str) -> Option<AddressKind> {
+        let address: IpAddr = text.parse().expect("an address");
+        own.iter().find(|own| own.scope == scope && own.address == address).map(|own| own.kind)
+    }
+
+    #[test]
+    fn an_own_address_that_is_also_a_broadcast_address_is_a_group() {
+        let wide = Address { prefix_len: 24, ..address(1, "192.0.2.2") };
+        let elsewhere = Address { prefix_len: 24, ..address(2, "198.51.100.2") };
+        let addresses = [wide, elsewhere, address(1, "192.0.2.255"), address(1, "198.51.100.255")];
+        for first in 0..addresses.len() {
+            let mut addresses = addresses.to_vec();
+            addresses.rotate_left(first);
+            let network = Network { links: vec![link(1, true, None)], addresses, groups: Vec::new() };
+            let own = own_addresses(&network, &[(1, &network.links[0])]);
+            for (text, kind) in [
+                ("192.0.2.2", AddressKind::Own),
+                ("192.0.2.255", AddressKind::Group),
+                ("198.51.100.255", AddressKind::Group),
+            ] {
+                assert_eq!(kind_of(&own, Scope::new(1, 0), text), Some(kind), "{text}, {first}");
+            }
+        }
+    }
+
+    #[test]
+    fn groups_that_an_interface_has_joined_are_those_of_its_scope() {
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        let group = |ifindex, text: &str| Group { ifindex, address: text.parse().expect("a group") };
+        let network = Network {
+            links: vec![link(1, true, None), link(2, true, vlan)],
+            addresses: Vec::new(),
+            groups: vec![group(1, "ff02::1:ff00:2"), group(2, "224.0.0.251"), group(3, "224.0.0.9")],
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let (untagged, tagged) = (Scope::new(1, 0), Scope::new(1, 100));
+        assert_eq!(kind_of(&own, untagged, "ff02::1:ff00:2"), Some(AddressKind::Group));
+        assert_eq!(kind_of(&own, tagged, "224.0.0.251"), Some(AddressKind::Group));
+        for (scope, text) in [(untagged, "224.0.0.251"), (tagged, "ff02::1:ff00:2"), (untagged, "224.0.0.9")]
+        {
+            assert_eq!(kind_of(&own, scope, text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn entries_grow_with_vlans_and_addresses_and_not_with_their_product() {
+        let count = |n: u32| {
+            let vlan = |id| Some(Vlan { parent: 1, id, service: false });
+            let mut links = vec![link(1, true, None)];
+            links.extend((0..n).map(|i| link(2 + i, true, vlan(1 + i as u16))));
+            let addresses =
+                (0..n).map(|i| address(2 + i, &Ipv4Addr::from(0x0a00_0000 + i).to_string())).collect();
+            let network = Network { links, addresses, groups: Vec::new() };
+            own_addresses(&network, &[(1, &network.links[0])]).len() as u32
+        };
+        // One for the VLAN, one for its address, and one for the address anywhere.
+        assert_eq!((count(100), count(400)), (300, 1200));
+    }
+
+    #[test]
+    fn own_addresses_of_attached_interfaces_come_before_those_of_others() {
+        let network = Network {
+            links: vec![link(1, true, None), link(2, true, None)],
+            addresses: vec![address(2, "10.0.0.1"), address(1, "192.0.2.1"), address(2, "10.0.0.2")],
+            groups: vec![Group { ifindex: 1, address: "224.0.0.1".parse().expect("a group") }],
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let texts: Vec<_> = own.iter().map(|own| own.address.to_string()).collect();
+        assert_eq!(texts, ["192.0.2.1", "192.0.2.1", "224.0.0.1", "10.0.0.1", "10.0.0.2"]);
+    }
+
+    #[test]
+    fn an_interface_is_shared_where_others_take_in_what_comes_in_on_it() {
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        let port_of = |index, controller| Link { controller: Some(controller), ..link(index, true, None) };
+        let of_kind = |index, kind| Link { kind: Some(kind), ..link(index, true, None) };
+        let guest = Link { controller: Some(9), ..link(2, true, vlan) };
+        let bond = Link { controller: Some(9), ..of_kind(2, InfoKind::Bond) };
+        let cases: [(&str, Vec<Link>, bool); 9] = [
+            ("nothing above", vec![link(1, true, None)], false),
+            ("a VLAN", vec![link(1, true, None), link(2, true, vlan)], false),
+            ("a port of a bridge", vec![port_of(1, 9), of_kind(9, InfoKind::Bridge)], true),
+            ("a port of something unknown", vec![port_of(1, 9)], true),
+            ("in a VRF", vec![port_of(1, 9), of_kind(9, InfoKind::Vrf)], false),
+            ("in a bond", vec![port_of(1, 2), of_kind(2, InfoKind::Bond)], false),
+            ("in a bond in a bridge", vec![port_of(1, 2), bond, of_kind(9, InfoKind::Bridge)], true),
+            ("a VLAN in a bridge", vec![link(1, true, None), guest, of_kind(9, InfoKind::Bridge)], true),
+            (
+                "a macvlan on a VLAN",
+                vec![link(1, true, None), link(2, true, vlan), above(3, InfoKind::MacVlan, 2)],
+                true,
+            ),
+        ];
+        for (what, links, shared) in cases {
+            let network = Network { links, addresses: Vec::new(), groups: Vec::new() };
+            assert_eq!(is_shared(&network, &network.links[0], DEPTH), shared, "{what}");
+        }
+        for kind in [InfoKind::MacVlan, InfoKind::MacVtap, InfoKind::IpVlan, InfoKind::IpVtap] {
+            let links = vec![link(1, true, None), above(2, kind.clone(), 1)];
+            let network = Network { links, addresses: Vec::new(), groups: Vec::new() };
+            assert!(is_shared(&network, &network.links[0], DEPTH), "{kind}");
+        }
     }
 }

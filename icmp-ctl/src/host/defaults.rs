@@ -1,5 +1,7 @@
 //! What the kernel puts in its own answers where the configuration says nothing.
 
+use crate::host::netlink::links_once;
+
 /// The host's own defaults for what an answer carries.
 #[derive(Clone, Copy, Debug)]
 pub struct HostDefaults {
@@ -19,7 +21,9 @@ impl HostDefaults {
         Self {
             ttl: sysctl("/proc/sys/net/ipv4/ip_default_ttl").unwrap_or(64),
             hop_limit: interface
-                .and_then(|name| sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/hop_limit")))
+                // The kernel has no such file for an alternative name.
+                .and_then(|name| links_once().ok()?.into_iter().find(|link| link.is_called(name)))
+                .and_then(|link| sysctl(&format!("/proc/sys/net/ipv6/conf/{}/hop_limit", link.name)))
                 .unwrap_or(64),
         }
     }

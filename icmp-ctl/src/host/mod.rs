@@ -6,5 +6,6 @@ pub mod conflicts;
 pub mod defaults;
 mod firewall;
 mod iptables;
+pub mod groups;
 pub mod netlink;
 mod nftables;

@@ -1,16 +1,18 @@
 //! What the kernel says about interfaces and addresses, over rtnetlink.
 //!
-//! Owns reading links and addresses of the caller's network namespace, and listening for their changes. It writes nothing.
+//! Owns reading links, addresses and groups of the caller's network namespace. It writes nothing.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
-use futures_util::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
+use futures_util::TryStreamExt as _;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, VlanProtocol, XdpAttached,
+    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop,
+    VlanProtocol, XdpAttached,
 };
-use rtnetlink::MulticastGroup;
+
+use crate::host::groups::{self, Group};
 
 /// An interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +21,8 @@ pub struct Link {
     pub index: u32,
     /// Name.
     pub name: String,
+    /// Further names it may be called by.
+    pub alternative_names: Vec<String>,
     /// MAC address, where it has one of six bytes.
     pub mac: Option<[u8; 6]>,
     /// MTU in bytes.
@@ -31,9 +35,20 @@ pub struct Link {
     pub programs: Vec<u32>,
     /// What makes it a VLAN device.
     pub vlan: Option<Vlan>,
+    /// What kind of virtual device it is.
+    pub kind: Option<InfoKind>,
+    /// Index of the interface below, in this namespace.
+    pub lower: Option<u32>,
+    /// Index of the bridge, bond or other device that it is a port of.
+    pub controller: Option<u32>,
 }
 
 impl Link {
+    /// Whether it is called so.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.alternative_names.iter().any(|other| other == name)
+    }
+
     /// Whether it has this XDP program, in whatever mode.
     pub fn runs(&self, program_id: u32) -> bool {
         self.programs.contains(&program_id)
@@ -80,10 +95,12 @@ pub struct Network {
     pub links: Vec<Link>,
     /// All addresses that may be used: tentative and duplicate ones are left out.
     pub addresses: Vec<Address>,
+    /// All groups.
+    pub groups: Vec<Group>,
 }
 
 impl Network {
-    /// Reads both.
+    /// Reads them.
     ///
     /// # Errors
     /// rtnetlink cannot be reached or refuses.
@@ -99,7 +116,8 @@ impl Network {
             .await
             .context("reading the addresses")?;
         connection.abort();
-        Ok(Self { links, addresses: addresses.iter().filter_map(address).collect() })
+        let addresses = addresses.iter().filter_map(address).collect();
+        Ok(Self { links, addresses, groups: groups::read() })
     }
 
     /// As [`Self::read`], for who has no event loop.
@@ -110,9 +128,9 @@ impl Network {
         event_loop()?.block_on(Self::read())
     }
 
-    /// An interface by its name.
+    /// An interface by one of its names.
     pub fn link(&self, name: &str) -> Option<&Link> {
-        self.links.iter().find(|link| link.name == name)
+        self.links.iter().find(|link| link.is_called(name))
     }
 }
 
@@ -144,48 +162,51 @@ pub fn event_loop() -> Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the event loop")
 }
 
-/// A stream with an item for every change of a link or an address.
-///
-/// # Errors
-/// The socket cannot be opened.
-pub fn changes() -> Result<BoxStream<'static, ()>> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (connection, _, messages) = rtnetlink::new_multicast_connection(&groups)
-        .context("listening for address changes over rtnetlink")?;
-    tokio::spawn(connection);
-    Ok(messages.map(|_| ()).boxed())
-}
-
 fn link(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         name: String::new(),
+        alternative_names: Vec::new(),
         mac: None,
         mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
         xdp: None,
         programs: Vec::new(),
         vlan: None,
+        kind: None,
+        lower: None,
+        controller: None,
     };
-    let (mut parent, mut parent_is_elsewhere) = (None, false);
+    let mut lower_is_elsewhere = false;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
             LinkAttribute::Address(mac) => link.mac = mac.as_slice().try_into().ok(),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
-            LinkAttribute::Link(index) => parent = Some(*index),
-            LinkAttribute::LinkNetNsId(_) => parent_is_elsewhere = true,
+            LinkAttribute::PropList(names) => {
+                let name =
+                    |name: &Prop| if let Prop::AltIfName(name) = name { Some(name.clone()) } else { None };
+                link.alternative_names = names.iter().filter_map(name).collect();
+            }
+            LinkAttribute::Controller(index) => link.controller = Some(*index),
+            LinkAttribute::Link(index) => link.lower = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => lower_is_elsewhere = true,
             LinkAttribute::Xdp(attributes) => {
                 link.xdp = xdp(attributes);
                 link.programs = programs(attributes);
             }
-            LinkAttribute::LinkInfo(infos) => link.vlan = infos.iter().find_map(vlan),
+            LinkAttribute::LinkInfo(infos) => {
+                link.vlan = infos.iter().find_map(vlan);
+                link.kind = infos
+                    .iter()
+                    .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.clone()) } else { None });
+            }
             _ => {}
         }
     }
     // The index of an interface of another namespace means another one here.
-    let parent = parent.filter(|_| !parent_is_elsewhere);
-    link.vlan = link.vlan.zip(parent).map(|(vlan, parent)| Vlan { parent, ..vlan });
+    link.lower = link.lower.filter(|_| !lower_is_elsewhere);
+    link.vlan = link.vlan.zip(link.lower).map(|(vlan, parent)| Vlan { parent, ..vlan });
     link
 }
 

@@ -1,18 +1,60 @@
 //! An instance's interfaces and addresses follow the host's.
 
-use anyhow::Result;
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 
-use crate::diagnostics::warn;
+use anyhow::Result;
+use icmp_common::abi::ADDRESS_BUCKETS;
+
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::{interface_entry, own_addresses};
-use crate::host::netlink::Network;
+use crate::host::netlink::{Link, Network};
 use crate::instance::pins::{Instance, Pins};
 
-/// Brings interface and address tables in line with what the kernel says now; the addresses that found no place.
+/// Buckets of the smallest address table that is tried. What a host needs is doubled, for what it gets later.
+const FEWEST_BUCKETS: u32 = ADDRESS_BUCKETS / 2;
+/// Buckets of the largest, which both buffers together makes 32 MiB.
+const MOST_BUCKETS: u32 = 1 << 17;
+
+/// What has changed in the tables.
+#[derive(Debug, Default)]
+pub struct Refreshed {
+    /// Entries that are new.
+    pub entered: usize,
+    /// Entries that are gone.
+    pub removed: usize,
+    /// Entries that found no place.
+    left_out: Vec<OwnAddress>,
+}
+
+impl Refreshed {
+    /// How many entries found no place, and what there is to say about them.
+    pub fn left_out(&self) -> Option<(usize, String)> {
+        let first = self.left_out.first()?;
+        let text = format!(
+            "{} addresses do not fit the address tables, {} among them: the kernel answers for those, and a ping that claims to come from one \
+             is taken for one from outside; `icmp-ctl detach --all` and attaching again makes tables that are large enough",
+            self.left_out.len(),
+            first.address
+        );
+        Some((self.left_out.len(), text))
+    }
+}
+
+/// Buckets that the address tables need for a host with these interfaces attached, and as many again.
+pub fn buckets_for(network: &Network, interfaces: &[&Link]) -> u32 {
+    let slots: Vec<_> = (1..).zip(interfaces.iter().copied()).collect();
+    let own = own_addresses(network, &slots);
+    let sizes = std::iter::successors(Some(FEWEST_BUCKETS), |buckets| Some(buckets * 2));
+    let mut sizes = sizes.take_while(|buckets| *buckets < MOST_BUCKETS);
+    2 * sizes.find(|buckets| AddressTable::build(&own, *buckets).1.is_empty()).unwrap_or(MOST_BUCKETS / 2)
+}
+
+/// Brings interface and address tables in line with what the kernel says now.
 ///
 /// # Errors
 /// A map cannot be read or written; the tables of before are then in force.
-pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddress>> {
+pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Refreshed> {
     let entries = instance.maps.interfaces()?;
     let mut interfaces = Vec::new();
     for entry in entries.iter().filter(|entry| entry.ifindex != 0) {
@@ -24,26 +66,20 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Vec<OwnAddr
             interfaces.push((entry.slot, link));
         }
     }
-    let (table, left_out) =
-        AddressTable::build(&own_addresses(network, &interfaces), instance.maps.address_buckets());
-    if instance.maps.addresses()? != table {
+    let own = own_addresses(network, &interfaces);
+    let (table, left_out) = AddressTable::build(&own, instance.maps.address_buckets());
+    let before = instance.maps.addresses()?;
+    let mut refreshed = Refreshed { left_out, ..Refreshed::default() };
+    if before != table {
+        let entries = |table: &AddressTable| -> BTreeSet<(IpAddr, u32)> {
+            table.addresses().iter().map(|own| (own.address, own.scope.with_kind(own.kind).0)).collect()
+        };
+        let (before, now) = (entries(&before), entries(&table));
+        refreshed.entered = now.difference(&before).count();
+        refreshed.removed = before.difference(&now).count();
         instance.maps.publish_addresses(&table)?;
     }
-    Ok(left_out)
-}
-
-/// Brings the tables in line with the host; what cannot be done now is said, and tried again at the next change.
-pub async fn follow() {
-    // It waits for whoever else changes the instance, and this thread has others to serve.
-    let refreshed = tokio::task::spawn_blocking(|| match Instance::find()? {
-        Some(mut instance) => refresh(&mut instance, &Network::read_once()?),
-        None => Ok(Vec::new()),
-    });
-    match refreshed.await.map_err(anyhow::Error::from).flatten() {
-        Ok(left_out) if left_out.is_empty() => {}
-        Ok(left_out) => warn(&format!("{} addresses do not fit the address table", left_out.len())),
-        Err(error) => warn(&format!("following the host's addresses: {error:#}")),
-    }
+    Ok(refreshed)
 }
 
 /// Slots in use with the names of their interfaces.
@@ -63,4 +99,34 @@ pub fn slots(instance: &Pins, network: &Network) -> Result<Vec<(u32, String)>> {
         .collect();
     slots.sort();
     Ok(slots)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::netlink::Address;
+
+    #[test]
+    fn tables_are_as_large_as_the_host_needs() {
+        let network = |addresses: u32| Network {
+            links: Vec::new(),
+            addresses: (0..addresses)
+                .map(|i| Address {
+                    ifindex: 9,
+                    address: (0x0a00_0000 + i).to_be_bytes().into(),
+                    prefix_len: 32,
+                    broadcast: None,
+                })
+                .collect(),
+            groups: Vec::new(),
+        };
+        assert_eq!(buckets_for(&network(20), &[]), ADDRESS_BUCKETS);
+        for addresses in [5_000, 20_000] {
+            let network = network(addresses);
+            let (_, left_out) =
+                AddressTable::build(&own_addresses(&network, &[]), buckets_for(&network, &[]));
+            assert_eq!(left_out.len(), 0, "{addresses}");
+        }
+        assert_eq!(buckets_for(&network(300_000), &[]), MOST_BUCKETS, "not without end");
+    }
 }

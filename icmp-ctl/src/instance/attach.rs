@@ -14,10 +14,9 @@ use serde_json::json;
 
 use crate::diagnostics::{note, warn};
 use crate::failure::{Exit, Failure};
-use crate::host::address_table::OwnAddress;
 use crate::host::addresses::interface_entry;
 use crate::host::netlink::{Link, Network};
-use crate::instance::addresses::refresh;
+use crate::instance::addresses::{Refreshed, refresh};
 use crate::instance::pins::{Instance, View};
 use crate::instance::program::Entry;
 use crate::kernel::{ethtool, netlink};
@@ -165,8 +164,8 @@ pub(crate) fn attach(
         })?;
     instance.maps.clear_counters(slot)?;
     instance.maps.set_interface(interface_entry(network, link, slot))?;
-    let attached = refresh(instance, network).and_then(|left_out| {
-        report_left_out(&left_out);
+    let attached = refresh(instance, network).and_then(|refreshed| {
+        report_left_out(&refreshed);
         attach_link(instance, link, mode)
     });
     if attached.is_err() {
@@ -191,13 +190,9 @@ pub(crate) fn attach(
     Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
 }
 
-fn report_left_out(left_out: &[OwnAddress]) {
-    if let Some(first) = left_out.first() {
-        note(&format!(
-            "{} addresses do not fit the address table, {} among them; the kernel answers for them",
-            left_out.len(),
-            first.address
-        ));
+fn report_left_out(refreshed: &Refreshed) {
+    if let Some((_, text)) = refreshed.left_out() {
+        warn(&text);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the program has counted and who was seen, read from an instance's maps.
 
 use std::collections::BTreeMap;
+use std::sync::Once;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::PerCpuValues;
@@ -10,6 +11,8 @@ use icmp_common::rules::Tally;
 use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 
+use crate::diagnostics::warn;
+use crate::failure::sentence;
 use crate::instance::compiled::name_text;
 use crate::instance::maps::InstanceMaps;
 use crate::kernel::clock::{Tick, ticks};
@@ -59,11 +62,22 @@ impl InstanceMaps {
         2 * u64::from(self.sources.len()) * size_of::<Line>() as u64
     }
 
+    /// As [`Self::under_pressure`], or `None` where that cannot be known: it is one figure of many, and is left out then, which is said
+    /// once.
+    pub fn pressure(&self) -> Option<bool> {
+        static SAID: Once = Once::new();
+        let pressure = self.under_pressure();
+        if let Err(error) = &pressure {
+            SAID.call_once(|| warn(&format!("whether the reply budget is exhausted is left out: {}", sentence(error))));
+        }
+        pressure.ok()
+    }
+
     /// True where a CPU has found the replies' budget exhausted within the last second.
     ///
     /// # Errors
     /// The map or the clock cannot be read.
-    pub fn under_pressure(&self) -> Result<bool> {
+    fn under_pressure(&self) -> Result<bool> {
         let latest = self.cpus()?.iter().map(|cpu| cpu.exhausted.at).max().unwrap_or(0);
         // Most hosts never were under pressure; they need no clock.
         Ok(latest != 0 && (ticks()?.saturating_sub(latest) as f64) < Tick::of_this_kernel()?.per_second)

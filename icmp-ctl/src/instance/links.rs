@@ -38,6 +38,17 @@ impl LinkPin {
     pub fn is_of(&self, link: &Link) -> bool {
         self.whereabouts == Whereabouts::Here && self.ifindex == link.index
     }
+
+    /// What is wrong with it.
+    pub fn warning(&self) -> Option<String> {
+        (self.whereabouts == Whereabouts::Moved).then(|| {
+            format!(
+                "{0}: was moved to another network namespace, where the program answers for addresses of this one; `icmp-ctl detach {0}` \
+                 takes it off",
+                self.name
+            )
+        })
+    }
 }
 
 /// Where an interface is that was attached.

@@ -102,7 +102,11 @@ fn holder(file: &File) -> String {
     let id = format!("{:02x}:{:02x}:{}", major(file.dev()), minor(file.dev()), file.ino());
     let Some(pid) = holder_in(&locks, &id) else { return unknown };
     let line = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    format!("process {pid} ({})", line.trim_end_matches('\0').replace('\0', " "))
+    match line.trim_end_matches('\0').replace('\0', " ").as_str() {
+        // It has ended, and left the lock to a child.
+        "" => format!("process {pid}"),
+        line => format!("process {pid} ({line})"),
+    }
 }
 
 /// The process that has the lock on the file `id` in a listing like that of proc_locks(5).

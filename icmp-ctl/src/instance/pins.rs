@@ -418,6 +418,10 @@ fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
         // Permission has an exit code of its own, all else is the kernel's refusal; EACCES is the verifier's.
         if has_errno(&error, &[libc::EPERM]) {
             error
+        } else if has_errno(&error, &[libc::EMFILE, libc::ENFILE]) {
+            error.context(
+                "this process may not open as many files as the program has maps; `ulimit -n 1024` lets it",
+            )
         } else {
             error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
         }

@@ -1,4 +1,5 @@
-//! bpf(2) where aya does not offer a command: elements of an array by the thousand, which interface a link is on, and detaching it at once.
+//! bpf(2) where aya does not offer a command: elements of an array by the thousand, which interface a link is on, detaching it
+//! at once, and the kernel's tick counter.
 //!
 //! Owns the raw calls and nothing of what is made of the answers.
 
@@ -10,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use aya::Pod;
 use aya::maps::{Array, IterableMap as _, MapData};
-use aya_obj::generated::{bpf_attr, bpf_cmd, bpf_link_info};
+use aya_obj::generated::{BPF_F_SLEEPABLE, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
 use nix::libc;
 
 /// What matters of `struct bpf_link_info`.
@@ -111,6 +112,36 @@ fn batch<V: Pod>(map: &Array<MapData, V>, keys: &mut [u32], values: *const V) ->
 fn count(attr: &bpf_attr) -> u32 {
     // SAFETY: whoever asks has made it with `batch`, and the kernel keeps the arm.
     unsafe { attr.batch.count }
+}
+
+/// `bpf_jiffies64()`, by a program that does nothing else, of the type that is run by a system call (Linux 5.14).
+pub(crate) fn jiffies() -> Result<u64> {
+    /// Number of the function (include/uapi/linux/bpf.h).
+    const JIFFIES64: u64 = 118;
+    // struct bpf_insn: operation, registers, offset, and from bit 32 on the immediate value (Documentation/bpf/standardization).
+    let program: [u64; 5] = [
+        0x16bf,                 // r6 = r1, the address of the context
+        0x85 | JIFFIES64 << 32, // r0 = bpf_jiffies64()
+        0x067b,                 // *(u64 *)(r6 + 0) = r0
+        0x00b7,                 // r0 = 0
+        0x0095,                 // return r0
+    ];
+    let mut attr = no_attr();
+    attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32;
+    attr.__bindgen_anon_3.prog_flags = BPF_F_SLEEPABLE;
+    attr.__bindgen_anon_3.insn_cnt = program.len() as u32;
+    attr.__bindgen_anon_3.insns = program.as_ptr() as u64;
+    attr.__bindgen_anon_3.license = c"GPL".as_ptr() as u64;
+    let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).context("loading a program that asks for it")?;
+    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut context = 0_u64;
+    let mut attr = no_attr();
+    attr.test.prog_fd = fd.as_raw_fd() as u32;
+    attr.test.ctx_in = (&raw mut context) as u64;
+    attr.test.ctx_size_in = size_of_val(&context) as u32;
+    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).context("running a program that asks for it")?;
+    Ok(context)
 }
 
 /// Nothing asked yet. bpf(2) wants zeroes behind what a command reads.

@@ -1,14 +1,18 @@
-//! Why a driver refuses a program: netlink messages as bytes, because the way aya attaches carries no text of the kernel's.
+//! Netlink as bytes: why a driver refuses a program, because the way aya attaches carries no text of the kernel's, and that something has
+//! changed, of which nobody wants to know what.
 //!
-//! Owns one request and its answer. Links and addresses are read by `host/netlink.rs`.
+//! Owns these sockets and what they say. Links and addresses are read by `host/netlink.rs`.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
+    socket,
 };
+use tokio::io::unix::AsyncFd;
 
 /// Netlink numbers used here (include/uapi/linux/netlink.h, if_link.h).
 const NLMSG_ERROR: u16 = 2;
@@ -21,6 +25,62 @@ const IFLA_XDP_FLAGS: u16 = 3;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Do not replace a program that is there.
 pub(crate) const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
+
+/// Numbers of the groups of messages about multicast groups (include/uapi/linux/rtnetlink.h), which there are since Linux 6.15.
+const RTNLGRP_IPV4_MCADDR: i32 = 37;
+/// See [`RTNLGRP_IPV4_MCADDR`].
+const RTNLGRP_IPV6_MCADDR: i32 = 38;
+/// Messages taken in one go, so that a flood of them ends somewhere.
+const AT_ONCE: u32 = 100_000;
+
+/// Tells that links, addresses or groups have changed.
+#[derive(Debug)]
+pub struct Changes(AsyncFd<OwnedFd>);
+
+impl Changes {
+    /// Listens from now on; on an event loop.
+    ///
+    /// # Errors
+    /// The socket cannot be opened.
+    pub fn listen() -> Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let listen = || -> Result<Self> {
+            let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+            let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
+            bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
+            for group in [RTNLGRP_IPV4_MCADDR, RTNLGRP_IPV6_MCADDR] {
+                // An older kernel does not tell; groups are then read again now and then.
+                let _ = setsockopt(&socket, NetlinkOption(libc::NETLINK_ADD_MEMBERSHIP), &group);
+            }
+            // SAFETY: the socket is open, and is closed by its owner alone, which is the registration from now on.
+            let socket = unsafe { AsyncFd::register(socket) };
+            Ok(Self(socket?))
+        };
+        listen().context("listening for address changes over rtnetlink")
+    }
+
+    /// Waits for a change, and takes all there are; true where there were more than the kernel could keep.
+    ///
+    /// # Errors
+    /// The socket cannot be read.
+    pub async fn next(&mut self) -> Result<bool> {
+        let mut overrun = false;
+        let mut ready = self.0.readable().await.context("waiting for address changes")?;
+        for _ in 0..AT_ONCE {
+            // What does not fit is cut off, and nobody misses it.
+            match recv(self.0.as_raw_fd(), &mut [0; 16], MsgFlags::empty()) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(Errno::ENOBUFS) => overrun = true,
+                Err(Errno::EAGAIN) => {
+                    ready.clear_ready();
+                    break;
+                }
+                Err(error) => return Err(error).context("reading address changes"),
+            }
+        }
+        Ok(overrun)
+    }
+}
 
 /// Why the kernel will not have a program on an interface, in its own words, which only the netlink way of attaching carries.
 ///
@@ -44,7 +104,7 @@ enum Answer {
 fn set_xdp(ifindex: u32, fd: i32, flags: u32) -> Result<Answer> {
     let socket =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
-    setsockopt(&socket, NetlinkExtAck, &true)?;
+    setsockopt(&socket, NetlinkOption(libc::NETLINK_EXT_ACK), &1)?;
     let mut nested = attribute(IFLA_XDP_FD, &fd.to_ne_bytes());
     nested.extend(attribute(IFLA_XDP_FLAGS, &flags.to_ne_bytes()));
     // struct ifinfomsg: family, pad, type, index, flags, change.
@@ -98,25 +158,24 @@ fn word32(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 
-/// `NETLINK_EXT_ACK`: errors come with the kernel's text.
+/// An option of netlink sockets, by its number.
 #[derive(Clone)]
-struct NetlinkExtAck;
+struct NetlinkOption(i32);
 
-impl nix::sys::socket::SetSockOpt for NetlinkExtAck {
-    type Val = bool;
+impl nix::sys::socket::SetSockOpt for NetlinkOption {
+    type Val = i32;
 
-    fn set<F: std::os::fd::AsFd>(&self, fd: &F, value: &bool) -> nix::Result<()> {
-        let value = i32::from(*value);
-        // SAFETY: the option takes an int, and is given the address and size of one.
+    fn set<F: std::os::fd::AsFd>(&self, fd: &F, value: &i32) -> nix::Result<()> {
+        // SAFETY: these options take an int, and are given the address and size of one.
         let result = unsafe {
             libc::setsockopt(
                 fd.as_fd().as_raw_fd(),
                 libc::SOL_NETLINK,
-                libc::NETLINK_EXT_ACK,
-                (&raw const value).cast(),
-                size_of_val(&value) as libc::socklen_t,
+                self.0,
+                std::ptr::from_ref(value).cast(),
+                size_of_val(value) as libc::socklen_t,
             )
         };
-        nix::errno::Errno::result(result).map(drop)
+        Errno::result(result).map(drop)
     }
 }

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::{Method, Request, Response, StatusCode, header};
+use tokio::sync::Mutex;
 
 use crate::observe::metrics;
 
@@ -25,7 +26,12 @@ pub async fn respond<B>(request: Request<B>) -> Result<Response<Full<Bytes>>, In
     if request.method() != Method::GET {
         return reply(StatusCode::METHOD_NOT_ALLOWED, "text/plain", "GET only\n".to_owned());
     }
-    match metrics::render().await {
+    // One at a time: each has all maps open, and reads them, which takes a while, on a thread of its own.
+    static ONE: Mutex<()> = Mutex::const_new(());
+    let one = ONE.lock().await;
+    let rendered = tokio::task::spawn_blocking(metrics::render).await;
+    drop(one);
+    match rendered.map_err(anyhow::Error::from).flatten() {
         Ok(body) => reply(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", body),
         Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error:#}\n")),
     }

@@ -23,8 +23,8 @@ use crate::instance::program::BUILD;
 ///
 /// # Errors
 /// The maps cannot be read. Where nothing is loaded there is only the build.
-pub async fn render() -> Result<String> {
-    let network = Network::read().await?;
+pub fn render() -> Result<String> {
+    let network = Network::read_once()?;
     let mut snapshot = Snapshot::default();
     if let Some(instance) = View::find()? {
         snapshot.build = instance.build();
@@ -32,8 +32,8 @@ pub async fn render() -> Result<String> {
         let tallies = instance.maps.tallies()?;
         snapshot.checks =
             Check::ALL.iter().map(|check| (*check, tallies[check_tally(*check) as usize].hits)).collect();
-        snapshot.under_pressure = instance.maps.under_pressure()?;
         snapshot.confirmation_pending = instance.maps.pending()?.is_some();
+        snapshot.under_pressure = instance.maps.pressure();
         for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
             let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else { continue };
             for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
@@ -41,11 +41,7 @@ pub async fn render() -> Result<String> {
             }
         }
     }
-    let mut registry = Registry::with_prefix("icmp_ctl");
-    registry.register_collector(Box::new(snapshot));
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &registry).context("writing the metrics")?;
-    Ok(text)
+    snapshot.text()
 }
 
 /// What the maps held at the time of the scrape.
@@ -55,8 +51,19 @@ struct Snapshot {
     counters: Vec<(String, u8, Reason, Counter)>,
     rules: Vec<(String, Tally)>,
     checks: Vec<(Check, u64)>,
-    under_pressure: bool,
     confirmation_pending: bool,
+    /// `None` where it cannot be known, which is no reason to show nothing else.
+    under_pressure: Option<bool>,
+}
+
+impl Snapshot {
+    fn text(self) -> Result<String> {
+        let mut registry = Registry::with_prefix("icmp_ctl");
+        registry.register_collector(Box::new(self));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).context("writing the metrics")?;
+        Ok(text)
+    }
 }
 
 impl Collector for Snapshot {
@@ -105,13 +112,32 @@ impl Collector for Snapshot {
         }
         let kind = prometheus_client::metrics::MetricType::Gauge;
         let help = "1 where the replies' budget was exhausted within the last second";
-        let pressure = encoder.encode_descriptor("pressure", help, None, kind)?;
-        ConstGauge::new(i64::from(self.under_pressure)).encode(pressure)?;
+        if let Some(under_pressure) = self.under_pressure {
+            let pressure = encoder.encode_descriptor("pressure", help, None, kind)?;
+            ConstGauge::new(i64::from(under_pressure)).encode(pressure)?;
+        }
         let help = "1 while the policy in force awaits confirmation";
         let pending = encoder.encode_descriptor("confirmation_pending", help, None, kind)?;
         ConstGauge::new(i64::from(self.confirmation_pending)).encode(pending)?;
         let mut info = encoder.encode_descriptor("build_info", "The running builds", None, kind)?;
         let labels = [("controller", BUILD), ("program", self.build.as_str())];
         ConstGauge::new(1_i64).encode(info.encode_family(&labels)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_that_cannot_be_had_is_left_out_and_the_page_is_not() {
+        let page =
+            |under_pressure| Snapshot { under_pressure, ..Snapshot::default() }.text().expect("a page");
+        assert!(page(Some(true)).contains("icmp_ctl_pressure 1"));
+        let without = page(None);
+        assert!(
+            without.contains("icmp_ctl_build_info{") && !without.contains("icmp_ctl_pressure"),
+            "{without}"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! What the program has counted, for people and for Prometheus.
 
+pub mod connections;
 pub mod http;
 pub mod metrics;
 pub mod sources;

@@ -7,6 +7,7 @@ use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
 use crate::host::netlink::{Link, Network};
+use crate::instance::addresses::buckets_for;
 use crate::instance::attach::{AttachMode, Attached, attach, find, refuse_others};
 use crate::instance::pins::Instance;
 use crate::instance::program::LoadOptions;
@@ -58,7 +59,10 @@ pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<
         let Some(instance) = Instance::find()? else { return Ok(None) };
         (instance, false)
     } else {
-        Instance::open_or_load(&LoadOptions::new(config.limits.memory.lines())?)?
+        Instance::open_or_load(&LoadOptions {
+            address_buckets: buckets_for(&network, &links),
+            ..LoadOptions::new(config.limits.memory.lines())?
+        })?
     };
     let mut undo = Undo::default();
     match bring_up(&mut instance, &network, &links, wanted, loaded, proposal, &mut undo) {

@@ -1,0 +1,182 @@
+//! Following the host: what has changed is brought into the tables, what was not there or has come back is attached.
+//!
+//! Owns when the host is looked at, which is at once after a change, but for no more than a fifth of the time; and that every change, and
+//! every failure once, is said.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use tokio::signal::unix::Signal;
+
+use crate::config::file::Config;
+use crate::diagnostics::{note, warn};
+use crate::failure::sentence;
+use crate::host::netlink::Network;
+use crate::instance::addresses::refresh;
+use crate::instance::attach::AttachMode;
+use crate::instance::pins::{Instance, View};
+use crate::kernel::netlink::Changes;
+use crate::policy::start::{Wanted, start};
+use crate::policy::transaction::{Allowed, Proposal};
+
+/// Least and longest time between two looks at the host.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
+/// Times of what a look took that pass before the next one.
+const IDLE_TIMES: u32 = 4;
+/// When it is tried again if it did not work.
+const RETRY: Duration = Duration::from_secs(1);
+/// When the host is looked at again without a change: of groups that are joined and left, kernels before 6.15 do not tell.
+const UNASKED: Duration = Duration::from_secs(10);
+
+/// What is wanted, and what has been said about it.
+pub struct Follower {
+    path: Option<PathBuf>,
+    config: Config,
+    /// Interfaces that are waited for.
+    missing: BTreeSet<String>,
+    /// What does not work.
+    failures: BTreeSet<String>,
+    /// For how many addresses there was no room when that was said last.
+    left_out: usize,
+}
+
+/// Runs what blocks on a thread of its own.
+///
+/// # Errors
+/// It panicked.
+pub async fn run_on_thread<T: Send + 'static>(
+    mut follower: Follower,
+    run: impl FnOnce(&mut Follower) -> T + Send + 'static,
+) -> Result<(Follower, T)> {
+    let ran = tokio::task::spawn_blocking(move || {
+        let done = run(&mut follower);
+        (follower, done)
+    });
+    ran.await.context("following the host's addresses")
+}
+
+impl Follower {
+    /// Of a configuration, and of the file it was read from if one was named.
+    pub fn new(path: Option<PathBuf>, config: Config) -> Self {
+        Self { path, config, missing: BTreeSet::new(), failures: BTreeSet::new(), left_out: 0 }
+    }
+
+    /// Attaches to the interfaces that are there, and puts the configuration in force where a file was named.
+    ///
+    /// # Errors
+    /// The configuration, an interface or the kernel refuses.
+    pub fn start(&mut self) -> Result<()> {
+        self.attach(&self.config.clone(), self.path.is_some())
+    }
+
+    /// Follows the host for ever.
+    ///
+    /// # Errors
+    /// The kernel does not tell of changes any more.
+    pub async fn follow(mut self, mut changes: Changes, mut hangups: Signal) -> Result<()> {
+        let mut reload = false;
+        loop {
+            let began = Instant::now();
+            (self, ()) = run_on_thread(self, move |follower| follower.look(reload)).await?;
+            tokio::time::sleep((began.elapsed() * IDLE_TIMES).clamp(PAUSES.0, PAUSES.1)).await;
+            let unasked = if self.failures.is_empty() { UNASKED } else { RETRY };
+            reload = tokio::select! {
+                _ = hangups.recv() => true,
+                changed = changes.next() => {
+                    if changed? {
+                        note("more has changed than the kernel could keep; everything is read again");
+                    }
+                    false
+                }
+                () = tokio::time::sleep(unasked) => false,
+            };
+        }
+    }
+
+    fn look(&mut self, reload: bool) {
+        if reload {
+            match self.reload() {
+                Ok(()) => note("the configuration was read again, and is in force"),
+                Err(error) => warn(&format!(
+                    "reading the configuration again: {}; what was in force stays",
+                    sentence(&error)
+                )),
+            }
+        }
+        let attached = self.attach(&self.config.clone(), false).context("attaching");
+        let refreshed = self.refresh().context("following the host's addresses");
+        let failures: BTreeSet<String> =
+            [attached, refreshed].into_iter().filter_map(Result::err).map(|error| sentence(&error)).collect();
+        for failure in failures.difference(&self.failures) {
+            warn(&format!("{failure}; tried again until it works"));
+        }
+        if failures.is_empty() && !self.failures.is_empty() {
+            note("what did not work works again");
+        }
+        self.failures = failures;
+    }
+
+    fn reload(&mut self) -> Result<()> {
+        let config = Config::load(self.path.as_deref())?;
+        self.attach(&config, true)?;
+        if config.metrics.listen != self.config.metrics.listen {
+            warn("`listen` of [metrics] has changed; that takes effect when `serve` is started again");
+        }
+        self.config = config;
+        Ok(())
+    }
+
+    /// Attaches to those interfaces of a configuration that are there, and puts it in force where nothing is or where it is to take the
+    /// place of what is.
+    fn attach(&mut self, config: &Config, reconfigure: bool) -> Result<()> {
+        let network = Network::read_once()?;
+        let pins = View::find()?.map(|view| view.links()).transpose()?;
+        let mut wanted = Vec::new();
+        for name in &config.interfaces {
+            match network.link(name) {
+                None => {
+                    if self.missing.insert(name.clone()) {
+                        note(&format!("{name}: is not there, and is attached when it comes"));
+                    }
+                }
+                Some(link) => {
+                    self.missing.remove(name);
+                    if reconfigure || !pins.iter().flatten().any(|pin| pin.is_of(link)) {
+                        wanted.push(name.clone());
+                    }
+                }
+            }
+        }
+        if wanted.is_empty() && !(reconfigure && pins.is_some()) {
+            return Ok(());
+        }
+        let proposal = Proposal::of_file(config, Allowed::default(), wanted.first())?;
+        let wanted = Wanted { interfaces: &wanted, mode: AttachMode::Auto, keep_tags: false, reconfigure };
+        let started = start(wanted, config, proposal)?;
+        for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already) {
+            note(&attached.text());
+        }
+        Ok(())
+    }
+
+    /// Brings the tables in line with the host.
+    fn refresh(&mut self) -> Result<()> {
+        let Some(mut instance) = Instance::find()? else { return Ok(()) };
+        let refreshed = refresh(&mut instance, &Network::read_once()?)?;
+        if refreshed.entered + refreshed.removed > 0 {
+            note(&format!("addresses: {} entered, {} removed", refreshed.entered, refreshed.removed));
+        }
+        // Said again when it is twice as many, and not at every change of a host that has too many.
+        match refreshed.left_out() {
+            None => self.left_out = 0,
+            Some((number, text)) if number >= 2 * self.left_out => {
+                warn(&text);
+                self.left_out = number;
+            }
+            Some(_) => {}
+        }
+        Ok(())
+    }
+}

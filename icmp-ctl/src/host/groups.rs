@@ -1,0 +1,73 @@
+//! Multicast groups that the host has joined, as the kernel lists them in its own files: rtnetlink tells of them since Linux 6.15 only.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// A multicast group that the host has joined on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// The group.
+    pub address: IpAddr,
+}
+
+/// Those of all interfaces of the caller's network namespace. A family that is switched off has no list, and no groups.
+pub(super) fn read() -> Vec<Group> {
+    let text = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+    let mut groups = v4(&text("igmp"));
+    groups.extend(v6(&text("igmp6")));
+    groups
+}
+
+/// A line for each interface, with its index first; below it and indented one for each group, as the eight digits of its bytes read as a
+/// number in the machine's order (igmp_mc_seq_show in net/ipv4/igmp.c).
+fn v4(text: &str) -> Vec<Group> {
+    let mut groups = Vec::new();
+    let mut ifindex = None;
+    for line in text.lines().skip(1) {
+        let first = line.split_whitespace().next().unwrap_or_default();
+        if line.starts_with('\t') {
+            let address = u32::from_str_radix(first, 16).ok().map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
+            groups.extend(
+                ifindex.zip(address).map(|(ifindex, address)| Group { ifindex, address: address.into() }),
+            );
+        } else {
+            ifindex = first.parse().ok();
+        }
+    }
+    groups
+}
+
+/// A line for each group: index and name of the interface, and the group's 32 digits (igmp6_mc_seq_show in net/ipv6/mcast.c).
+fn v6(text: &str) -> Vec<Group> {
+    let group = |line: &str| {
+        let mut fields = line.split_whitespace();
+        let ifindex = fields.next()?.parse().ok()?;
+        let bits = u128::from_str_radix(fields.nth(1)?, 16).ok()?;
+        Some(Group { ifindex, address: Ipv6Addr::from(bits).into() })
+    };
+    text.lines().filter_map(group).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(groups: &[Group]) -> Vec<String> {
+        groups.iter().map(|group| format!("{} {}", group.ifindex, group.address)).collect()
+    }
+
+    #[test]
+    fn groups_are_read_from_the_kernels_lists_for_each_interface() {
+        let igmp = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n\
+                    1\tlo        :     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n\
+                    12\teth0.100  :     2      V3\n\t\t\t\tFB0000E0     1 0:00000000\t\t0\n\t\t\t\t010000E0     1 0:00000000\t\t0\n";
+        if cfg!(target_endian = "little") {
+            assert_eq!(texts(&v4(igmp)), ["1 224.0.0.1", "12 224.0.0.251", "12 224.0.0.1"]);
+        }
+        let igmp6 = "1    lo              ff020000000000000000000000000001     1 0000000C 0\n\
+                     2    eth0            ff0200000000000000000001ff000002     2 00000004 0\n";
+        assert_eq!(texts(&v6(igmp6)), ["1 ff02::1", "2 ff02::1:ff00:2"]);
+    }
+}

@@ -1,0 +1,292 @@
+//! `serve` over a long life: what changes on the host is followed, whoever connects, reads or does not read, and whatever comes and goes.
+//!
+//! Owns following, signals and connections. What the metrics say is proven elsewhere.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use std::{fs, path::PathBuf};
+
+use icmp_tests::can_run;
+use icmp_tests::ctl;
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::process::Watch;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+const DONE: Option<i32> = Some(0);
+const LIMIT: Duration = Duration::from_secs(40);
+const METRICS: &str = "127.0.0.1:9816";
+const SERVING: &str = "serving metrics";
+
+#[test]
+fn connections_that_say_nothing_end_neither_following_nor_the_metrics() {
+    let Some(pair) = pair(&["sh"]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    // With more connections than it may have files open.
+    let program = ctl::program().display();
+    let mut serve = host.watch("sh", &["-c", &format!("ulimit -n 256; exec {program} serve -f {config}")]);
+    serve.wait_for(SERVING, LIMIT);
+    let idle: Vec<TcpStream> =
+        host.enter(|| (0..500).map(|_| TcpStream::connect(METRICS).expect("connected")).collect());
+    host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
+    serve.wait_for("removed", LIMIT);
+    assert!(!shown(host, "show addresses -j").to_string().contains("192.0.2.77"));
+    assert!(get(host).contains("icmp_ctl_build_info"));
+    drop(idle);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn sigterm_ends_serve_while_another_process_keeps_it_from_following() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    let lock = fs::File::open(lock_of(host)).expect("a lock");
+    let held = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+    host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
+    serve.wait_for("waiting for process", LIMIT);
+    assert!(get(host).contains("icmp_ctl_build_info"), "the metrics wait for nobody");
+    let asked = Instant::now();
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    // The lock is waited for five times as long.
+    assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
+    drop(held);
+    detach(host);
+}
+
+#[test]
+fn sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    let rate = || shown(host, "limit show -j")["limits"]["per-source"]["rate"].clone();
+    for (limits, says) in [
+        ("[limits]\nper-source = { rate = \"7/min\", burst = 9 }\n", "is in force"),
+        ("[limits]\nper-source = { rate = \"8/min\", bust = 9 }\n", "bust"),
+        ("[limits]\nneighbour-discovery = { rate = \"0\" }\n", "stays"),
+    ] {
+        let _same = configured(&folder, limits);
+        hang_up(&serve);
+        serve.wait_for(says, LIMIT);
+        assert_eq!(rate(), "7/min");
+    }
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn an_interface_is_attached_when_it_comes_and_again_when_it_comes_back() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\"]\n"));
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for("late0: is not there", LIMIT);
+    serve.wait_for(SERVING, LIMIT);
+    for _ in 0..2 {
+        host.ip("link add late0 type veth peer name late1");
+        serve.wait_for("late0: attached", LIMIT);
+        assert!(host.ip("link show late0").contains("xdp"));
+        host.ip("link delete late0");
+        serve.wait_for("late0: is gone", LIMIT);
+    }
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn with_no_interface_at_all_serve_waits_for_one() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", "interfaces = [\"late0\"]\n");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    host.ip("link add late0 type veth peer name late1");
+    serve.wait_for("late0: attached", LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn the_program_is_off_an_interface_that_is_moved_while_serve_runs() {
+    let Some(pair) = pair(&[]) else { return };
+    let (host, other) = (&pair.host, Namespace::new("other"));
+    host.ip("link add other0 type veth peer name other1");
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"other0\"]\n"));
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    host.ip(&format!("link set {HOST_IF} netns {}", other.name()));
+    serve.wait_for(&format!("{HOST_IF}: was moved"), LIMIT);
+    assert!(!other.ip(&format!("link show {HOST_IF}")).contains("xdp"));
+    other.ip(&format!("link set {HOST_IF} netns {}", host.name()));
+    serve.wait_for(&format!("{HOST_IF}: attached"), LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn a_flood_of_changes_is_followed_in_a_few_looks() {
+    const ADDRESSES: u32 = 3_000;
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("link add other0 type veth peer name other1");
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    add_addresses(host, &folder, ADDRESSES);
+    host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
+    let mut looks = 0;
+    let mut line = String::new();
+    while !line.contains("removed") || line.contains(" 0 removed") {
+        line = serve.wait_for("addresses:", LIMIT);
+        looks += 1;
+    }
+    assert!(looks < ADDRESSES / 20, "{looks} looks at {ADDRESSES} changes");
+    // Two minutes, when each change was a look of its own.
+    let cpu = cpu_seconds(serve.id());
+    assert!(cpu < 20.0, "{cpu} s of CPU time for {looks} looks");
+    eprintln!("{ADDRESSES} changes: {looks} looks, {cpu} s of CPU time");
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn what_finds_no_place_in_the_tables_is_said_once() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    host.ip("link add other0 type veth peer name other1");
+    // Made for a host with a few.
+    add_addresses(host, &folder, 8_000);
+    serve.wait_for("do not fit", LIMIT);
+    for _ in 0..5 {
+        host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
+        serve.wait_for("removed", LIMIT);
+        host.ip(&format!("address add 192.0.2.77/24 dev {HOST_IF}"));
+        serve.wait_for("entered", LIMIT);
+    }
+    let again = serve.heard().iter().filter(|line| line.contains("do not fit")).count();
+    // Once more while they were still coming.
+    assert!(again <= 1, "{again} times more:\n{}", serve.heard().join("\n"));
+    assert!(shown(host, "show addresses -j").to_string().contains("192.0.2.2\""), "its own come first");
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn serve_goes_on_when_nobody_reads_what_it_says() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut command = ctl::command(host, &format!("serve -f {config}"));
+    let mut serve = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().expect("it starts");
+    let mut stderr = BufReader::new(serve.stderr.take().expect("piped"));
+    let mut line = String::new();
+    while !line.contains(SERVING) {
+        line.clear();
+        assert!(stderr.read_line(&mut line).expect("a line") > 0, "it has ended");
+    }
+    drop(stderr);
+    host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
+    let deadline = Instant::now() + LIMIT;
+    while shown(host, "show addresses -j").to_string().contains("192.0.2.77") {
+        assert!(Instant::now() < deadline, "it does not follow any more");
+    }
+    assert_eq!(serve.try_wait().expect("it is ours"), None, "it goes on");
+    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGTERM).expect("it is there");
+    assert!(serve.wait().expect("it ends").success());
+    detach(host);
+}
+
+#[test]
+fn status_and_metrics_need_no_list_of_timers() {
+    let Some(pair) = pair(&["unshare", "mount", "ping"]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "[limits]\nreplies = { rate = \"2/s\", burst = 2 }\n");
+    let _said = ctl::run(host, &format!("attach {HOST_IF} -f {config}")).expect_success();
+    let _lost = pair.peer.run("ping", &["-c", "20", "-i", "0.01", "-W", "1", "192.0.2.2"]);
+    let hidden = "mount --bind /dev/null /proc/timer_list && \"$0\" status -j && \"$0\" show sources -j";
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let done = host.run("unshare", &["--mount", "sh", "-ec", hidden, program]);
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.stdout.contains("\"under_pressure\":true"), "{done}");
+    detach(host);
+}
+
+fn pair(programs: &[&str]) -> Option<Pair> {
+    can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
+}
+
+/// A configuration file for the host's interface with these limits.
+fn configured(folder: &Folder, limits: &str) -> String {
+    folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{limits}"))
+}
+
+fn detach(host: &Namespace) {
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+fn hang_up(serve: &Watch) {
+    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
+}
+
+/// Gives an interface that is not attached so many addresses.
+fn add_addresses(host: &Namespace, folder: &Folder, addresses: u32) {
+    let lines: String = (0..addresses)
+        .map(|i| format!("address add {}/32 dev other0\n", std::net::Ipv4Addr::from(0x0a00_0000 + i)))
+        .collect();
+    let file = folder.file("addresses", &lines);
+    host.ip(&format!("-batch {file}"));
+}
+
+fn shown(host: &Namespace, arguments: &str) -> Value {
+    let text = ctl::run(host, arguments).expect_success();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{arguments}: {e}: {text}"))
+}
+
+fn get(host: &Namespace) -> String {
+    host.enter(|| {
+        let mut stream = TcpStream::connect(METRICS).unwrap_or_else(|e| panic!("{METRICS}: {e}"));
+        stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        write!(stream, "GET /metrics HTTP/1.0\r\nHost: {METRICS}\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap_or_else(|e| panic!("{METRICS}: {e}"));
+        answer
+    })
+}
+
+fn lock_of(namespace: &Namespace) -> PathBuf {
+    use std::os::unix::fs::MetadataExt as _;
+    let number = namespace.enter(|| fs::metadata("/proc/thread-self/ns/net").expect("a namespace").ino());
+    PathBuf::from(format!("/sys/fs/bpf/icmp-ctl/locks/{number}"))
+}
+
+fn cpu_seconds(process: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).expect("it runs");
+    let fields: Vec<_> = stat.rsplit(')').next().expect("fields").split_whitespace().collect();
+    // utime and stime are the 14th and 15th of all, and the first two are in front of the bracket (proc_pid_stat(5)).
+    let ticks: f64 = fields[11..13].iter().map(|field| field.parse::<f64>().expect("a number")).sum();
+    ticks / 100.0
+}
