@@ -17,7 +17,7 @@ use crate::rules::{
 use crate::types::COUNTER_ROWS;
 
 /// Version of everything in this file; names the pin directory.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 
 /// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
 pub const MAX_INTERFACES: u32 = 16;

@@ -11,16 +11,23 @@ const SAMPLE_SHIFT: u32 = 5;
 pub const TALKER_BITS: u32 = 12;
 /// Entries of `TALKERS`, per CPU.
 pub const TALKERS: u32 = 1 << TALKER_BITS;
-/// Log2 of the epochs in a window, which is a little more than a minute.
-pub const WINDOW_SHIFT: u32 = 4;
+/// Log2 of the windows in an epoch. A window is about a second: short, so that what is shown is what happens now, and long enough for the
+/// samples of a source that matters.
+const WINDOWS_SHIFT: u32 = 2;
 
-/// A source and what it has sent: an entry of `TALKERS` (per CPU). Layout: 48 bytes.
+/// Log2 of the ticks in a window, from that of the ticks in an epoch.
+#[inline(always)]
+pub const fn window_shift(epoch_shift: u32) -> u32 {
+    epoch_shift.wrapping_sub(WINDOWS_SHIFT) & 63
+}
+
+/// A source and what it has sent: an entry of `TALKERS` (per CPU). Layout: 56 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Talker {
     /// Who it is.
     pub source: Source,
-    /// Number of the window that `seen` and `limited` are of.
+    /// Number of the window that `seen`, `limited` and `others` are of.
     pub window: u32,
     /// Samples in that window.
     pub seen: u32,
@@ -30,7 +37,11 @@ pub struct Talker {
     pub seen_before: u32,
     /// `limited` of the window before.
     pub limited_before: u32,
-    /// Lead over all other sources of this entry.
+    /// Samples of all other sources of this entry.
+    pub others: u32,
+    /// `others` of the window before.
+    pub others_before: u32,
+    /// Lead over all other sources of this entry in these two windows.
     pub votes: u32,
 }
 
@@ -48,7 +59,7 @@ pub struct Source {
     pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<Talker>() == 48);
+const _: () = assert!(size_of::<Talker>() == 56);
 
 /// Steps a CPU's random numbers; how many requests are not sampled before the next one is: [`SAMPLE`] - 1 on average, at random, so
 /// that no regular traffic can slip through.
@@ -76,29 +87,45 @@ impl Talker {
         }
     }
 
-    /// Notes a request that is as many samples as given.
+    /// Notes a sampled request.
     #[inline(always)]
-    pub fn note(&mut self, source: &Source, window: u32, samples: u32) {
+    pub fn note(&mut self, source: &Source, window: u32) {
+        // The compiler is not to see a row of zeroes, which it would call a function to write.
+        let zero = core::hint::black_box(0);
+        if self.window != window {
+            let next = self.window.wrapping_add(1) == window;
+            self.seen_before = if next { self.seen } else { zero };
+            self.limited_before = if next { self.limited } else { zero };
+            self.others_before = if next { self.others } else { zero };
+            // A lead of long ago does not keep an entry from whoever sends now.
+            self.votes = if !next {
+                zero
+            } else if self.votes < self.seen {
+                self.votes
+            } else {
+                self.seen
+            };
+            self.window = window;
+            self.seen = zero;
+            self.limited = zero;
+            self.others = zero;
+        }
         if !self.is_of(source) {
             if self.votes > 0 {
-                self.votes = self.votes.saturating_sub(samples);
+                self.votes -= 1;
+                self.others = self.others.wrapping_add(1);
                 return;
             }
             self.source = *source;
-            // A window of long ago, so that nothing of the other source counts. The compiler is not to see that: it would call a
-            // function to write the zeroes.
-            self.window = core::hint::black_box(window.wrapping_sub(2));
+            self.others = self.others.wrapping_add(self.seen);
+            self.others_before = self.others_before.wrapping_add(self.seen_before);
+            self.seen = zero;
+            self.seen_before = zero;
+            self.limited = zero;
+            self.limited_before = zero;
         }
-        if self.window != window {
-            let next = self.window.wrapping_add(1) == window;
-            self.seen_before = if next { self.seen } else { 0 };
-            self.limited_before = if next { self.limited } else { 0 };
-            self.window = window;
-            self.seen = 0;
-            self.limited = 0;
-        }
-        self.votes = self.votes.saturating_add(samples);
-        self.seen = self.seen.wrapping_add(samples);
+        self.votes = self.votes.saturating_add(1);
+        self.seen = self.seen.wrapping_add(1);
     }
 }
 
@@ -121,35 +148,47 @@ mod tests {
     fn who_sends_more_than_all_others_together_stays() {
         let mut talker = Talker::default();
         for n in 0..1000 {
-            talker.note(&source(1), 0, 1);
+            talker.note(&source(1), 0);
             if n % 4 == 0 {
                 talker.note_limited(&source(1));
             }
-            talker.note(&source(100 + n), 0, 1);
+            talker.note(&source(100 + n), 0);
             talker.note_limited(&source(100 + n));
-            talker.note(&source(1), 0, 1);
+            talker.note(&source(1), 0);
         }
         assert_eq!((talker.source, talker.seen, talker.limited), (source(1), 2000, 250));
     }
 
     #[test]
-    fn several_samples_at_once_count_as_many() {
+    fn a_source_that_is_gone_leaves_its_entry_to_whoever_sends_now() {
         let mut talker = Talker::default();
-        for _ in 0..10 {
-            talker.note(&source(1), 0, 4);
-            talker.note(&source(2), 0, 1);
+        for _ in 0..100_000 {
+            talker.note(&source(1), 7);
         }
-        assert_eq!((talker.source, talker.seen, talker.votes), (source(1), 40, 30));
+        for _ in 0..10 {
+            talker.note(&source(2), 9);
+        }
+        assert_eq!((talker.source, talker.seen, talker.seen_before), (source(2), 10, 0));
+    }
+
+    #[test]
+    fn every_sample_is_the_sources_or_anothers() {
+        let mut talker = Talker::default();
+        for n in 0..1000 {
+            talker.note(&source(n * n % 5), 1 + (n / 600) as u32);
+        }
+        let both = talker.seen + talker.seen_before + talker.others + talker.others_before;
+        assert_eq!(both, 1000);
     }
 
     #[test]
     fn the_counts_are_of_two_windows_and_of_no_other() {
         let mut talker = Talker::default();
-        talker.note(&source(1), 5, 1);
+        talker.note(&source(1), 5);
         talker.note_limited(&source(1));
-        talker.note(&source(1), 6, 1);
+        talker.note(&source(1), 6);
         assert_eq!((talker.seen, talker.seen_before, talker.limited, talker.limited_before), (1, 1, 0, 1));
-        talker.note(&source(1), 8, 1);
+        talker.note(&source(1), 8);
         assert_eq!((talker.seen, talker.seen_before, talker.limited_before), (1, 0, 0));
     }
 }

@@ -37,7 +37,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
                 left = until_next(&mut state);
                 let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
                 let index = (hash4(secret, rank as u32) >> (64 - TALKER_BITS)) as usize;
-                talkers[index].note(&source, 0, 1);
+                talkers[index].note(&source, 0);
             }
         }
         talkers.sort_by_key(|talker| std::cmp::Reverse(talker.seen));

@@ -18,7 +18,7 @@ use crate::path::policy::Answer;
 use crate::policy::Budget;
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::talkers::{self, Source, TALKER_BITS, WINDOW_SHIFT};
+use crate::talkers::{self, Source, TALKER_BITS};
 use crate::types::Family;
 use crate::wire::ipv6::Halves;
 
@@ -231,9 +231,9 @@ impl Sender {
 
     /// Notes a sample.
     #[inline(always)]
-    fn sample<T: Tables>(&self, tables: &T, epoch: u32, is_limited: bool) {
+    fn sample<T: Tables>(&self, tables: &T, window: u32, is_limited: bool) {
         if let Some(mut talker) = tables.talker((self.hash >> (64 - TALKER_BITS)) as u32) {
-            talker.note(&self.source, epoch >> WINDOW_SHIFT, 1);
+            talker.note(&self.source, window);
             if is_limited {
                 talker.note_limited(&self.source);
             }
@@ -245,6 +245,12 @@ impl Sender {
 #[inline(always)]
 const fn epoch(settings: &Settings, ticks: u64) -> u32 {
     (ticks >> (settings.epoch_shift & 63)) as u32
+}
+
+/// The window of [`talkers`] that a tick is in.
+#[inline(always)]
+const fn window(settings: &Settings, ticks: u64) -> u32 {
+    (ticks >> talkers::window_shift(settings.epoch_shift)) as u32
 }
 
 /// Looks whether a request is to be sampled, and takes a token for it: of the total, or while that is exhausted of the reserve for familiar
@@ -294,7 +300,7 @@ pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
         return flags | RESERVED;
     }
     if flags & SAMPLED != 0 {
-        sender.sample(tables, epoch, true);
+        sender.sample(tables, window(settings, ticks), true);
     }
     REFUSED
 }
@@ -308,7 +314,7 @@ pub(crate) fn note<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
     let Some(sender) = Sender::of(frame, tables, settings, *about) else { return 0 };
     let (is_limited, is_reserved) = (flags & LIMITED != 0, flags & RESERVED != 0);
     if flags & SAMPLED != 0 {
-        sender.sample(tables, epoch, is_limited);
+        sender.sample(tables, window(settings, ticks), is_limited);
     }
     if is_limited {
         refund(tables, if is_reserved { Budget::Familiar } else { Budget::Replies });

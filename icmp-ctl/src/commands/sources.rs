@@ -8,7 +8,7 @@ use super::table::{Column::Left, Column::Right, table};
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::kernel::clock::{Tick, ticks};
-use crate::observe::sources::{Row, rates};
+use crate::observe::sources::{Number, Row, sources};
 use crate::output::Output;
 
 pub(super) fn show(top: usize) -> Result<Output> {
@@ -16,9 +16,9 @@ pub(super) fn show(top: usize) -> Result<Output> {
     let settings = instance.read(InstanceMaps::settings)?.context("the program has no settings")?;
     let tick = Tick::of_this_kernel()?;
     let now = ticks()?;
-    let (rows, seconds) = rates(&instance.maps.talkers()?, &settings, tick, now);
+    let seen = sources(&instance.maps.talkers()?, &settings, tick, now);
     let ranked = |key: fn(&Row) -> f64| {
-        let mut ranked: Vec<&Row> = rows.iter().filter(|row| key(row) > 0.0).collect();
+        let mut ranked: Vec<&Row> = seen.rows.iter().filter(|row| key(row) > 0.0).collect();
         ranked.sort_by(|a, b| key(b).total_cmp(&key(a)));
         ranked.truncate(top);
         ranked
@@ -29,9 +29,29 @@ pub(super) fn show(top: usize) -> Result<Output> {
             .map(|row| json!({ "source": row.source, "requests_per_second": row.requests, "limited_per_second": row.limited }))
             .collect()
     };
-    let json =
-        json!({ "schema": 1, "seconds": seconds, "talkers": list(&talkers), "limited": list(&limited) });
-    let mut lines = vec![format!("estimated from one request in {SAMPLE} of the last {seconds:.0} s")];
+    let (number, is_at_least, words) = match seen.number {
+        Number::About(1) => (1, false, "one source".to_owned()),
+        Number::About(number) => (number, false, format!("about {number} sources")),
+        Number::MoreThan(number) => (number, true, format!("more than {number} sources")),
+    };
+    let json = json!({
+        "schema": 1, "seconds": seen.seconds, "requests_per_second": seen.requests,
+        "sources": number, "sources_at_least": is_at_least, "largest_share": seen.largest,
+        "flood_from_everywhere": seen.is_flood_from_everywhere(),
+        "talkers": list(&talkers), "limited": list(&limited),
+    });
+    let mut lines = vec![format!(
+        "{:.0} requests/s from {words}, {:.0} % from the largest; from one request in {SAMPLE} of the last {:.1} s",
+        seen.requests,
+        seen.largest * 100.0,
+        seen.seconds
+    )];
+    if seen.is_flood_from_everywhere() {
+        lines.push(
+            "A FLOOD FROM EVERYWHERE: no source sends much of it, so that only `per-prefix` and `replies` limit it"
+                .to_owned(),
+        );
+    }
     for (title, rows) in [("SENDS MOST", &talkers), ("LIMITED MOST", &limited)] {
         let rows = rows
             .iter()

@@ -91,15 +91,16 @@ impl InstanceMaps {
         Ok(self.cpus.get(&0, 0).context("reading the CPUs' own state")?.iter().map(|cpu| cpu.0).collect())
     }
 
-    /// The entries of all CPUs that have a source.
+    /// The entries of all CPUs that have a source, each with its index.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn talkers(&self) -> Result<Vec<Talker>> {
+    pub fn talkers(&self) -> Result<Vec<(u32, Talker)>> {
         let mut talkers = Vec::new();
         for index in 0..TALKERS {
             let per_cpu = self.talkers.get(&index, 0).context("reading the talkers")?;
-            talkers.extend(per_cpu.iter().map(|cpu| cpu.0).filter(|talker| talker.source.ip_version != 0));
+            let used = per_cpu.iter().map(|cpu| cpu.0).filter(|talker| talker.source.ip_version != 0);
+            talkers.extend(used.map(|talker| (index, talker)));
         }
         Ok(talkers)
     }

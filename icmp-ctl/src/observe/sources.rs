@@ -1,12 +1,12 @@
 //! Who sends most echo requests, as the program has sampled them.
 //!
-//! Owns making rates of samples. Sampling is `icmp_common::talkers`'.
+//! Owns making rates of samples, and the estimate of how many sources there are. Sampling is `icmp_common::talkers`'.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use icmp_common::abi::Settings;
-use icmp_common::talkers::{SAMPLE, Source, Talker, WINDOW_SHIFT};
+use icmp_common::talkers::{SAMPLE, Source, TALKERS, Talker, window_shift};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kernel::clock::Tick;
@@ -21,37 +21,116 @@ pub struct Row {
     pub limited: f64,
 }
 
-/// Rates over the present window and the one before, over all CPUs, and the seconds these two are.
-pub fn rates(talkers: &[Talker], settings: &Settings, tick: Tick, now: u64) -> (Vec<Row>, f64) {
-    let shift = settings.epoch_shift + WINDOW_SHIFT;
+/// How many sources there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// About so many.
+    About(u64),
+    /// Too many for an estimate: more than this.
+    MoreThan(u64),
+}
+
+/// What is seen of all sources together, and of those that have an entry.
+pub struct Sources {
+    /// The time that was looked at.
+    pub seconds: f64,
+    /// Echo requests a second.
+    pub requests: f64,
+    /// Who sent them.
+    pub number: Number,
+    /// The part of them that the largest source sends, from 0 to 1.
+    pub largest: f64,
+    /// Those that have an entry, in no order.
+    pub rows: Vec<Row>,
+}
+
+impl Sources {
+    /// Many requests of many sources, none of which sends much of them: limits by source see no flood in it.
+    pub fn is_flood_from_everywhere(&self) -> bool {
+        let (Number::About(number) | Number::MoreThan(number)) = self.number;
+        self.requests >= FLOOD_RATE && number >= FLOOD_SOURCES && self.largest <= FLOOD_SHARE
+    }
+}
+
+/// A second of fewer requests is no flood.
+const FLOOD_RATE: f64 = 1e3;
+/// Fewer sources are not everywhere.
+const FLOOD_SOURCES: u64 = 500;
+/// Who sends more than this part is one to look at.
+const FLOOD_SHARE: f64 = 0.05;
+
+/// What the samples of the present window and the one before say, over all CPUs. Entries come with their index.
+pub fn sources(talkers: &[(u32, Talker)], settings: &Settings, tick: Tick, now: u64) -> Sources {
+    let shift = window_shift(settings.epoch_shift);
     let window = (now >> shift) as u32;
     let ticks = (now & ((1 << shift) - 1)) + (1 << shift);
     let seconds = ticks as f64 / tick.per_second;
     let mut sums: BTreeMap<(u32, u64, u64), (u64, u64)> = BTreeMap::new();
-    for talker in talkers {
-        let (seen, limited) = match window.wrapping_sub(talker.window) {
-            0 => (
-                u64::from(talker.seen) + u64::from(talker.seen_before),
-                u64::from(talker.limited) + u64::from(talker.limited_before),
-            ),
-            1 => (u64::from(talker.seen), u64::from(talker.limited)),
+    let mut in_use = BTreeSet::new();
+    let mut samples = 0;
+    for (index, talker) in talkers {
+        let [seen, limited, others] = match window.wrapping_sub(talker.window) {
+            0 => [
+                [talker.seen, talker.seen_before],
+                [talker.limited, talker.limited_before],
+                [talker.others, talker.others_before],
+            ],
+            1 => [[talker.seen, 0], [talker.limited, 0], [talker.others, 0]],
             _ => continue,
-        };
+        }
+        .map(|both| u64::from(both[0]) + u64::from(both[1]));
+        samples += seen + others;
+        in_use.insert(index);
         let Source { ip_version, high, low, .. } = talker.source;
         let sum = sums.entry((ip_version, high, low)).or_default();
         sum.0 += seen;
         sum.1 += limited;
     }
     let rate = |samples: u64| (samples * u64::from(SAMPLE)) as f64 / seconds;
-    let rows = sums
-        .into_iter()
-        .map(|((ip_version, high, low), (seen, limited))| Row {
-            source: name(settings, ip_version, high, low),
-            requests: rate(seen),
-            limited: rate(limited),
-        })
-        .collect();
-    (rows, seconds)
+    let most = sums.values().map(|(seen, _)| *seen).max().unwrap_or_default();
+    let rows = sums.into_iter().filter(|(_, (seen, _))| *seen > 0);
+    let rows = rows.map(|((ip_version, high, low), (seen, limited))| Row {
+        source: name(settings, ip_version, high, low),
+        requests: rate(seen),
+        limited: rate(limited),
+    });
+    Sources {
+        seconds,
+        requests: rate(samples),
+        number: number(in_use.len(), samples),
+        largest: most as f64 / samples.max(1) as f64,
+        rows: rows.collect(),
+    }
+}
+
+/// How many sources so many samples come from, which have used so many of the entries.
+fn number(in_use: usize, samples: u64) -> Number {
+    let entries = f64::from(TALKERS);
+    // Linear counting (Whang, Vander-Zanden and Taylor, 1990), good until nearly all entries are in use.
+    let free = entries - in_use as f64;
+    if free < entries / 50.0 {
+        return Number::MoreThan(rounded(entries * 50_f64.ln()));
+    }
+    let sampled = entries * (entries / free).ln();
+    let samples = samples as f64;
+    // Of N sources that send alike, S samples meet N * (1 - exp(-S / N)). Where nearly every sample is of another source, there may be
+    // any number more.
+    let met = |sources: f64| sources * (1.0 - (-samples / sources).exp());
+    if sampled > 0.9 * samples && samples > 10.0 {
+        return Number::MoreThan(rounded(4.0 * samples));
+    }
+    let (mut low, mut high) = (sampled.max(1.0), 4.0 * samples.max(1.0));
+    while high - low > 0.5 {
+        let middle = f64::midpoint(low, high);
+        if met(middle) < sampled { low = middle } else { high = middle }
+    }
+    Number::About(rounded(low))
+}
+
+/// Two digits, as more would promise what an estimate cannot keep.
+fn rounded(number: f64) -> u64 {
+    let unit = 10_f64.powf((number.max(1.0).log10().floor() - 1.0).max(0.0));
+    ((number / unit).round() * unit) as u64
 }
 
 /// A source as its level sees it: an address, or a prefix where more than one address shares a bucket.
@@ -73,34 +152,101 @@ fn name(settings: &Settings, ip_version: u32, high: u64, low: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use icmp_common::limiter::hash4;
+    use icmp_common::talkers::{TALKER_BITS, until_next};
+
     use super::*;
     use crate::config::file::Config;
     use crate::host::defaults::HostDefaults;
     use crate::policy::compile::compile_policy;
 
-    #[test]
-    fn rates_are_those_of_the_present_window_and_the_one_before() {
-        let tick = Tick { per_second: 250.0 };
+    const TICK: Tick = Tick { per_second: 250.0 };
+
+    fn settings() -> Settings {
         let config = Config::parse("", "x").expect("the default");
-        let settings = compile_policy(&config, tick, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
+        compile_policy(&config, TICK, HostDefaults { ttl: 64, hop_limit: 64 }, 1)
             .expect("it compiles")
-            .settings;
-        let source = |low| Source { high: low, low: 0, ip_version: 4, reserved: 0 };
-        let talker = |low, window| Talker {
-            source: source(low),
-            window,
-            seen: 100,
-            limited: 50,
-            seen_before: 28,
-            limited_before: 14,
-            votes: 1,
+            .settings
+    }
+
+    /// Sends requests as a program with one CPU would see them: `source_at` says who sends the next one, `per_second` how many come; what is
+    /// shown after these seconds.
+    fn seen_after(
+        seconds: f64,
+        per_second: f64,
+        start: u64,
+        mut source_at: impl FnMut(f64) -> u64,
+    ) -> Sources {
+        let settings = settings();
+        let shift = window_shift(settings.epoch_shift);
+        let mut talkers = vec![Talker::default(); TALKERS as usize];
+        let (mut state, mut left) = (start, 0);
+        for i in 0..(seconds * per_second) as u64 {
+            let at = i as f64 / per_second;
+            let source = Source { high: source_at(at), low: 0, ip_version: 4, reserved: 0 };
+            if left > 0 {
+                left -= 1;
+                continue;
+            }
+            left = until_next(&mut state);
+            let now = start + (at * TICK.per_second) as u64;
+            let index = hash4([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03], source.high as u32)
+                >> (64 - TALKER_BITS);
+            talkers[index as usize].note(&source, (now >> shift) as u32);
+        }
+        let talkers: Vec<_> =
+            (0..).zip(talkers).filter(|(_, talker)| talker.source.ip_version != 0).collect();
+        sources(&talkers, &settings, TICK, start + (seconds * TICK.per_second) as u64)
+    }
+
+    /// Starts all over a window, and at all states of the sampler that these bring.
+    fn starts() -> impl Iterator<Item = u64> {
+        (0..32).map(|i| 1_000_000 + i * 37)
+    }
+
+    #[test]
+    fn after_two_seconds_rates_agree_with_what_was_sent() {
+        for start in starts() {
+            for per_second in [5_000.0, 90_000.0] {
+                let seen = seen_after(2.0, per_second, start, |_| 7);
+                let found = [seen.rows[0].requests, seen.requests].map(|rate| rate / per_second);
+                assert!(
+                    found.iter().all(|part| (0.85..1.15).contains(part)),
+                    "{per_second}/s from {start}: {found:?}"
+                );
+                assert_eq!((seen.number, seen.rows[0].source.as_str()), (Number::About(1), "0.0.0.7"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_has_stopped_is_gone_within_three_seconds() {
+        for start in starts() {
+            let seen = seen_after(6.0, 20_000.0, start, |at| if at < 3.0 { 7 } else { 8 });
+            let found: Vec<_> = seen.rows.iter().map(|row| row.source.as_str()).collect();
+            assert_eq!(found, ["0.0.0.8"], "from {start}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_sources_is_estimated_and_a_flood_from_everywhere_is_called_that() {
+        let mut random = 1_u64;
+        let mut next = move || {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            random >> 33
         };
-        // Windows of 2^14 ticks; now is the start of window 10.
-        let talkers = [talker(1, 10), talker(2, 9), talker(3, 8), talker(1, 10)];
-        let (rows, seconds) = rates(&talkers, &settings, tick, 10 << 14);
-        assert_eq!(seconds, 65.536);
-        let found: Vec<_> = rows.iter().map(|row| (row.source.as_str(), row.requests.round())).collect();
-        let expected = |samples: f64| (samples * 16.0 / 65.536).round();
-        assert_eq!(found, [("0.0.0.1", expected(256.0)), ("0.0.0.2", expected(100.0))]);
+        let seen = seen_after(3.0, 300_000.0, 1_000_000, |_| next());
+        assert!(matches!(seen.number, Number::MoreThan(10_000..)), "{:?}", seen.number);
+        assert!(seen.is_flood_from_everywhere() && seen.largest < 0.01, "{}", seen.largest);
+        assert!((0.85..1.15).contains(&(seen.requests / 300_000.0)), "{}", seen.requests);
+        let some: Vec<u64> = (0..1_000).map(|_| next()).collect();
+        let seen = seen_after(3.0, 30_000.0, 1_000_000, |_| some[next() as usize % some.len()]);
+        assert!(matches!(seen.number, Number::About(800..1_200)), "{:?}", seen.number);
+        // One that sends a third among as many others.
+        let seen = seen_after(3.0, 30_000.0, 1_000_000, |_| if next() % 3 == 0 { 7 } else { next() });
+        assert!(!seen.is_flood_from_everywhere(), "the largest is one to look at");
+        assert!((0.28..0.38).contains(&seen.largest), "{}", seen.largest);
+        let largest = seen.rows.iter().max_by(|a, b| a.requests.total_cmp(&b.requests)).expect("a row");
+        assert_eq!(largest.source, "0.0.0.7");
     }
 }
