@@ -67,13 +67,16 @@ fn is_first<T: Tables>(tables: &T, ingress: &Ingress<'_>, family: Family, header
     match family {
         Family::V4 => {
             let source = headers.source.0 as u32;
-            headers.destination.0 as u32 == *v4
+            // An interface that has no address has 0 here, which a packet may be addressed to.
+            *v4 != 0
+                && headers.destination.0 as u32 == *v4
                 && any & own_bit4(source) == 0
                 && !ipv4::is_martian_source(source)
         }
         Family::V6 => {
             let (high, low) = headers.source;
-            headers.destination == (v6[0], v6[1])
+            v6[0] != 0
+                && headers.destination == (v6[0], v6[1])
                 && any & own_bit6(low) == 0
                 && !ipv6::is_martian_source(high)
         }
