@@ -240,14 +240,19 @@ impl Knobs {
             all.extend(of_vlan.map(|own| OwnAddress { scope: scope(vlan), ..*own }));
         }
         let is = |bits: &[u8], i: usize| bits[i / 8 % bits.len()] >> (i % 8) & 1 != 0;
+        let anywhere: Vec<_> = all.iter().filter(|own| own.kind == AddressKind::Own).copied().collect();
         let mut i = 0;
-        all.retain_mut(|own| {
-            if own.kind == AddressKind::Own && is(&[self.elsewhere], i) {
-                (own.scope, own.kind) = (Scope::ANYWHERE, AddressKind::Anywhere);
-            }
+        all.retain(|own| {
             i += 1;
-            !is(&self.missing, i - 1)
+            let is_elsewhere = own.kind == AddressKind::Own && is(&[self.elsewhere], i - 1);
+            !is_elsewhere && !is(&self.missing, i - 1)
         });
+        // Whatever is own somewhere is no other host's.
+        all.extend(anywhere.iter().map(|own| OwnAddress {
+            scope: Scope::ANYWHERE,
+            kind: AddressKind::Anywhere,
+            ..*own
+        }));
         all
     }
 }

@@ -1,6 +1,7 @@
-//! The targets on what the fuzzer begins with, and on what it has found.
+//! The targets on what the fuzzer begins with, and on what the differential test generates.
 
 use icmp_fuzz::{config, process, seeds};
+use icmp_tests::generate::{self, Random};
 
 #[test]
 fn every_vector_holds_on_its_host_and_on_others() {
@@ -13,6 +14,17 @@ fn every_vector_holds_on_its_host_and_on_others() {
             input[knob] = [1, 2, 4, 6, 0x42, 0xff][(i + knob) % 6];
             process::check(&input);
         }
+    }
+}
+
+#[test]
+fn generated_frames_hold_on_hosts_at_random() {
+    let mut random = Random::new(generate::seed());
+    for _ in 0..10_000 {
+        let mut input: Vec<u8> =
+            (0..process::KNOBS).map(|_| if random.once_in(8) { random.byte() } else { 0 }).collect();
+        input.extend(generate::frame(&mut random));
+        process::check(&input);
     }
 }
 
