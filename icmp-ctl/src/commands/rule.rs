@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use super::rule_list::list;
 use crate::cli::{Rule, RuleAdd};
 use crate::config::file as config;
-use crate::config::words::Words;
+use crate::config::words::OneOrMany;
 use crate::instance::pins::Instance;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
@@ -50,8 +50,8 @@ fn position(rules: &[crate::policy::rules::Rule], name: &str) -> Result<usize> {
 }
 
 fn add(instance: &mut Instance, args: &RuleAdd) -> Result<()> {
-    let list = |words: &Vec<String>| (!words.is_empty()).then(|| Words(words.clone()));
-    let one = |word: &Option<String>| word.clone().map(|word| Words(vec![word]));
+    let list = |words: &Vec<String>| (!words.is_empty()).then(|| OneOrMany(words.clone()));
+    let one = |word: &Option<String>| word.clone().map(|word| OneOrMany(vec![word]));
     let rule = config::Rule {
         name: args.name.clone(),
         family: args.family,

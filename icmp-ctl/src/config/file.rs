@@ -17,7 +17,7 @@ use crate::config::plain::plain;
 use crate::config::prefix::Prefix;
 use crate::config::source::{Invalid, Source};
 use crate::config::units::Rate;
-use crate::config::words::{Word, Words};
+use crate::config::words::{OneOrMany, Word};
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
@@ -119,22 +119,22 @@ pub struct Rule {
     pub family: Option<Word<Family>>,
     /// Prefixes the message comes from, or `file:` and a path; an empty list matches nobody.
     #[serde(default)]
-    pub from: Option<Words>,
+    pub from: Option<OneOrMany>,
     /// Prefixes the message is addressed to, likewise.
     #[serde(default)]
-    pub to: Option<Words>,
+    pub to: Option<OneOrMany>,
     /// Types, by name or number, with `/code` for one code.
     #[serde(default, rename = "type")]
-    pub types: Option<Words>,
+    pub types: Option<OneOrMany>,
     /// Identifiers of the outer VLAN tag; 0 is untagged.
     #[serde(default)]
-    pub vlan: Option<Words>,
+    pub vlan: Option<OneOrMany>,
     /// Bytes of the ICMP message: `64`, `64-128` or `1000-`.
     #[serde(default)]
-    pub length: Option<Words>,
+    pub length: Option<OneOrMany>,
     /// TTL or hop limit: `255`, `1-10` or `200-`.
     #[serde(default)]
-    pub hop_limit: Option<Words>,
+    pub hop_limit: Option<OneOrMany>,
     /// What is done.
     pub action: Word<Action>,
     /// A limit of its own, which stands for all others.

@@ -17,7 +17,7 @@ use crate::config::file::{self as config, Config};
 use crate::config::prefix::Prefix;
 use crate::config::source::{invalid, refuse};
 use crate::config::units::Rate;
-use crate::config::words::{Word, Words};
+use crate::config::words::{OneOrMany, Word};
 use crate::kernel::clock::Tick;
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, MAX_LENGTH, Rule};
 use crate::policy::types::TypeName;
@@ -70,8 +70,9 @@ pub fn resolve_rule(rule: &config::Rule, at: &[&str], folder: &Path, tick: Tick)
             );
         }
     }
-    let read =
-        |words: &Option<Words>, at: &[&str]| words.as_ref().map(|words| nets(words, at, folder)).transpose();
+    let read = |words: &Option<OneOrMany>, at: &[&str]| {
+        words.as_ref().map(|words| nets(words, at, folder)).transpose()
+    };
     let (from, to) = (read(&rule.from, &key("from"))?, read(&rule.to, &key("to"))?);
     let mut families = vec![Family::V4, Family::V6];
     for nets in [&from, &to].into_iter().flatten().filter(|nets| !nets.is_empty()) {
@@ -196,7 +197,7 @@ fn rule_types(rule: &config::Rule, families: &[Family], at: &[&str]) -> Result<V
 }
 
 /// Prefixes, and those in the files named among them; sorted, each once.
-fn nets(words: &Words, at: &[&str], folder: &Path) -> Result<Vec<IpNet>> {
+fn nets(words: &OneOrMany, at: &[&str], folder: &Path) -> Result<Vec<IpNet>> {
     let mut nets = Vec::new();
     for (i, text) in words.0.iter().enumerate() {
         let i = i.to_string();
@@ -234,10 +235,10 @@ fn nets_of_file(path: &Path) -> Result<Vec<IpNet>> {
 
 /// A number, or a range of numbers that may be open at one end.
 fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
-    words: &Option<Words>,
+    words: &Option<OneOrMany>,
     any: RangeInclusive<T>,
 ) -> Result<RangeInclusive<T>, String> {
-    let Some(Words(words)) = words else { return Ok(any) };
+    let Some(OneOrMany(words)) = words else { return Ok(any) };
     let [text] = &words[..] else { return Err("one number or range, not a list".to_owned()) };
     let bad = || {
         format!(
