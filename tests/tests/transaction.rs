@@ -3,9 +3,9 @@
 //! Owns that the doors differ in nothing but what they change: the same guards, the same derived values, the same warnings, and nothing changed
 //! where something failed.
 
-use std::net::TcpListener;
+use std::net::{IpAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use icmp_common::abi::SWITCH_CHANGE;
 use icmp_ctl::instance::maps::InstanceMaps;
@@ -14,8 +14,10 @@ use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
 use icmp_tests::host;
 use icmp_tests::http::get;
-use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
+use icmp_tests::packet::Echo;
 use icmp_tests::process::{self, Finished, Watch};
+use icmp_tests::wire::Tap;
 use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -494,6 +496,38 @@ fn whatever_is_published_is_another_generation() {
         change(kernel.maps());
         assert_ne!(generation(kernel.maps()), before, "{what}");
     }
+}
+
+#[test]
+fn a_tighter_limit_holds_at_once_and_0_answers_nobody() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let attached = Attached::new(host, HOST_IF);
+    let tap = pair.peer.enter(|| Tap::open(PEER_IF));
+    let flood = |network: u8| {
+        let before = attached.counters();
+        for i in 0..1000_u32 {
+            let from = format!("10.{network}.{}.{}", i / 250, 1 + i % 250);
+            let from: IpAddr = from.parse().expect("an address");
+            tap.send(&Echo::new(from, "192.0.2.2".parse().expect("an address"), vec![0; 56]).frame())
+                .expect("sent");
+        }
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let now = attached.counters();
+            if now.received >= before.received + 1000 {
+                break now.answered() - before.answered();
+            }
+            assert!(Instant::now() < deadline, "{now:?}");
+        }
+    };
+    assert_eq!(flood(1), 1000, "within the limits as shipped");
+    let _said = ctl::run(host, "limit set replies 1/h --burst 10").expect_success();
+    assert!(flood(2) <= 10, "what was taken from the old budget is not answered from");
+    let _said = ctl::run(host, "limit set replies 1M/s --burst 100000").expect_success();
+    assert!(flood(3) > 900);
+    let _said = ctl::run(host, "limit set replies 0").expect_success();
+    assert_eq!(flood(4), 0);
 }
 
 fn pair(programs: &[&str]) -> Option<Pair> {
