@@ -50,7 +50,7 @@ pub const INTERFACE_STRIPS_TAGS: u32 = 1;
 /// Entries of `OWN_FIRST` for each buffer; a power of two.
 pub const SCOPE_SLOTS: u32 = 32;
 
-/// What is asked first about the addresses of an interface, an entry of `OWN_FIRST`. Layout: 32 bytes.
+/// What is asked first about the addresses of an interface, an entry of `OWN_FIRST`. Layout: 128 bytes.
 ///
 /// It says nothing that the address table does not say, and belongs to one buffer of it: it makes the usual answer ("the first
 /// address of the interface, from a source that is none of ours") two comparisons.
@@ -63,21 +63,23 @@ pub struct OwnFirst {
     pub reserved: u32,
     /// An IPv6 address the interface owns without a VLAN, as big-endian halves; zero where it has none.
     pub v6: [u64; 2],
-    /// For each address of the table, whatever its scope and kind, the bit [`own_bit4`] or [`own_bit6`]. A source whose bit is not set
-    /// is in no entry.
-    pub any: u64,
+    /// For each IPv4 address of the table that a packet could come from, whatever its scope and kind, the bit [`own_bit`]. A source whose bit is
+    /// not set is in no entry.
+    pub any4: [u64; OWN_WORDS],
+    /// The same for IPv6 addresses, by their second half.
+    pub any6: [u64; OWN_WORDS],
+    /// Zero.
+    pub reserved_end: [u64; 5],
 }
 
-/// The bit of [`OwnFirst::any`] that stands for an IPv4 address.
-#[inline(always)]
-pub const fn own_bit4(address: u32) -> u64 {
-    1 << (address & 63)
-}
+/// Words of a set of bits in [`OwnFirst`]. A power of two.
+pub const OWN_WORDS: usize = 4;
 
-/// The bit of [`OwnFirst::any`] that stands for an IPv6 address, by its second half.
+/// The word and the bit of a set in [`OwnFirst`] that stand for an IPv4 address, or for the second half of an IPv6 address.
 #[inline(always)]
-pub const fn own_bit6(low: u64) -> u64 {
-    1 << (low & 63)
+pub const fn own_bit(address: u64) -> (usize, u64) {
+    let bits = address.wrapping_mul(ADDRESS_HASH) >> (64 - 6 - OWN_WORDS.ilog2());
+    ((bits >> 6) as usize & (OWN_WORDS - 1), 1 << (bits & 63))
 }
 
 /// Buckets of `ADDRESSES4` and of `ADDRESSES6` in one buffer of a default load; the maps hold two buffers.
@@ -213,8 +215,8 @@ pub struct Settings {
     pub source: Level,
     /// Per-prefix level of echo.
     pub prefix: Level,
-    /// Zero, which the verifier does not know: what is combined with it is a value of which nothing is known.
-    pub zero: u64,
+    /// Zero.
+    pub reserved_hot: u64,
     /// Buffer of `RULES` and of the prefixes that belongs to these settings. Settings that change nothing in them share the buffer.
     pub rules: u32,
     /// Two bits for each [`Check`]: a [`crate::path::checks::Mode`] as a number.
@@ -374,7 +376,7 @@ const _: () = {
     assert!(size_of::<Bucket4>() == 32 && size_of::<Bucket6>() == 96);
     assert!(size_of::<Counter>() == 16);
     assert!(size_of::<Cpu>() == 112 && size_of::<Batches>() == 80 && size_of::<Line>() == 64);
-    assert!(size_of::<OwnFirst>() == 32 && core::mem::offset_of!(Settings, budgets) == 112);
+    assert!(size_of::<OwnFirst>() == 128 && core::mem::offset_of!(Settings, budgets) == 112);
     assert!(size_of::<TypeEntry>() == 8);
     assert!(size_of::<Settings>() == 112 + BUDGETS * 20 + 8 + TYPE_ENTRIES * 8);
     assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<Tally>() == 32);

@@ -147,6 +147,12 @@ pub trait Shared {
     /// Sets it; a race may lose that.
     fn store(&self, value: u64);
 
+    /// [`TRIES`], of which the compiler knows nothing: it would write a loop out as many times.
+    #[inline(always)]
+    fn tries() -> u32 {
+        TRIES
+    }
+
     /// The difference where it is negative, or else 0.
     ///
     /// Without a branch, which nobody could predict for sources at random. The kernel's side has a form of its own: the instruction set has
@@ -197,7 +203,8 @@ impl<S: Shared> Pair<S> {
     #[inline(always)]
     pub fn charge(self, limit: &Limit, now: u64) -> Admission {
         let Self { cells: [first, second], seen: [mut a, mut b] } = self;
-        for _ in 0..TRIES {
+        let mut tries = S::tries();
+        while tries != 0 {
             // The fuller of the two: the one that has been empty for longer.
             let fuller = a.wrapping_add(S::negative(b.wrapping_sub(a)));
             let held = match held::<S>(fuller, limit, now) {
@@ -217,6 +224,7 @@ impl<S: Shared> Pair<S> {
                 return Admission::Admitted { held, emptied: fuller };
             }
             [a, b] = [first.load(), second.load()];
+            tries -= 1;
         }
         Admission::Refused
     }
@@ -227,7 +235,9 @@ impl<S: Shared> Pair<S> {
 /// Dividing is left to the case that something is there to take, so that an exhausted budget costs a load and a compare.
 #[inline(always)]
 pub fn take<S: Shared>(shared: &S, limit: &Limit, most: u32, now: u64) -> u32 {
-    for _ in 0..TRIES {
+    let mut tries = S::tries();
+    while tries != 0 {
+        tries -= 1;
         let cell = shared.load();
         match held::<S>(cell, limit, now) {
             Ok(held) => {
@@ -253,7 +263,9 @@ pub fn take<S: Shared>(shared: &S, limit: &Limit, most: u32, now: u64) -> u32 {
 /// the others get next.
 #[inline(always)]
 pub fn overdraw<S: Shared>(shared: &S, limit: &Limit, now: u64) {
-    for _ in 0..TRIES {
+    let mut tries = S::tries();
+    while tries != 0 {
+        tries -= 1;
         let cell = shared.load();
         let filled = now.wrapping_sub(cell);
         let start = if filled <= i64::MAX as u64 && filled > limit.capacity {

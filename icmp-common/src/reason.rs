@@ -60,6 +60,21 @@ macro_rules! reasons {
             /// What becomes of a frame that ends in this reason.
             #[inline(always)]
             pub const fn verdict(self) -> Verdict {
+                // They lie together by verdict (a test holds that), so three comparisons tell.
+                let number = self as u8;
+                if number < FIRST_ANSWER {
+                    Verdict::Pass
+                } else if number < FIRST_DROP {
+                    Verdict::Answer
+                } else if number < FIRST_LIMIT {
+                    Verdict::Drop
+                } else {
+                    Verdict::Limit
+                }
+            }
+
+            /// The verdict the list gives each reason.
+            const fn listed_verdict(self) -> Verdict {
                 match self { $(Self::$variant => Verdict::$verdict,)+ }
             }
         }
@@ -115,16 +130,20 @@ reasons! {
     EchoCode "echo-code" Pass
     /// ICMP checksum that does not verify.
     BadIcmpChecksum "bad-icmp-checksum" Pass
+    /// A rule passes it.
+    RulePass "rule-pass" Pass
+    /// Would have been answered, had the preset not been `observe`.
+    WouldAnswer "would-answer" Pass
+    /// Would have been dropped, had the preset not been `observe`.
+    WouldDrop "would-drop" Pass
+    /// Would have been over a limit, had the preset not been `observe`.
+    WouldLimit "would-limit" Pass
     /// Answered.
     Answered "answered" Answer
     /// The policy drops this type.
     PolicyDrop "policy-drop" Drop
-    /// A rule passes it.
-    RulePass "rule-pass" Pass
     /// A rule drops it.
     RuleDrop "rule-drop" Drop
-    /// Over the limit of the rule that it matches.
-    LimitedRule "limited-rule" Limit
     /// An error about a packet that this host cannot have sent.
     BadQuote "bad-quote" Drop
     /// A path MTU smaller than any link's.
@@ -133,12 +152,8 @@ reasons! {
     BadDiscovery "bad-discovery" Drop
     /// A router advertisement from none of the routers named.
     RouterGuard "router-guard" Drop
-    /// Would have been answered, had the preset not been `observe`.
-    WouldAnswer "would-answer" Pass
-    /// Would have been dropped, had the preset not been `observe`.
-    WouldDrop "would-drop" Pass
-    /// Would have been over a limit, had the preset not been `observe`.
-    WouldLimit "would-limit" Pass
+    /// Over the limit of the rule that it matches.
+    LimitedRule "limited-rule" Limit
     /// Its source is over the per-source limit.
     LimitedSource "limited-source" Limit
     /// Its source's prefix is over the per-prefix limit.
@@ -147,6 +162,19 @@ reasons! {
     LimitedTotal "limited-total" Limit
     /// The budget of its kind of message is exhausted.
     LimitedBudget "limited-budget" Limit
+}
+
+const FIRST_ANSWER: u8 = first(Verdict::Answer);
+const FIRST_DROP: u8 = first(Verdict::Drop);
+const FIRST_LIMIT: u8 = first(Verdict::Limit);
+
+/// The first reason of a verdict, as a number.
+const fn first(verdict: Verdict) -> u8 {
+    let mut number = 0;
+    while Reason::ALL[number].listed_verdict() as u8 != verdict as u8 {
+        number += 1;
+    }
+    number as u8
 }
 
 /// How many reasons there are.
@@ -160,6 +188,13 @@ mod tests {
     fn discriminants_are_the_positions_in_the_list_of_all() {
         for (i, reason) in Reason::ALL.iter().enumerate() {
             assert_eq!(*reason as usize, i, "{}", reason.name());
+        }
+    }
+
+    #[test]
+    fn reasons_lie_together_by_verdict() {
+        for reason in Reason::ALL {
+            assert_eq!(reason.verdict(), reason.listed_verdict(), "{}", reason.name());
         }
     }
 

@@ -10,6 +10,7 @@ use crate::abi::{
     AddressKind, Bucket4, Bucket6, Cpu, Entry6, INTERFACE_ENTRIES, Interface, OwnFirst, Scope, Settings,
     address_hash4, address_hash6,
 };
+use crate::frame::Frame;
 use crate::limiter::Cells;
 use crate::prefixes::{PrefixBucket4, PrefixBucket6};
 use crate::reason::Reason;
@@ -59,16 +60,19 @@ pub trait Tables: Cells {
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64);
 }
 
-/// The entry of an interface. Its place is its index, or the next one behind it that was free.
+/// The place of an interface's entry: its index, or the next one behind it that was free. Some other place where it has no entry.
 #[inline(always)]
-pub fn interface<T: Tables>(tables: &T, ifindex: u32) -> Option<&Interface> {
-    for probe in 0..INTERFACE_ENTRIES {
-        let entry = tables.interface_entry(ifindex.wrapping_add(probe) & (INTERFACE_ENTRIES - 1))?;
-        if entry.ifindex == ifindex {
-            return Some(entry);
+pub(crate) fn interface_place<F: Frame, T: Tables>(tables: &T, ifindex: u32) -> u32 {
+    let mut left = F::opaque(INTERFACE_ENTRIES as usize);
+    let mut place = ifindex;
+    while left != 0 {
+        place = place.wrapping_add(1) & (INTERFACE_ENTRIES - 1);
+        if tables.interface_entry(place).is_some_and(|entry| entry.ifindex == ifindex) {
+            break;
         }
+        left -= 1;
     }
-    None
+    place
 }
 
 /// Where an interface's entry is, or can go: `None` where all places are taken by others.

@@ -50,4 +50,5 @@ steps! {
     STOP icmp_stop
     NOTE icmp_note
     SUM icmp_sum
+    INTERFACE icmp_interface
 }

@@ -20,13 +20,15 @@ use icmp_common::{
         TALLIES as TALLY_ENTRIES, counter_index,
     },
     budget, familiar,
-    limiter::{Cells, Place, SECRETS, Shared, Table},
+    limiter::{Cells, Place, SECRETS, Shared, TRIES, Table},
     prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6},
     reason::Reason,
     rules::{Rules, Tally},
     tables::Tables,
     talkers::{TALKERS as TALKER_ENTRIES, Talker},
 };
+
+use crate::context::unknown;
 
 /// Banks of everything that is switched at once.
 const BANKS: usize = 2;
@@ -157,10 +159,15 @@ impl Shared for MapCell {
     #[inline(always)]
     fn swap(&self, old: u64, new: u64) -> bool {
         // SAFETY: as in `load`; every other access to a cell while the program is loaded is atomic too.
-        let (found, _) = unsafe {
+        let (_, swapped) = unsafe {
             atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(self.0, old, new)
         };
-        found == old
+        swapped
+    }
+
+    #[inline(always)]
+    fn tries() -> u32 {
+        unknown(TRIES as u64) as u32
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 use crate::frame::Frame;
 use crate::path::{limit, own, parse, policy, reply};
 use crate::prefixes::{self, PrefixKind};
-use crate::tables::Tables;
+use crate::tables::{self, Tables};
 use crate::types::Family;
 
 /// Names the reason why a packet has no [`parse::Headers`]: a [`crate::reason::Reason`] as a number.
@@ -23,8 +23,10 @@ pub const STOP: u32 = 4;
 pub const NOTE: u32 = 5;
 /// Sums a message ([`reply::sum`]).
 pub const SUM: u32 = 6;
+/// The place of an interface's entry, where it is not the first one ([`tables::interface_place`]).
+pub const INTERFACE: u32 = 7;
 /// How many steps there are.
-pub const STEPS: u32 = 7;
+pub const STEPS: u32 = 8;
 
 /// A frame on whose behalf steps run apart.
 pub trait Apart: Frame + Sized {
@@ -51,6 +53,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
         LONGEST => prefixes::longest::<F, T>(tables, &about, (more[0], more[1])) as u64,
         STOP => limit::stop(frame, tables, &about),
         NOTE => limit::note(frame, tables, &about, more[0]),
+        INTERFACE => tables::interface_place::<F, T>(tables, more[0] as u32) as u64,
         _ => reply::sum(frame, more[0] as usize, more[1] as usize),
     }
 }
@@ -61,6 +64,9 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
 pub struct About(pub u64);
 
 impl About {
+    /// No frame.
+    pub(crate) const NOTHING: Self = Self(0);
+
     /// A frame whose IP header starts at `l3`.
     #[inline(always)]
     pub(crate) const fn new(family: Family, l3: usize, vlan: u32) -> Self {

@@ -249,7 +249,10 @@ fn is_valid_discovery<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> b
         }
     }
     let (mut at, end) = (start + options, start + len);
-    for _ in 0..OPTIONS {
+    // Opaque, or the compiler writes the loop out.
+    let mut left = F::opaque(OPTIONS);
+    while left != 0 {
+        left -= 1;
         if at >= end || at > MAX_OPTION_START {
             break;
         }

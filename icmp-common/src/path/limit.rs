@@ -13,7 +13,7 @@ use crate::familiar::{self, Word};
 use crate::limiter::{self, Admission, Pair, Place, SECRET_WORDS, Shared, Table, hash4, hash6};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, NOTE, STOP};
-use crate::path::parse;
+use crate::path::parse::{self, Headers, Link};
 use crate::path::policy::Answer;
 use crate::policy::Budget;
 use crate::reason::Reason;
@@ -45,8 +45,9 @@ pub(crate) fn admit<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
     ingress: &Ingress<'_>,
-    about: About,
-    source: Halves,
+    link: &Link,
+    headers: &Headers,
+    family: Family,
     answer: Answer,
 ) -> Result<(), Reason> {
     if matches!(answer, Answer::Charged) {
@@ -55,29 +56,27 @@ pub(crate) fn admit<F: Apart, T: Tables>(
     let ticks = tables.ticks();
     let mut flags = 0;
     if !is_prepaid(tables, ingress.switch, ticks) {
-        flags = frame.apart::<STOP, T>(tables, about, [0; 2]);
+        flags = frame.apart::<STOP, T>(tables, ingress.about(link, headers, family), [0; 2]);
         if flags & (REFUSED | FAULT) != 0 {
             // What cannot be limited is not answered.
             return Err(if flags & REFUSED != 0 { Reason::LimitedTotal } else { Reason::Unconfigured });
         }
     }
+    let mut admitted = Ok(());
     if matches!(answer, Answer::Limited) {
-        match within(tables, ingress.settings, about.family(), source, limiter::now(ticks)) {
+        match within(tables, ingress.settings, family, headers.source, limiter::now(ticks)) {
             Ok(is_to_note) => flags |= is_to_note,
-            Err(reason) => {
-                if flags == 0 {
-                    refund(tables, Budget::Replies);
-                } else {
-                    frame.apart::<NOTE, T>(tables, about, [flags | LIMITED, 0]);
-                }
-                return Err(reason);
-            }
+            Err(reason) => admitted = Err(reason),
         }
     }
     if flags != 0 {
-        frame.apart::<NOTE, T>(tables, about, [flags, 0]);
+        let limited = if admitted.is_err() { LIMITED } else { 0 };
+        let about = ingress.about(link, headers, family);
+        frame.apart::<NOTE, T>(tables, about, [flags | limited, 0]);
+    } else if admitted.is_err() {
+        refund(tables, Budget::Replies);
     }
-    Ok(())
+    admitted
 }
 
 /// Takes a token of this CPU's batch; false where it has to stop.
@@ -102,8 +101,8 @@ fn within<T: Tables>(
     now: u64,
 ) -> Result<u64, Reason> {
     let shift = tables.source_shift();
-    let place =
-        |mask: &Mask, shift| Place::new(hash::<0, T>(tables, family, masked(mask, family, source)), shift);
+    let secret = secret::<0, T>(tables, family);
+    let place = |mask: &Mask, shift| Place::new(hash(&secret, family, masked(mask, family, source)), shift);
     let by_source = place(&settings.source.mask, shift);
     let by_prefix = place(&settings.prefix.mask, shift + 1);
     // A line that cannot be read is a fault of ours, which never drops a packet and is bounded by the total budget.
@@ -119,9 +118,8 @@ fn within<T: Tables>(
         // Where the bucket was full before its last packet, as it is for who keeps well within the limit, this is when that was. Nobody is
         // noted twice in an epoch, and mostly a look at the cell, which is there already, is enough to know.
         let last = emptied.wrapping_add(limit.capacity).wrapping_sub(limit.interval);
-        let epoch_bits = settings.epoch_shift + limiter::TICK_SHIFT & 63;
         let is_calm = held >= limit.capacity / 2;
-        if (last ^ now) >> epoch_bits == 0 || !is_calm {
+        if (last ^ now) >> (settings.epoch_shift + limiter::TICK_SHIFT & 63) == 0 || !is_calm {
             is_to_note = 0;
         }
     }
@@ -151,13 +149,22 @@ const fn masked(mask: &Mask, family: Family, (high, low): Halves) -> Halves {
     }
 }
 
-/// Hash number `N` of a masked source: the first leads to its cells, the second to everything else.
+/// The random words of hash number `N` of a family's sources: the first leads to their cells, the second to everything else. IPv4 has two.
 #[inline(always)]
-fn hash<const N: usize, T: Tables>(tables: &T, family: Family, source: Halves) -> u64 {
-    let secret = |i: usize| tables.secret(N * SECRET_WORDS + i);
+fn secret<const N: usize, T: Tables>(tables: &T, family: Family) -> [u64; 4] {
+    let word = |i: usize| tables.secret(N * SECRET_WORDS + i);
     match family {
-        Family::V4 => hash4([secret(0), secret(1)], source.0 as u32),
-        Family::V6 => hash6([secret(2), secret(3), secret(4), secret(5)], source),
+        Family::V4 => [word(0), word(1), 0, 0],
+        Family::V6 => [word(2), word(3), word(4), word(5)],
+    }
+}
+
+/// Hashes a masked source.
+#[inline(always)]
+const fn hash(secret: &[u64; 4], family: Family, source: Halves) -> u64 {
+    match family {
+        Family::V4 => hash4([secret[0], secret[1]], source.0 as u32),
+        Family::V6 => hash6(*secret, source),
     }
 }
 
@@ -179,8 +186,8 @@ impl Sender {
         let ip_version = if matches!(family, Family::V4) { 4 } else { 6 };
         Some(Self {
             source: Source { high, low, ip_version, reserved: 0 },
-            tag: Word::tag(hash::<0, T>(tables, family, (high, low)) >> 32),
-            hash: hash::<1, T>(tables, family, (high, low)),
+            tag: Word::tag(hash(&secret::<0, T>(tables, family), family, (high, low)) >> 32),
+            hash: hash(&secret::<1, T>(tables, family), family, (high, low)),
         })
     }
 

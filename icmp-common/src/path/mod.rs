@@ -16,28 +16,41 @@ mod policy;
 mod reply;
 
 use crate::abi::{
-    INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SWITCH_ADDRESSES,
-    SWITCH_AWAITS, SWITCH_SETTINGS, Settings,
+    INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT,
+    SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Settings,
 };
+use crate::frame::Frame;
 use crate::outcome::{Outcome, Step, end};
 use crate::reason::{Reason, Verdict};
-use crate::tables::{self, Tables};
+use crate::tables::Tables;
 use crate::types::{Family, NO_IP_ROW, echo_row};
 use crate::wire::ethernet;
 
-use apart::{About, Apart};
+use apart::{About, Apart, INTERFACE};
 use own::Target;
-use parse::Link;
+use parse::{Headers, Link};
 
 /// Handles one frame that came in on `ifindex`: decides, turns it into its reply if it is answered, counts.
 ///
 /// The frame is changed only if the verdict is [`Verdict::Answer`].
 #[inline(always)]
 pub fn process<F: Apart, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> Outcome {
-    let interface = tables::interface(tables, ifindex);
+    let interface = interface(frame, tables, ifindex);
     let (Ok(outcome) | Err(outcome)) = decide(frame, tables, interface);
     tables.count(interface.map_or(0, |i| i.slot), outcome.row, outcome.reason, frame.total_len() as u64);
     outcome
+}
+
+/// The entry of the interface a frame came in on, which is mostly where it is looked for first.
+#[inline(always)]
+fn interface<'t, F: Apart, T: Tables>(frame: &mut F, tables: &'t T, ifindex: u32) -> Option<&'t Interface> {
+    let of_interface = |entry: &&Interface| entry.ifindex == ifindex;
+    let entry = tables.interface_entry(ifindex & (INTERFACE_ENTRIES - 1))?;
+    if of_interface(&entry) {
+        return Some(entry);
+    }
+    let place = frame.apart::<INTERFACE, T>(tables, About::NOTHING, [ifindex as u64, 0]);
+    tables.interface_entry(place as u32 & (INTERFACE_ENTRIES - 1)).filter(of_interface)
 }
 
 #[inline(always)]
@@ -73,23 +86,16 @@ fn message<F: Apart, T: Tables>(
     family: Family,
 ) -> Step<Outcome> {
     let headers = parse::headers(frame, tables, link, family)?;
-    let Some((destination_mac, source_mac)) = parse::macs(frame) else {
-        return end(Reason::Truncated, NO_IP_ROW);
-    };
-    let about = About::new(family, link.l3, link.vlan)
-        .with_ingress(ingress.buffer, ingress.addresses, ingress.interface.slot)
-        .with_len(headers.icmp_len);
-    let target = own::target(frame, tables, ingress, about, destination_mac, &headers)?;
-    let answer = policy::answer(frame, tables, ingress, about, headers.icmp_type, headers.code)?;
+    let target = own::target(frame, tables, ingress, link, &headers, family)?;
+    let answer = policy::answer(frame, tables, ingress, link, &headers, family)?;
     let row = echo_row(family);
-    let no_answer = ingress.no_answer(target, destination_mac, source_mac, headers.code);
-    if let Err(reason) = limit::admit(frame, tables, ingress, about, headers.source, answer) {
+    if let Err(reason) = limit::admit(frame, tables, ingress, link, &headers, family, answer) {
         return end(reason, row);
     }
-    if no_answer != 0 {
-        return end(Reason::from_number((no_answer - 1) as u8), row);
+    if let Some(reason) = ingress.no_answer(frame, target, headers.code) {
+        return end(reason, row);
     }
-    if let Some(reason) = reply::unverified(frame, tables, ingress.settings, about) {
+    if let Some(reason) = reply::unverified(frame, tables, ingress, link, &headers, family) {
         return end(reason, row);
     }
     if ingress.settings.flags & SETTINGS_OBSERVE != 0 {
@@ -144,33 +150,40 @@ impl<'t> Ingress<'t> {
         })
     }
 
-    /// Why an echo request is the kernel's to answer, as a number from 1; 0 where nothing is in the way. The verifier does not know it,
-    /// or it would follow the limits once for each.
+    /// What a step that runs apart is told of a frame.
     #[inline(always)]
-    fn no_answer(&self, target: Target, destination_mac: u64, source_mac: u64, code: u8) -> u64 {
+    fn about(&self, link: &Link, headers: &Headers, family: Family) -> About {
+        About::new(family, link.l3, link.vlan)
+            .with_ingress(self.buffer, self.addresses, self.interface.slot)
+            .with_len(headers.icmp_len)
+    }
+
+    /// Why an echo request is the kernel's to answer.
+    #[inline(always)]
+    fn no_answer<F: Frame>(&self, frame: &mut F, target: Target, code: u8) -> Option<Reason> {
         let Interface { mac, flags, .. } = self.interface;
-        let reason = if self.settings.flags & SETTINGS_ECHO == 0 {
-            Reason::PolicyPass
-        } else if matches!(target, Target::Group) {
-            Reason::GroupEcho
-        } else if matches!(target, Target::Unanswerable) {
-            Reason::MartianSource
-        } else if destination_mac != *mac {
-            Reason::LinkGroup
-        } else if source_mac & ethernet::GROUP_BIT != 0 || source_mac == 0 {
-            // the answer must go to one other host.
-            Reason::MartianSource
-        } else if source_mac == *mac {
-            Reason::OwnSource
-        } else if code != 0 {
-            // stacks differ in what they do with other codes.
-            Reason::EchoCode
-        } else if flags & INTERFACE_STRIPS_TAGS != 0 {
-            // A tag in the frame may be the inner one of two.
-            Reason::StrippedVlan
-        } else {
-            return self.settings.zero;
-        };
-        (reason as u64 + 1) ^ self.settings.zero
+        let Some(source_mac) = parse::source_mac(frame) else { return Some(Reason::Truncated) };
+        if self.settings.flags & SETTINGS_ECHO == 0 {
+            return Some(Reason::PolicyPass);
+        }
+        match target {
+            Target::Own => {}
+            Target::Group => return Some(Reason::GroupEcho),
+            Target::LinkGroup => return Some(Reason::LinkGroup),
+            Target::Unanswerable => return Some(Reason::MartianSource),
+        }
+        // the answer must go to one other host.
+        if source_mac & ethernet::GROUP_BIT != 0 || source_mac == 0 {
+            return Some(Reason::MartianSource);
+        }
+        if source_mac == *mac {
+            return Some(Reason::OwnSource);
+        }
+        // stacks differ in what they do with other codes.
+        if code != 0 {
+            return Some(Reason::EchoCode);
+        }
+        // A tag in the frame may be the inner one of two.
+        (flags & INTERFACE_STRIPS_TAGS != 0).then_some(Reason::StrippedVlan)
     }
 }

@@ -4,12 +4,12 @@
 //! (`tables.rs`) or which addresses a host has (icmp-ctl). The usual packet, for the first address of its interface and from an address
 //! that is in no table, is told by a few comparisons; everything else is looked up apart.
 
-use crate::abi::{AddressKind, INTERFACE_SHARED, OwnFirst, Scope, own_bit4, own_bit6};
+use crate::abi::{AddressKind, INTERFACE_SHARED, OwnFirst, Scope, own_bit};
 use crate::frame::Frame;
 use crate::outcome::{Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, LONGEST, OWN};
-use crate::path::parse::{self, Headers};
+use crate::path::parse::{self, Headers, Link};
 use crate::prefixes::PrefixKind;
 use crate::reason::Reason;
 use crate::tables::{self, Tables, kind_bits};
@@ -25,14 +25,16 @@ use crate::abi::SETTINGS_VIPS;
 pub(crate) enum Target {
     /// One of the host's unicast addresses, or a VIP.
     Own,
-    /// The same, but from a source that cannot be answered.
+    /// The same, from a source that cannot be answered.
     Unanswerable,
     /// A broadcast or multicast address whose members include the host.
     Group,
+    /// One of the host's unicast addresses, in a frame to a broadcast or multicast MAC address.
+    LinkGroup,
 }
 
 /// Reasons come behind the targets in the number that [`look_up`] returns.
-const REASONS: u64 = 3;
+const REASONS: u64 = 4;
 
 /// Whom a packet is addressed to, or why it is not touched.
 #[inline(always)]
@@ -40,22 +42,23 @@ pub(crate) fn target<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
     ingress: &Ingress<'_>,
-    about: About,
-    destination_mac: u64,
+    link: &Link,
     headers: &Headers,
+    family: Family,
 ) -> Step<Target> {
-    if about.vlan() == 0
-        && destination_mac == ingress.interface.mac
-        && is_first(tables, ingress, about.family(), headers)
+    if link.vlan == 0
+        && parse::destination_mac(frame) == Some(ingress.interface.mac)
+        && is_first(tables, ingress, family, headers)
     {
         return Ok(Target::Own);
     }
     let interface = [ingress.interface.mac, ingress.interface.flags as u64];
-    match frame.apart::<OWN, T>(tables, about, interface) {
+    match frame.apart::<OWN, T>(tables, ingress.about(link, headers, family), interface) {
         0 => Ok(Target::Own),
         1 => Ok(Target::Unanswerable),
         2 => Ok(Target::Group),
-        reason => end(Reason::from_number((reason - REASONS) as u8), parse::row(about.family())),
+        3 => Ok(Target::LinkGroup),
+        reason => end(Reason::from_number((reason - REASONS) as u8), parse::row(family)),
     }
 }
 
@@ -63,21 +66,23 @@ pub(crate) fn target<F: Apart, T: Tables>(
 #[inline(always)]
 fn is_first<T: Tables>(tables: &T, ingress: &Ingress<'_>, family: Family, headers: &Headers) -> bool {
     let Some(first) = tables.own_first(ingress.addresses, ingress.interface.slot) else { return false };
-    let OwnFirst { v4, v6, any, .. } = first;
+    let OwnFirst { v4, v6, any4, any6, .. } = first;
     match family {
         Family::V4 => {
             let source = headers.source.0 as u32;
+            let (word, bit) = own_bit(source as u64);
             // An interface that has no address has 0 here, which a packet may be addressed to.
             *v4 != 0
                 && headers.destination.0 as u32 == *v4
-                && any & own_bit4(source) == 0
+                && any4[word] & bit == 0
                 && !ipv4::is_martian_source(source)
         }
         Family::V6 => {
             let (high, low) = headers.source;
+            let (word, bit) = own_bit(low);
             v6[0] != 0
                 && headers.destination == (v6[0], v6[1])
-                && any & own_bit6(low) == 0
+                && any6[word] & bit == 0
                 && !ipv6::is_martian_source(high)
         }
     }
@@ -106,26 +111,27 @@ fn checked<F: Apart, T: Tables>(
     mac: u64,
     flags: u32,
 ) -> Result<Target, Reason> {
-    link(frame, tables, about, mac)?;
+    let is_group_frame = link(frame, tables, about, mac)?;
     let headers = parse::headers_again(frame, about).ok_or(Reason::Truncated)?;
     let (source, destination) = (headers.source, headers.destination);
-    match about.family() {
+    let target = match about.family() {
         Family::V4 => own_v4(frame, tables, about, flags, source.0 as u32, destination.0 as u32),
         Family::V6 => own_v6(frame, tables, about, flags, source, destination),
-    }
+    }?;
+    Ok(if is_group_frame && !matches!(target, Target::Group) { Target::LinkGroup } else { target })
 }
 
-/// who the frame is for on the link. Frames of a VLAN that is not configured are nobody's here.
+/// who the frame is for on the link; true where that is a group. Frames of a VLAN that is not configured are nobody's here.
 #[inline(always)]
-fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) -> Result<(), Reason> {
-    let (destination, _) = parse::macs(frame).ok_or(Reason::Truncated)?;
+fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) -> Result<bool, Reason> {
+    let destination = parse::destination_mac(frame).ok_or(Reason::Truncated)?;
     if destination != mac && destination & ethernet::GROUP_BIT == 0 {
         return Err(Reason::ForeignMac);
     }
     if about.vlan() != 0 && kind4(tables, about, 0, scope(about))? != kind_bits(AddressKind::Present) {
         return Err(Reason::UnknownVlan);
     }
-    Ok(())
+    Ok(destination != mac)
 }
 
 /// Where the packet came in, as the address table knows it.

@@ -61,14 +61,18 @@ fn tag<F: Frame>(frame: &mut F, offset: usize) -> Step<(u32, u16)> {
     Ok(((control & ethernet::VLAN_ID_MASK) as u32, u16::from_be_bytes(field::<2, 2, _>(tag))))
 }
 
-/// Destination and source MAC address.
+/// Whom a frame is for on the link.
 #[inline(always)]
-pub(crate) fn macs<F: Frame>(frame: &mut F) -> Option<(u64, u64)> {
+pub(crate) fn destination_mac<F: Frame>(frame: &mut F) -> Option<u64> {
     let header = frame.window::<{ ethernet::LEN }>(0)?;
-    // Twelve bytes in two loads.
-    let first = u64::from_ne_bytes(field::<{ ethernet::DESTINATION }, 8, _>(header));
-    let rest = u32::from_ne_bytes(field::<{ ethernet::SOURCE + 2 }, 4, _>(header));
-    Some((ethernet::first_six(first), ethernet::last_two(first) | (rest as u64) << 16))
+    Some(ethernet::first_six(field::<{ ethernet::DESTINATION }, 8, _>(header)))
+}
+
+/// Who has sent a frame on the link.
+#[inline(always)]
+pub(crate) fn source_mac<F: Frame>(frame: &mut F) -> Option<u64> {
+    let header = frame.window::<{ ethernet::LEN }>(0)?;
+    Some(ethernet::address(field::<{ ethernet::SOURCE }, 6, _>(header)))
 }
 
 /// Counter row of packets of a family without a readable ICMP type.

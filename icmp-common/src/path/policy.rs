@@ -8,10 +8,11 @@ use crate::abi::{SETTINGS_RULES, Settings, check_tally};
 use crate::budget::{self, Draw, rule_cell};
 use crate::frame::Frame;
 use crate::limiter::{self, Admission, Limit, Pair, Place, Table, hash6};
-use crate::outcome::{Step, end};
+use crate::outcome::{Outcome, Step, end};
+use crate::path::Ingress;
 use crate::path::apart::{About, Apart, JUDGE};
 use crate::path::checks::{self, Mode};
-use crate::path::{Ingress, parse};
+use crate::path::parse::{self, Headers, Link};
 use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
 use crate::reason::Reason;
 use crate::rules::{self, Facts, Rule};
@@ -33,6 +34,8 @@ pub(crate) enum Answer {
 
 /// Reasons come behind the answers in the number that [`judge`] returns.
 const REASONS: u64 = 3;
+/// Where in that number the counter row is.
+const ROW_SHIFT: u32 = 32;
 
 /// The type of a family's echo requests.
 #[inline(always)]
@@ -49,46 +52,61 @@ pub(crate) fn answer<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
     ingress: &Ingress<'_>,
-    about: About,
-    icmp_type: u8,
-    code: u8,
+    link: &Link,
+    headers: &Headers,
+    family: Family,
 ) -> Step<Answer> {
     let settings = ingress.settings;
-    let Some(entry) = settings.types.get(type_index(about.family(), icmp_type)) else {
-        return end(Reason::Unconfigured, parse::row(about.family()));
-    };
-    let Decision { action, row, .. } = entry.decision(code);
-    let is_echo = icmp_type == echo_request(about.family());
-    if is_echo && settings.flags & SETTINGS_RULES == 0 && action == Action::Answer as u8 {
+    // No code of an echo request has a row of its own in the type table (`types.rs` asserts that).
+    let is_answered =
+        settings.types[type_index(family, echo_request(family))].main.action == Action::Answer as u8;
+    if headers.icmp_type == echo_request(family) && settings.flags & SETTINGS_RULES == 0 && is_answered {
         return Ok(Answer::Limited);
     }
-    match frame.apart::<JUDGE, T>(tables, about, [0; 2]) {
+    match frame.apart::<JUDGE, T>(tables, ingress.about(link, headers, family), [0; 2]) {
         0 => Ok(Answer::Limited),
         1 => Ok(Answer::Exempt),
         2 => Ok(Answer::Charged),
-        reason => end(Reason::from_number((reason - REASONS) as u8), row),
+        ended => end(Reason::from_number((ended - REASONS) as u8), (ended >> ROW_SHIFT) as u8),
     }
 }
 
-/// Judges a message: an [`Answer`] as a number, or a [`Reason`] behind those.
+/// Judges a message: an [`Answer`] as a number, or a [`Reason`] behind those, with the row that is counted.
 #[inline(always)]
 pub(crate) fn judge<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
     match judged(frame, tables, *about) {
         Ok(answer) => answer as u64,
-        Err(reason) => REASONS + reason as u64,
+        Err(Outcome { reason, row }) => REASONS + reason as u64 | (row as u64) << ROW_SHIFT,
     }
 }
 
 #[inline(always)]
-fn judged<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Result<Answer, Reason> {
-    let settings = tables.settings(about.settings()).ok_or(Reason::Unconfigured)?;
-    let facts = facts(frame, about).ok_or(Reason::Truncated)?;
-    let entry = settings.types.get(type_index(facts.family, facts.icmp_type)).ok_or(Reason::Unconfigured)?;
+fn judged<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Step<Answer> {
+    let row = parse::row(about.family());
+    let Some(settings) = tables.settings(about.settings()) else { return end(Reason::Unconfigured, row) };
+    let Some(facts) = facts(frame, about) else { return end(Reason::Truncated, row) };
+    let Some(entry) = settings.types.get(type_index(facts.family, facts.icmp_type)) else {
+        return end(Reason::Unconfigured, row);
+    };
     let decision = entry.decision(facts.code);
+    let judged = by_all(frame, tables, settings, about, &facts, decision);
+    judged.map_err(|reason| Outcome { reason, row: decision.row })
+}
+
+/// Checks, rules and type table, in this order.
+#[inline(always)]
+fn by_all<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    settings: &Settings,
+    about: About,
+    facts: &Facts,
+    decision: Decision,
+) -> Result<Answer, Reason> {
     let is_echo = facts.icmp_type == echo_request(facts.family);
-    let has_failed = !is_echo && has_failed(frame, tables, settings, about, &facts)?;
+    let has_failed = !is_echo && has_failed(frame, tables, settings, about, facts)?;
     if settings.flags & SETTINGS_RULES != 0
-        && let Some(answer) = by_rules(frame, tables, settings, about, &facts, is_echo)?
+        && let Some(answer) = by_rules(frame, tables, settings, about, facts, is_echo)?
     {
         return Ok(answer);
     }
@@ -241,7 +259,7 @@ fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &S
     };
     // A larger cost out of the same capacity: rate and burst are both divided.
     let limit = Limit { interval: interval.wrapping_mul(SENDER_SHARE), capacity: *capacity };
-    let Some((_, sender)) = parse::macs(frame) else { return true };
+    let Some(sender) = parse::source_mac(frame) else { return true };
     if limit.is_unlimited() || limit.capacity < limit.interval {
         return true;
     }

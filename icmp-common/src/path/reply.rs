@@ -5,7 +5,9 @@
 use crate::abi::{SETTINGS_VERIFY_FULL, Settings};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32};
 use crate::frame::{Frame, field, set_field, swap_fields};
+use crate::path::Ingress;
 use crate::path::apart::{About, Apart, SUM};
+use crate::path::parse::{Headers, Link};
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::types::Family;
@@ -18,16 +20,20 @@ use crate::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 pub(crate) fn unverified<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
-    settings: &Settings,
-    about: About,
+    ingress: &Ingress<'_>,
+    link: &Link,
+    headers: &Headers,
+    family: Family,
 ) -> Option<Reason> {
-    if settings.flags & SETTINGS_VERIFY_FULL == 0 {
+    if ingress.settings.flags & SETTINGS_VERIFY_FULL == 0 {
         return None;
     }
-    let start = start(about);
-    let sum =
-        if about.len() <= SHORT { short(frame, start, about.len()) } else { apart(frame, tables, about) };
-    match sum.zip(pseudo_header(frame, about)) {
+    let sum = if headers.icmp_len <= SHORT {
+        short(frame, link.l3 + header_len(family), headers.icmp_len)
+    } else {
+        apart(frame, tables, ingress.about(link, headers, family))
+    };
+    match sum.zip(pseudo_header(frame, link.l3, headers.icmp_len, family)) {
         None => Some(Reason::MultiBuffer),
         Some((sum, pseudo)) if !sum.plus(pseudo).verifies() => Some(Reason::BadIcmpChecksum),
         Some(_) => None,
@@ -37,30 +43,30 @@ pub(crate) fn unverified<F: Apart, T: Tables>(
 /// True where the checksum of a message is right, or the message is too long to be summed here.
 #[inline(always)]
 pub(crate) fn message_verifies<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> bool {
-    let sum = apart(frame, tables, about).zip(pseudo_header(frame, about));
+    let pseudo = pseudo_header(frame, about.l3(), about.len(), about.family());
+    let sum = apart(frame, tables, about).zip(pseudo);
     sum.is_none_or(|(sum, pseudo)| sum.plus(pseudo).verifies())
 }
 
-/// Where a message starts.
+/// Bytes before a message.
 #[inline(always)]
-const fn start(about: About) -> usize {
-    about.l3()
-        + match about.family() {
-            Family::V4 => ipv4::LEN,
-            Family::V6 => ipv6::LEN,
-        }
+const fn header_len(family: Family) -> usize {
+    match family {
+        Family::V4 => ipv4::LEN,
+        Family::V6 => ipv6::LEN,
+    }
 }
 
 /// Sum over what a checksum covers beside the message: nothing in IPv4; in IPv6 the pseudo-header (RFC 8200 section 8.1), both addresses,
 /// the length and the next header, the latter two in 32-bit words.
 #[inline(always)]
-fn pseudo_header<F: Frame>(frame: &mut F, about: About) -> Option<Sum> {
-    if matches!(about.family(), Family::V4) {
+fn pseudo_header<F: Frame>(frame: &mut F, l3: usize, len: usize, family: Family) -> Option<Sum> {
+    if matches!(family, Family::V4) {
         return Some(Sum::ZERO);
     }
-    let header = frame.window::<{ ipv6::WITH_ICMP }>(about.l3())?;
+    let header = frame.window::<{ ipv6::WITH_ICMP }>(l3)?;
     let addresses = Sum::ZERO.add_words::<{ ipv6::SOURCE }, 32, _>(header);
-    Some(addresses.add_u32((about.len() as u32).to_be()).add_u32((ipv6::ICMPV6 as u32).to_be()))
+    Some(addresses.add_u32((len as u32).to_be()).add_u32((ipv6::ICMPV6 as u32).to_be()))
 }
 
 /// Messages up to this length are summed where they are met.
@@ -74,7 +80,11 @@ const TOO_LONG: u64 = u64::MAX;
 
 #[inline(always)]
 fn apart<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Option<Sum> {
-    let sum = frame.apart::<SUM, T>(tables, about, [start(about) as u64, about.len() as u64]);
+    let sum = frame.apart::<SUM, T>(
+        tables,
+        about,
+        [(about.l3() + header_len(about.family())) as u64, about.len() as u64],
+    );
     (sum != TOO_LONG).then(|| Sum::ZERO.add_u16(sum as u16))
 }
 
@@ -156,25 +166,26 @@ pub(crate) fn write<F: Frame>(frame: &mut F, settings: &Settings, l3: usize, fam
 
 #[inline(always)]
 fn write_v4(header: &mut [u8; ipv4::WITH_ICMP], settings: &Settings) {
-    let mut checksum = u16::from_ne_bytes(field::<{ ipv4::CHECKSUM }, 2, _>(header));
+    // TTL, protocol and checksum, in one word.
+    let [ttl, protocol, sum @ ..] = field::<{ ipv4::TTL }, 4, _>(header);
     // the TTL is ours, never the request's.
-    let ttl_word = field::<{ ipv4::TTL }, 2, _>(header);
-    let new_ttl_word = [settings.ttl as u8, ttl_word[1]];
-    checksum = update_u16(checksum, u16::from_ne_bytes(ttl_word), u16::from_ne_bytes(new_ttl_word));
+    let new_ttl = settings.ttl as u8;
+    let (old_word, new_word) = (u16::from_ne_bytes([ttl, protocol]), u16::from_ne_bytes([new_ttl, protocol]));
+    let mut checksum = update_u16(u16::from_ne_bytes(sum), old_word, new_word);
     // identification and DF come back as they came, but an identification of 0 only with DF.
-    let id_word = field::<{ ipv4::IDENTIFICATION }, 4, _>(header);
-    if id_word == [0; 4] {
+    if field::<{ ipv4::IDENTIFICATION }, 4, _>(header) == [0; 4] {
         let with_df = [0, 0, (ipv4::DONT_FRAGMENT >> 8) as u8, 0];
         checksum = update_u32(checksum, 0, u32::from_ne_bytes(with_df));
         set_field::<{ ipv4::IDENTIFICATION }, 4, _>(header, with_df);
     }
-    set_field::<{ ipv4::TTL }, 2, _>(header, new_ttl_word);
-    set_field::<{ ipv4::CHECKSUM }, 2, _>(header, checksum.to_ne_bytes());
+    let [high, low] = checksum.to_ne_bytes();
+    set_field::<{ ipv4::TTL }, 4, _>(header, [new_ttl, protocol, high, low]);
     // swapping the addresses leaves both sums alone.
     swap_fields::<{ ipv4::SOURCE }, { ipv4::DESTINATION }, 4, _>(header);
+    // Type, code and checksum, in one word; the code is 0.
     let request = u16::from_ne_bytes(field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header));
-    set_field::<{ ipv4::LEN + icmpv4::CHECKSUM }, 2, _>(header, echo_reply_v4(request).to_ne_bytes());
-    header[ipv4::LEN + icmpv4::TYPE] = icmpv4::ECHO_REPLY;
+    let [high, low] = echo_reply_v4(request).to_ne_bytes();
+    set_field::<{ ipv4::LEN + icmpv4::TYPE }, 4, _>(header, [icmpv4::ECHO_REPLY, 0, high, low]);
 }
 
 #[inline(always)]

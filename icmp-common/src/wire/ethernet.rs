@@ -37,15 +37,8 @@ pub fn address([a, b, c, d, e, f]: [u8; 6]) -> u64 {
 /// The bit that marks a group (multicast or broadcast) address, in such a number.
 pub const GROUP_BIT: u64 = u64::from_ne_bytes([1, 0, 0, 0, 0, 0, 0, 0]);
 
-/// The address in the first six of eight bytes in memory.
+/// The address in the first six of eight bytes: one load instead of two.
 #[inline(always)]
-pub fn first_six(bytes: u64) -> u64 {
-    bytes & u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0])
-}
-
-/// The last two of eight bytes in memory, as the first two of an address.
-#[inline(always)]
-pub fn last_two(bytes: u64) -> u64 {
-    let [.., a, b] = bytes.to_ne_bytes();
-    u64::from_ne_bytes([a, b, 0, 0, 0, 0, 0, 0])
+pub fn first_six(bytes: [u8; 8]) -> u64 {
+    u64::from_ne_bytes(bytes) & u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0])
 }

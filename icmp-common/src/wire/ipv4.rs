@@ -47,7 +47,8 @@ pub const FRAGMENT_MASK: u16 = 0x3fff;
 #[inline(always)]
 pub fn is_martian_source(address: u32) -> bool {
     let first = address >> 24;
-    first == 0 || first == 127 || first >= 224
+    // From 1 to 223, in one comparison.
+    first.wrapping_sub(1) >= 223 || first == 127
 }
 
 /// Sources whose packets the kernel drops whatever is in them: "this network", multicast, limited broadcast (`ip_route_input_slow` in

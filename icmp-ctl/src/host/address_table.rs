@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use icmp_common::abi::{AddressKind, Bucket4, Bucket6, OwnFirst, SCOPE_SLOTS, Scope, own_bit4, own_bit6};
+use icmp_common::abi::{AddressKind, Bucket4, Bucket6, OwnFirst, SCOPE_SLOTS, Scope, own_bit};
 use icmp_common::tables::{insert4, insert6};
 
 /// One entry of the table.
@@ -52,15 +52,17 @@ impl AddressTable {
     pub fn own_first(&self) -> Vec<OwnFirst> {
         let mut first = vec![OwnFirst::default(); SCOPE_SLOTS as usize];
         let addresses = self.addresses();
-        let any = addresses.iter().fold(0, |any, own| {
-            any | match own.address {
-                IpAddr::V4(address) => own_bit4(address.to_bits()),
-                IpAddr::V6(address) => own_bit6(address.to_bits() as u64),
-            }
-        });
-        for entry in &mut first {
-            entry.any = any;
+        // Nobody sends from a multicast address whose packets the kernel would act on.
+        let mut any = OwnFirst::default();
+        for own in addresses.iter().filter(|own| !own.address.is_multicast()) {
+            let (set, address) = match own.address {
+                IpAddr::V4(address) => (&mut any.any4, u64::from(address.to_bits())),
+                IpAddr::V6(address) => (&mut any.any6, address.to_bits() as u64),
+            };
+            let (word, bit) = own_bit(address);
+            set[word] |= bit;
         }
+        first.fill(any);
         for own in addresses.iter().filter(|own| own.kind == AddressKind::Own) {
             let slot = own.scope.0;
             let Some(entry) = first.get_mut(slot as usize).filter(|_| own.scope == Scope::new(slot, 0))

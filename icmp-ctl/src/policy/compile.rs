@@ -53,7 +53,7 @@ fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings>
         rules: 0,
         checks: checks(&config.policy.checks)?,
         preset: preset as u32,
-        zero: 0,
+        reserved_hot: 0,
         reserved: 0,
     };
     for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
