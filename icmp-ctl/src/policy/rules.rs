@@ -17,7 +17,7 @@ pub struct Rule {
     pub name: String,
     /// Families it is about.
     pub families: Vec<Family>,
-    /// Sources; `None` is any, and an empty list is none.
+    /// Sources, sorted and none within another; `None` is any, and an empty list is none.
     pub from: Option<Vec<IpNet>>,
     /// Destinations, likewise.
     pub to: Option<Vec<IpNet>>,
@@ -50,7 +50,7 @@ impl Rule {
         let nets = |ours: &Option<Vec<IpNet>>, theirs: &Option<Vec<IpNet>>| match (ours, theirs) {
             (None, _) => true,
             (_, None) => false,
-            (Some(ours), Some(theirs)) => theirs.iter().all(|net| ours.iter().any(|ours| ours.contains(net))),
+            (Some(ours), Some(theirs)) => theirs.iter().all(|net| is_within(net, ours)),
         };
         let types = self.types.is_empty()
             || !other.types.is_empty()
@@ -64,19 +64,17 @@ impl Rule {
             && self.length.end() >= other.length.end()
             && self.hop_limit.start() <= other.hop_limit.start()
             && self.hop_limit.end() >= other.hop_limit.end()
-            && self.is_comparable(other)
             && nets(&self.from, &other.from)
             && nets(&self.to, &other.to)
     }
 
     /// True where some message is matched by both rules.
     pub fn overlaps(&self, other: &Self) -> bool {
-        let nets = |ours: &Option<Vec<IpNet>>, theirs: &Option<Vec<IpNet>>| {
-            let meet = |a: &IpNet, b: &IpNet| a.contains(b) || b.contains(a);
-            match (ours, theirs) {
-                (Some(ours), Some(theirs)) => ours.iter().any(|a| theirs.iter().any(|b| meet(a, b))),
-                _ => true,
+        let nets = |ours: &Option<Vec<IpNet>>, theirs: &Option<Vec<IpNet>>| match (ours, theirs) {
+            (Some(ours), Some(theirs)) => {
+                ours.iter().any(|net| is_within(net, theirs)) || theirs.iter().any(|net| is_within(net, ours))
             }
+            _ => true,
         };
         let types = self.types.is_empty()
             || other.types.is_empty()
@@ -91,18 +89,8 @@ impl Rule {
             && self.length.end() >= other.length.start()
             && self.hop_limit.start() <= other.hop_limit.end()
             && self.hop_limit.end() >= other.hop_limit.start()
-            && self.is_comparable(other)
             && nets(&self.from, &other.from)
             && nets(&self.to, &other.to)
-    }
-
-    /// Comparing every pair of long lists would take longer than anybody waits for a warning.
-    fn is_comparable(&self, other: &Self) -> bool {
-        let pairs = |ours: &Option<Vec<IpNet>>, theirs: &Option<Vec<IpNet>>| {
-            let [ours, theirs] = [ours, theirs].map(|nets| nets.as_ref().map_or(0, Vec::len));
-            ours.saturating_mul(theirs)
-        };
-        pairs(&self.from, &other.from).max(pairs(&self.to, &other.to)) <= 1_000_000
     }
 
     /// The lists it has that are empty, by their keys; with one of them it matches nothing.
@@ -110,6 +98,13 @@ impl Rule {
         let lists = [("from", &self.from), ("to", &self.to)];
         lists.into_iter().filter(|(_, nets)| nets.as_ref().is_some_and(Vec::is_empty)).map(|(key, _)| key)
     }
+}
+
+/// True where a prefix lies in one of a list, which is sorted and has none within another.
+fn is_within(net: &IpNet, list: &[IpNet]) -> bool {
+    // A prefix is ordered before all that it contains, and what comes between would be in it too.
+    let behind = list.partition_point(|other| other <= net);
+    behind.checked_sub(1).and_then(|last| list.get(last)).is_some_and(|last| last.contains(net))
 }
 
 #[cfg(test)]
@@ -151,6 +146,20 @@ pub(super) mod tests {
         assert!(!nobody.overlaps(&some) && !nobody.covers(&some));
         assert_eq!(nobody.empty_lists().collect::<Vec<_>>(), ["from"]);
         assert_eq!(some.empty_lists().next(), None);
+    }
+
+    #[test]
+    fn rules_are_compared_however_long_their_lists_are() {
+        // Every pair of these would be 10,000,000,000 comparisons.
+        let list = |len: u8, bits: u32| -> Option<Vec<IpNet>> {
+            let address = |i: u32| std::net::Ipv4Addr::from(i << 8 | bits);
+            Some((0..100_000).map(|i| net(&format!("{}/{len}", address(i)))).collect())
+        };
+        let wide = Rule { from: list(24, 0), ..rule("wide") };
+        let narrow = Rule { from: list(32, 1), ..rule("narrow") };
+        let beside = Rule { from: list(32, 2), ..rule("beside") };
+        assert!(wide.covers(&narrow) && !narrow.covers(&wide));
+        assert!(wide.overlaps(&narrow) && narrow.overlaps(&wide) && !narrow.overlaps(&beside));
     }
 
     #[test]
