@@ -219,13 +219,14 @@ fn nets(words: &OneOrMany, at: &[&str], folder: &Path) -> Result<Vec<IpNet>> {
     Ok(widest)
 }
 
-/// One prefix a line; what follows a # is a comment.
+/// One prefix a line; what follows a # or ; is a comment.
 fn nets_of_file(path: &Path) -> Result<Vec<IpNet>> {
     let name = path.display();
     let text = std::fs::read_to_string(path).map_err(|error| anyhow::anyhow!("reading {name}: {error}"))?;
     let mut nets = Vec::new();
-    for (i, line) in text.lines().enumerate() {
-        let line = line.split('#').next().unwrap_or_default().trim();
+    // Editors of Windows write a byte order mark.
+    for (i, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let line = line.split(['#', ';']).next().unwrap_or_default().trim();
         if !line.is_empty() {
             nets.push(line.parse::<Prefix>().map_err(|why| anyhow::anyhow!("{name}:{}: {why}", i + 1))?.0);
         }
@@ -258,4 +259,21 @@ fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
         return Err(format!("{text:?} is empty: {first} is more than {last}"));
     }
     Ok(first..=last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_may_have_a_byte_order_mark_and_comments_behind_a_hash_or_a_semicolon() {
+        let path = std::env::temp_dir().join(format!("icmp-ctl-list-{}", std::process::id()));
+        let text =
+            "\u{feff}192.0.2.1\r\n; as DROP lists have it\n203.0.113.0/24 ; SBL1\n2001:db8::/32 # both\n";
+        std::fs::write(&path, text).expect("a temporary file");
+        let nets = nets_of_file(&path);
+        std::fs::remove_file(&path).expect("it is there");
+        let nets: Vec<_> = nets.expect("a list").iter().map(ToString::to_string).collect();
+        assert_eq!(nets, ["192.0.2.1/32", "203.0.113.0/24", "2001:db8::/32"]);
+    }
 }
