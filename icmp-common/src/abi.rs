@@ -44,7 +44,8 @@ pub struct Interface {
 
 /// Frames for other hosts come in on it as well: it is a port of a bridge, or has devices with MAC addresses of their own on it.
 pub const INTERFACE_SHARED: u32 = 2;
-/// The driver removes VLAN tags before XDP and VLANs are in use: an untagged frame may belong to any of them.
+/// VLAN tags may be missing from its frames and VLANs are told apart on it: no echo request is answered, tagged or not, because a tag that is
+/// seen may be the inner one of two.
 pub const INTERFACE_STRIPS_TAGS: u32 = 1;
 
 /// Entries of `OWN_FIRST` for each buffer; a power of two.

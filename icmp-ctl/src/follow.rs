@@ -155,7 +155,9 @@ impl Follower {
         let proposal = Proposal::of_file(config, Allowed::default(), wanted.first())?;
         let wanted = Wanted { interfaces: &wanted, mode: AttachMode::Auto, keep_tags: false, reconfigure };
         let started = start(wanted, config, proposal)?;
-        for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already) {
+        for attached in
+            started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
+        {
             note(&attached.text());
         }
         Ok(())

@@ -45,7 +45,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             "tag": tag,
             "attached_at": seconds(pin.attached_at),
             "age_seconds": pin.attached_at.elapsed().map_or(0, |age| age.as_secs()),
-            "hands_over_untagged": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
+            "strips_tags": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
         }));
     }
     let rows = only(rows, names, |row| row["name"].as_str().unwrap_or_default())?;

@@ -12,22 +12,21 @@ use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
 use crate::host::netlink::{Address, Link, Network};
-use crate::kernel::ethtool;
+use crate::host::vlan_stripping::stripping;
 
 /// How many devices above one another are followed.
 const DEPTH: u32 = 8;
 
 /// The entry of an interface in the interface table.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
-    let mac = ethernet::address(link.mac.unwrap_or_default());
-    let has_vlans =
-        network.links.iter().any(|device| vlan_of(device).is_some_and(|(parent, _)| parent == link.index));
-    let strips = has_vlans && ethtool::strips_vlan_tags(&link.name);
+    // Of an interface with a macvlan in passthru mode on it nothing is for the interface itself.
+    let takes_all = |other: &Link| other.passthru && other.lower == Some(link.index);
+    let mac = link.mac.filter(|_| !network.links.iter().any(takes_all)).unwrap_or_default();
     Interface {
         ifindex: link.index,
         slot,
-        mac,
-        flags: if strips { INTERFACE_STRIPS_TAGS } else { 0 }
+        mac: ethernet::address(mac),
+        flags: if stripping(network, link).is_some() { INTERFACE_STRIPS_TAGS } else { 0 }
             | if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 },
         reserved: 0,
     }
@@ -185,16 +184,13 @@ mod tests {
         Link {
             index,
             name: format!("if{index}"),
-            alternative_names: Vec::new(),
             mac: Some([2; 6]),
             mtu: 1500,
             up,
-            xdp: None,
-            programs: Vec::new(),
             vlan,
             kind: vlan.map(|_| InfoKind::Vlan),
             lower: vlan.map(|vlan| vlan.parent),
-            controller: None,
+            ..Link::default()
         }
     }
 
@@ -205,6 +201,15 @@ mod tests {
 
     fn address(ifindex: u32, text: &str) -> Address {
         Address { ifindex, address: text.parse().expect("an address"), prefix_len: 32, broadcast: None }
+    }
+
+    #[test]
+    fn below_a_macvlan_in_passthru_mode_nothing_is_for_the_interface() {
+        let other = |passthru| Link { lower: Some(1), passthru, ..link(2, true, None) };
+        for (passthru, mac) in [(false, ethernet::address([2; 6])), (true, 0)] {
+            let network = Network { links: vec![link(1, true, None), other(passthru)], ..Network::default() };
+            assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "passthru: {passthru}");
+        }
     }
 
     #[test]

@@ -8,14 +8,14 @@ use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, Prop,
-    VlanProtocol, XdpAttached,
+    InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
 
 use crate::host::groups::{self, Group};
 
 /// An interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Link {
     /// Kernel index.
     pub index: u32,
@@ -41,6 +41,10 @@ pub struct Link {
     pub lower: Option<u32>,
     /// Index of the bridge, bond or other device that it is a port of.
     pub controller: Option<u32>,
+    /// Whether it is a bridge that tells VLANs apart.
+    pub vlan_filtering: bool,
+    /// Whether it is a macvlan or macvtap that takes all frames of the interface below (mode passthru).
+    pub passthru: bool,
 }
 
 impl Link {
@@ -165,17 +169,8 @@ pub fn event_loop() -> Result<tokio::runtime::Runtime> {
 fn link(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
-        name: String::new(),
-        alternative_names: Vec::new(),
-        mac: None,
-        mtu: 0,
         up: message.header.flags.contains(LinkFlags::Up),
-        xdp: None,
-        programs: Vec::new(),
-        vlan: None,
-        kind: None,
-        lower: None,
-        controller: None,
+        ..Link::default()
     };
     let mut lower_is_elsewhere = false;
     for attribute in &message.attributes {
@@ -200,6 +195,8 @@ fn link(message: &LinkMessage) -> Link {
                 link.kind = infos
                     .iter()
                     .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.clone()) } else { None });
+                link.vlan_filtering = infos.iter().any(filters_vlans);
+                link.passthru = infos.iter().any(is_passthru);
             }
             _ => {}
         }
@@ -244,6 +241,23 @@ fn vlan(info: &LinkInfo) -> Option<Vlan> {
         }
     }
     Some(vlan)
+}
+
+fn filters_vlans(info: &LinkInfo) -> bool {
+    let LinkInfo::Data(InfoData::Bridge(attributes)) = info else { return false };
+    attributes.contains(&InfoBridge::VlanFiltering(true))
+}
+
+fn is_passthru(info: &LinkInfo) -> bool {
+    match info {
+        LinkInfo::Data(InfoData::MacVlan(attributes)) => {
+            attributes.contains(&InfoMacVlan::Mode(MacVlanMode::Passthrough))
+        }
+        LinkInfo::Data(InfoData::MacVtap(attributes)) => {
+            attributes.contains(&InfoMacVtap::Mode(MacVlanMode::Passthrough))
+        }
+        _ => false,
+    }
 }
 
 fn address(message: &AddressMessage) -> Option<Address> {

@@ -16,10 +16,11 @@ use crate::diagnostics::{note, warn};
 use crate::failure::{Exit, Failure};
 use crate::host::addresses::interface_entry;
 use crate::host::netlink::{Link, Network};
+use crate::host::vlan_stripping::stripping;
 use crate::instance::addresses::{Refreshed, refresh};
 use crate::instance::pins::{Instance, View};
 use crate::instance::program::Entry;
-use crate::kernel::{ethtool, netlink};
+use crate::kernel::netlink;
 
 /// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
 const ONE_BUFFER_MTU: u32 = 3498;
@@ -179,13 +180,8 @@ pub(crate) fn attach(
             link.name
         ));
     }
-    if ethtool::strips_vlan_tags(&link.name) {
-        note(&format!(
-            "{0}: rx-vlan-offload is on: the driver removes VLAN tags before the program sees the frame, so a tagged ping looks \
-             untagged. Where VLAN devices lie on {0} all pings are left to the kernel. `icmp-ctl attach {0} \
-             --disable-rx-vlan-offload` (or `ethtool -K {0} rxvlan off`) leaves the tags in the frame.",
-            link.name
-        ));
+    if let Some(stripping) = stripping(network, link) {
+        note(&stripping.text(&link.name));
     }
     Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
 }

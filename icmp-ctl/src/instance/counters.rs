@@ -68,7 +68,9 @@ impl InstanceMaps {
         static SAID: Once = Once::new();
         let pressure = self.under_pressure();
         if let Err(error) = &pressure {
-            SAID.call_once(|| warn(&format!("whether the reply budget is exhausted is left out: {}", sentence(error))));
+            SAID.call_once(|| {
+                warn(&format!("whether the reply budget is exhausted is left out: {}", sentence(error)))
+            });
         }
         pressure.ok()
     }

@@ -1,42 +1,129 @@
-//! Whether a driver removes VLAN tags, over ethtool's ioctl.
+//! Which VLAN tags a driver takes out of the frames it receives, over ethtool's ioctl.
+//!
+//! Owns the numbers of include/uapi/linux/ethtool.h. What follows from a tag that is gone is `host/vlan_stripping.rs`'s.
 
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
-/// ethtool's flag for "the driver removes VLAN tags" (include/uapi/linux/ethtool.h).
-const ETH_FLAG_RXVLAN: u32 = 1 << 8;
-const ETHTOOL_GFLAGS: u32 = 0x25;
-const ETHTOOL_SFLAGS: u32 = 0x26;
+const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSSET_INFO: u32 = 0x37;
+const ETHTOOL_GFEATURES: u32 = 0x3a;
+const ETHTOOL_SFEATURES: u32 = 0x3b;
+/// The set of strings with the names of features, and the bytes of each.
+const ETH_SS_FEATURES: u32 = 4;
+const ETH_GSTRING_LEN: usize = 32;
 
-/// Whether an interface's driver removes VLAN tags before anybody sees the frame; false where it cannot be asked.
-pub(crate) fn strips_vlan_tags(name: &str) -> bool {
-    ethtool_flags(name, ETHTOOL_GFLAGS, 0).is_ok_and(|flags| flags & ETH_FLAG_RXVLAN != 0)
+/// Which VLAN tags a driver takes out of frames. Only the outermost tag of a frame ever is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TagOffloads {
+    /// 802.1Q tags: `rx-vlan-offload`.
+    pub customer: bool,
+    /// 802.1ad tags: `rx-vlan-stag-hw-parse`.
+    pub service: bool,
 }
 
-/// Has the driver remove VLAN tags, or leave them in the frame.
-pub(crate) fn strip_vlan_tags(name: &str, strip: bool) -> Result<()> {
-    let others = ethtool_flags(name, ETHTOOL_GFLAGS, 0)? & !ETH_FLAG_RXVLAN;
-    ethtool_flags(name, ETHTOOL_SFLAGS, if strip { others | ETH_FLAG_RXVLAN } else { others })?;
-    Ok(())
-}
+impl TagOffloads {
+    /// All tags are in the frame.
+    pub const NONE: Self = Self { customer: false, service: false };
 
-fn ethtool_flags(name: &str, command: u32, flags: u32) -> Result<u32> {
-    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
-    // struct ethtool_value: command and data.
-    let mut value = [command, flags];
-    // SAFETY: ifreq is plain data, for which all zeroes is a value.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    ensure!(name.len() < libc::IFNAMSIZ, "{name:?} is too long for an interface's name");
-    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *to = from as libc::c_char;
+    /// The kernel's name of each; ethtool calls the first `rx-vlan-offload`.
+    const FEATURES: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
+
+    /// What a driver does now.
+    ///
+    /// # Errors
+    /// The driver cannot be asked.
+    pub fn read(interface: &str) -> Result<Self> {
+        let driver = Driver::open(interface)?;
+        let active = driver.features()?;
+        let [customer, service] = driver.positions()?.map(|position| {
+            position.is_some_and(|at| active.get(at / 32).is_some_and(|word| word & 1 << (at % 32) != 0))
+        });
+        Ok(Self { customer, service })
     }
-    request.ifr_ifru.ifru_data = value.as_mut_ptr().cast();
-    // SAFETY: the request names an interface and carries the address of an ethtool_value, both alive during the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
-    nix::errno::Errno::result(result)
-        .with_context(|| format!("asking the driver of {name} about its offloads"))?;
-    Ok(value[1])
+
+    /// Has a driver do this from now on, as far as it can: what it does is to be read afterwards.
+    ///
+    /// # Errors
+    /// The driver cannot be asked, or refuses.
+    pub fn write(self, interface: &str) -> Result<()> {
+        let driver = Driver::open(interface)?;
+        // struct ethtool_set_features_block: which bits are meant, and what they shall be.
+        let mut blocks = vec![[0_u32; 2]; driver.features()?.len()];
+        for (position, on) in driver.positions()?.into_iter().zip([self.customer, self.service]) {
+            let Some(at) = position else { continue };
+            let Some([valid, requested]) = blocks.get_mut(at / 32) else { continue };
+            *valid |= 1 << (at % 32);
+            *requested |= u32::from(on) << (at % 32);
+        }
+        let mut words = vec![ETHTOOL_SFEATURES, blocks.len() as u32];
+        words.extend(blocks.into_iter().flatten());
+        driver.ask(&mut words)
+    }
+}
+
+/// A driver that is asked about its features.
+struct Driver<'a> {
+    interface: &'a str,
+    socket: OwnedFd,
+}
+
+impl<'a> Driver<'a> {
+    fn open(interface: &'a str) -> Result<Self> {
+        ensure!(interface.len() < libc::IFNAMSIZ, "{interface:?} is too long for an interface's name");
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+        Ok(Self { interface, socket })
+    }
+
+    /// The features that are in force, one bit each.
+    fn features(&self) -> Result<Vec<u32>> {
+        // More than any kernel has; it says how many it has.
+        const BLOCKS: usize = 16;
+        let mut words = vec![ETHTOOL_GFEATURES, BLOCKS as u32];
+        // struct ethtool_get_features_block: available, requested, active, never changed.
+        words.resize(2 + 4 * BLOCKS, 0);
+        self.ask(&mut words)?;
+        let blocks = (words[1] as usize).min(BLOCKS);
+        Ok(words[2..].chunks_exact(4).take(blocks).map(|block| block[2]).collect())
+    }
+
+    /// Which bits stand for [`TagOffloads::FEATURES`]; `None` for those that this kernel does not know.
+    fn positions(&self) -> Result<[Option<usize>; 2]> {
+        // struct ethtool_sset_info: command, reserved, a mask of 64 bits, and a count for each bit of it.
+        let mask = (1_u64 << ETH_SS_FEATURES).to_ne_bytes();
+        let half = |i: usize| u32::from_ne_bytes([mask[i], mask[i + 1], mask[i + 2], mask[i + 3]]);
+        let mut count = [ETHTOOL_GSSET_INFO, 0, half(0), half(4), 0];
+        self.ask(&mut count)?;
+        // struct ethtool_gstrings: command, set, count, then the names.
+        let mut words = vec![ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count[4]];
+        words.resize(3 + count[4] as usize * ETH_GSTRING_LEN / 4, 0);
+        self.ask(&mut words)?;
+        let bytes: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let names = bytes.chunks_exact(ETH_GSTRING_LEN);
+        Ok(TagOffloads::FEATURES.map(|feature| {
+            names.clone().position(|name| {
+                name.split(|byte| *byte == 0).next().is_some_and(|name| name == feature.as_bytes())
+            })
+        }))
+    }
+
+    /// One question: a command's structure as words, which the kernel writes its answer over.
+    fn ask(&self, words: &mut [u32]) -> Result<()> {
+        // SAFETY: ifreq is plain data, for which all zeroes is a value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(self.interface.bytes()) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = words.as_mut_ptr().cast();
+        // SAFETY: the request names an interface and carries the address of a command's structure, both alive during the call; whoever
+        // asks has made it as long as the command says that it is.
+        let result =
+            unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
+        nix::errno::Errno::result(result)
+            .with_context(|| format!("asking the driver of {} about its features", self.interface))?;
+        Ok(())
+    }
 }

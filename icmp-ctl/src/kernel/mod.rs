@@ -3,7 +3,7 @@
 pub(crate) mod bpf;
 mod bpffs;
 pub mod clock;
-pub(crate) mod ethtool;
+pub mod ethtool;
 pub(crate) mod membarrier;
 pub(crate) mod netlink;
 pub mod pod;

@@ -7,11 +7,12 @@ use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
 use crate::host::netlink::{Link, Network};
+use crate::host::vlan_stripping::leave_tags;
 use crate::instance::addresses::buckets_for;
 use crate::instance::attach::{AttachMode, Attached, attach, find, refuse_others};
 use crate::instance::pins::Instance;
 use crate::instance::program::LoadOptions;
-use crate::kernel::ethtool;
+use crate::kernel::ethtool::TagOffloads;
 use crate::policy::difference::Difference;
 use crate::policy::transaction::{Keep, Proposal, Transaction, warn_about_policy_in_force, warn_all};
 
@@ -79,14 +80,14 @@ pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<
 struct Undo {
     /// Indexes of interfaces that were attached.
     attached: Vec<u32>,
-    /// Names of interfaces whose drivers were told to leave VLAN tags.
-    tagged: Vec<String>,
+    /// Names of interfaces whose drivers were told to leave VLAN tags, and what they did before.
+    tagged: Vec<(String, TagOffloads)>,
 }
 
 impl Undo {
     fn undo(self, mut instance: Instance, loaded: bool) -> Result<()> {
-        for name in self.tagged {
-            ethtool::strip_vlan_tags(&name, true)?;
+        for (name, before) in self.tagged {
+            before.write(&name)?;
         }
         for ifindex in self.attached {
             instance.detach(ifindex)?;
@@ -118,10 +119,8 @@ fn bring_up(
     }
     let mut attached = Vec::new();
     for link in links {
-        if wanted.keep_tags && ethtool::strips_vlan_tags(&link.name) {
-            ethtool::strip_vlan_tags(&link.name, false)
-                .with_context(|| format!("{}: switching rx-vlan-offload off", link.name))?;
-            undo.tagged.push(link.name.clone());
+        if wanted.keep_tags {
+            undo.tagged.extend(leave_tags(link)?.map(|before| (link.name.clone(), before)));
         }
         let one = attach(instance, network, link, wanted.mode)?;
         if !one.already {

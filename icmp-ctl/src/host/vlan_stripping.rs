@@ -1,0 +1,175 @@
+//! Where a VLAN tag may be gone from a frame before XDP sees it, so that an answer could reach the wrong VLAN.
+//!
+//! Owns the table of the ways, as code; docs/vlans.md has the same rows with their tests. In doubt a tag counts as gone: then the kernel
+//! answers, which knows it.
+
+use anyhow::{Context as _, Result};
+use netlink_packet_route::link::InfoKind;
+
+use crate::diagnostics::note;
+use crate::host::netlink::{Link, Network};
+use crate::kernel::ethtool::TagOffloads;
+
+/// What may have taken a tag out of a frame of an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Stripping {
+    /// Its driver does.
+    Driver(TagOffloads),
+    /// Its driver cannot be asked.
+    Unknown,
+    /// Its frames come from another device of this kernel, which keeps the tag beside the frame. A veth has them from its peer as that one
+    /// sends them (`tx-vlan-offload`, `tx-vlan-stag-hw-insert`), which is not to be seen from here. A bridge, a bond and a macvlan have them
+    /// from a device below, where the tag has been taken out or put beside the frame already.
+    Beside(InfoKind),
+}
+
+/// What may have taken tags out of an interface's frames, where that matters: VLANs are told apart on it.
+pub fn stripping(network: &Network, link: &Link) -> Option<Stripping> {
+    if !tells_vlans_apart(network, link) {
+        return None;
+    }
+    way(link.kind.as_ref(), || TagOffloads::read(&link.name).ok())
+}
+
+/// By which way tags leave the frames of a kind of device.
+fn way(kind: Option<&InfoKind>, offloads: impl FnOnce() -> Option<TagOffloads>) -> Option<Stripping> {
+    match kind {
+        // A network card has no kind. What is written to a tap goes to XDP as it is.
+        None | Some(InfoKind::Tun) => match offloads() {
+            None => Some(Stripping::Unknown),
+            Some(TagOffloads::NONE) => None,
+            Some(offloads) => Some(Stripping::Driver(offloads)),
+        },
+        Some(kind) => Some(Stripping::Beside(kind.clone())),
+    }
+}
+
+/// Whether frames of several VLANs come in on an interface: VLAN devices are on it or on the bridge, bond or other device that it is a port
+/// of, up or not; or that one, or itself, is a bridge that filters VLANs.
+fn tells_vlans_apart(network: &Network, link: &Link) -> bool {
+    let by_index = |index| network.links.iter().find(|link| link.index == index);
+    // A bond may be a port of a bridge; no chain is longer than there are links.
+    std::iter::successors(Some(link), |link| link.controller.and_then(by_index))
+        .take(network.links.len())
+        .any(|link| {
+            let on_it = |other: &Link| other.vlan.is_some_and(|vlan| vlan.parent == link.index);
+            link.vlan_filtering || network.links.iter().any(on_it)
+        })
+}
+
+impl Stripping {
+    /// What it means for an interface, and what helps.
+    pub fn text(&self, interface: &str) -> String {
+        let (who, help) = match self {
+            Self::Driver(_) => (
+                "its driver takes VLAN tags out of frames before the program sees them (rx-vlan-offload, rx-vlan-stag-hw-parse)",
+                format!(
+                    "`icmp-ctl attach {interface} --disable-rx-vlan-offload` (or `ethtool -K {interface} rxvlan off rx-vlan-stag-hw-parse \
+                     off`) has it leave them in the frame"
+                ),
+            ),
+            Self::Unknown => (
+                "its driver does not say whether it takes VLAN tags out of frames before the program sees them",
+                "On an interface without VLANs they are answered".to_owned(),
+            ),
+            Self::Beside(InfoKind::Veth) => (
+                "the other end of a veth may send VLAN tags beside the frame, where the program does not see them",
+                "No setting of this end changes that".to_owned(),
+            ),
+            Self::Beside(_) => (
+                "the device below takes VLAN tags out of frames before the program sees them",
+                "No setting of this device changes that".to_owned(),
+            ),
+        };
+        format!(
+            "{interface}: VLANs are in use on it, and {who}. All pings on {interface} are left to the kernel. {help}."
+        )
+    }
+}
+
+/// Has an interface's driver leave all tags in the frame; what it did before, if that was anything else. Where that does not help, it says so.
+///
+/// # Errors
+/// The driver cannot be asked, or refuses.
+pub fn leave_tags(link: &Link) -> Result<Option<TagOffloads>> {
+    let name = &link.name;
+    if let Some(Stripping::Beside(kind)) = way(link.kind.as_ref(), || Some(TagOffloads::NONE)) {
+        note(&format!(
+            "{name}: --disable-rx-vlan-offload does not help on a {kind}, whose frames come without their tags whatever its own offloads are"
+        ));
+        return Ok(None);
+    }
+    let before = TagOffloads::read(name)?;
+    if before == TagOffloads::NONE {
+        return Ok(None);
+    }
+    TagOffloads::NONE.write(name).with_context(|| format!("{name}: switching rx-vlan-offload off"))?;
+    let after = TagOffloads::read(name)?;
+    if after != TagOffloads::NONE {
+        let still = if after.customer { "rx-vlan-offload" } else { "rx-vlan-stag-hw-parse" };
+        note(&format!("{name}: --disable-rx-vlan-offload does not help: the driver leaves {still} on"));
+    }
+    Ok(Some(before))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::netlink::Vlan;
+
+    const CUSTOMER: TagOffloads = TagOffloads { customer: true, service: false };
+    const SERVICE: TagOffloads = TagOffloads { customer: false, service: true };
+
+    fn link(index: u32) -> Link {
+        Link { index, ..Link::default() }
+    }
+
+    #[test]
+    fn a_card_strips_by_either_offload_and_when_it_cannot_be_asked() {
+        for (offloads, expected) in [
+            (Some(TagOffloads::NONE), None),
+            (Some(CUSTOMER), Some(Stripping::Driver(CUSTOMER))),
+            (Some(SERVICE), Some(Stripping::Driver(SERVICE))),
+            (None, Some(Stripping::Unknown)),
+        ] {
+            assert_eq!(way(None, || offloads), expected, "{offloads:?}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_another_one_feeds_strips_whatever_its_own_offloads_are() {
+        for kind in [
+            InfoKind::Veth,
+            InfoKind::Bridge,
+            InfoKind::Bond,
+            InfoKind::Team,
+            InfoKind::MacVlan,
+            InfoKind::IpVlan,
+            InfoKind::Other("unheard-of".to_owned()),
+        ] {
+            assert_eq!(way(Some(&kind), || Some(TagOffloads::NONE)), Some(Stripping::Beside(kind.clone())));
+        }
+    }
+
+    #[test]
+    fn a_missing_tag_matters_where_vlans_are_told_apart() {
+        let vlan = |index, parent, up| {
+            let vlan = Some(Vlan { parent, id: 100, service: false });
+            Link { vlan, up, ..link(index) }
+        };
+        let port = Link { controller: Some(9), ..link(1) };
+        let filtering = Link { vlan_filtering: true, ..link(9) };
+        for (what, expected, links) in [
+            ("nothing on it", false, vec![link(1), vlan(5, 2, true)]),
+            ("a VLAN device", true, vec![link(1), vlan(5, 1, true)]),
+            ("a VLAN device that is down", true, vec![link(1), vlan(5, 1, false)]),
+            ("a VLAN device on the bridge above it", true, vec![port.clone(), link(9), vlan(5, 9, true)]),
+            ("a bridge above it that filters VLANs", true, vec![port.clone(), filtering.clone()]),
+            ("a bridge above it that does not", false, vec![port, link(9)]),
+            ("itself a bridge that filters VLANs", true, vec![filtering]),
+        ] {
+            let network = Network { links, ..Network::default() };
+            assert_eq!(tells_vlans_apart(&network, &network.links[0]), expected, "{what}");
+        }
+    }
+}
