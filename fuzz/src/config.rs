@@ -120,7 +120,7 @@ fn write(policy: &Compiled) -> String {
     let is_set = |flag| settings.flags & flag != 0;
     let vips: Vec<_> = policy.vips().iter().map(|vip| format!("{:?}", vip.to_string())).collect();
     let mut text = format!(
-        "[responder]\necho = {}\nverify = {:?}\nttl = {}\nhop-limit = {}\nvips = [{}]\n[limits]\n",
+        "[responder]\necho = {}\nverify = {:?}\nttl = {}\nhop-limit = {}\nwide-vips = true\nvips = [{}]\n[limits]\n",
         is_set(icmp_common::abi::SETTINGS_ECHO),
         if is_set(icmp_common::abi::SETTINGS_VERIFY_FULL) { "full" } else { "header" },
         settings.ttl,
