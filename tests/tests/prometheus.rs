@@ -2,16 +2,20 @@
 //!
 //! Owns the proof that the exposition is one that the real scraper reads; what is counted is proven elsewhere.
 
+use std::io::Write as _;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
-use icmp_tests::http::get;
-use icmp_tests::netns::{HOST_IF, Pair};
+use icmp_tests::http::{answer, get};
+use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use icmp_tests::process::Watch;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
+const METRICS: &str = "127.0.0.1:9816";
 
 #[test]
 fn prometheus_scrapes_serve_and_returns_the_counters_that_were_sent() {
@@ -29,7 +33,7 @@ fn prometheus_scrapes_serve_and_returns_the_counters_that_were_sent() {
     serve.wait_for("127.0.0.1:9816", LIMIT);
 
     let text = get(host, "127.0.0.1:9816", "/metrics");
-    assert!(text.contains("# TYPE icmp_ctl_packets counter"), "{text}");
+    assert!(text.contains("# TYPE icmp_ctl_packets_total counter"), "{text}");
     for target in ["192.0.2.2", "2001:db8::2"] {
         let _said = pair.peer.run("ping", &["-c", "5", "-i", "0.02", "-W", "2", target]).expect_success();
     }
@@ -89,6 +93,97 @@ scrape_configs:
     ] {
         assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
     }
-    let _gone = serve.end_by(nix::sys::signal::Signal::SIGTERM);
+    let _gone = serve.end_by(Signal::SIGTERM);
     let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn the_page_is_one_that_promtool_has_nothing_to_say_about() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "promtool"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let (_folder, mut serve) = serve_on(&pair.host);
+    let text = get(&pair.host, METRICS, "/metrics");
+    let mut child = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it is installed");
+    child.stdin.take().expect("piped").write_all(text.as_bytes()).expect("it reads");
+    let done = child.wait_with_output().expect("it ends");
+    let said = [done.stdout, done.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(done.status.success() && said.is_empty(), "{said}\n{text}");
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+#[test]
+fn what_is_attached_its_mode_and_its_configuration_are_gauges_and_gone_after_detach() {
+    if !icmp_tests::can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let host = &pair.host;
+    let (folder, mut serve) = serve_on(host);
+    let page = || get(host, METRICS, "/metrics");
+    let hash = |page: &str| -> u64 {
+        let line = page.lines().find_map(|line| line.strip_prefix("icmp_ctl_config_hash "));
+        line.unwrap_or_else(|| panic!("no hash in {page}")).parse().expect("a number")
+    };
+    let first = page();
+    let attached = format!("icmp_ctl_interface_attached{{interface=\"{HOST_IF}\",mode=\"native\"}} 1");
+    assert!(first.contains(&attached) && first.contains("icmp_ctl_confirmation_pending 0"), "{first}");
+    assert_eq!(hash(&page()), hash(&first), "the same configuration");
+    let file = folder.file("c.toml", "[policy]\npreset = \"strict\"\n");
+    let _said = ctl::run(host, &format!("apply -f {file} --confirm 60s")).expect_success();
+    let second = page();
+    assert_ne!(hash(&second), hash(&first), "another configuration");
+    assert!(second.contains("icmp_ctl_confirmation_pending 1"), "{second}");
+    let _said = ctl::run(host, "confirm").expect_success();
+
+    let _done = ctl::run(host, "detach --all").expect_success();
+    let last = page();
+    let samples: Vec<_> = last.lines().filter(|line| !line.starts_with('#')).collect();
+    assert!(samples.len() == 1 && samples[0].starts_with("icmp_ctl_build_info{"), "{last}");
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+}
+
+#[test]
+fn head_is_answered_as_get_without_a_body_and_health_is_a_page() {
+    if !icmp_tests::can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let (_folder, mut serve) = serve_on(&pair.host);
+    let ask = |request: &str| answer(&pair.host, METRICS, request);
+    for path in ["/metrics", "/healthz"] {
+        let (head, body) = ask(&format!("HEAD {path} HTTP/1.0\r\n"));
+        assert!(
+            head.contains(" 200 ") && head.contains("content-length: ") && body.is_empty(),
+            "{head}{body}"
+        );
+    }
+    let (head, body) = ask("GET /healthz HTTP/1.0\r\n");
+    assert!(head.contains(" 200 ") && body == "ok\n", "{head}{body}");
+    let (head, _) = ask("POST /metrics HTTP/1.0\r\n");
+    assert!(head.contains(" 405 ") && head.contains("allow: GET, HEAD"), "{head}");
+    let (head, body) =
+        ask("GET /metrics HTTP/1.0\r\nAccept: application/openmetrics-text; version=1.0.0\r\n");
+    assert!(head.contains("application/openmetrics-text") && body.ends_with("# EOF\n"), "{head}");
+    let (head, _) = ask("GET /metrics HTTP/1.0\r\n");
+    assert!(head.contains("text/plain; version=0.0.4"), "{head}");
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+/// `serve` with the host's interface attached, and the folder with its configuration.
+fn serve_on(host: &Namespace) -> (Folder, Watch) {
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n"));
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(METRICS, LIMIT);
+    (folder, serve)
 }

@@ -1,6 +1,6 @@
 //! The Prometheus metrics: the counters of frames, rules and checks, read from the maps at the time of the scrape.
 //!
-//! Owns names and labels. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
+//! Owns names, labels and formats. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
 
 use anyhow::{Context as _, Result};
 use icmp_common::abi::{Counter, check_tally};
@@ -18,56 +18,173 @@ use crate::host::netlink::Network;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::instance::program::BUILD;
+use crate::kernel::clock::Tick;
+use crate::policy::difference::describe;
 
-/// Everything there is to say now, as OpenMetrics text.
+/// How a page of metrics is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Prometheus' own, version 0.0.4.
+    Prometheus,
+    /// OpenMetrics, version 1.0.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// What the header `Accept` of a request asks for.
+    pub fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    /// The header `Content-Type` of the page.
+    pub const fn content_type(self) -> &'static str {
+        match self {
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        }
+    }
+}
+
+/// Everything there is to say now.
 ///
 /// # Errors
 /// The maps cannot be read. Where nothing is loaded there is only the build.
-pub fn render() -> Result<String> {
+pub fn render(format: Format) -> Result<String> {
     let network = Network::read_once()?;
-    let mut snapshot = Snapshot::default();
-    if let Some(instance) = View::find()? {
-        snapshot.build = instance.build();
-        snapshot.rules = instance.read(InstanceMaps::rule_tallies)?;
-        let tallies = instance.maps.tallies()?;
-        snapshot.checks =
-            Check::ALL.iter().map(|check| (*check, tallies[check_tally(*check) as usize].hits)).collect();
-        snapshot.confirmation_pending = instance.maps.pending()?.is_some();
-        snapshot.under_pressure = instance.maps.pressure();
-        for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
-            let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else { continue };
-            for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
-                snapshot.counters.push((link.name.clone(), row, Reason::ALL[usize::from(reason)], counter));
-            }
-        }
-    }
-    snapshot.text()
+    let loaded = View::find()?.map(|instance| Loaded::read(&instance, &network)).transpose()?;
+    Snapshot { loaded }.text(format)
 }
 
-/// What the maps held at the time of the scrape.
-#[derive(Debug, Default)]
+/// Whether what is loaded can be read; nothing loaded is fine.
+///
+/// # Errors
+/// It cannot.
+pub fn check_health() -> Result<()> {
+    if let Some(instance) = View::find()? {
+        instance.read(InstanceMaps::settings)?;
+    }
+    Ok(())
+}
+
+/// What there was at the time of the scrape.
+#[derive(Debug)]
 struct Snapshot {
+    /// Nothing of this is shown where there is nothing, not even zeroes.
+    loaded: Option<Loaded>,
+}
+
+/// What the maps held.
+#[derive(Debug, Default)]
+struct Loaded {
     build: String,
+    /// Interface and mode.
+    attached: Vec<(String, &'static str)>,
     counters: Vec<(String, u8, Reason, Counter)>,
     rules: Vec<(String, Tally)>,
     checks: Vec<(Check, u64)>,
+    config_hash: u64,
     confirmation_pending: bool,
     /// `None` where it cannot be known, which is no reason to show nothing else.
     under_pressure: Option<bool>,
 }
 
+impl Loaded {
+    fn read(instance: &View, network: &Network) -> Result<Self> {
+        let tallies = instance.maps.tallies()?;
+        let tick = Tick::of_this_kernel()?;
+        let policy = instance.read(InstanceMaps::policy)?;
+        let mut loaded = Self {
+            build: instance.build(),
+            rules: instance.read(InstanceMaps::rule_tallies)?,
+            checks: Check::ALL
+                .iter()
+                .map(|check| (*check, tallies[check_tally(*check) as usize].hits))
+                .collect(),
+            config_hash: policy.map_or(0, |policy| hash(&describe(&policy, tick))),
+            confirmation_pending: instance.maps.pending()?.is_some(),
+            under_pressure: instance.maps.pressure(),
+            ..Self::default()
+        };
+        for pin in instance.links()? {
+            if let Some(link) = network.links.iter().find(|link| pin.is_of(link)) {
+                loaded.attached.push((link.name.clone(), link.xdp.map_or("none", |xdp| xdp.mode)));
+            }
+        }
+        for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
+            let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else { continue };
+            for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
+                loaded.counters.push((link.name.clone(), row, Reason::ALL[usize::from(reason)], counter));
+            }
+        }
+        Ok(loaded)
+    }
+}
+
+/// A number that is another one for another configuration, and the same on every host: FNV-1a (draft-eastlake-fnv), of which a sample, a
+/// floating-point number, holds 48 bits.
+fn hash(lines: &[String]) -> u64 {
+    let bytes = lines.iter().flat_map(|line| line.bytes().chain([b'\n']));
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    hash >> 16
+}
+
 impl Snapshot {
-    fn text(self) -> Result<String> {
+    fn text(self, format: Format) -> Result<String> {
         let mut registry = Registry::with_prefix("icmp_ctl");
         registry.register_collector(Box::new(self));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).context("writing the metrics")?;
-        Ok(text)
+        Ok(if format == Format::OpenMetrics { text } else { as_prometheus(&text) })
     }
+}
+
+/// In OpenMetrics a counter is described without the `_total` of its samples, and the page ends with a mark of its own.
+fn as_prometheus(open_metrics: &str) -> String {
+    let counters: Vec<&str> = open_metrics
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
+        .collect();
+    let mut text = String::new();
+    for line in open_metrics.lines().filter(|line| *line != "# EOF") {
+        let described = ["# HELP ", "# TYPE "].iter().find_map(|kind| {
+            let (name, rest) = line.strip_prefix(kind)?.split_once(' ')?;
+            counters.contains(&name).then(|| format!("{kind}{name}_total {rest}"))
+        });
+        text.push_str(described.as_deref().unwrap_or(line));
+        text.push('\n');
+    }
+    text
 }
 
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let gauge = prometheus_client::metrics::MetricType::Gauge;
+        let build = self.loaded.as_ref().map_or("", |loaded| loaded.build.as_str());
+        let help = "The running builds, of this controller and of what has loaded the program";
+        let mut info = encoder.encode_descriptor("build_info", help, None, gauge)?;
+        let labels = [("controller", BUILD), ("program", build)];
+        ConstGauge::new(1_i64).encode(info.encode_family(&labels)?)?;
+        match &self.loaded {
+            Some(loaded) => loaded.encode(encoder),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Loaded {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let kind = prometheus_client::metrics::MetricType::Gauge;
+        let help = "1 for each interface that has the program, with the mode it has it in";
+        let mut family = encoder.encode_descriptor("interface_attached", help, None, kind)?;
+        for (interface, mode) in &self.attached {
+            let labels = [("interface", interface.as_str()), ("mode", mode)];
+            ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+        }
+        let help = "A number that is another one for another configuration in force";
+        let hash = encoder.encode_descriptor("config_hash", help, None, kind)?;
+        ConstGauge::new(self.config_hash as i64).encode(hash)?;
         type Value = fn(&Counter) -> u64;
         let families: [(&str, &str, Value); 2] = [
             ("packets", "Frames by interface, IP version, ICMP type, verdict and reason", |counter| {
@@ -118,10 +235,7 @@ impl Collector for Snapshot {
         }
         let help = "1 while the policy in force awaits confirmation";
         let pending = encoder.encode_descriptor("confirmation_pending", help, None, kind)?;
-        ConstGauge::new(i64::from(self.confirmation_pending)).encode(pending)?;
-        let mut info = encoder.encode_descriptor("build_info", "The running builds", None, kind)?;
-        let labels = [("controller", BUILD), ("program", self.build.as_str())];
-        ConstGauge::new(1_i64).encode(info.encode_family(&labels)?)
+        ConstGauge::new(i64::from(self.confirmation_pending)).encode(pending)
     }
 }
 
@@ -129,15 +243,57 @@ impl Collector for Snapshot {
 mod tests {
     use super::*;
 
+    fn page(loaded: Option<Loaded>, format: Format) -> String {
+        Snapshot { loaded }.text(format).expect("a page")
+    }
+
     #[test]
     fn a_figure_that_cannot_be_had_is_left_out_and_the_page_is_not() {
         let page =
-            |under_pressure| Snapshot { under_pressure, ..Snapshot::default() }.text().expect("a page");
+            |under_pressure| page(Some(Loaded { under_pressure, ..Loaded::default() }), Format::Prometheus);
         assert!(page(Some(true)).contains("icmp_ctl_pressure 1"));
         let without = page(None);
         assert!(
             without.contains("icmp_ctl_build_info{") && !without.contains("icmp_ctl_pressure"),
             "{without}"
         );
+    }
+
+    #[test]
+    fn where_nothing_is_loaded_there_are_no_zeroes_of_it() {
+        let text = page(None, Format::Prometheus);
+        let samples: Vec<_> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(samples.len() == 1 && samples[0].starts_with("icmp_ctl_build_info{"), "{text}");
+    }
+
+    #[test]
+    fn each_format_describes_counters_as_it_wants_them() {
+        let loaded = || Loaded { checks: vec![(Check::Quote, 7)], ..Loaded::default() };
+        let text = page(Some(loaded()), Format::Prometheus);
+        assert!(text.contains("# TYPE icmp_ctl_check_failures_total counter\n"), "{text}");
+        assert!(text.contains("# HELP icmp_ctl_check_failures_total ") && !text.contains("# EOF"), "{text}");
+        assert!(text.contains("# TYPE icmp_ctl_config_hash gauge\n"), "{text}");
+        let text = page(Some(loaded()), Format::OpenMetrics);
+        assert!(
+            text.contains("# TYPE icmp_ctl_check_failures counter\n") && text.ends_with("# EOF\n"),
+            "{text}"
+        );
+        for text in [text, page(Some(loaded()), Format::Prometheus)] {
+            assert!(text.contains("icmp_ctl_check_failures_total{check=\"quote\"} 7\n"), "{text}");
+        }
+        let scraper =
+            "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
+        assert_eq!(
+            [scraper, "*/*", ""].map(Format::accepted),
+            [Format::OpenMetrics, Format::Prometheus, Format::Prometheus]
+        );
+    }
+
+    #[test]
+    fn another_configuration_has_another_hash() {
+        let lines = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        assert_eq!(hash(&lines(&["a", "b"])), hash(&lines(&["a", "b"])));
+        assert_ne!(hash(&lines(&["a", "b"])), hash(&lines(&["ab"])));
+        assert_ne!(hash(&lines(&["a", "b"])), hash(&lines(&["b", "a"])));
     }
 }

@@ -59,7 +59,7 @@ fn difference<'a, T: Eq + Hash>(before: &'a [T], after: &'a [T]) -> (Vec<&'a T>,
 }
 
 /// Everything that can differ between two policies, a line each.
-fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
+pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
     let settings = &policy.settings;
     let mut lines = vec![
         format!("responder.echo = {}", settings.flags & SETTINGS_ECHO != 0),
