@@ -3,8 +3,10 @@
 //! Owns its form, text or with `-j` one JSON object a line, and that it never stops what it is about: a line that cannot be written is
 //! lost, and nothing else.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -28,6 +30,25 @@ pub fn warn(text: &str) {
 /// Says why the command has failed.
 pub fn error(text: &str, exit_code: u8) {
     say(text, json!({ "schema": 1, "error": text, "exit_code": exit_code }));
+}
+
+/// Does something, and says on a terminal what it is if it takes longer than a second.
+pub fn say_if_it_takes_long<T>(text: &str, work: impl FnOnce() -> T) -> T {
+    if !io::stderr().is_terminal() {
+        return work();
+    }
+    std::thread::scope(|scope| {
+        let (done, waiting) = mpsc::channel::<()>();
+        scope.spawn(move || {
+            // Ends at once when the other half goes away.
+            if waiting.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+                note(&format!("{text} …"));
+            }
+        });
+        let result = work();
+        drop(done);
+        result
+    })
 }
 
 fn say(text: &str, json: Value) {

@@ -75,6 +75,10 @@ static INTERFACES: Fixed<[Interface; INTERFACE_ENTRIES as usize]> = Fixed::ZERO;
 #[used]
 #[unsafe(link_section = ".data.OWN")]
 static OWN_FIRST: Fixed<[OwnFirst; BANKS * SCOPE_SLOTS as usize]> = Fixed::ZERO;
+/// The secret of the limiter's hash, from the kernel's random numbers; its words, and what makes them a power of two.
+#[used]
+#[unsafe(link_section = ".data.SECRET")]
+static SECRET: Fixed<[u64; SECRETS.next_power_of_two()]> = Fixed::ZERO;
 #[btf_map]
 static ADDRESSES4: Array<Bucket4, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
 #[btf_map]
@@ -110,10 +114,6 @@ static SOURCE_SHIFT: Global<u32> = Global::new(64 - DEFAULT_LINES.ilog2());
 /// 64 less log2 of the buckets in one buffer of `ADDRESSES4` and of `ADDRESSES6`; set at load together with their number.
 #[unsafe(no_mangle)]
 static ADDRESS_SHIFT: Global<u32> = Global::new(64 - ADDRESS_BUCKETS.ilog2());
-/// The secret of the limiter's hash; set at load, from the kernel's random numbers.
-#[unsafe(no_mangle)]
-static SECRET: Global<[u64; SECRETS]> = Global::new([0; SECRETS]);
-
 /// The instance's maps, as the CPU running this program sees them.
 pub struct Maps;
 
@@ -279,11 +279,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn secret(&self, index: usize) -> u64 {
-        let words: *const u64 = (&raw const SECRET).cast();
-        // SAFETY: the mask and the assertion keep the position within the secret, which the controller has set before the load.
-        let word = unsafe { words.add(index % SECRETS) };
-        // SAFETY: as above; volatile, because the compiler knows the value the object has.
-        unsafe { word.read_volatile() }
+        *SECRET.get(index as u32)
     }
 
     #[inline(always)]

@@ -9,8 +9,9 @@ use std::{fs, path::PathBuf};
 use icmp_common::abi::{MAX_INTERFACES, VERSION};
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
-use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::netns::{HOST_IF, Namespace, Pair, join};
 use icmp_tests::process::{Finished, Watch};
+use icmp_tests::xdp::PassLink;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::Value;
 
@@ -223,6 +224,34 @@ fn an_attach_that_is_killed_before_its_link_is_pinned_leaves_no_slot_taken() {
         let index = link.split(':').next().expect("an index");
         fs::remove_file(pins_of(host).join("links").join(index)).expect("a pin of a link");
         host.ip("link delete killed0");
+    }
+}
+
+/// The verifier is what an attach waits for, so a program that nobody needs is not verified. The one that is loaded later shares the maps,
+/// whose content stays.
+#[test]
+fn an_entry_point_is_loaded_when_an_interface_needs_it_and_changes_nothing_that_is_in_force() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let loaded = |program: &str| pins_of(host).join(program).exists();
+    assert_eq!([loaded("icmp_ctl"), loaded("icmp_ctl_frags")], [true, false]);
+    let _said = ctl::run(host, "limit set per-source 7/h --burst 7").expect_success();
+    let limits = ctl::run(host, "limit show -j").expect_success();
+
+    let (jumbo, other) = ("jumbo0", "jumbo1");
+    join(host, jumbo, [2, 0, 0, 0, 9, 1], &pair.peer, other, [2, 0, 0, 0, 9, 2], 9000);
+    let _xdp = pair.peer.enter(|| PassLink::attach(other));
+    host.ip(&format!("address add 198.18.9.1/24 dev {jumbo}"));
+    pair.peer.ip(&format!("address add 198.18.9.2/24 dev {other}"));
+    let said = ctl::run(host, &format!("attach {jumbo}")).expect_success();
+    assert!(said.contains("xdp.frags"), "{said}");
+    assert!(loaded("icmp_ctl_frags"));
+    assert_eq!(ctl::run(host, "limit show -j").expect_success(), limits);
+    // Both programs answer, and out of the same buckets' limit each source gets its seven.
+    for target in ["192.0.2.2", "198.18.9.1"] {
+        let said = pair.peer.run("ping", &["-q", "-c", "20", "-l", "20", "-W", "1", target]);
+        assert!(said.stdout.contains(" 7 received"), "{target}: {said}");
     }
 }
 

@@ -6,8 +6,7 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramInfo, Xdp, XdpMode, loaded_programs};
-use aya_obj::programs::XdpAttachType;
+use aya::programs::{ProgramInfo, XdpMode, loaded_programs};
 use clap::ValueEnum;
 use icmp_common::abi::MAX_INTERFACES;
 use serde_json::json;
@@ -213,9 +212,7 @@ fn attach_link(instance: &Instance, link: &Link, mode: AttachMode) -> Result<Att
     let mut refusal = None;
     for (xdp_mode, mode, flags) in modes {
         for entry in entries {
-            let pin = instance.program_pin(entry);
-            let mut program = Xdp::from_pin(&pin, XdpAttachType::Interface)
-                .with_context(|| format!("opening the program {}", pin.display()))?;
+            let mut program = instance.program(entry)?;
             match program.attach_to_if_index(link.index, *xdp_mode) {
                 Ok(id) => {
                     let fd_link: FdLink =

@@ -15,6 +15,7 @@ use icmp_common::abi::{
     SWITCH_SETTINGS, Settings,
 };
 use icmp_common::budget::rule_cell;
+use icmp_common::limiter::SECRETS;
 use icmp_common::prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6};
 use icmp_common::rules::{Rules, Tally};
 use icmp_common::tables::interface_position;
@@ -24,12 +25,14 @@ use ipnet::IpNet;
 use crate::host::address_table::AddressTable;
 use crate::instance::compiled::{Compiled, assign_slots};
 use crate::instance::prefixes::{self, Buckets};
-use crate::instance::program;
+use crate::instance::program::{self, LoadOptions};
 use crate::kernel::bpf;
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::membarrier::wait_for_readers;
 use crate::kernel::pod::Pod;
 
+/// Words of `SECRET`.
+const SECRET_WORDS: usize = SECRETS.next_power_of_two();
 /// Entries of both buffers of `OWN_FIRST`.
 const OWN_FIRST: usize = 2 * SCOPE_SLOTS as usize;
 
@@ -39,6 +42,7 @@ pub struct InstanceMaps {
     settings: Array<MapData, [Pod<Settings>; 2]>,
     interfaces: Array<MapData, [Pod<Interface>; INTERFACE_ENTRIES as usize]>,
     own_first: Array<MapData, [Pod<OwnFirst>; OWN_FIRST]>,
+    secret: Array<MapData, [u64; SECRET_WORDS]>,
     addresses4: Array<MapData, Pod<Bucket4>>,
     addresses6: Array<MapData, Pod<Bucket6>>,
     rules: Array<MapData, Pod<Rules>>,
@@ -80,6 +84,7 @@ impl InstanceMaps {
             settings: map!("SETTINGS"),
             interfaces: map!("INTERFACES"),
             own_first: map!("OWN_FIRST"),
+            secret: map!("SECRET"),
             addresses4: map!("ADDRESSES4"),
             addresses6: map!("ADDRESSES6"),
             rules: map!("RULES"),
@@ -276,6 +281,17 @@ impl InstanceMaps {
     /// Which buffer of the address tables is active.
     fn active_addresses(&self) -> Result<u32> {
         Ok(u32::from(self.switch()? & SWITCH_ADDRESSES != 0))
+    }
+
+    /// What was fixed when they were made.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub(super) fn load_options(&self) -> Result<LoadOptions> {
+        let words = self.secret.get(&0, 0).context("reading the limiter's secret")?;
+        let mut secret = [0; SECRETS];
+        secret.copy_from_slice(&words[..SECRETS]);
+        Ok(LoadOptions { lines: self.sources.len(), address_buckets: self.address_buckets(), secret })
     }
 
     /// Buckets in one buffer of each address table, fixed at load.

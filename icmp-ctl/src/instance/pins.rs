@@ -12,11 +12,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType};
-use aya::programs::ProgramInfo;
+use aya::programs::{ProgramInfo, Xdp};
+use aya_obj::programs::XdpAttachType;
 use icmp_common::abi::VERSION;
 use nix::libc;
 
-use crate::diagnostics::note;
+use crate::diagnostics::{note, say_if_it_takes_long};
 use crate::failure::{Exit, Failure, has_errno};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::links::{self, LINKS, LinkPin, NAMES, Whereabouts};
@@ -207,6 +208,23 @@ impl Instance {
     pub(super) fn pin_for(&self, link: &Link) -> Result<PathBuf> {
         links::note_name(&self.directory, link)?;
         Ok(links::pin(&self.directory, link.index))
+    }
+
+    /// An entry point, which is loaded if no interface has had a use for it so far.
+    ///
+    /// # Errors
+    /// The kernel refuses it, or its pin cannot be opened.
+    pub(super) fn program(&self, entry: Entry) -> Result<Xdp> {
+        let pin = self.program_pin(entry);
+        if !pin.exists() {
+            let options = self.maps.load_options()?;
+            say_if_it_takes_long("the kernel is verifying the program", || {
+                program::load_beside(&options, &self.directory, entry, &pin)
+            })
+            .map_err(explain_refusal)?;
+        }
+        Xdp::from_pin(&pin, XdpAttachType::Interface)
+            .with_context(|| format!("opening the program {}", pin.display()))
     }
 
     /// Takes a link off its interface, wherever that is.
@@ -414,27 +432,24 @@ fn remove(directory: &Path) -> Result<()> {
 }
 
 fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
-    let mut object = program::load(options, Some(directory)).map_err(|error| {
-        // Permission has an exit code of its own, all else is the kernel's refusal; EACCES is the verifier's.
-        if has_errno(&error, &[libc::EPERM]) {
-            error
-        } else if has_errno(&error, &[libc::EMFILE, libc::ENFILE]) {
-            error.context(
-                "this process may not open as many files as the program has maps; `ulimit -n 1024` lets it",
-            )
-        } else {
-            error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
-        }
-    })?;
-    for entry in Entry::ALL {
-        let pin = directory.join(entry.program());
-        program::xdp(&mut object, entry)?
-            .pin(&pin)
-            .with_context(|| format!("pinning the program as {}", pin.display()))?;
-    }
+    let mut object =
+        program::create(program::OBJECT, options, Some(directory), &[]).map_err(explain_refusal)?;
     std::os::unix::fs::symlink(BUILD, directory.join(BUILD_NAME))
         .context("noting the build next to the pins")?;
     InstanceMaps::take(&mut object)
+}
+
+/// Permission has an exit code of its own, all else is the kernel's refusal; EACCES is the verifier's.
+fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
+    if has_errno(&error, &[libc::EPERM]) {
+        error
+    } else if has_errno(&error, &[libc::EMFILE, libc::ENFILE]) {
+        error.context(
+            "this process may not open as many files as the program has maps; `ulimit -n 1024` lets it",
+        )
+    } else {
+        error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
+    }
 }
 
 const REFUSED: &str = "the kernel refused the program";

@@ -9,6 +9,9 @@ use anyhow::{Context as _, Result};
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use icmp_common::abi::ADDRESS_BUCKETS;
 use icmp_common::limiter::SECRETS;
+use object::{Object as _, ObjectSection as _};
+
+use crate::kernel::bpf;
 
 /// The object, as build.rs made it.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-ebpf"));
@@ -22,6 +25,7 @@ pub const MAPS: &[&str] = &[
     "SETTINGS",
     "INTERFACES",
     "OWN_FIRST",
+    "SECRET",
     "ADDRESSES4",
     "ADDRESSES6",
     "RULES",
@@ -46,6 +50,7 @@ pub fn name_in_object(map: &str) -> &str {
         "SETTINGS" => ".data.SETTINGS",
         "INTERFACES" => ".data.IFACES",
         "OWN_FIRST" => ".data.OWN",
+        "SECRET" => ".data.SECRET",
         other => other,
     }
 }
@@ -114,31 +119,33 @@ impl LoadOptions {
     }
 }
 
-/// Loads the object and both entry points; maps that are pinned in `pins` are taken from there, the others are created, and
-/// pinned there.
+/// Loads a private copy of the object with both entry points; nothing of it is pinned.
 ///
 /// # Errors
 /// The kernel refused a map or a program; the verifier's last words are part of the error.
-pub fn load(options: &LoadOptions, pins: Option<&Path>) -> Result<Ebpf> {
-    let mut object = create(OBJECT, options, pins, &[])?;
-    // Side by side, because the verifier is nearly all of what an attach waits for.
-    std::thread::scope(|scope| {
-        let threads = object.programs_mut().map(|(name, program)| {
-            scope.spawn(move || {
-                let program: &mut Xdp = program.try_into()?;
-                program.load().with_context(|| format!("loading the program {name}"))
-            })
-        });
-        let threads: Vec<_> = threads.collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
-    })?;
+pub fn load(options: &LoadOptions) -> Result<Ebpf> {
+    let mut object = create(OBJECT, options, None, &[])?;
+    for entry in Entry::ALL {
+        xdp(&mut object, entry)?
+            .load()
+            .with_context(|| format!("loading the program {}", entry.program()))?;
+    }
     Ok(object)
 }
 
-/// Creates or opens the maps of an object that was made from the packet path, with `globals` of its own beside the packet path's; its
-/// programs are left to be loaded.
+/// Loads one entry point on the maps that are pinned in `pins`, and pins it as `pin`.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_beside(options: &LoadOptions, pins: &Path, entry: Entry, pin: &Path) -> Result<()> {
+    let mut object = create(OBJECT, options, Some(pins), &[])?;
+    let program = xdp(&mut object, entry)?;
+    program.load().with_context(|| format!("loading the program {}", entry.program()))?;
+    program.pin(pin).with_context(|| format!("pinning the program as {}", pin.display()))
+}
+
+/// Creates the maps of an object that was made from the packet path, or opens those that are pinned in `pins` and pins the others there, with
+/// `globals` of its own beside the packet path's; its programs are left to be loaded.
 ///
 /// # Errors
 /// The object lacks something, or the kernel refused a map.
@@ -154,7 +161,6 @@ pub fn create(
     loader
         .override_global("SOURCE_SHIFT", &shift, true)
         .override_global("ADDRESS_SHIFT", &address_shift, true)
-        .override_global("SECRET", &options.secret, true)
         .map_max_entries("SOURCES", options.lines)
         .map_max_entries("PREFIXES", options.lines / 2)
         .map_max_entries("KNOWN", options.lines / 2)
@@ -169,7 +175,32 @@ pub fn create(
     for (name, value) in globals {
         loader.override_global(name, value, true);
     }
-    loader.load(object).context("loading the eBPF object")
+    let object = with_contents(object, options, pins)?;
+    loader.load(&object).context("loading the eBPF object")
+}
+
+/// The object with what its sections are to hold. aya writes a section's content into its map, also into one that is pinned and in use, so
+/// that has to be what is there already. The lock of the instance keeps everybody else from changing it meanwhile.
+fn with_contents(object: &[u8], options: &LoadOptions, pins: Option<&Path>) -> Result<Vec<u8>> {
+    let secret: Vec<u8> = options.secret.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut bytes = object.to_vec();
+    let file = object::File::parse(object).context("reading the eBPF object")?;
+    for map in MAPS.iter().filter(|map| name_in_object(map).starts_with(".data.")) {
+        let pin = pins.map(|pins| pins.join(map)).filter(|pin| pin.exists());
+        let content = match pin {
+            Some(pin) => bpf::read_value(&pin)?,
+            None if *map == "SECRET" => secret.clone(),
+            None => continue,
+        };
+        let name = name_in_object(map);
+        let section = file.section_by_name(name).and_then(|section| section.file_range());
+        let (offset, _) = section.with_context(|| format!("the eBPF object has no section {name}"))?;
+        let place = bytes.get_mut(offset as usize..).and_then(|rest| rest.get_mut(..content.len()));
+        place
+            .with_context(|| format!("the section {name} ends beyond the object"))?
+            .copy_from_slice(&content);
+    }
+    Ok(bytes)
 }
 
 /// One of the object's entry points.

@@ -50,6 +50,20 @@ pub(crate) fn detach_link(pin: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The one value of a pinned array map, as bytes.
+pub(crate) fn read_value(pin: &Path) -> Result<Vec<u8>> {
+    let map = MapData::from_pin(pin).with_context(|| format!("opening the map {}", pin.display()))?;
+    let size = map.info().with_context(|| format!("asking about the map {}", pin.display()))?.value_size();
+    let (key, mut value) = (0_u32, vec![0_u8; size as usize]);
+    let mut attr = no_attr();
+    attr.__bindgen_anon_2.map_fd = map.fd().as_fd().as_raw_fd() as u32;
+    attr.__bindgen_anon_2.key = (&raw const key) as u64;
+    attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)
+        .with_context(|| format!("reading the map {}", pin.display()))?;
+    Ok(value)
+}
+
 fn open_link(pin: &Path) -> Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes()).context("a path without zero bytes")?;
     let mut attr = no_attr();
