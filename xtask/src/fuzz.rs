@@ -102,7 +102,7 @@ fn fuzz(target: Target, minutes: u32) -> Result<()> {
         .arg(format!("-max_total_time={}", u64::from(minutes) * 60))
         .arg(format!("-max_len={}", target.longest()))
         .arg(format!("-artifact_prefix={}", found.display()))
-        .args(["-timeout=10", "-rss_limit_mb=2048", "-print_final_stats=1"])
+        .args(["-timeout=10", "-rss_limit_mb=2048", "-verbosity=0", "-print_final_stats=1"])
         // What is new is added to the first.
         .args([&corpus, &seeds])
         .env("ICMP_FUZZ_SEEDS", &seeds)
