@@ -64,11 +64,63 @@ fn another_program_on_the_interface_is_named_and_left_alone() {
     let id = xdp_id(host).expect("a program");
     let done = ctl::run(host, &format!("attach {HOST_IF}"));
     assert_eq!(done.code, FAILED, "{done}");
-    for part in ["test_pass", id.as_str(), HOST_IF] {
+    // This test holds it by a link.
+    let this = format!("(process {})", std::process::id());
+    for part in ["test_pass", id.as_str(), HOST_IF, "bpftool link detach id ", this.as_str()] {
         assert!(done.stderr.contains(part), "{part:?} in: {done}");
     }
     assert_eq!(xdp_id(host), Some(id), "it is still there");
     assert_eq!(ctl::run(host, "status").code, NOTHING_LOADED, "nothing of ours is left behind");
+}
+
+#[test]
+fn a_program_that_is_attached_without_a_link_is_taken_off_by_the_command_that_is_told() {
+    let Some(pair) = pair(&["bpftool"]) else { return };
+    let host = &pair.host;
+    host.ip("link add other0 type veth peer name other1");
+    let other = host.enter(|| PassLink::attach("other0"));
+    let id = host
+        .ip("link show other0")
+        .split("prog/xdp id ")
+        .nth(1)
+        .and_then(|rest| rest.split_whitespace().next().map(str::to_owned));
+    let id = id.expect("a program");
+    let _done =
+        host.run("bpftool", &["net", "attach", "xdpgeneric", "id", &id, "dev", HOST_IF]).expect_success();
+    let done = ctl::run(host, &format!("attach {HOST_IF}"));
+    let command = format!("ip link set dev {HOST_IF} xdpgeneric off");
+    assert!(done.code == FAILED && done.stderr.contains(&command), "{done}");
+    host.ip(command.strip_prefix("ip ").expect("it is ip's"));
+    let _attached = Attached::new(host, HOST_IF);
+    drop(other);
+}
+
+#[test]
+fn an_attach_that_can_do_nothing_says_so_and_what_helps() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    host.ip("link add idle0 type veth peer name idle1");
+    let done = ctl::run(host, "attach idle0");
+    for part in ["idle0: is down", "idle0: has no address"] {
+        assert!(done.code == DONE && done.stderr.contains(part), "{part:?} in: {done}");
+    }
+    host.ip("link set idle0 up");
+    host.ip("address add 203.0.113.1/24 dev idle0");
+    let done = ctl::run(host, "attach idle0");
+    assert!(done.code == DONE && !done.stderr.contains("idle0: "), "{done}");
+
+    host.ip("link add br0 type bridge");
+    host.ip(&format!("link set {HOST_IF} master br0"));
+    host.ip("address add 192.0.2.3/24 dev br0");
+    host.ip("link set br0 up");
+    let done = ctl::run(host, &format!("attach {HOST_IF}"));
+    let command = "icmp-ctl attach br0 --mode generic";
+    assert!(done.code == DONE && done.stderr.contains(command), "{done}");
+    let _said = ctl::run(host, command.strip_prefix("icmp-ctl ").expect("it is ours")).expect_success();
+    host.ip(&format!("address flush dev {HOST_IF}"));
+    ping(&pair, "192.0.2.3");
+    assert_eq!(ctl::counters(host, "br0").answered(), 1, "it helps");
+    let _done = ctl::run(host, "detach --all").expect_success();
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod conflicts;
 pub mod defaults;
 mod firewall;
 pub mod groups;
+pub mod idle;
 mod iptables;
 pub mod netlink;
 mod nftables;

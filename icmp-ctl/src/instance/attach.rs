@@ -5,8 +5,8 @@
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result, bail};
+use aya::programs::XdpMode;
 use aya::programs::links::FdLink;
-use aya::programs::{ProgramInfo, XdpMode, loaded_programs};
 use clap::ValueEnum;
 use icmp_common::abi::MAX_INTERFACES;
 use serde_json::json;
@@ -14,9 +14,11 @@ use serde_json::json;
 use crate::diagnostics::{note, warn};
 use crate::failure::{Exit, Failure};
 use crate::host::addresses::interface_entry;
+use crate::host::idle;
 use crate::host::netlink::{Link, Network};
 use crate::host::vlan_stripping::stripping;
 use crate::instance::addresses::{Refreshed, refresh};
+use crate::instance::foreign;
 use crate::instance::pins::{Instance, View};
 use crate::instance::program::Entry;
 use crate::kernel::netlink;
@@ -104,21 +106,7 @@ pub(crate) fn refuse_others(link: &Link) -> Result<()> {
             link.name
         );
     }
-    let name = program_name(xdp.program_id);
-    bail!(
-        "{}: another XDP program is attached, {name} with id {} ({} mode); remove it first, for example with \
-         `ip link set dev {} xdp off` or the tool that attached it",
-        link.name,
-        xdp.program_id,
-        xdp.mode,
-        link.name
-    );
-}
-
-fn program_name(id: u32) -> String {
-    let info: Option<ProgramInfo> = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
-    info.and_then(|info| info.name_as_str().map(ToOwned::to_owned))
-        .unwrap_or_else(|| "one without a name".to_owned())
+    bail!("{}", foreign::text(link, xdp))
 }
 
 /// Attaches to one interface, unless it is attached already.
@@ -131,6 +119,14 @@ pub(crate) fn attach(
     link: &Link,
     mode: AttachMode,
 ) -> Result<Attached> {
+    let attached = attach_one(instance, network, link, mode)?;
+    for reason in idle::reasons(network, link, !instance.maps.vips()?.is_empty()) {
+        warn(&reason);
+    }
+    Ok(attached)
+}
+
+fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: AttachMode) -> Result<Attached> {
     let pins = instance.links()?;
     if let Some(pin) = pins.iter().find(|pin| pin.ifindex == link.index) {
         let entry = instance.entry_of(pin.program_id).unwrap_or(Entry::Xdp);

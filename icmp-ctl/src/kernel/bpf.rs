@@ -11,6 +11,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result, ensure};
 use aya::Pod;
 use aya::maps::{Array, IterableMap as _, MapData};
+use aya::programs::links::LinkType;
+use aya::programs::loaded_links;
 use aya_obj::generated::{BPF_F_SLEEPABLE, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
 use nix::libc;
 
@@ -25,16 +27,35 @@ pub(crate) struct LinkInfo {
 
 /// Asks about a pinned XDP link.
 pub(crate) fn link_info(pin: &Path) -> Result<LinkInfo> {
-    let link = open_link(pin)?;
+    info_of(&open_link(pin)?).with_context(|| format!("asking about the link {}", pin.display()))
+}
+
+/// Kernel id of the link that has an XDP program on an interface; `None` where it was attached without one.
+pub(crate) fn link_on(ifindex: u32, program_id: u32) -> Option<u32> {
+    let links = loaded_links().filter_map(Result::ok);
+    let of_program = links.filter(|link| {
+        link.program_id() == program_id && link.link_type().is_ok_and(|kind| kind == LinkType::Xdp)
+    });
+    of_program.map(|link| link.id()).find(|id| {
+        let mut attr = no_attr();
+        attr.__bindgen_anon_6.__bindgen_anon_1.link_id = *id;
+        let Ok(fd) = bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr) else { return false };
+        // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+        let link = unsafe { OwnedFd::from_raw_fd(fd) };
+        info_of(&link).is_ok_and(|info| info.ifindex == ifindex)
+    })
+}
+
+/// Asks about an XDP link.
+fn info_of(link: &OwnedFd) -> std::io::Result<LinkInfo> {
     // SAFETY: plain data, for which all zeroes is a value.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attr = no_attr();
     attr.info.bpf_fd = link.as_raw_fd() as u32;
     attr.info.info_len = size_of_val(&info) as u32;
     attr.info.info = (&raw mut info) as u64;
-    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)
-        .with_context(|| format!("asking about the link {}", pin.display()))?;
-    // SAFETY: only links of XDP programs are pinned here, so this is the arm that the kernel has written; any bytes are a value of it.
+    bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
+    // SAFETY: it is asked about links of XDP programs only, so this is the arm that the kernel has written; any bytes are a value of it.
     let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
     Ok(LinkInfo { program_id: info.prog_id, ifindex })
 }

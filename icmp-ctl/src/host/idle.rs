@@ -1,0 +1,84 @@
+//! Why a program that is attached to an interface may have nothing to do there.
+//!
+//! Owns the reasons that can be seen from outside and what helps against each. Nothing of it is an error: an interface may come up later.
+
+use netlink_packet_route::link::InfoKind;
+
+use crate::host::netlink::{Link, Network};
+
+/// Why no ping is answered on an interface now; `has_vips` is whether any address of others is answered for.
+pub fn reasons(network: &Network, link: &Link, has_vips: bool) -> Vec<String> {
+    let name = &link.name;
+    let mut reasons = Vec::new();
+    if !link.up {
+        reasons.push(format!("{name}: is down, so no frame comes in; `ip link set dev {name} up` helps"));
+    }
+    let controller =
+        link.controller.and_then(|index| network.links.iter().find(|other| other.index == index));
+    if let Some(controller) = controller {
+        let above = &controller.name;
+        // Frames of a bridge come in at it a second time, where a generic program sees them.
+        let mode = if controller.kind == Some(InfoKind::Bridge) { " --mode generic" } else { "" };
+        reasons.push(format!(
+            "{name}: is a port of {above}, which has the addresses, so all pings are left to the kernel; `icmp-ctl attach {above}{mode}` \
+             answers for those of {above}"
+        ));
+    } else if !has_vips && !has_address(network, link.index) {
+        reasons.push(format!(
+            "{name}: has no address, and neither has a VLAN device on it, so no ping is for it; `ip address add ADDRESS dev {name}` \
+             helps, or `vips` in [responder]"
+        ));
+    }
+    reasons
+}
+
+/// Whether an interface has an address, or a VLAN device above it.
+fn has_address(network: &Network, index: u32) -> bool {
+    let above = |device: &&Link| device.vlan.is_some_and(|vlan| vlan.parent == index);
+    network.addresses.iter().any(|address| address.ifindex == index)
+        || network
+            .links
+            .iter()
+            .filter(above)
+            .any(|device| device.index != index && has_address(network, device.index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::netlink::{Address, Vlan};
+
+    fn link(index: u32) -> Link {
+        Link { index, name: format!("if{index}"), up: true, ..Link::default() }
+    }
+
+    #[test]
+    fn an_interface_where_nothing_can_be_answered_is_told_why() {
+        let bridge = Link { kind: Some(InfoKind::Bridge), ..link(9) };
+        let bond = Link { kind: Some(InfoKind::Bond), ..link(8) };
+        let vlan = Link { vlan: Some(Vlan { parent: 2, id: 7, service: false }), ..link(3) };
+        let network = Network {
+            links: vec![link(1), link(2), vlan, bridge, bond],
+            addresses: [1, 3]
+                .map(|ifindex| Address {
+                    ifindex,
+                    address: "192.0.2.1".parse().expect("an address"),
+                    prefix_len: 24,
+                    broadcast: None,
+                })
+                .into(),
+            ..Network::default()
+        };
+        let of = |link: &Link| reasons(&network, link, false).join("\n");
+        assert_eq!(
+            (of(&link(1)), of(&link(2))),
+            (String::new(), String::new()),
+            "the second has a VLAN device"
+        );
+        assert!(of(&Link { up: false, ..link(1) }).contains("ip link set dev if1 up"));
+        assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
+        assert!(of(&Link { controller: Some(8), ..link(4) }).contains("`icmp-ctl attach if8`"));
+        assert!(of(&link(4)).contains("no address"));
+        assert!(reasons(&network, &link(4), true).is_empty(), "VIPs are everywhere");
+    }
+}
