@@ -255,6 +255,25 @@ fn an_entry_point_is_loaded_when_an_interface_needs_it_and_changes_nothing_that_
     }
 }
 
+#[test]
+fn too_few_file_descriptors_are_told_as_that_and_once() {
+    let Some(pair) = pair(&["sh"]) else { return };
+    let program = ctl::program().display();
+    for files in (5..).step_by(3) {
+        let attach = format!("ulimit -n {files}; exec {program} attach {HOST_IF}");
+        let done = pair.host.run("sh", &["-c", &attach]);
+        if done.code == DONE {
+            break;
+        }
+        assert_eq!(done.code, FAILED, "{files}: {done}");
+        assert!(!done.stderr.contains("refused the program"), "{files}: {done}");
+        assert_eq!(done.stderr.matches("open files").count(), 1, "{files}: {done}");
+        assert!(done.stderr.matches("failed to create map").count() <= 1, "{files}: {done}");
+        assert_eq!(ctl::run(&pair.host, "status").code, NOTHING_LOADED, "{files}: nothing is left behind");
+    }
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
 fn pair(programs: &[&str]) -> Option<Pair> {
     can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
 }

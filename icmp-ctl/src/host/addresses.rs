@@ -95,7 +95,7 @@ fn anywhere(network: &Network) -> impl Iterator<Item = OwnAddress> {
     let addresses: BTreeSet<IpAddr> = network.addresses.iter().map(|address| address.address).collect();
     addresses
         .into_iter()
-        .filter(move |address| !own_on_one_link(address) && !address.is_loopback())
+        .filter(move |address| !own_on_one_link(address) && !address.is_loopback() && !address.is_multicast())
         .map(|address| OwnAddress { address, scope: Scope::ANYWHERE, kind: AddressKind::Anywhere })
 }
 
@@ -144,12 +144,12 @@ impl<'a> Host<'a> {
     fn add(&self, own: &mut Vec<OwnAddress>, ifindex: u32, scope: Scope) {
         let mut kinds: BTreeMap<IpAddr, AddressKind> = BTreeMap::new();
         for address in self.addresses.get(&ifindex).into_iter().flatten() {
-            kinds.insert(address.address, AddressKind::Own);
+            // A group that is joined with `ip address add … autojoin` is listed as an address, too.
+            if !address.address.is_multicast() {
+                kinds.insert(address.address, AddressKind::Own);
+            }
+            kinds.extend(broadcasts(address).map(|v4| (v4.into(), AddressKind::Group)));
         }
-        let of_interface = self.addresses.get(&ifindex).into_iter().flatten();
-        kinds.extend(
-            of_interface.flat_map(|address| broadcasts(address)).map(|v4| (v4.into(), AddressKind::Group)),
-        );
         for (address, kind) in &mut kinds {
             // The kernel has both in one table for all interfaces, and which comes first depends on which was there first.
             if matches!(address, IpAddr::V4(v4) if self.broadcasts.contains(v4)) {

@@ -1,0 +1,150 @@
+//! Which addresses, groups and interfaces are the host's, seen from the wire, where there are many of them or one is two things.
+//!
+//! Owns what `icmp-ctl` tells the program about the host. What the program makes of it is proven in icmp-common.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use icmp_tests::can_run;
+use icmp_tests::ctl::{self, Attached};
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
+use icmp_tests::packet::Echo;
+use icmp_tests::wire::Tap;
+
+const DONE: Option<i32> = Some(0);
+const ADDRESS_MASK_REQUEST: u8 = 17;
+const NODE_INFORMATION_QUERY: u8 = 139;
+
+#[test]
+fn own_addresses_are_no_source_however_many_another_interface_has() {
+    const ADDRESSES: u32 = 5_000;
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("link add other0 type veth peer name other1");
+    let folder = Folder::new();
+    let of_number = |i: u32| Ipv4Addr::from(0x0a00_0000 + i);
+    let lines: String =
+        (0..ADDRESSES).map(|i| format!("address add {}/32 dev other0\n", of_number(i))).collect();
+    host.ip(&format!("-batch {}", folder.file("addresses", &lines)));
+    let done = ctl::run(host, &format!("attach {HOST_IF}"));
+    assert!(done.code == DONE && !done.stderr.contains("do not fit"), "{done}");
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    let sent = (0..ADDRESSES).step_by(10).map(|i| {
+        let from = IpAddr::V4(of_number(i));
+        peer.send(&Echo::new(from, address("192.0.2.2"), vec![0; 56]).frame()).expect("sent");
+    });
+    let sent = sent.count() as u64;
+    let counters = counted(host, "own-source", sent);
+    assert_eq!((counters.packets("own-source"), counters.answered()), (sent, 0));
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn interfaces_whose_indexes_agree_in_their_last_bits_are_all_attached() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let names: Vec<_> = (0..16).map(|i| format!("same{i}")).collect();
+    for (i, name) in names.iter().enumerate() {
+        host.ip(&format!("link add {name} index {} type veth peer name peer{i}", 100 + 32 * i));
+        host.ip(&format!("link set {name} up"));
+    }
+    let done = ctl::run(host, &format!("attach {}", names.join(" ")));
+    assert_eq!(done.code, DONE, "{done}");
+    let status = ctl::run(host, "status").expect_success();
+    assert!(names.iter().all(|name| status.contains(&format!("{name} "))), "{status}");
+    let one_more = ctl::run(host, &format!("attach {HOST_IF}"));
+    assert!(one_more.code != DONE && one_more.stderr.contains("16 interfaces"), "{one_more}");
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn an_alternative_name_is_a_name() {
+    const OTHER: &str = "uplink-of-the-rack-on-the-left";
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    host.ip(&format!("link property add dev {HOST_IF} altname {OTHER}"));
+    host.sysctl(&format!("net/ipv6/conf/{HOST_IF}/hop_limit"), "78");
+    let done = ctl::run(host, &format!("attach {OTHER}"));
+    assert!(done.code == DONE && done.stdout.contains(&format!("{HOST_IF}: attached")), "{done}");
+    let said = pair.peer.run("ping", &["-c1", "-W2", "2001:db8::2"]).expect_success();
+    assert!(said.contains("ttl=78"), "{said}");
+    let done = ctl::run(host, &format!("attach {OTHER} {HOST_IF}"));
+    assert!(done.code == DONE && done.stdout.contains("already attached"), "{done}");
+    let done = ctl::run(host, &format!("detach {OTHER}"));
+    assert!(done.code == DONE && done.stdout.contains(&format!("{HOST_IF}: detached")), "{done}");
+}
+
+#[test]
+fn an_own_address_that_is_also_a_broadcast_address_is_left_to_the_kernel() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip(&format!("address add 192.0.2.255/32 dev {HOST_IF}"));
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    peer.send(&Echo::new(address("192.0.2.1"), address("192.0.2.255"), vec![0; 56]).frame()).expect("sent");
+    let counters = counted(host, "group-echo", 1);
+    assert_eq!((counters.packets("group-echo"), counters.answered()), (1, 0));
+    assert_eq!(host.snmp("Icmp", "OutEchoReps"), 0, "the kernel, which had the prefix first, is silent");
+}
+
+#[test]
+fn messages_to_groups_are_the_hosts_where_it_has_joined_them() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip(&format!("address add 239.1.2.3/32 dev {HOST_IF} autojoin"));
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    for (group, mac) in [("239.1.2.3", [1, 0, 0x5e, 1, 2, 3]), ("ff02::1", [0x33, 0x33, 0, 0, 0, 1])] {
+        peer.send(&to_group(group, mac).frame()).expect("sent");
+    }
+    for (group, mac) in
+        [("239.1.2.4", [1, 0, 0x5e, 1, 2, 4]), ("ff02::1:ffad:beef", [0x33, 0x33, 0xff, 0xad, 0xbe, 0xef])]
+    {
+        peer.send(&to_group(group, mac).frame()).expect("sent");
+    }
+    let counters = counted(host, "not-own-address", 2);
+    assert_eq!((counters.packets("policy-drop"), counters.packets("not-own-address")), (2, 2));
+}
+
+#[test]
+fn on_a_port_of_a_bridge_no_message_to_a_group_is_touched() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("link add br0 type bridge");
+    host.ip(&format!("link set {HOST_IF} master br0"));
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    peer.send(&to_group("224.0.0.1", [1, 0, 0x5e, 0, 0, 1]).frame()).expect("sent");
+    peer.send(&to_group("ff02::1", [0x33, 0x33, 0, 0, 0, 1]).frame()).expect("sent");
+    let counters = counted(host, "not-own-address", 2);
+    assert_eq!((counters.packets("policy-drop"), counters.packets("not-own-address")), (0, 2));
+}
+
+/// A message that the shipped policy drops, to a group.
+fn to_group(group: &str, mac: [u8; 6]) -> Echo {
+    let (from, kind) = match group.contains(':') {
+        true => ("fe80::ff:fe00:1", NODE_INFORMATION_QUERY),
+        false => ("192.0.2.1", ADDRESS_MASK_REQUEST),
+    };
+    Echo { to_mac: mac, kind: Some(kind), ttl: 255, ..Echo::new(address(from), address(group), vec![0; 16]) }
+}
+
+/// The counters, as soon as so many frames have ended for a reason.
+fn counted(host: &Namespace, reason: &str, packets: u64) -> ctl::Counters {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let counters = ctl::counters(host, HOST_IF);
+        if counters.packets(reason) >= packets || Instant::now() > deadline {
+            return counters;
+        }
+    }
+}
+
+fn address(text: &str) -> IpAddr {
+    text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
+}
+
+fn pair(programs: &[&str]) -> Option<Pair> {
+    can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
+}
