@@ -167,6 +167,11 @@ impl Follower {
     fn refresh(&mut self) -> Result<()> {
         let Some(mut instance) = Instance::find()? else { return Ok(()) };
         let refreshed = refresh(&mut instance, &Network::read_once()?)?;
+        for interface in &refreshed.interfaces {
+            note(&format!(
+                "{interface}: its MAC address, its VLANs, or who else takes in its frames has changed"
+            ));
+        }
         if refreshed.entered + refreshed.removed > 0 {
             note(&format!("addresses: {} entered, {} removed", refreshed.entered, refreshed.removed));
         }

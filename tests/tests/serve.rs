@@ -109,6 +109,22 @@ fn an_interface_is_attached_when_it_comes_and_again_when_it_comes_back() {
 }
 
 #[test]
+fn a_changed_mac_address_is_followed_and_said() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    host.ip(&format!("link set {HOST_IF} address 02:00:00:00:00:77"));
+    serve.wait_for(&format!("{HOST_IF}: its MAC address"), LIMIT);
+    let _said = pair.peer.run("ping", &["-c1", "-W2", "192.0.2.2"]).expect_success();
+    assert_eq!(ctl::counters(host, HOST_IF).answered(), 1);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
 fn with_no_interface_at_all_serve_waits_for_one() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

@@ -19,6 +19,8 @@ const MOST_BUCKETS: u32 = 1 << 17;
 /// What has changed in the tables.
 #[derive(Debug, Default)]
 pub struct Refreshed {
+    /// Names of interfaces whose entries have changed.
+    pub interfaces: Vec<String>,
     /// Entries that are new.
     pub entered: usize,
     /// Entries that are gone.
@@ -56,12 +58,13 @@ pub fn buckets_for(network: &Network, interfaces: &[&Link]) -> u32 {
 /// A map cannot be read or written; the tables of before are then in force.
 pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Refreshed> {
     let entries = instance.maps.interfaces()?;
-    let mut interfaces = Vec::new();
+    let (mut interfaces, mut changed) = (Vec::new(), Vec::new());
     for entry in entries.iter().filter(|entry| entry.ifindex != 0) {
         if let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) {
             let now = interface_entry(network, link, entry.slot);
             if now != *entry {
                 instance.maps.set_interface(now)?;
+                changed.push(link.name.clone());
             }
             interfaces.push((entry.slot, link));
         }
@@ -69,7 +72,7 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Refreshed> 
     let own = own_addresses(network, &interfaces);
     let (table, left_out) = AddressTable::build(&own, instance.maps.address_buckets());
     let before = instance.maps.addresses()?;
-    let mut refreshed = Refreshed { left_out, ..Refreshed::default() };
+    let mut refreshed = Refreshed { interfaces: changed, left_out, ..Refreshed::default() };
     if before != table {
         let entries = |table: &AddressTable| -> BTreeSet<(IpAddr, u32)> {
             table.addresses().iter().map(|own| (own.address, own.scope.with_kind(own.kind).0)).collect()

@@ -10,7 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType};
 use aya::programs::{ProgramInfo, Xdp};
 use aya_obj::programs::XdpAttachType;
@@ -444,8 +444,10 @@ fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
     if has_errno(&error, &[libc::EPERM]) {
         error
     } else if has_errno(&error, &[libc::EMFILE, libc::ENFILE]) {
-        error.context(
-            "this process may not open as many files as the program has maps; `ulimit -n 1024` lets it",
+        // Without the verifier's log, which comes with it where the last descriptor was the program's.
+        anyhow!(
+            "loading the program: Too many open files: this process may open fewer than the program and its maps are; `ulimit -n 1024` \
+             raises that"
         )
     } else {
         error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
