@@ -91,8 +91,14 @@ const DEMO: &[Program] = &[("ip", &["iproute2"]), ("ping", &["iputils-ping"]), (
 
 const VERIFIER: &[Program] = &[("bpftool", &["bpftool"])];
 
-const VM: &[Program] =
-    &[("qemu-system-x86_64", &["qemu-system-x86"]), ("modinfo", &["kmod"]), ("xz", &["xz-utils"])];
+const VM: &[Program] = &[
+    ("qemu-system-x86_64", &["qemu-system-x86"]),
+    ("modinfo", &["kmod"]),
+    ("xz", &["xz-utils"]),
+    ("ip", &["iproute2"]),
+    ("bridge", &["iproute2"]),
+    ("ethtool", &["ethtool"]),
+];
 
 /// libFuzzer is C++.
 const FUZZ: &[Program] = &[("c++", &["g++"])];

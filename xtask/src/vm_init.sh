@@ -97,6 +97,9 @@ one_pass native 1500 native xdp
 one_pass jumbo 9000 native xdp.frags
 one_pass generic 1500 generic xdp
 
+# shellcheck source=vm_vlans.sh
+. /vm_vlans.sh
+
 if [ $failed != 0 ]; then echo "--- kernel log"; dmesg | tail -n 30; fi
 echo DONE
 poweroff -f

@@ -1,9 +1,9 @@
 //! `cargo xtask vm-test`: the program under kernels that are not this machine's.
 //!
-//! Owns getting Debian's kernels, the initramfs and QEMU. What is checked in the VM is `vm_init.sh`. The machine's own apt
+//! Owns getting Debian's kernels, the initramfs and QEMU. What is checked in the VM is `vm_init.sh` and `vm_vlans.sh`. The machine's own apt
 //! is only read: which archive it uses and how to reach it; lists, cache and packages are under target/vm.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -51,9 +51,16 @@ impl Kernel {
 const RELEASE: &str = "bookworm";
 /// Two VMs at a time: one takes a core or a bit more.
 const AT_A_TIME: usize = 2;
-const LIMIT: Duration = Duration::from_secs(300);
+const LIMIT: Duration = Duration::from_secs(600);
 const LISTS_AGE: Duration = Duration::from_secs(12 * 3600);
 const INIT: &str = include_str!("vm_init.sh");
+const VLANS: &str = include_str!("vm_vlans.sh");
+/// Programs of this machine that busybox has no match for, and where they lie in the VM.
+const PROGRAMS: [(&str, &str); 3] = [("ip", "sbin/ip"), ("bridge", "bin/bridge"), ("ethtool", "bin/ethtool")];
+/// Modules that are loaded, with those they depend on.
+const MODULES: [&str; 5] = ["veth", "8021q", "bridge", "bonding", "macvlan"];
+/// The driver of the network cards, which is loaded when they are wanted: QEMU's takes VLAN tags out of frames.
+const CARDS: &str = "vmxnet3";
 
 pub(crate) fn verb(args: &Args) -> Result<()> {
     setup::ready(setup::Purpose::Vm)?;
@@ -71,7 +78,11 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
 
     run::heading("icmp-ctl for the VMs");
-    let files = with_libraries(&build::icmp_ctl(&[])?.program)?;
+    let mut programs = vec![(build::icmp_ctl(&[])?.program, "bin/icmp-ctl")];
+    for (name, path) in PROGRAMS {
+        programs.push((run::find(name).with_context(|| format!("{name} is not installed"))?, path));
+    }
+    let files = with_libraries(&programs)?;
 
     run::heading("Debian's kernels");
     let apt = Apt::prepare(&folder)?;
@@ -108,15 +119,20 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
     Ok(())
 }
 
-/// icmp-ctl as the other tests run it, and the libraries it is linked with: where they lie in the VM, and what they are.
-fn with_libraries(program: &Path) -> Result<Vec<(PathBuf, Vec<u8>)>> {
+/// Programs and the libraries they are linked with: where they lie in the VM, and what they are.
+fn with_libraries(programs: &[(PathBuf, &str)]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
-    let mut files = vec![(PathBuf::from("bin/icmp-ctl"), read(program)?)];
-    let listed = run::capture(run::command("ldd").arg(program))?;
-    for library in listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new) {
-        files.push((library.strip_prefix("/")?.to_owned(), read(library)?));
+    let mut files = BTreeMap::new();
+    for (program, path) in programs {
+        files.insert(PathBuf::from(path), read(program)?);
+        let listed = run::capture(run::command("ldd").arg(program))?;
+        let libraries: Vec<_> =
+            listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new).collect();
+        ensure!(!libraries.is_empty(), "ldd names no library of {}:\n{listed}", program.display());
+        for library in libraries {
+            files.insert(library.strip_prefix("/")?.to_owned(), read(library)?);
+        }
     }
-    ensure!(files.len() > 1, "ldd names no library of {}:\n{listed}", program.display());
     Ok(files)
 }
 
@@ -134,7 +150,7 @@ impl Machine {
         apt: &Apt,
         folder: &Path,
         busybox: &[u8],
-        files: &[(PathBuf, Vec<u8>)],
+        files: &BTreeMap<PathBuf, Vec<u8>>,
     ) -> Result<Self> {
         let image = apt.image(kernel)?;
         let unpacked = apt.unpacked(&image)?;
@@ -142,8 +158,8 @@ impl Machine {
             .with_context(|| format!("{image} has no vmlinuz"))?;
 
         let mut archive = Archive::default();
-        let folders = ["bin", "dev", "modules", "proc", "run", "sys", "tmp"].map(PathBuf::from);
-        let of_files = files.iter().flat_map(|(path, _)| path.ancestors().skip(1)).map(Path::to_owned);
+        let folders = ["bin", "cards", "dev", "modules", "proc", "run", "sys", "tmp"].map(PathBuf::from);
+        let of_files = files.keys().flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned);
         // In order, so that a folder comes before what is in it.
         for folder in
             BTreeSet::from_iter(folders.into_iter().chain(of_files)).iter().filter(|f| f.iter().count() > 0)
@@ -153,13 +169,16 @@ impl Machine {
         // The kernel opens it for /init before anything is mounted.
         archive.character_device("dev/console", (5, 1));
         archive.program("init", INIT.as_bytes());
+        archive.program("vm_vlans.sh", VLANS.as_bytes());
         archive.program("bin/busybox", busybox);
         for (path, content) in files {
             archive.program(&path.to_string_lossy(), content);
         }
-        for (number, module) in modules(&unpacked, "veth")?.iter().enumerate() {
-            // Numbered, because each comes after what it depends on.
-            archive.program(&format!("modules/{number:02}.ko"), module);
+        for (folder, names) in [("modules", &MODULES[..]), ("cards", &[CARDS])] {
+            for (number, module) in modules(&unpacked, names)?.iter().enumerate() {
+                // Numbered, because each comes after what it depends on.
+                archive.program(&format!("{folder}/{number:02}.ko"), module);
+            }
         }
         let initramfs = folder.join(format!("initramfs-{}.cpio", kernel.series));
         fs::write(&initramfs, archive.finish())
@@ -176,10 +195,14 @@ impl Machine {
     fn run(&self) -> Result<()> {
         let start = Instant::now();
         let log = File::create(&self.log).with_context(|| format!("writing {}", self.log.display()))?;
+        let card = |netdev: &str, mac: &str| format!("{CARDS},netdev={netdev},mac=02:00:00:00:00:{mac}");
         // Emulated: slower than KVM and the same everywhere, also where /dev/kvm is there and does not work.
         let mut qemu = run::command("qemu-system-x86_64");
         qemu.args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp", "2"])
-            .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-nic", "none", "-no-reboot"])
+            .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"])
+            // Two network cards, joined. QEMU's take frames for the MAC address that they are given here only.
+            .args(["-netdev", "hubport,id=a,hubid=0", "-device", &card("a", "0a")])
+            .args(["-netdev", "hubport,id=b,hubid=0", "-device", &card("b", "0b")])
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")
@@ -231,7 +254,11 @@ impl Report {
             bail!("{} checks failed, the first: {}", self.failed.len(), self.failed[0]);
         }
         if !self.done {
-            let how = if ended { "it stopped by itself" } else { "it was stopped after 120 s" };
+            let how = if ended {
+                "it stopped by itself".to_owned()
+            } else {
+                format!("it was stopped after {LIMIT:?}")
+            };
             bail!("the VM never said DONE ({how})");
         }
         ensure!(self.passed > 0, "the VM checked nothing");
@@ -468,10 +495,12 @@ fn sources() -> Result<Sources> {
     Ok(sources)
 }
 
-/// A module and what it depends on, in the order of loading.
-fn modules(unpacked: &Path, name: &str) -> Result<Vec<Vec<u8>>> {
+/// Modules and what they depend on, in the order of loading.
+fn modules(unpacked: &Path, names: &[&str]) -> Result<Vec<Vec<u8>>> {
     let mut files = Vec::new();
-    collect_modules(unpacked, name, &mut files)?;
+    for name in names {
+        collect_modules(unpacked, name, &mut files)?;
+    }
     files
         .iter()
         .map(|file| {
