@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use aya::programs::ProgramError;
+
 /// Exit codes other than 0, as docs/cli.md documents them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -52,13 +54,28 @@ pub fn exit_of(error: &anyhow::Error) -> Exit {
 }
 
 /// An error and its causes as one sentence. What a library says twice is said once, and the kernel's numbers for its errors are left out
-/// beside its words for them.
+/// beside its words for them. The verifier's log, which is many sentences, is left out.
 pub fn sentence(error: &anyhow::Error) -> String {
+    text(error, false)
+}
+
+/// As [`sentence`], with the verifier's log.
+pub fn in_full(error: &anyhow::Error) -> String {
+    text(error, true)
+}
+
+fn text(error: &anyhow::Error, verbose: bool) -> String {
     let mut parts: Vec<String> = Vec::new();
     for cause in error.chain() {
-        let text = without_numbers(&cause.to_string());
+        let text = match cause.downcast_ref::<ProgramError>() {
+            Some(ProgramError::LoadError { io_error, .. }) if !verbose => {
+                format!("{io_error} (`-v` prints the verifier's log)")
+            }
+            _ => cause.to_string(),
+        };
+        let text = without_numbers(&text);
         // An error that quotes its own cause has said that already.
-        if !parts.iter().any(|said| said.ends_with(&text)) {
+        if !parts.iter().any(|said| said.contains(&text)) {
             parts.push(text);
         }
     }
@@ -97,5 +114,17 @@ mod tests {
         assert_eq!(sentence(&error), "writing x: No space left on device");
         let error = anyhow::anyhow!("failed").context("it failed").context("failed to try: it failed");
         assert_eq!(sentence(&error), "failed to try: it failed");
+    }
+
+    #[test]
+    fn the_verifiers_log_is_for_who_asks_for_it() {
+        let error = anyhow::Error::new(ProgramError::LoadError {
+            io_error: std::io::Error::from_raw_os_error(nix::libc::EACCES),
+            verifier_log: aya_obj::VerifierLog::new("0: (b7) r0 = 1\nR0 !read_ok".to_owned()),
+        });
+        let error = error.context("loading the program icmp_ctl");
+        let short = "loading the program icmp_ctl: Permission denied (`-v` prints the verifier's log)";
+        assert_eq!(sentence(&error), short);
+        assert!(in_full(&error).contains("R0 !read_ok"), "{}", in_full(&error));
     }
 }

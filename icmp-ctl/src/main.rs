@@ -12,12 +12,14 @@ use icmp_ctl::{commands, diagnostics, failure};
 
 fn main() -> ExitCode {
     let arguments: Vec<_> = std::env::args_os().collect();
-    diagnostics::configure(cli::wants_json(&arguments));
+    diagnostics::configure(cli::has_option(&arguments, "-j", "--json"));
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let exit = failure::exit_of(&error) as u8;
-            diagnostics::error(&failure::sentence(&error), exit);
+            let is_verbose = cli::has_option(&arguments, "-v", "--verbose");
+            let text = if is_verbose { failure::in_full(&error) } else { failure::sentence(&error) };
+            diagnostics::error(&text, exit);
             ExitCode::from(exit)
         }
     }

@@ -160,6 +160,31 @@ fn without_root_the_code_is_that_of_missing_permission() {
 }
 
 #[test]
+fn a_missing_capability_is_one_sentence_and_others_than_root_may_have_them() {
+    let Some(pair) = pair(&["setpriv"]) else { return };
+    let folder = Folder::new();
+    let program = folder.path().join("icmp-ctl");
+    fs::copy(ctl::program(), &program).expect("a copy");
+    let as_user = |options: &[&str], arguments: &[&str]| {
+        let mut command = pair.host.command("setpriv");
+        process::run(command.args(options).arg("--").arg(&program).args(arguments))
+    };
+    let done = as_user(&["--bounding-set=-perfmon,-sys_admin"], &["attach", HOST_IF]);
+    assert_eq!((done.code, done.stderr.lines().count()), (PERMISSION, 1), "{done}");
+    assert!(done.stderr.contains("CAP_PERFMON, for the verifier"), "{done}");
+
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let reader =
+        [&user[..], &["--inh-caps=+bpf,+dac_override", "--ambient-caps=+bpf,+dac_override"]].concat();
+    let done = as_user(&reader, &["show", "limits"]);
+    assert!(done.code == DONE && done.stdout.contains("per-source"), "{done}");
+    let done = as_user(&reader, &["attach", HOST_IF]);
+    assert_eq!(done.code, PERMISSION, "{done}");
+    assert!(done.stderr.contains("CAP_NET_ADMIN") && !done.stderr.contains("CAP_BPF"), "{done}");
+}
+
+#[test]
 fn with_nothing_loaded_there_is_nothing_to_show() {
     let Some(pair) = pair(&[]) else { return };
     for arguments in

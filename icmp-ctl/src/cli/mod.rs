@@ -75,10 +75,10 @@ fn limit_names() -> impl TypedValueParser<Value = LimitName> {
     PossibleValuesParser::new(LimitName::settable().map(LimitName::name)).try_map(|name| name.parse())
 }
 
-/// Whether JSON is asked for, on a command line that may make no sense otherwise.
-pub fn wants_json(arguments: &[OsString]) -> bool {
+/// Whether an option is there, on a command line that may make no sense otherwise.
+pub fn has_option(arguments: &[OsString], short: &str, long: &str) -> bool {
     let options = arguments.iter().skip(1).take_while(|argument| *argument != "--");
-    options.filter_map(|argument| argument.to_str()).any(|argument| argument == "--json" || argument == "-j")
+    options.filter_map(|argument| argument.to_str()).any(|argument| argument == short || argument == long)
 }
 
 /// Answers pings inside the network driver, and shows what it does.

@@ -8,7 +8,7 @@ use crate::config::file::Config;
 use crate::diagnostics::note;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{Instance, View};
-use crate::kernel::requirements::prepare;
+use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 use crate::policy::difference::Difference;
 use crate::policy::transaction::{self, Allowed, Keep, Proposal, Transaction, warn_all};
@@ -17,12 +17,16 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
     let config = Config::load(Some(&args.config))?;
     let allowed = Allowed { breaks: &args.allow_break, empty: &args.allow_empty };
     let proposal = Proposal::of_file(&config, allowed, config.interfaces.first())?;
-    if args.check && !nix::unistd::geteuid().is_root() {
+    if args.check
+        && let Some(missing) = Purpose::Use.missing()
+    {
         warn_all(proposal.warnings());
-        note("the configuration is valid; only root can compare it with what is in force");
+        note(&format!(
+            "the configuration is valid; to compare it with what is in force this process lacks {missing}"
+        ));
         return Ok(Output::nothing());
     }
-    prepare()?;
+    prepare(Purpose::Use)?;
     let transaction = if args.check {
         let Some(view) = View::find()? else {
             warn_all(proposal.warnings());

@@ -20,7 +20,7 @@ use anyhow::Result;
 
 use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::config::file::Config;
-use crate::kernel::requirements::prepare;
+use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 
 /// Runs what was typed.
@@ -32,24 +32,24 @@ pub fn run(cli: &Cli) -> Result<Output> {
     match &cli.verb {
         Verb::Attach(args) => {
             let config = Config::load(args.config.as_deref())?;
-            prepare()?;
+            prepare(Purpose::Attach)?;
             attach::run(args, &config)
         }
         Verb::Serve(args) => {
             let config = Config::load(args.config.as_deref())?;
-            prepare()?;
+            prepare(Purpose::Attach)?;
             serve::run(args, config)
         }
         Verb::Detach(args) => {
-            prepare()?;
+            prepare(Purpose::Use)?;
             detach::run(args)
         }
         Verb::Status(only) => {
-            prepare()?;
+            prepare(Purpose::Use)?;
             status::run(&only.interfaces)
         }
         Verb::Show(what) => {
-            prepare()?;
+            prepare(Purpose::Use)?;
             match what {
                 Show::Policy(args) => policy::run(args, cli.verbose),
                 Show::Addresses => addresses::show(),
@@ -60,19 +60,19 @@ pub fn run(cli: &Cli) -> Result<Output> {
         }
         Verb::Apply(args) => apply::run(args),
         Verb::Confirm => {
-            prepare()?;
+            prepare(Purpose::Use)?;
             apply::confirm()
         }
         Verb::Rollback => {
-            prepare()?;
+            prepare(Purpose::Use)?;
             apply::rollback()
         }
         Verb::Rule(what) => {
-            prepare()?;
+            prepare(Purpose::Use)?;
             rule::run(what)
         }
         Verb::Limit(verb) => {
-            prepare()?;
+            prepare(Purpose::Use)?;
             match verb {
                 LimitVerb::Set(args) => limit::set(args),
                 LimitVerb::Show => limit::show(),
