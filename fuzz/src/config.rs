@@ -3,13 +3,11 @@
 //! Owns what has to hold: no text brings the controller down, and what is shown of a policy in force is what it was made from: rules
 //! read back compile to the same, and so does the rest, written as a configuration again.
 
+use icmp_common::abi::{Limit, PREFIX_VALUES, Rules, TYPE_ENTRIES};
+use icmp_common::types::{Action, Budget};
 use std::fmt::{Display, Write as _};
 
-use icmp_common::limiter::Limit;
 use icmp_common::path::checks::{Check, Mode, mode_shift};
-use icmp_common::policy::{Action, Budget, TYPE_ENTRIES};
-use icmp_common::prefixes::PREFIX_VALUES;
-use icmp_common::rules::Rules;
 use icmp_common::types::Family;
 use icmp_ctl::config::units::Rate;
 use icmp_ctl::instance::compiled::{Compiled, no_rules};

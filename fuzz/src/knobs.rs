@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 use arbitrary::{Arbitrary, Unstructured};
 use icmp_common::abi::{
     ADDRESS_BUCKETS, AddressKind, INTERFACE_ENTRIES, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface,
-    SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_SETTINGS,
-    Scope, Settings,
+    Limit, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, SETTINGS_VIPS,
+    SWITCH_SETTINGS, Scope, Settings,
 };
 use icmp_common::host_tables::HostTables;
-use icmp_common::limiter::{Limit, UNITS_PER_TICK};
+use icmp_common::limiter::UNITS_PER_TICK;
 use icmp_ctl::host::address_table::{AddressTable, OwnAddress};
 use icmp_ctl::instance::compiled::Compiled;
 use icmp_ctl::instance::program::LoadOptions;

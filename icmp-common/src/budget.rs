@@ -3,10 +3,8 @@
 //! Owns the places of the budgets' and rules' cells (docs/map-abi.md) and the batches that CPUs lease. What a bucket holds is the
 //! limiter's, who is charged to which budget the policy's.
 
-use crate::abi::{Batches, Settings};
+use crate::abi::{BUDGETS, Batches, RULE_SLOTS, Settings};
 use crate::limiter;
-use crate::policy::BUDGETS;
-use crate::rules::RULE_SLOTS;
 use crate::tables::Tables;
 
 /// Cells of 8 bytes in a cache line of 64.

@@ -10,18 +10,16 @@ use std::ops::DerefMut;
 use std::vec::Vec;
 
 use crate::abi::{
-    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, LINE_WORDS, OwnFirst, Settings, TALLIES,
+    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, LINE_WORDS, OwnFirst, PrefixBucket4,
+    PrefixBucket6, Rules, Settings, TALKERS, TALLIES, Talker, Tally,
 };
 use crate::budget;
 use crate::familiar::PLACES;
 use crate::frame::SliceFrame;
 use crate::limiter::{Cells, Place, SECRETS, Shared, Table};
 use crate::path::apart::Apart;
-use crate::prefixes::{PrefixBucket4, PrefixBucket6};
 use crate::reason::Reason;
-use crate::rules::{Rules, Tally};
 use crate::tables::{Tables, interface_position};
-use crate::talkers::{TALKERS, Talker};
 
 /// What the tables begin with, laid out as in the maps: one bank of each.
 pub struct Layouts {

@@ -11,7 +11,7 @@
 //! Time is counted in [`UNITS_PER_TICK`] parts of a jiffy. A clock that stands still gives nothing; one that jumps back stops a
 //! bucket for [`MAX_SKEW`] at most; one that jumps ahead fills it, no further than its burst.
 
-use crate::abi::LINE_WORDS;
+use crate::abi::{LINE_WORDS, Limit};
 use crate::wire::ipv6::Halves;
 
 /// Log2 of [`UNITS_PER_TICK`].
@@ -33,31 +33,6 @@ pub const MAX_SKEW: u64 = 2048 << TICK_SHIFT;
 /// How often a compare-and-swap is tried before the packet counts as over its limit. A failed try means that another CPU
 /// was admitted from the same cell meanwhile, so giving up never starves a cell and never admits too much.
 pub const TRIES: u32 = 6;
-
-/// A rate and a burst. Layout: 16 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Limit {
-    /// Units of time one packet costs; 0 is unlimited.
-    pub interval: u64,
-    /// Units of time a full bucket holds: the burst times the interval. Less than an interval admits nothing.
-    pub capacity: u64,
-}
-
-impl Limit {
-    /// Admits everything.
-    pub const UNLIMITED: Self = Self { interval: 0, capacity: 0 };
-    /// Admits everything, and says so for a rule: who matches it is exempt from the limits of a source.
-    pub const EXEMPT: Self = Self { interval: 0, capacity: 1 };
-    /// Admits nothing.
-    pub const NOTHING: Self = Self { interval: 1, capacity: 0 };
-
-    /// True where nothing has to be charged.
-    #[inline(always)]
-    pub const fn is_unlimited(&self) -> bool {
-        self.interval == 0
-    }
-}
 
 /// Why a bucket refuses a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,15 +7,12 @@
 use core::ops::DerefMut;
 
 use crate::abi::{
-    AddressKind, Bucket4, Bucket6, Cpu, Entry6, INTERFACE_ENTRIES, Interface, OwnFirst, Scope, Settings,
-    address_hash4, address_hash6,
+    AddressKind, Bucket4, Bucket6, Cpu, Entry6, INTERFACE_ENTRIES, Interface, OwnFirst, PrefixBucket4,
+    PrefixBucket6, Rules, Scope, Settings, Talker, Tally, address_hash4, address_hash6,
 };
 use crate::frame::Frame;
 use crate::limiter::Cells;
-use crate::prefixes::{PrefixBucket4, PrefixBucket6};
 use crate::reason::Reason;
-use crate::rules::{Rules, Tally};
-use crate::talkers::Talker;
 use crate::wire::ipv6::Halves;
 
 /// Maps and clock as one CPU sees them while it handles one frame.

@@ -4,13 +4,11 @@
 //! more than all others of its entry together stays. It does not own where entries lie. Counts are of samples, one in
 //! [`SAMPLE`]; a source's windows are the present one and the one before, so that what is shown is what happens now.
 
+use crate::abi::{Source, Talker};
+
 /// Requests that one sample stands for.
 pub const SAMPLE: u32 = 1 << SAMPLE_SHIFT;
 const SAMPLE_SHIFT: u32 = 5;
-/// Log2 of [`TALKERS`].
-pub const TALKER_BITS: u32 = 12;
-/// Entries of `TALKERS`, per CPU.
-pub const TALKERS: u32 = 1 << TALKER_BITS;
 /// Log2 of the windows in an epoch. A window is about a second: short, so that what is shown is what happens now, and long enough for the
 /// samples of a source that matters.
 const WINDOWS_SHIFT: u32 = 2;
@@ -20,46 +18,6 @@ const WINDOWS_SHIFT: u32 = 2;
 pub const fn window_shift(epoch_shift: u32) -> u32 {
     epoch_shift.wrapping_sub(WINDOWS_SHIFT) & 63
 }
-
-/// A source and what it has sent: an entry of `TALKERS` (per CPU). Layout: 56 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Talker {
-    /// Who it is.
-    pub source: Source,
-    /// Number of the window that `seen`, `limited` and `others` are of.
-    pub window: u32,
-    /// Samples in that window.
-    pub seen: u32,
-    /// Those of them that were over a limit.
-    pub limited: u32,
-    /// `seen` of the window before.
-    pub seen_before: u32,
-    /// `limited` of the window before.
-    pub limited_before: u32,
-    /// Samples of all other sources of this entry.
-    pub others: u32,
-    /// `others` of the window before.
-    pub others_before: u32,
-    /// Lead over all other sources of this entry in these two windows.
-    pub votes: u32,
-}
-
-/// A source as its level of the limiter sees it: masked. Layout: 24 bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(C)]
-pub struct Source {
-    /// First eight bytes of an IPv6 address, as a big-endian number; an IPv4 address.
-    pub high: u64,
-    /// Last eight bytes of an IPv6 address.
-    pub low: u64,
-    /// 4 or 6; 0 in a free entry.
-    pub ip_version: u32,
-    /// Zero.
-    pub reserved: u32,
-}
-
-const _: () = assert!(size_of::<Talker>() == 56);
 
 /// Steps a CPU's random numbers; how many requests are not sampled before the next one is: [`SAMPLE`] - 1 on average, at random, so
 /// that no regular traffic can slip through.

@@ -5,8 +5,6 @@
 
 use crate::wire::{icmpv4, icmpv6};
 
-use crate::policy::{Action, Budget};
-
 /// An IP version, as far as ICMP types and addresses depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -22,6 +20,87 @@ impl Family {
         match self {
             Self::V4 => "ipv4",
             Self::V6 => "ipv6",
+        }
+    }
+}
+
+/// What is done with a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Action {
+    /// Handed to the kernel.
+    Pass,
+    /// Answered where every check holds, otherwise handed to the kernel; only echo requests can be.
+    Answer,
+    /// Handed to the kernel within the budget of its kind, discarded beyond it.
+    Limit,
+    /// Discarded.
+    Drop,
+}
+
+impl Action {
+    /// The name in configuration, JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Answer => "answer",
+            Self::Limit => "limit",
+            Self::Drop => "drop",
+        }
+    }
+}
+
+/// Whose budget a message is charged to. Kinds do not share one, so that a flood of one kind cannot cost the host another
+/// (rule R-47 in docs/packet-path.md).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Budget {
+    /// Echo requests: the total of replies sent.
+    Replies,
+    /// Replies kept back for familiar sources; part of `Replies`, never on top of it.
+    Familiar,
+    /// Errors about the host's own packets.
+    Errors,
+    /// Fragmentation needed and packet too big.
+    PathMtu,
+    /// Neighbour discovery.
+    NeighbourDiscovery,
+    /// Multicast listener and multicast router discovery.
+    MulticastListener,
+    /// Replies to the host's own queries, and queries the kernel answers.
+    Queries,
+    /// Redirects.
+    Redirects,
+    /// Messages that fail a check which only counts them: they spend nothing that others need.
+    Unverified,
+}
+
+impl Budget {
+    /// All budgets in the order of their discriminants.
+    pub const ALL: &[Self] = &[
+        Self::Replies,
+        Self::Familiar,
+        Self::Errors,
+        Self::PathMtu,
+        Self::NeighbourDiscovery,
+        Self::MulticastListener,
+        Self::Queries,
+        Self::Redirects,
+        Self::Unverified,
+    ];
+
+    /// The name in configuration, JSON and tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Replies => "replies",
+            Self::Familiar => "familiar",
+            Self::Errors => "errors",
+            Self::PathMtu => "path-mtu",
+            Self::NeighbourDiscovery => "neighbour-discovery",
+            Self::MulticastListener => "multicast-listener",
+            Self::Queries => "queries",
+            Self::Redirects => "redirects",
+            Self::Unverified => "unverified",
         }
     }
 }

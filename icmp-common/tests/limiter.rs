@@ -2,10 +2,11 @@
 //!
 //! Owns what holds for every limit, every clock and every interleaving. The limiter in the running kernel is icmp-tests' matter.
 
+use icmp_common::abi::Limit;
 use std::cell::{Cell, RefCell};
 
 use icmp_common::limiter::{
-    Admission, Cells, Limit, MAX_SKEW, Pair, Place, Shared, Table, UNITS_PER_TICK, held, overdraw, take,
+    Admission, Cells, MAX_SKEW, Pair, Place, Shared, Table, UNITS_PER_TICK, held, overdraw, take,
 };
 use proptest::prelude::*;
 

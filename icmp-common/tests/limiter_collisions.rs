@@ -3,10 +3,11 @@
 //! Owns the comparison of two tables of the same size: two rows, and lines of eight cells, of which each source has
 //! two, as the limiter has them. That neither admits too much is `limiter_model.rs`'s.
 
+use icmp_common::abi::Limit;
 use std::cell::Cell;
 
 use icmp_common::abi::LINE_WORDS;
-use icmp_common::limiter::{Admission, Limit, Pair, Place, Shared, UNITS_PER_TICK, hash4};
+use icmp_common::limiter::{Admission, Pair, Place, Shared, UNITS_PER_TICK, hash4};
 
 /// Cells of each table: an eighth of what an instance has by default, and so are the sources.
 const CELLS: usize = 1 << 13;

@@ -3,10 +3,11 @@
 //! Owns the model: a scheduler that may switch CPUs at every access to a shared cell, and a search of all states that can be reached.
 //! What holds for one CPU and any limit is `limiter.rs`'s; how often cells collide is `limiter_collisions.rs`'s.
 
+use icmp_common::abi::Limit;
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
 
-use icmp_common::limiter::{Admission, Limit, Pair, Shared};
+use icmp_common::limiter::{Admission, Pair, Shared};
 
 /// What a packet costs, in units.
 const INTERVAL: u64 = 2;

@@ -1,7 +1,8 @@
 //! The top talkers are found: recall on Zipf traffic.
 
+use icmp_common::abi::{Source, TALKER_BITS, TALKERS, Talker};
 use icmp_common::limiter::hash4;
-use icmp_common::talkers::{Source, TALKER_BITS, TALKERS, Talker, until_next};
+use icmp_common::talkers::until_next;
 
 const SOURCES: usize = 100_000;
 const PACKETS: usize = 8_000_000;

@@ -16,16 +16,14 @@ use aya_ebpf::{
 use icmp_common::{
     abi::{
         ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, Cpu, INTERFACE_ENTRIES,
-        Interface, LINE_WORDS, Line, OwnFirst, SCOPE_SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings,
-        TALLIES as TALLY_ENTRIES, counter_index,
+        Interface, LINE_WORDS, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4,
+        PrefixBucket6, Rules, SCOPE_SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings,
+        TALKERS as TALKER_ENTRIES, TALLIES as TALLY_ENTRIES, Talker, Tally, counter_index,
     },
     budget, familiar,
     limiter::{Cells, Place, SECRETS, Shared, TRIES, Table},
-    prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6},
     reason::Reason,
-    rules::{Rules, Tally},
     tables::Tables,
-    talkers::{TALKERS as TALKER_ENTRIES, Talker},
 };
 
 use crate::context::unknown;

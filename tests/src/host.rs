@@ -4,14 +4,13 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Counter, Interface, Scope};
+use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Counter, Interface, Scope, Tally};
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::{HostTables, Layouts};
 use icmp_common::limiter::SECRETS;
 use icmp_common::outcome::Outcome;
 use icmp_common::path;
 use icmp_common::reason::Verdict;
-use icmp_common::rules::Tally;
 use icmp_ctl::config::file::Config;
 use icmp_ctl::host::address_table::{AddressTable, OwnAddress};
 use icmp_ctl::host::defaults::HostDefaults;

@@ -3,9 +3,11 @@
 //! The packet path asks tables that were compiled from the rules; this asks the rules themselves, in the words of docs/policy.md. It knows
 //! the message from how it was built, not from the frame.
 
+use icmp_common::abi::type_index;
+use icmp_common::types::Action;
 use std::net::IpAddr;
 
-use icmp_common::policy::{Action, Preset, preset_types, type_index};
+use icmp_common::policy::{Preset, preset_types};
 use icmp_common::reason::Reason;
 use icmp_common::types::Family;
 use icmp_ctl::policy::rules::Rule;

@@ -2,9 +2,9 @@
 //!
 //! Owns the golden frames under checks that drop, the ways in which neighbour discovery can be wrong, and the router guard.
 
+use icmp_common::path::checks::check_tally;
 use std::net::IpAddr;
 
-use icmp_common::abi::check_tally;
 use icmp_common::path::checks::Check;
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::instance::program::Entry;

@@ -3,6 +3,9 @@
 //! Owns random lists of every shape and the addresses at their edges. The search runs on the host; `rules.rs` and `differential.rs` hold
 //! the kernel against it.
 
+use icmp_common::abi::{
+    PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4, PREFIX_WAYS6, PrefixKind,
+};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use icmp_common::abi::ADDRESS_BUCKETS;
@@ -10,9 +13,7 @@ use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::HostTables;
 use icmp_common::limiter::SECRETS;
 use icmp_common::path::apart::About;
-use icmp_common::prefixes::{
-    PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4, PREFIX_WAYS6, PrefixKind, longest,
-};
+use icmp_common::prefixes::longest;
 use icmp_common::tables::Tables as _;
 use icmp_common::types::Family;
 use icmp_ctl::host::address_table::AddressTable;

@@ -3,7 +3,8 @@
 //! Owns the comparison with tests/data/icmp4-types.csv and icmp6-types.csv, row by row and type by type, read by a parser of
 //! its own.
 
-use icmp_common::policy::{Preset, preset_types, type_index};
+use icmp_common::abi::type_index;
+use icmp_common::policy::{Preset, preset_types};
 use icmp_common::types::{Family, rows_of};
 
 const LISTS: [(Family, &str); 2] = [

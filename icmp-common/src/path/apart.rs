@@ -3,9 +3,10 @@
 //! Owns the list of these steps and how they are told of a frame. It does not own what they do. In the kernel such a step is a call (9 ns),
 //! and the verifier follows it once, whatever the frames that come there have in common; on the host it is the function itself.
 
+use crate::abi::PrefixKind;
 use crate::frame::Frame;
 use crate::path::{limit, own, parse, policy, reply};
-use crate::prefixes::{self, PrefixKind};
+use crate::prefixes::{self};
 use crate::tables::{self, Tables};
 use crate::types::Family;
 
@@ -90,7 +91,7 @@ impl About {
         Self(self.0 | (len as u64) << 16)
     }
 
-    /// The same, about one of the [`crate::prefixes::PrefixKind`]s.
+    /// The same, about one of the [`crate::abi::PrefixKind`]s.
     #[inline(always)]
     pub(crate) const fn with_kind(self, kind: u8) -> Self {
         Self(self.0 & !(0xff << 56) | (kind as u64) << 56)
@@ -138,7 +139,7 @@ impl About {
         (self.0 >> 32) as u32 & 0xff_ffff
     }
 
-    /// Which of the [`crate::prefixes::PrefixKind`]s.
+    /// Which of the [`crate::abi::PrefixKind`]s.
     #[inline(always)]
     pub(crate) const fn kind(self) -> u8 {
         (self.0 >> 56) as u8

@@ -3,7 +3,7 @@
 //! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look and judge; what
 //! becomes of a message that fails is `policy.rs`'s, by the operator's choice. A message is never held to more than its RFC demands.
 
-use crate::abi::Settings;
+use crate::abi::{CHECKS, RULE_SLOTS, Settings};
 use crate::frame::{Frame, field};
 use crate::path::apart::{About, Apart};
 use crate::path::reply;
@@ -52,8 +52,13 @@ impl Check {
     }
 }
 
-/// How many checks there are.
-pub const CHECKS: usize = Check::ALL.len();
+const _: () = assert!(Check::ALL.len() == CHECKS);
+
+/// Position of a check's tally.
+#[inline(always)]
+pub const fn check_tally(check: Check) -> u32 {
+    RULE_SLOTS as u32 + check as u32
+}
 
 /// What is done with a message that fails a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 //! stops the total costs a request one decrement. Everything that a request needs at a stop, and what is noted of its sender now and
 //! then, runs apart.
 
-use crate::abi::{Exhausted, Mask, Settings};
+use crate::abi::{Exhausted, Mask, Settings, Source, TALKER_BITS};
 use crate::budget::{self, Draw, budget_cell};
 use crate::familiar::{self, Word};
 use crate::limiter::{self, Admission, Pair, Place, SECRET_WORDS, Shared, Table, hash4, hash6};
@@ -15,10 +15,10 @@ use crate::path::Ingress;
 use crate::path::apart::{About, Apart, NOTE, STOP};
 use crate::path::parse::{self, Headers, Link};
 use crate::path::policy::Answer;
-use crate::policy::Budget;
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::talkers::{self, Source, TALKER_BITS};
+use crate::talkers::{self};
+use crate::types::Budget;
 use crate::types::Family;
 use crate::wire::ipv6::Halves;
 

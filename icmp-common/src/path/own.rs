@@ -4,13 +4,12 @@
 //! (`tables.rs`) or which addresses a host has (icmp-ctl). The usual packet, for the first address of its interface and from an address
 //! that is in no table, is told by a few comparisons; everything else is looked up apart.
 
-use crate::abi::{AddressKind, INTERFACE_SHARED, OwnFirst, Scope, own_bit};
+use crate::abi::{AddressKind, INTERFACE_SHARED, OwnFirst, PrefixKind, Scope, own_bit};
 use crate::frame::Frame;
 use crate::outcome::{Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, LONGEST, OWN};
 use crate::path::parse::{self, Headers, Link};
-use crate::prefixes::PrefixKind;
 use crate::reason::Reason;
 use crate::tables::{self, Tables, kind_bits};
 use crate::types::Family;

@@ -4,20 +4,20 @@
 //! (`checks.rs`), how rules are matched (`rules.rs`), or what an echo request is charged to (`limit.rs`). An echo request that no rule has
 //! to be asked about and that the type table answers is told at once; everything else is judged apart.
 
-use crate::abi::{SETTINGS_RULES, Settings, check_tally};
+use crate::abi::{BUDGETS, Decision, Limit, Rule, SETTINGS_RULES, Settings, type_index};
 use crate::budget::{self, Draw, rule_cell};
 use crate::frame::Frame;
-use crate::limiter::{self, Admission, Limit, Pair, Place, Table, hash6};
+use crate::limiter::{self, Admission, Pair, Place, Table, hash6};
 use crate::outcome::{Outcome, Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, JUDGE};
-use crate::path::checks::{self, Mode};
+use crate::path::checks::{self, Mode, check_tally};
 use crate::path::parse::{self, Headers, Link};
-use crate::policy::{Action, BUDGETS, Budget, Decision, type_index};
 use crate::reason::Reason;
-use crate::rules::{self, Facts, Rule};
+use crate::rules::{self, Facts};
 use crate::tables::Tables;
 use crate::types::Family;
+use crate::types::{Action, Budget};
 use crate::wire::{icmpv4, icmpv6};
 
 /// What the policy says of an echo request that is to be answered.

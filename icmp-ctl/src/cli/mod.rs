@@ -4,13 +4,13 @@
 
 mod confirm_timeout;
 
+use icmp_common::types::Action;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
-use icmp_common::policy::Action;
 use icmp_common::types::Family;
 
 use crate::cli::confirm_timeout::ConfirmTimeout;

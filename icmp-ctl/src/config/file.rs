@@ -3,12 +3,13 @@
 //! Owns the file's shape, its defaults and the checks that need nothing but the file. Turning it into what the program reads is
 //! `policy`'s.
 
+use icmp_common::types::Action;
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use icmp_common::path::checks::{Check, Mode};
-use icmp_common::policy::{Action, Preset};
+use icmp_common::policy::Preset;
 use icmp_common::types::Family;
 use serde::Deserialize;
 

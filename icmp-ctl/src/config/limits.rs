@@ -3,7 +3,7 @@
 //! Owns their defaults.
 
 use icmp_common::abi::Line;
-use icmp_common::policy::Budget;
+use icmp_common::types::Budget;
 use serde::Deserialize;
 
 use crate::config::units::Rate;

@@ -1,9 +1,10 @@
 //! Words that users choose from a list, and lists of words.
 
+use icmp_common::types::Action;
 use std::fmt;
 
 use icmp_common::path::checks::Mode;
-use icmp_common::policy::{Action, Preset};
+use icmp_common::policy::Preset;
 use icmp_common::types::Family;
 use serde::Deserialize;
 

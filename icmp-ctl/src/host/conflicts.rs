@@ -3,11 +3,12 @@
 //! Owns asking for them, the warnings, and following the switches where the configuration says so. What rules mean is `firewall.rs`'s. They are those of the network
 //! namespace that the command runs in, at the time it runs.
 
+use icmp_common::abi::type_index;
+use icmp_common::types::Action;
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use icmp_common::abi::Settings;
-use icmp_common::policy::{Action, type_index};
 use icmp_common::types::Family;
 
 use crate::host::firewall::{self, Packet};

@@ -4,10 +4,9 @@
 
 use anyhow::Result;
 use icmp_common::abi::Settings;
-use icmp_common::policy::TYPE_ENTRIES;
-use icmp_common::prefixes::{PREFIX_VALUES, PrefixKind};
-use icmp_common::rules::{
-    CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, ROUTERS, RULE_SLOTS, Rule, Rules, TypeRules, VLANS,
+use icmp_common::abi::{
+    CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, PREFIX_VALUES, PrefixKind, ROUTERS, RULE_SLOTS, Rule, Rules,
+    TYPE_ENTRIES, TypeRules, VLANS,
 };
 use ipnet::IpNet;
 

@@ -5,10 +5,8 @@ use std::sync::Once;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::PerCpuValues;
-use icmp_common::abi::{Counter, Cpu, Line, SLOTS, TALLIES, counter_index};
+use icmp_common::abi::{Counter, Cpu, Line, SLOTS, TALKERS, TALLIES, Talker, Tally, counter_index};
 use icmp_common::reason::REASONS;
-use icmp_common::rules::Tally;
-use icmp_common::talkers::{TALKERS, Talker};
 use icmp_common::types::COUNTER_ROWS;
 
 use crate::diagnostics::warn;

@@ -10,16 +10,13 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use icmp_common::abi::{
-    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, Line, OwnFirst, SCOPE_SLOTS,
-    SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE, SWITCH_ROLLBACK_AT,
-    SWITCH_SETTINGS, Settings,
+    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, Line, OwnFirst, PREFIX_BUCKETS4,
+    PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, Rules, SCOPE_SLOTS, SETTINGS_PRESENT, SWITCH_ADDRESSES,
+    SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE, SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings, Talker, Tally,
 };
 use icmp_common::budget::rule_cell;
 use icmp_common::limiter::SECRETS;
-use icmp_common::prefixes::{PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6};
-use icmp_common::rules::{Rules, Tally};
 use icmp_common::tables::interface_position;
-use icmp_common::talkers::Talker;
 use ipnet::IpNet;
 
 use crate::host::address_table::AddressTable;

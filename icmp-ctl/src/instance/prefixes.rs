@@ -3,17 +3,16 @@
 //! Owns which lengths are asked for in which order, the markers that longer prefixes leave on the way, and the place of every entry.
 //! The layouts and the search are icmp-common's; writing the tables to the maps is `maps.rs`'s.
 
+use icmp_common::abi::{
+    INDEX_MASK, LENGTHS4, LENGTHS6, MARKER, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4,
+    PREFIX_WAYS6, PrefixBucket4, PrefixBucket6, PrefixKind, Rules, Search, Search4, Search6, Step6, tag,
+};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, bail};
 use icmp_common::abi::ADDRESS_HASH;
-use icmp_common::prefixes::{
-    INDEX_MASK, LENGTHS4, LENGTHS6, MARKER, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4,
-    PREFIX_WAYS6, PrefixBucket4, PrefixBucket6, PrefixKind, STEPS, Search, Search4, Search6, Step6,
-    prefix_buckets4, prefix_buckets6, tag,
-};
-use icmp_common::rules::Rules;
+use icmp_common::prefixes::{STEPS, prefix_buckets4, prefix_buckets6};
 use icmp_common::types::Family;
 use ipnet::IpNet;
 

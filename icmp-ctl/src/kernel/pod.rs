@@ -3,10 +3,10 @@
 //! aya's maps take types that implement its `Pod`; the layouts are icmp-common's, which forbids unsafe code, so the promise
 //! that they are plain data is made here, once for each.
 
-use icmp_common::abi::{Bucket4, Bucket6, Counter, Cpu, Interface, Line, OwnFirst, Settings};
-use icmp_common::prefixes::{PrefixBucket4, PrefixBucket6};
-use icmp_common::rules::{Rules, Tally};
-use icmp_common::talkers::Talker;
+use icmp_common::abi::{
+    Bucket4, Bucket6, Counter, Cpu, Interface, Line, OwnFirst, PrefixBucket4, PrefixBucket6, Rules, Settings,
+    Talker, Tally,
+};
 
 /// A layout of the map ABI, as a map value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

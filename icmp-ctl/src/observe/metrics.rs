@@ -3,10 +3,10 @@
 //! Owns names, labels and formats. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
 
 use anyhow::{Context as _, Result};
-use icmp_common::abi::{Counter, check_tally};
+use icmp_common::abi::{Counter, Tally};
 use icmp_common::path::checks::Check;
+use icmp_common::path::checks::check_tally;
 use icmp_common::reason::Reason;
-use icmp_common::rules::Tally;
 use icmp_common::types::row_labels;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};

@@ -2,11 +2,12 @@
 //!
 //! Owns making rates of samples, and the estimate of how many sources there are. Sampling is `icmp_common::talkers`'.
 
+use icmp_common::abi::{Source, TALKERS, Talker};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use icmp_common::abi::Settings;
-use icmp_common::talkers::{SAMPLE, Source, TALKERS, Talker, window_shift};
+use icmp_common::talkers::{SAMPLE, window_shift};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kernel::clock::Tick;
@@ -153,12 +154,13 @@ fn name(settings: &Settings, ip_version: u32, high: u64, low: u64) -> String {
 #[cfg(test)]
 mod tests {
     use icmp_common::limiter::hash4;
-    use icmp_common::talkers::{TALKER_BITS, until_next};
+    use icmp_common::talkers::until_next;
 
     use super::*;
     use crate::config::file::Config;
     use crate::host::defaults::HostDefaults;
     use crate::policy::compile::compile_policy;
+    use icmp_common::abi::TALKER_BITS;
 
     const TICK: Tick = Tick { per_second: 250.0 };
 

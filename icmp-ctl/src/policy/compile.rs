@@ -4,15 +4,13 @@
 
 use anyhow::{Result, anyhow};
 use icmp_common::abi::{
-    Level, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, Settings,
+    BUDGETS, Level, Limit, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL,
+    Settings, TYPE_ENTRIES, TypeEntry, type_index,
 };
-use icmp_common::limiter::Limit;
 use icmp_common::path::checks::{Check, Mode, mode_shift};
-use icmp_common::policy::{
-    Action, BUDGETS, Budget, Preset, TYPE_ENTRIES, TypeEntry, preset_types, type_index,
-};
-use icmp_common::rules::ROUTERS;
+use icmp_common::policy::{Preset, preset_types};
 use icmp_common::types::Family;
+use icmp_common::types::{Action, Budget};
 use ipnet::IpNet;
 
 use crate::config::file::{self as config, Config, Verify};

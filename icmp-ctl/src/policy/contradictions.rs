@@ -44,10 +44,10 @@ pub fn warnings(rules: &[Rule], touched: impl Fn(&Rule) -> bool) -> Vec<String> 
 
 #[cfg(test)]
 mod tests {
-    use icmp_common::policy::Action;
 
     use super::*;
     use crate::policy::rules::tests::{net, rule};
+    use icmp_common::types::Action;
 
     #[test]
     fn a_change_warns_about_what_it_touches_only() {

@@ -1,11 +1,11 @@
 //! What can differ between two policies, as lines of text, and which of these lines do.
 
+use icmp_common::types::Budget;
 use std::collections::HashSet;
 use std::hash::Hash;
 
 use icmp_common::abi::{SETTINGS_ECHO, SETTINGS_VERIFY_FULL};
 use icmp_common::path::checks::{Check, Mode, mode_shift};
-use icmp_common::policy::Budget;
 
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;

@@ -4,9 +4,10 @@
 //! starve them is refused until the guard's name is given.
 
 use icmp_common::abi::Settings;
-use icmp_common::limiter::Limit;
-use icmp_common::policy::{Action, Budget, Preset, type_index};
+use icmp_common::abi::{Limit, type_index};
+use icmp_common::policy::Preset;
 use icmp_common::types::Family;
+use icmp_common::types::{Action, Budget};
 
 use crate::config::units::Rate;
 use crate::failure::{Exit, Failure};

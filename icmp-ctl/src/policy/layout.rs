@@ -6,12 +6,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
-use icmp_common::abi::{SETTINGS_RULES, SETTINGS_VIPS, Settings};
-use icmp_common::policy::type_index;
-use icmp_common::prefixes::PrefixKind;
-use icmp_common::rules::{
-    self, CODE_BLOCKS, LENGTHS, MAX_RULES, ROUTERS, RULES_FROM4, RULES_FROM6, RULES_HOP_LIMIT, RULES_LENGTH,
-    RULES_TO4, RULES_TO6, RULES_VLAN, Rules, VLANS,
+use icmp_common::abi::{
+    CODE_BLOCKS, LENGTHS, MAX_RULES, PrefixKind, ROUTERS, RULES_FROM4, RULES_FROM6, RULES_HOP_LIMIT,
+    RULES_LENGTH, RULES_TO4, RULES_TO6, RULES_VLAN, Rules, SETTINGS_RULES, SETTINGS_VIPS, Settings, VLANS,
+    type_index,
 };
 use icmp_common::types::Family;
 use ipnet::IpNet;
@@ -58,7 +56,7 @@ pub fn compile(rules: &[Rule]) -> Result<(Box<Rules>, Vec<Prefix>)> {
         for (value, rules) in compiled.vlans.iter_mut().enumerate() {
             *rules |= if rule.vlans.is_empty() || rule.vlans.contains(&(value as u16)) { bit } else { 0 };
         }
-        compiled.rules[i] = rules::Rule { limit: rule.limit, action: rule.action as u32, slot: 0 };
+        compiled.rules[i] = icmp_common::abi::Rule { limit: rule.limit, action: rule.action as u32, slot: 0 };
         compiled.names[i][..rule.name.len()].copy_from_slice(rule.name.as_bytes());
         add_condition(&mut compiled, rule);
     }
@@ -304,7 +302,6 @@ fn completed(mut settings: Settings, beside: &Compiled, tick: Tick, cpus: u32) -
 
 #[cfg(test)]
 mod tests {
-    use icmp_common::policy::Action;
 
     use super::*;
     use crate::config::file::Config;
@@ -312,6 +309,7 @@ mod tests {
     use crate::policy::compile::compile_policy;
     use crate::policy::limits::LimitName;
     use crate::policy::rules::tests::{net, rule};
+    use icmp_common::types::Action;
 
     #[test]
     fn what_is_compiled_is_read_back_as_it_was_meant() {

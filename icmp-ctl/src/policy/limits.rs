@@ -3,12 +3,12 @@
 //! Owns what can be expressed, the share of the replies that known sources have, and what a CPU takes of a budget at once. The packet
 //! path's side is `icmp_common::limiter`.
 
+use icmp_common::types::Budget;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
-use icmp_common::abi::{Level, Mask, Settings};
-use icmp_common::limiter::{Limit, UNITS_PER_TICK};
-use icmp_common::policy::Budget;
+use icmp_common::abi::{Level, Limit, Mask, Settings};
+use icmp_common::limiter::UNITS_PER_TICK;
 
 use crate::config::units::Rate;
 use crate::kernel::clock::Tick;

@@ -2,14 +2,13 @@
 //!
 //! Owns the checks of one rule, in a file as on a command line, and the lists of prefixes beside it.
 
+use icmp_common::abi::{Limit, NAME_LEN};
+use icmp_common::types::Action;
 use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
 use anyhow::Result;
-use icmp_common::limiter::Limit;
-use icmp_common::policy::Action;
-use icmp_common::rules::NAME_LEN;
 use icmp_common::types::Family;
 use ipnet::IpNet;
 

@@ -2,11 +2,10 @@
 //!
 //! Owns which types are shown together, and the clause behind each. What a row's action means is the packet path's.
 
-use icmp_common::abi::{Settings, check_tally};
-use icmp_common::path::checks::{Check, Mode, mode_shift};
-use icmp_common::policy::{Action, BUDGETS, Budget, Decision, Preset, type_index};
-use icmp_common::rules::Tally;
-use icmp_common::types::{FIRST_TYPE_ROW, Family, ROWS, TypeRow, rows_of};
+use icmp_common::abi::{BUDGETS, Decision, Settings, Tally, type_index};
+use icmp_common::path::checks::{Check, Mode, check_tally, mode_shift};
+use icmp_common::policy::Preset;
+use icmp_common::types::{Action, Budget, FIRST_TYPE_ROW, Family, ROWS, TypeRow, rows_of};
 
 use crate::policy::types::{TypeName, action_of};
 

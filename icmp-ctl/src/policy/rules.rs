@@ -1,10 +1,9 @@
 //! A rule as it is meant, and how two of them stand to each other.
 
+use icmp_common::abi::{LENGTHS, Limit};
+use icmp_common::types::Action;
 use std::ops::RangeInclusive;
 
-use icmp_common::limiter::Limit;
-use icmp_common::policy::Action;
-use icmp_common::rules::LENGTHS;
 use icmp_common::types::Family;
 use ipnet::IpNet;
 

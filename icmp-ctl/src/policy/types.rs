@@ -4,8 +4,7 @@
 
 use std::fmt;
 
-use icmp_common::policy::Action;
-use icmp_common::types::{Family, ROWS, rows_of};
+use icmp_common::types::{Action, Family, ROWS, rows_of};
 
 use crate::config::suggestions::did_you_mean;
 

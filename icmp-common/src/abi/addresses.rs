@@ -1,0 +1,128 @@
+//! Whose addresses a packet may be for: buckets of addresses, their scopes, and what is asked first.
+
+/// Entries of `OWN_FIRST` for each buffer; a power of two.
+pub const SCOPE_SLOTS: u32 = 32;
+
+/// What is asked first about the addresses of an interface, an entry of `OWN_FIRST`. Layout: 128 bytes.
+///
+/// It says nothing that the address table does not say, and belongs to one buffer of it: it makes the usual answer ("the first
+/// address of the interface, from a source that is none of ours") two comparisons.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct OwnFirst {
+    /// An IPv4 address the interface owns without a VLAN; 0 where it has none.
+    pub v4: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// An IPv6 address the interface owns without a VLAN, as big-endian halves; zero where it has none.
+    pub v6: [u64; 2],
+    /// For each IPv4 address of the table that a packet could come from, whatever its scope and kind, the bit [`own_bit`]. A source whose bit is
+    /// not set is in no entry.
+    pub any4: [u64; OWN_WORDS],
+    /// The same for IPv6 addresses, by their second half.
+    pub any6: [u64; OWN_WORDS],
+    /// Zero.
+    pub reserved_end: [u64; 5],
+}
+
+/// Words of a set of bits in [`OwnFirst`]. A power of two.
+pub const OWN_WORDS: usize = 4;
+
+/// The word and the bit of a set in [`OwnFirst`] that stand for an IPv4 address, or for the second half of an IPv6 address.
+#[inline(always)]
+pub const fn own_bit(address: u64) -> (usize, u64) {
+    let bits = address.wrapping_mul(ADDRESS_HASH) >> (64 - 6 - OWN_WORDS.ilog2());
+    ((bits >> 6) as usize & (OWN_WORDS - 1), 1 << (bits & 63))
+}
+
+/// Buckets of `ADDRESSES4` and of `ADDRESSES6` in one buffer of a default load; the maps hold two buffers.
+pub const ADDRESS_BUCKETS: u32 = 1024;
+/// Addresses in one bucket.
+pub const BUCKET_WAYS: usize = 4;
+
+/// A bucket of `ADDRESSES4`. Layout: 32 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bucket4 {
+    /// Each an address in the low half and a [`Scope`] with its kind in the high half, in no order; 0 is free.
+    pub entries: [u64; BUCKET_WAYS],
+}
+
+/// An entry of a [`Bucket6`]. Layout: 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Entry6 {
+    /// First eight bytes of the address, as a big-endian number.
+    pub high: u64,
+    /// Last eight bytes.
+    pub low: u64,
+    /// A [`Scope`] with its kind; 0 is free.
+    pub scope: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A bucket of `ADDRESSES6`. Layout: 96 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Bucket6 {
+    /// In no order.
+    pub entries: [Entry6; BUCKET_WAYS],
+}
+
+/// Where an address is owned, and what it is there: slot in bits 0 to 4, kind in 5 to 7, VLAN in 8 to 31.
+///
+/// VLAN: 0 for untagged, otherwise the outer identifier in the low twelve bits and the inner one in the high twelve, where
+/// 0xfff (reserved in IEEE 802.1Q) stands for a single service tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope(pub u32);
+
+impl Scope {
+    /// The scope of addresses that are the host's own on some interface: whoever sends from one of them is no other host.
+    pub const ANYWHERE: Self = Self(0);
+    /// Bits of the kind.
+    pub const KIND_MASK: u32 = 0b111 << 5;
+    /// The inner identifier that marks a single service tag.
+    pub const SERVICE_ONLY: u32 = 0xfff;
+
+    /// A scope without a kind, as a lookup knows it.
+    #[inline(always)]
+    pub const fn new(slot: u32, vlan: u32) -> Self {
+        Self(slot & 0x1f | vlan << 8)
+    }
+
+    /// The same scope with a kind, as the table holds it.
+    pub const fn with_kind(self, kind: AddressKind) -> Self {
+        Self(self.0 | (kind as u32) << 5)
+    }
+}
+
+/// What an address in the table is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AddressKind {
+    /// The host's own unicast address.
+    Own = 1,
+    /// A group the host belongs to: the broadcast address of one of its prefixes, or a multicast address.
+    Group = 2,
+    /// Not an address: the scope is configured at all.
+    Present = 3,
+    /// The host's own on some interface, in [`Scope::ANYWHERE`]: no source of a frame from outside.
+    Anywhere = 4,
+}
+
+/// Multiplier that spreads addresses over buckets; 2^64 over the golden ratio, odd. The table holds the host's own
+/// addresses only, so nobody can choose collisions and no secret is needed.
+pub const ADDRESS_HASH: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// Hash of an IPv4 entry (its kind masked out); its highest bits are the bucket within a buffer.
+#[inline(always)]
+pub const fn address_hash4(entry: u64) -> u64 {
+    (entry ^ entry >> 32).wrapping_mul(ADDRESS_HASH)
+}
+
+/// Hash of an IPv6 address in a scope, as [`address_hash4`].
+#[inline(always)]
+pub const fn address_hash6(high: u64, low: u64, scope: Scope) -> u64 {
+    (high ^ low.rotate_left(32) ^ scope.0 as u64).wrapping_mul(ADDRESS_HASH)
+}

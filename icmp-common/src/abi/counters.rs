@@ -1,0 +1,42 @@
+//! What was counted, by interface, type and reason.
+
+use crate::abi::interfaces::SLOTS;
+use crate::reason::REASONS;
+use crate::types::COUNTER_ROWS;
+
+/// One counter, an entry of `COUNTERS` (per CPU). Layout: 16 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Counter {
+    /// Frames.
+    pub packets: u64,
+    /// Bytes of those frames, from the Ethernet header on, as received.
+    pub bytes: u64,
+}
+
+impl Counter {
+    /// Counts a frame.
+    #[inline(always)]
+    pub const fn count(&mut self, bytes: u64) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(bytes);
+    }
+
+    /// Both together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            packets: self.packets.wrapping_add(other.packets),
+            bytes: self.bytes.wrapping_add(other.bytes),
+        }
+    }
+}
+
+/// Entries of `COUNTERS`: per slot, per row of the type table, per reason.
+pub const COUNTERS: u32 = SLOTS * COUNTER_ROWS as u32 * REASONS as u32;
+
+/// Position of a counter.
+#[inline(always)]
+pub const fn counter_index(slot: u32, row: u32, reason: u32) -> u32 {
+    (slot * COUNTER_ROWS as u32 + row) * REASONS as u32 + reason
+}

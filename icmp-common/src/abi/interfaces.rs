@@ -1,0 +1,30 @@
+//! The interfaces an instance is attached to.
+
+/// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
+pub const MAX_INTERFACES: u32 = 16;
+/// Slots in the counter map.
+pub const SLOTS: u32 = MAX_INTERFACES + 1;
+/// Entries of the `INTERFACES` map; a power of two.
+pub const INTERFACE_ENTRIES: u32 = 32;
+
+/// One attached interface, an entry of `INTERFACES`. Layout: 24 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Interface {
+    /// Kernel index; 0 marks a free entry.
+    pub ifindex: u32,
+    /// Its slot in the counter map and in address scopes, 1 to [`MAX_INTERFACES`].
+    pub slot: u32,
+    /// MAC address: six bytes as in a frame, then two zeroes.
+    pub mac: u64,
+    /// [`INTERFACE_STRIPS_TAGS`] and [`INTERFACE_SHARED`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Frames for other hosts come in on it as well: it is a port of a bridge, or has devices with MAC addresses of their own on it.
+pub const INTERFACE_SHARED: u32 = 2;
+/// VLAN tags may be missing from its frames and VLANs are told apart on it: no echo request is answered, tagged or not, because a tag that is
+/// seen may be the inner one of two.
+pub const INTERFACE_STRIPS_TAGS: u32 = 1;

@@ -1,0 +1,54 @@
+//! What lies in the maps: the layouts the program and the controller share.
+//!
+//! Owns names, layouts and sizes (docs/map-abi.md). A change here is a new [`VERSION`], and with it a new pin directory.
+//! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
+
+mod addresses;
+mod counters;
+mod cpu;
+mod interfaces;
+mod limiter;
+mod prefixes;
+mod rules;
+mod settings;
+mod switch;
+
+pub use addresses::*;
+pub use counters::*;
+pub use cpu::*;
+pub use interfaces::*;
+pub use limiter::*;
+pub use prefixes::*;
+pub use rules::*;
+pub use settings::*;
+pub use switch::*;
+
+/// Version of everything in this file; names the pin directory.
+pub const VERSION: u32 = 5;
+
+const _: () = {
+    assert!(size_of::<Interface>() == 24);
+    assert!(size_of::<Level>() == 40);
+    assert!(size_of::<Bucket4>() == 32 && size_of::<Bucket6>() == 96);
+    assert!(size_of::<Counter>() == 16 && size_of::<Talker>() == 56);
+    assert!(size_of::<Cpu>() == 112 && size_of::<Batches>() == 80 && size_of::<Line>() == 64);
+    assert!(size_of::<OwnFirst>() == 128 && core::mem::offset_of!(Settings, budgets) == 112);
+    assert!(size_of::<TypeEntry>() == 8);
+    assert!(size_of::<Settings>() == 112 + BUDGETS * 20 + 8 + TYPE_ENTRIES * 8);
+    assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<Tally>() == 32);
+    assert!(
+        size_of::<Rules>()
+            == 32
+                + TYPE_ENTRIES * 16
+                + (CODE_BLOCKS * 256 + 256 + LENGTHS + VLANS) * 8
+                + MAX_RULES * (24 + NAME_LEN)
+                + ROUTERS * 16
+                + size_of::<Search>()
+                + PREFIX_VALUES * 8
+    );
+    assert!(size_of::<PrefixBucket4>() == 64 && size_of::<PrefixBucket6>() == 64 && size_of::<Step6>() == 24);
+    assert!(size_of::<Search4>() == LENGTHS4 * 8 + 8 && size_of::<Search6>() == LENGTHS6 * 24 + 8);
+    assert!(size_of::<Search>() == 24 + 3 * (size_of::<Search4>() + size_of::<Search6>()));
+    assert!(PREFIX_BUCKETS4.is_power_of_two() && PREFIX_BUCKETS6.is_power_of_two());
+    assert!(INTERFACE_ENTRIES.is_power_of_two() && SCOPE_SLOTS >= SLOTS);
+};
