@@ -121,6 +121,21 @@ fn on_a_port_of_a_bridge_no_message_to_a_group_is_touched() {
     assert_eq!((counters.packets("policy-drop"), counters.packets("not-own-address")), (0, 2));
 }
 
+#[test]
+fn below_a_macvlan_of_another_namespace_no_message_to_a_group_is_touched() {
+    let Some(pair) = pair(&[]) else { return };
+    let (host, container) = (&pair.host, Namespace::new("container"));
+    host.ip(&format!("link add macvlan0 link {HOST_IF} type macvlan mode bridge"));
+    host.ip(&format!("link set macvlan0 netns {}", container.name()));
+    container.ip("link set macvlan0 up");
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    peer.send(&to_group("224.0.0.1", [1, 0, 0x5e, 0, 0, 1]).frame()).expect("sent");
+    peer.send(&to_group("ff02::1", [0x33, 0x33, 0, 0, 0, 1]).frame()).expect("sent");
+    let counters = counted(host, "not-own-address", 2);
+    assert_eq!((counters.packets("policy-drop"), counters.packets("not-own-address")), (0, 2));
+}
+
 /// A message that the shipped policy drops, to a group.
 fn to_group(group: &str, mac: [u8; 6]) -> Echo {
     let (from, kind) = match group.contains(':') {

@@ -45,6 +45,7 @@ fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
         _ => true,
     });
     by_controller
+        || takes_in_for_unknown(network, link)
         || network.links.iter().filter(|upper| upper.lower == Some(link.index)).any(|upper| {
             match upper.kind {
                 Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap) => true,
@@ -52,6 +53,15 @@ fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
                 _ => false,
             }
         })
+}
+
+/// Whether an interface takes in the MAC address of a device that is not among those of this namespace: a macvlan that was moved away.
+fn takes_in_for_unknown(network: &Network, link: &Link) -> bool {
+    let is_known = |mac: [u8; 6]| {
+        let is_its = |device: &Link| device.mac == Some(mac);
+        is_its(link) || network.links.iter().any(|device| device.vlan.is_some() && is_its(device))
+    };
+    network.taken_in.iter().any(|(ifindex, mac)| *ifindex == link.index && !is_known(*mac))
 }
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.
@@ -219,7 +229,7 @@ mod tests {
             let network = Network {
                 links: vec![link(1, true, None), link(2, up, vlan)],
                 addresses: vec![address(1, "192.0.2.1"), address(2, "192.0.2.2")],
-                groups: Vec::new(),
+                ..Network::default()
             };
             let own = own_addresses(&network, &[(1, &network.links[0])]);
             let scopes = own.iter().filter(|own| own.kind == AddressKind::Own).map(|own| own.scope);
@@ -239,7 +249,7 @@ mod tests {
                 address(2, "fe80::2"),
                 address(2, "::1"),
             ],
-            groups: Vec::new(),
+            ..Network::default()
         };
         let own = own_addresses(&network, &[(1, &network.links[0])]);
         let anywhere: Vec<_> = own
@@ -263,7 +273,7 @@ mod tests {
         for first in 0..addresses.len() {
             let mut addresses = addresses.to_vec();
             addresses.rotate_left(first);
-            let network = Network { links: vec![link(1, true, None)], addresses, groups: Vec::new() };
+            let network = Network { links: vec![link(1, true, None)], addresses, ..Network::default() };
             let own = own_addresses(&network, &[(1, &network.links[0])]);
             for (text, kind) in [
                 ("192.0.2.2", AddressKind::Own),
@@ -283,6 +293,7 @@ mod tests {
             links: vec![link(1, true, None), link(2, true, vlan)],
             addresses: Vec::new(),
             groups: vec![group(1, "ff02::1:ff00:2"), group(2, "224.0.0.251"), group(3, "224.0.0.9")],
+            ..Network::default()
         };
         let own = own_addresses(&network, &[(1, &network.links[0])]);
         let (untagged, tagged) = (Scope::new(1, 0), Scope::new(1, 100));
@@ -302,7 +313,7 @@ mod tests {
             links.extend((0..n).map(|i| link(2 + i, true, vlan(1 + i as u16))));
             let addresses =
                 (0..n).map(|i| address(2 + i, &Ipv4Addr::from(0x0a00_0000 + i).to_string())).collect();
-            let network = Network { links, addresses, groups: Vec::new() };
+            let network = Network { links, addresses, ..Network::default() };
             own_addresses(&network, &[(1, &network.links[0])]).len() as u32
         };
         // One for the VLAN, one for its address, and one for the address anywhere.
@@ -315,6 +326,7 @@ mod tests {
             links: vec![link(1, true, None), link(2, true, None)],
             addresses: vec![address(2, "10.0.0.1"), address(1, "192.0.2.1"), address(2, "10.0.0.2")],
             groups: vec![Group { ifindex: 1, address: "224.0.0.1".parse().expect("a group") }],
+            ..Network::default()
         };
         let own = own_addresses(&network, &[(1, &network.links[0])]);
         let texts: Vec<_> = own.iter().map(|own| own.address.to_string()).collect();
@@ -344,13 +356,24 @@ mod tests {
             ),
         ];
         for (what, links, shared) in cases {
-            let network = Network { links, addresses: Vec::new(), groups: Vec::new() };
+            let network = Network { links, addresses: Vec::new(), ..Network::default() };
             assert_eq!(is_shared(&network, &network.links[0], DEPTH), shared, "{what}");
         }
         for kind in [InfoKind::MacVlan, InfoKind::MacVtap, InfoKind::IpVlan, InfoKind::IpVtap] {
             let links = vec![link(1, true, None), above(2, kind.clone(), 1)];
-            let network = Network { links, addresses: Vec::new(), groups: Vec::new() };
+            let network = Network { links, addresses: Vec::new(), ..Network::default() };
             assert!(is_shared(&network, &network.links[0], DEPTH), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_interface_is_shared_with_a_macvlan_that_was_moved_away_and_not_with_its_own_vlans() {
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        let of_vlan = Link { mac: Some([6; 6]), ..link(2, true, vlan) };
+        for (mac, shared) in [([2; 6], false), ([6; 6], false), ([10; 6], true)] {
+            let links = vec![link(1, true, None), of_vlan.clone()];
+            let network = Network { links, taken_in: vec![(1, mac), (3, [10; 6])], ..Network::default() };
+            assert_eq!(is_shared(&network, &network.links[0], DEPTH), shared, "{mac:?}");
         }
     }
 }

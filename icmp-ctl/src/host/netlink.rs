@@ -6,11 +6,13 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
+use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
 use crate::host::groups::{self, Group};
 
@@ -101,6 +103,9 @@ pub struct Network {
     pub addresses: Vec<Address>,
     /// All groups.
     pub groups: Vec<Group>,
+    /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
+    /// a macvlan device is there also where it was moved to another namespace.
+    pub taken_in: Vec<(u32, [u8; 6])>,
 }
 
 impl Network {
@@ -119,9 +124,15 @@ impl Network {
             .try_collect::<Vec<_>>()
             .await
             .context("reading the addresses")?;
+        let neighbours = handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute();
+        let neighbours = neighbours
+            .try_collect::<Vec<_>>()
+            .await
+            .context("reading which MAC addresses interfaces take in")?;
+        let taken_in = neighbours.iter().filter_map(taken_in).collect();
         connection.abort();
         let addresses = addresses.iter().filter_map(address).collect();
-        Ok(Self { links, addresses, groups: groups::read() })
+        Ok(Self { links, addresses, groups: groups::read(), taken_in })
     }
 
     /// As [`Self::read`], for who has no event loop.
@@ -205,6 +216,16 @@ fn link(message: &LinkMessage) -> Link {
     link.lower = link.lower.filter(|_| !lower_is_elsewhere);
     link.vlan = link.vlan.zip(link.lower).map(|(vlan, parent)| Vlan { parent, ..vlan });
     link
+}
+
+/// An entry of an interface's own list of addresses (`NTF_SELF`), if it is one host's.
+fn taken_in(message: &NeighbourMessage) -> Option<(u32, [u8; 6])> {
+    let mac = message.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::LinkLayerAddress(mac) => <[u8; 6]>::try_from(mac.as_slice()).ok(),
+        _ => None,
+    })?;
+    let is_own = message.header.flags.contains(NeighbourFlags::Own);
+    (is_own && mac[0] & 1 == 0).then_some((message.header.ifindex, mac))
 }
 
 fn xdp(attributes: &[LinkXdp]) -> Option<Xdp> {

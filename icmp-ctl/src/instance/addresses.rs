@@ -121,7 +121,7 @@ mod tests {
                     broadcast: None,
                 })
                 .collect(),
-            groups: Vec::new(),
+            ..Network::default()
         };
         assert_eq!(buckets_for(&network(20), &[]), ADDRESS_BUCKETS);
         for addresses in [5_000, 20_000] {
