@@ -416,7 +416,7 @@ fn an_attach_that_is_killed_is_no_obstacle_to_the_next() {
     for pin in links.into_iter().map(|pin| pin.expect("a link").path()) {
         fs::remove_file(pin).expect("a pin of a link");
     }
-    for pin in ["build", "icmp_ctl_frags", "icmp_ctl"] {
+    for pin in ["build", "icmp_ctl"] {
         fs::remove_file(pins.join(pin)).expect("a pin");
     }
     // The kernel takes a link without a pin off some time later, and tells nobody.

@@ -72,6 +72,31 @@ fn a_pin_directory_that_others_may_enter_or_replace_is_refused_with_the_command_
 }
 
 #[test]
+fn a_user_with_the_capabilities_makes_a_pin_directory_that_is_roots() {
+    let Some(pair) = pair(&["unshare", "setpriv"]) else { return };
+    let caps = "+bpf,+perfmon,+net_admin,+dac_override";
+    let user = |more: &str| {
+        format!(
+            "setpriv --reuid=65534 --regid=65534 --clear-groups --inh-caps={caps}{more} --ambient-caps={caps}{more} --"
+        )
+    };
+    let done = in_a_container(
+        &pair.host,
+        &format!(
+            "mount -t bpf bpf /sys/fs/bpf
+             if {} $ctl attach {HOST_IF}; then exit 9; fi
+             test ! -e /sys/fs/bpf/icmp-ctl
+             {} $ctl attach {HOST_IF}; stat -c %a:%u /sys/fs/bpf/icmp-ctl; $ctl status; $ctl detach --all",
+            user(""),
+            user(",+chown")
+        ),
+    );
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.stderr.contains("CAP_CHOWN") && done.stderr.contains("install -d -m 700"), "{done}");
+    assert!(done.stdout.contains("700:0"), "{done}");
+}
+
+#[test]
 fn nobody_cannot_hold_the_lock() {
     let Some(pair) = pair(&["flock", "setpriv"]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);

@@ -162,6 +162,7 @@ impl Instance {
     /// As [`Self::find`]; and the kernel refuses the program ([`Exit::Refused`]).
     pub fn open_or_load(options: &LoadOptions) -> Result<(Self, bool)> {
         match DirBuilder::new().mode(0o700).create(ROOT) {
+            Ok(()) => give_to_root()?,
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(error).with_context(|| format!("making the pin directory {ROOT}"));
             }
@@ -362,6 +363,18 @@ fn instances() -> Result<Vec<PathBuf>> {
     fs::read_dir(&directory)
         .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
         .with_context(|| format!("reading {}", directory.display()))
+}
+
+/// Makes the directory of all instances root's, where another user with the capabilities for it has made it.
+fn give_to_root() -> Result<()> {
+    std::os::unix::fs::chown(ROOT, Some(0), Some(0)).map_err(|error| {
+        // It would be refused from now on; the first error is the one to tell.
+        let _ = fs::remove_dir(ROOT);
+        anyhow!(
+            "giving the pin directory {ROOT} to root, whose it has to be: {error}; CAP_CHOWN lets this user do so, and root makes it with: \
+             install -d -m 700 {ROOT}"
+        )
+    })
 }
 
 /// The lock of the instance in a directory.
