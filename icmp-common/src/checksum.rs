@@ -138,11 +138,11 @@ pub fn echo_reply_v6(request: u16) -> u16 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// RFC 1071 section 4.1, the plain loop, as something independent to compare with.
-    fn rfc1071(bytes: &[u8]) -> u16 {
+    pub(crate) fn rfc1071(bytes: &[u8]) -> u16 {
         let mut sum: u32 = 0;
         for pair in bytes.chunks(2) {
             sum += u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]));

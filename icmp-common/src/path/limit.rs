@@ -341,3 +341,112 @@ pub(crate) fn note<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
     }
     0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::{BUDGETS, Limit, SWITCH_CHANGE, TALKERS};
+    use crate::host_tables::HostTables;
+    use crate::limiter::UNITS_PER_TICK;
+    use crate::path::testing::{self, echo4, send};
+    use crate::policy::Preset;
+    use crate::talkers::SAMPLE;
+
+    /// A tick at which a generation begins.
+    const START: u64 = 1 << 32;
+    /// So much time for one reply that no test sees the next one come.
+    const NEVER: u64 = (1 << 26) * UNITS_PER_TICK;
+
+    /// So many at once, and no more.
+    const fn once(burst: u64) -> Limit {
+        Limit { interval: NEVER, capacity: burst * NEVER }
+    }
+
+    /// A host with a total, of which a CPU takes `batch` replies at once, and a limit for each source.
+    fn host(total: Limit, batch: u32, source: Limit) -> HostTables {
+        let mut settings = testing::settings(Preset::Host);
+        settings.budgets[Budget::Replies as usize] = total;
+        settings.budgets[Budget::Familiar as usize] = Limit::NOTHING;
+        settings.batches = [batch; BUDGETS];
+        settings.source.limit = source;
+        let tables = testing::tables(settings, testing::rules());
+        tables.set_ticks(START);
+        tables
+    }
+
+    /// What becomes of a request from source number `n`.
+    fn ping(tables: &HostTables, n: u32) -> Reason {
+        send(tables, &mut echo4(0x0a00_0000 + n, 16))
+    }
+
+    #[test]
+    fn the_total_is_what_all_batches_together_give() {
+        for batch in [1, 3, 7, 64, 256] {
+            let tables = host(once(50), batch, Limit::UNLIMITED);
+            let answered = (0..100).filter(|n| ping(&tables, *n) == Reason::Answered).count();
+            assert_eq!(answered, 50, "in batches of {batch}");
+            assert_eq!(ping(&tables, 0), Reason::LimitedTotal);
+        }
+    }
+
+    #[test]
+    fn tokens_of_another_generation_of_the_settings_are_not_spent() {
+        let tables = host(once(64), 64, Limit::UNLIMITED);
+        for n in 0..3 {
+            assert_eq!(ping(&tables, n), Reason::Answered);
+        }
+        // The CPU has 61 tokens, and the total nothing. With the next change of the settings they are gone.
+        tables.set_switch(SWITCH_CHANGE);
+        assert_eq!(ping(&tables, 3), Reason::LimitedTotal);
+    }
+
+    #[test]
+    fn a_batch_that_is_not_spent_lapses_after_a_while_and_not_before() {
+        let tables = host(once(64), 64, Limit::UNLIMITED);
+        assert_eq!(ping(&tables, 0), Reason::Answered);
+        tables.set_ticks(START + 255);
+        assert_eq!(ping(&tables, 1), Reason::Answered);
+        // About a second at 250 ticks each.
+        tables.set_ticks(START + 256);
+        assert_eq!(ping(&tables, 2), Reason::LimitedTotal);
+    }
+
+    #[test]
+    fn a_request_that_its_source_is_refused_gives_its_token_back_once() {
+        for refused in [0, 1, 40, 500] {
+            for batch in [1, 10, 64] {
+                let tables = host(once(10), batch, once(1));
+                assert_eq!(ping(&tables, 0), Reason::Answered);
+                for _ in 0..refused {
+                    assert_eq!(ping(&tables, 0), Reason::LimitedSource);
+                }
+                // Sources that share a cell by chance are refused as well, so there are more than enough.
+                let answered = (1..200).filter(|n| ping(&tables, *n) == Reason::Answered).count();
+                assert_eq!(answered, 9, "after {refused} refused, in batches of {batch}");
+            }
+        }
+    }
+
+    /// Samples of this many requests, a new generation after every thousand, each third request of a source over its limit.
+    fn samples(requests: u32, batch: u32) -> u32 {
+        let more_than_enough = Limit { interval: 1, capacity: 1 << 40 };
+        let tables = host(more_than_enough, batch, Limit { interval: 1, capacity: 1 });
+        for n in 0..requests {
+            tables.set_ticks(START + n as u64 / 1000 * 300);
+            let reason = ping(&tables, n / 3);
+            assert!(matches!(reason, Reason::Answered | Reason::LimitedSource), "{}", reason.name());
+        }
+        (0..TALKERS).filter_map(|i| tables.talker(i).map(|t| t.seen + t.others)).sum()
+    }
+
+    #[test]
+    fn one_request_in_thirty_two_is_sampled_however_large_batches_are() {
+        let requests = 20_000;
+        let of_one = samples(requests, 1);
+        let expected = requests / SAMPLE;
+        assert!(of_one.abs_diff(expected) < expected / 10, "{of_one} samples, {expected} expected");
+        for batch in [2, 3, 31, 64, 256] {
+            assert_eq!(samples(requests, batch), of_one, "in batches of {batch}");
+        }
+    }
+}

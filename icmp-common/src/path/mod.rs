@@ -14,6 +14,8 @@ mod own;
 mod parse;
 mod policy;
 mod reply;
+#[cfg(test)]
+mod testing;
 
 use crate::abi::{
     INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT,

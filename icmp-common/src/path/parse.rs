@@ -2,7 +2,7 @@
 //!
 //! Owns every check of the link layer's and IP's headers, up to lengths and the IPv4 checksum. It asks no table. Whether a packet is
 //! the usual one (no options, no fragment, lengths in order, checksum intact) is told at once by few operations; what is unusual about
-//! one that is not, [`unusual`] says apart, and a test holds that the two agree.
+//! one that is not, [`unusual`] says apart, and tests below hold both against the rules.
 
 use crate::checksum::Sum;
 use crate::frame::{Frame, field};
@@ -309,4 +309,193 @@ fn unusual_v6(header: &[u8; ipv6::WITH_ICMP], lens: &Lens) -> Reason {
         return Reason::BadLength;
     }
     lens.beyond(ipv6::LEN + payload_len).unwrap_or(Reason::BadLength)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::checksum::tests::rfc1071;
+    use crate::frame::SliceFrame;
+    use crate::path::testing::message;
+
+    const L3: usize = ethernet::LEN;
+
+    /// A frame whose first buffer has `linear` bytes of it.
+    struct Cut<'a> {
+        first: SliceFrame<'a>,
+        total: usize,
+    }
+
+    impl Frame for Cut<'_> {
+        fn linear_len(&self) -> usize {
+            self.first.linear_len()
+        }
+
+        fn total_len(&self) -> usize {
+            self.total
+        }
+
+        fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+            self.first.window(offset)
+        }
+    }
+
+    /// What the rules say of a packet with ICMP as its protocol, one after the other and byte by byte.
+    fn by_the_rules(family: Family, frame: &[u8], linear: usize) -> Result<(), Reason> {
+        let byte = |at: usize| frame[L3 + at];
+        let word = |at: usize| u16::from_be_bytes([byte(at), byte(at + 1)]);
+        let len = match family {
+            Family::V4 => {
+                match (byte(0) >> 4, byte(0) & 15) {
+                    (4, 5) => {}
+                    (4, 6..) => return Err(Reason::IpOptions),
+                    _ => return Err(Reason::BadIpHeader),
+                }
+                if word(6) & 0x8000 != 0 {
+                    return Err(Reason::ReservedFlag);
+                }
+                if word(6) & 0x3fff != 0 {
+                    return Err(Reason::Fragment);
+                }
+                if word(2) < 28 {
+                    return Err(Reason::BadLength);
+                }
+                word(2) as usize
+            }
+            Family::V6 => {
+                if byte(0) >> 4 != 6 {
+                    return Err(Reason::BadIpHeader);
+                }
+                if word(4) < 8 {
+                    return Err(Reason::BadLength);
+                }
+                40 + word(4) as usize
+            }
+        };
+        if L3 + len > frame.len() {
+            return Err(Reason::BadLength);
+        }
+        if L3 + len > linear {
+            return Err(Reason::MultiBuffer);
+        }
+        if family == Family::V4 && rfc1071(&frame[L3..L3 + 20]) != 0 {
+            return Err(Reason::BadIpChecksum);
+        }
+        Ok(())
+    }
+
+    /// Holds what the few operations say of a packet, and what is said apart of one that they turn down, against the rules.
+    fn agree(family: Family, frame: &[u8], linear: usize) {
+        let rules = by_the_rules(family, frame, linear);
+        let mut first = frame[..linear].to_vec();
+        let mut cut = Cut { first: SliceFrame::new(&mut first), total: frame.len() };
+        let usual = match family {
+            Family::V4 => v4(cut.window(L3).expect("a header"), L3, linear),
+            Family::V6 => v6(cut.window(L3).expect("a header"), L3, linear),
+        };
+        let about = About::new(family, L3, 0);
+        let Some(headers) = usual else {
+            assert_eq!(Err(unusual(&mut cut, &about)), rules, "{linear} of {frame:02x?}");
+            return;
+        };
+        assert_eq!(rules, Ok(()), "{linear} of {frame:02x?}");
+        let again = headers_again(&mut cut, about.with_len(headers.icmp_len));
+        assert_eq!(again.map(|again| again.source), Some(headers.source));
+    }
+
+    /// A packet with some of its header changed; `mends` sets an IPv4 checksum right behind that.
+    fn changed(family: Family, changes: &[(usize, &[u8])], mends: bool) -> Vec<u8> {
+        let mut frame = message(family, 0xc633_6405, 8, 0, 64);
+        for (at, bytes) in changes {
+            frame[L3 + at..L3 + at + bytes.len()].copy_from_slice(bytes);
+        }
+        if mends && family == Family::V4 {
+            frame[L3 + 10..L3 + 12].fill(0);
+            let sum = rfc1071(&frame[L3..L3 + 20]);
+            frame[L3 + 10..L3 + 12].copy_from_slice(&sum.to_be_bytes());
+        }
+        frame
+    }
+
+    #[test]
+    fn every_first_byte_is_the_usual_one_or_has_its_reason() {
+        for byte in 0..=u8::MAX {
+            for family in [Family::V4, Family::V6] {
+                let frame = changed(family, &[(0, &[byte])], true);
+                agree(family, &frame, frame.len());
+            }
+        }
+    }
+
+    #[test]
+    fn every_fragment_field_is_a_usual_one_or_has_its_reason() {
+        for fragment in 0..=u16::MAX {
+            let frame = changed(Family::V4, &[(6, &fragment.to_be_bytes())], true);
+            agree(Family::V4, &frame, frame.len());
+        }
+    }
+
+    #[test]
+    fn every_length_is_one_that_the_first_buffer_has_or_has_its_reason() {
+        for len in 0..=u16::MAX {
+            for (family, at) in [(Family::V4, 2), (Family::V6, 4)] {
+                let frame = changed(family, &[(at, &len.to_be_bytes())], true);
+                agree(family, &frame, frame.len());
+                agree(family, &frame, frame.len() - 10);
+            }
+        }
+    }
+
+    #[test]
+    fn of_all_ipv4_checksums_those_are_usual_that_verify() {
+        let header = changed(Family::V4, &[(4, &[0, 0])], true);
+        // Under the second identification the checksum is zero, and so is its negative.
+        for id in [0, u16::from_be_bytes([header[L3 + 10], header[L3 + 11]])] {
+            let mut usual = 0;
+            for sum in 0..=u16::MAX {
+                let frame = changed(Family::V4, &[(4, &id.to_be_bytes()), (10, &sum.to_be_bytes())], false);
+                agree(Family::V4, &frame, frame.len());
+                usual += u32::from(by_the_rules(Family::V4, &frame, frame.len()).is_ok());
+            }
+            assert_eq!(usual, if id == 0 { 1 } else { 2 });
+        }
+    }
+
+    #[test]
+    fn a_protocol_other_than_icmp_is_named_and_so_is_a_header_behind_which_it_may_be() {
+        for protocol in 0..=u8::MAX {
+            for (family, at, icmp) in [(Family::V4, 9, 1), (Family::V6, 6, 58)] {
+                let mut frame = changed(family, &[(at, &[protocol])], true);
+                let reason = unusual(&mut SliceFrame::new(&mut frame), &About::new(family, L3, 0));
+                // RFC 8200, 4302, 6275, 7401, 5533.
+                let extends = family == Family::V6 && [0, 43, 44, 51, 60, 135, 139, 140].contains(&protocol);
+                if protocol != icmp {
+                    assert_eq!(reason, if extends { Reason::ExtensionHeader } else { Reason::NotIcmp });
+                }
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+
+        #[test]
+        fn headers_with_anything_in_them_are_usual_or_have_their_reason(
+            is_v4: bool,
+            mends: bool,
+            bytes in prop::collection::vec((0_usize..20, any::<u8>()), 0..4),
+            cut in 0_usize..60,
+        ) {
+            let family = if is_v4 { Family::V4 } else { Family::V6 };
+            // Not the protocol, which is asked about before.
+            let others = bytes.iter().filter(|(at, _)| *at != if is_v4 { 9 } else { 6 });
+            let changes: Vec<_> = others.map(|(at, byte)| (*at, core::slice::from_ref(byte))).collect();
+            let frame = changed(family, &changes, mends);
+            agree(family, &frame, frame.len() - cut);
+        }
+    }
 }

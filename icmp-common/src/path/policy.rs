@@ -268,3 +268,67 @@ fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &S
     let Some(cells) = tables.pair(Table::Sources, place) else { return true };
     Pair::read(cells).charge(&limit, now) != Admission::Refused
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::TypeRules;
+    use crate::frame::SliceFrame;
+    use crate::host_tables::HostTables;
+    use crate::path::testing::{self, interface};
+    use crate::policy::Preset;
+
+    /// The policy's answer about a message, and that of [`judged`].
+    fn both(tables: &HostTables, family: Family, message: &mut [u8]) -> [Step<Answer>; 2] {
+        let frame = &mut SliceFrame::new(message);
+        let interface = interface();
+        let ingress = Ingress::find(tables, Some(&interface), family).expect("settings");
+        let link = parse::link(frame).expect("a link");
+        let headers = parse::headers(frame, tables, &link, family).expect("headers");
+        let quick = answer(frame, tables, &ingress, &link, &headers, family);
+        [quick, judged(frame, tables, ingress.about(&link, &headers, family))]
+    }
+
+    fn assert_agreed(tables: &HostTables, what: &str) {
+        for (family, icmp) in [(Family::V4, 34), (Family::V6, 54)] {
+            let mut message = testing::message(family, 0xc633_6405, 0, 0, 64);
+            for icmp_type in 0..=u8::MAX {
+                for code in 0..=u8::MAX {
+                    message[icmp..icmp + 2].copy_from_slice(&[icmp_type, code]);
+                    let [quick, judged] = both(tables, family, &mut message);
+                    assert_eq!(quick, judged, "{family:?} type {icmp_type} code {code} {what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_quick_answer_is_what_the_whole_policy_says_of_every_type_and_code_under_every_preset() {
+        for preset in Preset::ALL {
+            let tables = testing::tables(testing::settings(*preset), testing::rules());
+            assert_agreed(&tables, preset.name());
+        }
+    }
+
+    #[test]
+    fn the_quick_answer_follows_the_type_table_and_the_rules() {
+        for action in [Action::Pass, Action::Answer, Action::Limit, Action::Drop] {
+            let mut settings = testing::settings(Preset::Host);
+            for entry in &mut settings.types {
+                entry.main.action = action as u8;
+            }
+            assert_agreed(&testing::tables(settings, testing::rules()), action.name());
+            // A rule for every message, where the type table answers.
+            let mut settings = testing::settings(Preset::Host);
+            settings.flags |= SETTINGS_RULES;
+            let mut rules = testing::rules();
+            (rules.count, rules.any_source, rules.any_destination) = (1, 1, 1);
+            rules.types.fill(TypeRules { rules: 1, block: 0, reserved: 0 });
+            rules.rules[0].action = action as u32;
+            let tables = testing::tables(settings, rules);
+            assert_agreed(&tables, action.name());
+            let [echo, _] = both(&tables, Family::V4, &mut testing::echo4(0xc633_6405, 64));
+            assert_eq!(echo.is_ok(), action == Action::Answer, "a rule says {}", action.name());
+        }
+    }
+}

@@ -199,3 +199,75 @@ fn write_v6(header: &mut [u8; ipv6::WITH_ICMP], settings: &Settings) {
     set_field::<{ ipv6::LEN + icmpv6::CHECKSUM }, 2, _>(header, echo_reply_v6(request).to_ne_bytes());
     header[ipv6::LEN + icmpv6::TYPE] = icmpv6::ECHO_REPLY;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::tests::rfc1071;
+    use crate::frame::SliceFrame;
+    use crate::path::testing::{self, message, send};
+    use crate::policy::Preset;
+
+    /// Where messages start: behind Ethernet, up to two tags, and either IP header.
+    const STARTS: [usize; 4] = [34, 42, 54, 62];
+
+    /// The sum as a checksum, in network order.
+    fn checksum(sum: Sum) -> u16 {
+        !u16::from_be(sum.fold())
+    }
+
+    #[test]
+    fn a_message_of_every_length_sums_as_in_the_plain_loop_of_rfc_1071() {
+        let mut bytes: [u8; 5000] = core::array::from_fn(|i| ((i * i) >> 3) as u8 ^ (i * 37 + 11) as u8);
+        for start in STARTS {
+            for len in (8..=520).chain(MAX_CHUNKS * CHUNK - 70..=MAX_CHUNKS * CHUNK) {
+                let expected = rfc1071(&bytes[start..start + len]);
+                let frame = &mut SliceFrame::new(&mut bytes);
+                let summed = chunks(frame, start, len).expect("in the frame");
+                assert_eq!(checksum(summed), expected, "{len} bytes at {start}, apart");
+                if len <= SHORT {
+                    let summed = short(frame, start, len).expect("in the frame");
+                    assert_eq!(checksum(summed), expected, "{len} bytes at {start}");
+                }
+            }
+            let frame = &mut SliceFrame::new(&mut bytes);
+            assert_eq!(sum(frame, start, MAX_CHUNKS * CHUNK + 1), TOO_LONG);
+        }
+    }
+
+    #[test]
+    fn a_request_of_every_length_is_answered_and_with_one_bit_wrong_is_not() {
+        let tables = testing::tables(testing::settings(Preset::Host), testing::rules());
+        for (family, request, start) in [(Family::V4, 8, 34), (Family::V6, 128, 54)] {
+            for len in 8..=200 {
+                let whole = message(family, 0xc633_6405, request, 0, len);
+                let mut reply = whole.clone();
+                assert_eq!(send(&tables, &mut reply), Reason::Answered, "{family:?} {len}");
+                if family == Family::V4 {
+                    assert_eq!(rfc1071(&reply[start..start + len]), 0, "{len}: {reply:02x?}");
+                    assert_eq!(rfc1071(&reply[14..34]), 0, "{len}: {reply:02x?}");
+                }
+                for at in [4, len / 2, len - 1].map(|at| at.max(4)) {
+                    let mut wrong = whole.clone();
+                    wrong[start + at] ^= 1 << (len % 8);
+                    let sent = wrong.clone();
+                    assert_eq!(
+                        send(&tables, &mut wrong),
+                        Reason::BadIcmpChecksum,
+                        "{family:?} {len}, byte {at}"
+                    );
+                    assert_eq!(wrong, sent, "a request that is not answered is unchanged");
+                }
+                let mut padded = whole.clone();
+                if let Some(last) = padded.last_mut() {
+                    *last ^= 0xff;
+                }
+                assert_eq!(
+                    send(&tables, &mut padded),
+                    Reason::Answered,
+                    "what follows a message is not of it"
+                );
+            }
+        }
+    }
+}
