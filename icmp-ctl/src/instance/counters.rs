@@ -67,7 +67,7 @@ impl InstanceMaps {
         let pressure = self.under_pressure();
         if let Err(error) = &pressure {
             SAID.call_once(|| {
-                warn(&format!("whether the reply budget is exhausted is left out: {}", sentence(error)))
+                warn(&format!("whether the reply budget is exhausted is left out: {}", sentence(error)));
             });
         }
         pressure.ok()

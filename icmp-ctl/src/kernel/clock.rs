@@ -52,6 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[expect(clippy::print_stderr, reason = "a skip says why")]
     fn ticks_are_those_the_kernel_lists_with_its_timers() {
         let listed = || {
             let text = std::fs::read_to_string("/proc/timer_list").ok()?;
