@@ -49,17 +49,20 @@ pub fn build(package: &str, features: &str, inputs: &[&str]) -> Result<()> {
         "little" => "bpfel-unknown-none",
         endian => bail!("{endian}-endian hosts are not supported"),
     };
-    let mut flags = vec![
+    let mut flags: Vec<String> = [
         // Compare-and-swap needs the third instruction set.
         "-Ctarget-cpu=v3",
         // BTF describes the maps, and xdp-loader asks for it.
         "-Clink-arg=--btf",
         "-Cdebuginfo=2",
-    ];
+    ]
+    .map(str::to_owned)
+    .into();
     // Wide loads of packet bytes, where the machine reads unaligned words as fast as aligned ones.
     if matches!(env::var("CARGO_CFG_TARGET_ARCH")?.as_str(), "x86_64" | "aarch64") {
-        flags.push("-Ctarget-feature=+allows-misaligned-mem-access");
+        flags.push("-Ctarget-feature=+allows-misaligned-mem-access".to_owned());
     }
+    flags.extend(remap_flags(&workspace, &toolchain)?);
     let target_dir = out_dir.join("ebpf-target");
     let status = Command::new("rustup")
         .args(["run", &toolchain, "cargo", "build", "--quiet", "--package", package, "--bins", "--release"])
@@ -73,6 +76,8 @@ pub fn build(package: &str, features: &str, inputs: &[&str]) -> Result<()> {
         .env_remove("RUSTC_WORKSPACE_WRAPPER")
         .env_remove("RUSTUP_TOOLCHAIN")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
+        // What is stripped from the host's program is what the verifier's log and the maps go by here.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "none")
         .status()
         .context("starting rustup to build the eBPF object; `cargo xtask setup` installs what it needs")?;
     if !status.success() {
@@ -81,6 +86,33 @@ pub fn build(package: &str, features: &str, inputs: &[&str]) -> Result<()> {
     let built = target_dir.join(target).join("release").join(package);
     fs::copy(&built, out_dir.join(package)).with_context(|| format!("copying {}", built.display()))?;
     Ok(())
+}
+
+/// Folders of the building machine that the compiler would write into what it makes, and what it is to write there.
+///
+/// # Errors
+/// The toolchain does not tell where it is.
+pub fn paths(workspace: &Path, toolchain: &str) -> Result<Vec<(PathBuf, &'static str)>> {
+    let sysroot = Command::new("rustup")
+        .args(["run", toolchain, "rustc", "--print", "sysroot"])
+        .output()
+        .context("asking rustup where the toolchain is")?;
+    let home = env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cargo = env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
+    Ok(vec![
+        (String::from_utf8_lossy(&sysroot.stdout).trim().into(), "/rust"),
+        (cargo, "/cargo"),
+        (workspace.to_owned(), "/icmp-ctl"),
+    ])
+}
+
+/// The compiler's flags for [`paths`].
+///
+/// # Errors
+/// As [`paths`].
+pub fn remap_flags(workspace: &Path, toolchain: &str) -> Result<Vec<String>> {
+    let paths = paths(workspace, toolchain)?;
+    Ok(paths.iter().map(|(from, to)| format!("--remap-path-prefix={}={to}", from.display())).collect())
 }
 
 /// The pinned toolchain by its dated name, or by the plain one where that is the same compiler.

@@ -30,7 +30,15 @@ pub(crate) fn cargo() -> Result<Command> {
 
 /// Build icmp-ctl; its own progress goes to the terminal.
 pub(crate) fn icmp_ctl(arguments: &[&str]) -> Result<Built> {
+    icmp_ctl_with(arguments, &[])
+}
+
+/// As [`icmp_ctl`], with further flags for the compiler.
+pub(crate) fn icmp_ctl_with(arguments: &[&str], flags: &[String]) -> Result<Built> {
     let mut cargo = cargo()?;
+    if !flags.is_empty() {
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    }
     cargo
         .args([
             "build",

@@ -11,6 +11,7 @@ mod demo;
 mod fuzz;
 mod interrupt;
 mod netns;
+mod release;
 mod run;
 mod setup;
 mod test;
@@ -38,6 +39,8 @@ enum Verb {
     Test(test::Args),
     /// Print what each program costs the kernel's verifier, and fail beyond the committed bound
     Verifier,
+    /// Build icmp-ctl as it is shipped: without symbols, and without paths of this machine
+    Release,
     /// Load, attach and ping under Debian's kernels in QEMU
     VmTest(vm_test::Args),
     /// Measure against the kernel, nftables, iptables and other XDP programs
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Demo => demo::verb(),
         Verb::Test(args) => test::verb(&args),
         Verb::Verifier => verifier::verb(),
+        Verb::Release => release::verb(),
         Verb::VmTest(args) => vm_test::verb(&args),
         Verb::Bench(args) => bench::verb(&args),
         Verb::Fuzz(args) => fuzz::verb(&args),
