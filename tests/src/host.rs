@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Counter, Interface, Scope, Tally};
+use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, Scope, Tally};
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::{HostTables, Layouts};
 use icmp_common::limiter::SECRETS;
@@ -271,7 +271,26 @@ impl InKernel {
     }
 }
 
+impl InKernel {
+    /// Has frames come in on an interface that other hosts' frames come in on as well.
+    ///
+    /// # Panics
+    /// If the map can't be written.
+    pub fn share_interface(&mut self) {
+        self.datapath.maps().set_interface(shared_interface()).unwrap_or_else(|e| panic!("{e:#}"));
+    }
+}
+
+fn shared_interface() -> Interface {
+    Interface { flags: INTERFACE_SHARED, ..interface() }
+}
+
 impl OnHost {
+    /// As [`InKernel::share_interface`].
+    pub fn share_interface(&mut self) {
+        self.tables.add_interface(shared_interface());
+    }
+
     /// The maps' stand-ins, and the clock.
     #[must_use]
     pub fn tables(&self) -> &HostTables {

@@ -75,8 +75,9 @@ fn each_preset_judges_every_vector_as_host_does_but_for_its_own_rows() {
         return;
     }
     let under = |preset: &str| {
-        let host =
-            host::unconfigured().configure(&format!("{UNLIMITED}[policy]\npreset = {preset:?}\n"), &[]);
+        let checks = "[policy.checks]\nneighbour-discovery = \"count\"\n";
+        let config = format!("{UNLIMITED}[policy]\npreset = {preset:?}\n{checks}");
+        let host = host::unconfigured().configure(&config, &[]);
         let frames = vectors::all().into_iter().filter(|v| v.ifconfig.vlans.is_empty());
         frames.map(|v| (v.id, host.run(&mut v.frame.clone()))).collect::<BTreeMap<_, _>>()
     };

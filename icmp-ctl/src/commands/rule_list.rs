@@ -1,6 +1,7 @@
 //! `rule list`: the rules in their order, with what they have decided.
 
 use anyhow::Result;
+use icmp_common::abi::Limit;
 use serde_json::{Value, json};
 
 use super::table::{Column::Left, Column::Right, table};
@@ -16,7 +17,7 @@ pub(super) fn list() -> Result<(Value, Vec<String>)> {
     }) {
         let tally = tallies[i as usize];
         let (rate, burst) = tick.rate_and_burst(&rule.limit);
-        let limited = !rule.limit.is_unlimited();
+        let limit = (rule.limit != Limit::UNLIMITED).then(|| rate.to_string());
         rules.push(json!({
             "name": rule.name, "audit": rule.audit, "action": rule.action.name(),
             "families": rule.families.iter().map(|family| family.name()).collect::<Vec<_>>(),
@@ -25,7 +26,7 @@ pub(super) fn list() -> Result<(Value, Vec<String>)> {
             "vlans": rule.vlans,
             "length": [rule.length.start(), rule.length.end()],
             "hop_limit": [rule.hop_limit.start(), rule.hop_limit.end()],
-            "limit": limited.then(|| rate.to_string()), "burst": limited.then_some(burst),
+            "limit": limit, "burst": (burst != 0).then_some(burst),
             "hits": tally.hits, "limited": tally.limited,
             "would_hit": tally.would_hit, "would_limit": tally.would_limit,
         }));

@@ -97,12 +97,13 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// What is done with a message that fails a check: counted where nothing is said, because the kernel judges it too.
+    /// What is done with a message that fails a check. Where nothing is said, it is counted, because the kernel judges it too; but what
+    /// discards neighbour discovery from afar is there before it can cost the host anything.
     pub fn mode(&self, check: Check) -> Mode {
         let (configured, default) = match check {
             Check::Quote => (self.quote, Mode::Count),
             Check::PathMtu => (self.path_mtu, Mode::Count),
-            Check::NeighbourDiscovery => (self.neighbour_discovery, Mode::Count),
+            Check::NeighbourDiscovery => (self.neighbour_discovery, Mode::Drop),
             Check::RouterGuard => (self.router_guard, Mode::Off),
         };
         configured.map_or(default, |word| word.0)

@@ -110,6 +110,7 @@ pub fn resolve_rule(rule: &config::Rule, at: &[&str], folder: &Path, tick: Tick)
             return refuse(&key("burst"), "a burst needs a limit beside it: limit = \"100/s\"".to_owned());
         }
         (None, _) => Limit::UNLIMITED,
+        (Some(Rate::Unlimited), _) => Limit::EXEMPT,
         (Some(rate), _) => {
             let a_second = if let Rate::PerSecond(rate) = rate { rate.ceil().max(1.0) as u64 } else { 1 };
             tick.limit(&format!("rule {name:?}"), rate, rule.burst.unwrap_or(a_second))

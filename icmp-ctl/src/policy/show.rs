@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use icmp_common::abi::Limit;
+
 use crate::kernel::clock::Tick;
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
 use crate::policy::types::TypeName;
@@ -55,9 +57,12 @@ impl Rule {
     /// The whole rule in a line.
     pub fn text(&self, tick: Tick) -> String {
         let mut text = format!("{}: {} -> {}", self.name, self.conditions(), self.action.name());
-        if !self.limit.is_unlimited() {
+        if self.limit != Limit::UNLIMITED {
             let (rate, burst) = tick.rate_and_burst(&self.limit);
-            let _ = write!(text, " limit {rate} burst {burst}");
+            let _ = write!(text, " limit {rate}");
+            if burst != 0 {
+                let _ = write!(text, " burst {burst}");
+            }
         }
         if self.audit {
             text.push_str(" (audit)");
