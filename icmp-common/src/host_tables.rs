@@ -18,6 +18,7 @@ use crate::familiar::PLACES;
 use crate::frame::SliceFrame;
 use crate::limiter::{Cells, Place, SECRETS, Shared, Table};
 use crate::path::apart::Apart;
+use crate::path::mtu;
 use crate::reason::Reason;
 use crate::tables::{Tables, interface_position};
 
@@ -55,6 +56,7 @@ pub struct HostTables {
     familiar: Vec<Cell<u64>>,
     cpu: RefCell<Cpu>,
     talkers: RefCell<Vec<Talker>>,
+    path_mtu: Cell<u64>,
     ticks: Cell<u64>,
     switch: Cell<u32>,
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
@@ -77,6 +79,7 @@ impl HostTables {
             cpu: RefCell::default(),
             layouts,
             talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
+            path_mtu: Cell::new(mtu::NONE),
             ticks: Cell::new(1 << 32),
             switch: Cell::new(0),
             counters: RefCell::default(),
@@ -227,6 +230,10 @@ impl Tables for HostTables {
 
     fn secret(&self, index: usize) -> u64 {
         self.layouts.secret[index]
+    }
+
+    fn path_mtu(&self) -> impl Shared {
+        HostCell(&self.path_mtu)
     }
 
     fn ticks(&self) -> u64 {

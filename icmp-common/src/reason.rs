@@ -128,6 +128,8 @@ reasons! {
     GroupEcho "group-echo" Pass
     /// Echo request with a code other than zero.
     EchoCode "echo-code" Pass
+    /// Its answer would be longer than a path MTU that was reported in the last ten minutes.
+    BeyondPathMtu "beyond-path-mtu" Pass
     /// ICMP checksum that does not verify.
     BadIcmpChecksum "bad-icmp-checksum" Pass
     /// A rule passes it.

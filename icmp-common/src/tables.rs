@@ -11,7 +11,7 @@ use crate::abi::{
     PrefixBucket6, Rules, Scope, Settings, Talker, Tally, address_hash4, address_hash6,
 };
 use crate::frame::Frame;
-use crate::limiter::Cells;
+use crate::limiter::{Cells, Shared};
 use crate::reason::Reason;
 use crate::wire::ipv6::Halves;
 
@@ -51,6 +51,8 @@ pub trait Tables: Cells {
     fn source_shift(&self) -> u32;
     /// A word of the limiter's secret, [`crate::limiter::SECRETS`] of them, drawn at load.
     fn secret(&self, index: usize) -> u64;
+    /// The word of the path MTU (`path/mtu.rs`).
+    fn path_mtu(&self) -> impl Shared;
     /// The kernel's tick counter (jiffies).
     fn ticks(&self) -> u64;
     /// Counts one frame.

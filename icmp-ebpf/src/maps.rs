@@ -22,6 +22,7 @@ use icmp_common::{
     },
     budget, familiar,
     limiter::{Cells, Place, SECRETS, Shared, TRIES, Table},
+    path::mtu,
     reason::Reason,
     tables::Tables,
 };
@@ -35,12 +36,12 @@ const DEFAULT_LINES: usize = 1 << 13;
 /// Flag of an array whose values begin at a page (`BPF_F_MMAPABLE`, Linux 5.5), so that a line of a table is a cache line.
 const MMAPABLE: usize = 1 << 10;
 
-/// What only the controller writes, in a section of its own, which is a map with one value. The program knows its address when it is
+/// What the controller alone writes, or the program alone, in a section of its own, which is a map with one value. The program knows its address when it is
 /// loaded: no lookup, and none of the registers that a call to one would cost.
 #[repr(transparent)]
 struct Fixed<T>(UnsafeCell<T>);
 
-// SAFETY: this side only reads, as it reads elements of a map.
+// SAFETY: this side reads, and writes one word as it writes a cell in a map.
 unsafe impl<T> Sync for Fixed<T> {}
 
 impl<T> Fixed<T> {
@@ -77,6 +78,10 @@ static OWN_FIRST: Fixed<[OwnFirst; BANKS * SCOPE_SLOTS as usize]> = Fixed::ZERO;
 #[used]
 #[unsafe(link_section = ".data.SECRET")]
 static SECRET: Fixed<[u64; SECRETS.next_power_of_two()]> = Fixed::ZERO;
+/// The word of the path MTU, which only the program writes.
+#[used]
+#[unsafe(link_section = ".data.PATH_MTU")]
+static PATH_MTU: Fixed<u64> = Fixed(UnsafeCell::new(mtu::NONE));
 #[btf_map]
 static ADDRESSES4: Array<Bucket4, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
 #[btf_map]
@@ -278,6 +283,11 @@ impl Tables for Maps {
     #[inline(always)]
     fn secret(&self, index: usize) -> u64 {
         *SECRET.get(index as u32)
+    }
+
+    #[inline(always)]
+    fn path_mtu(&self) -> impl Shared {
+        MapCell(PATH_MTU.0.get())
     }
 
     #[inline(always)]

@@ -405,3 +405,91 @@ fn whole_packets_that_are_short_are_quotes() {
         }
     }
 }
+
+// -------------------------------------------------------------------------------------------------------------- path MTU
+
+/// A request whose answer is an IP packet of this length.
+fn ping_of(from: &str, own: &str, len: usize) -> Vec<u8> {
+    let headers = if own.contains(':') { 48 } else { 28 };
+    Echo::new(address(from), address(own), vec![7; len - headers]).frame()
+}
+
+#[test]
+fn answers_longer_than_a_path_mtu_that_was_reported_are_the_kernels() {
+    if !can_run(&[]) {
+        return;
+    }
+    for (router, own, kind, code, mtu) in [(FAR4, OWN4, 3, 4, 1280), (FAR6, OWN6, 2, 0, 1280)] {
+        let both = Both::new("");
+        both.ends(&ping_of(router, own, 1448), Reason::Answered, "before");
+        both.ends(&error(router, own, kind, code, mtu, own).frame(), Reason::WithinLimit, "the report");
+        both.ends(&ping_of(router, own, 1448), Reason::BeyondPathMtu, "a long one");
+        both.ends(&ping_of(router, own, 1281), Reason::BeyondPathMtu, "a byte too long");
+        both.ends(&ping_of(router, own, 1280), Reason::Answered, "just as long");
+        both.ends(&ping_of(router, own, 100), Reason::Answered, "a short one");
+        // A larger one of another router changes nothing, a smaller one does.
+        both.ends(&error(router, own, kind, code, 1400, own).frame(), Reason::WithinLimit, "a larger report");
+        both.ends(&ping_of(router, own, 1281), Reason::BeyondPathMtu, "the smallest counts");
+    }
+    let both = Both::new("");
+    both.ends(&error(FAR4, OWN4, 3, 4, 576, OWN4).frame(), Reason::WithinLimit, "a small one of IPv4");
+    both.ends(&ping_of(FAR4, OWN4, 577), Reason::BeyondPathMtu, "IPv4");
+    both.ends(&error(FAR4, OWN4, 3, 4, 0, OWN4).frame(), Reason::WithinLimit, "an old router's");
+    both.ends(&ping_of(FAR4, OWN4, 69), Reason::BeyondPathMtu, "which can mean any");
+    both.ends(&ping_of(FAR4, OWN4, 68), Reason::Answered, "but none below the least");
+    both.ends(&ping_of(FAR6, OWN6, 1280), Reason::Answered, "nor below that of IPv6");
+    both.ends(&ping_of(FAR6, OWN6, 1281), Reason::BeyondPathMtu, "IPv6");
+}
+
+#[test]
+fn a_path_mtu_is_forgotten_after_ten_minutes() {
+    let host = host::on_host("", &[]);
+    let tick = Tick::of_this_kernel().expect("a clock").per_second;
+    let after = |seconds: f64| host.tables().set_ticks((1 << 32) + (seconds * tick) as u64);
+    let ping = || host.run(&mut ping_of(FAR6, OWN6, 1448)).reason;
+    assert_eq!(host.run(&mut error(FAR6, OWN6, 2, 0, 1280, OWN6).frame()).reason, Reason::WithinLimit);
+    // How long it lasts is a number of epochs, which are a power of two of ticks.
+    for (seconds, reason) in
+        [(0.0, Reason::BeyondPathMtu), (470.0, Reason::BeyondPathMtu), (800.0, Reason::Answered)]
+    {
+        after(seconds);
+        assert_eq!(ping(), reason, "after {seconds} seconds");
+    }
+    assert_eq!(host.run(&mut error(FAR6, OWN6, 2, 0, 1400, OWN6).frame()).reason, Reason::WithinLimit);
+    assert_eq!(ping(), Reason::BeyondPathMtu, "a larger one than what is forgotten");
+    assert_eq!(host.run(&mut ping_of(FAR6, OWN6, 1400)).reason, Reason::Answered);
+}
+
+#[test]
+fn a_path_mtu_that_is_not_to_be_believed_changes_nothing() {
+    if !can_run(&[]) {
+        return;
+    }
+    for checks in ["count", "drop", "off"] {
+        let text = format!("[policy.checks]\nquote = \"{checks}\"\npath-mtu = \"{checks}\"\n");
+        for (router, own, other, kind, code, below) in
+            [(FAR4, OWN4, FAR4, 3, 4, 67), (FAR6, OWN6, FAR6, 2, 0, 1279)]
+        {
+            let both = Both::new(&text);
+            let valid = error(router, own, kind, code, 1280, own);
+            for (what, frame) in [
+                ("about another's packet", error(router, own, kind, code, 1280, other).frame()),
+                ("smaller than any link's", error(router, own, kind, code, below, own).frame()),
+                ("with a wrong checksum", spoilt(&valid)),
+                ("another error", error(router, own, kind, 9, 1280, other).frame()),
+            ] {
+                let _ended = both.reason(&frame);
+                both.ends(&ping_of(router, own, 1448), Reason::Answered, &format!("{what}, with {checks}"));
+            }
+        }
+    }
+    let both = Both::new(
+        "[limits]\npath-mtu = { rate = \"10/s\", burst = 10 }\n[policy]\nallow-break = [\"pmtud\"]\n[policy.ipv4]\n\"3/4\" = \"drop\"\n",
+    );
+    both.ends(
+        &error(FAR4, OWN4, 3, 4, 1280, OWN4).frame(),
+        Reason::PolicyDrop,
+        "one that the kernel does not see",
+    );
+    both.ends(&ping_of(FAR4, OWN4, 1448), Reason::Answered, "so the kernel would not go by it either");
+}

@@ -3,7 +3,7 @@
 //! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look and judge; what
 //! becomes of a message that fails is `policy.rs`'s, by the operator's choice. A message is never held to more than its RFC demands.
 
-use crate::abi::{CHECKS, RULE_SLOTS, Settings};
+use crate::abi::{CHECKS, ROUTERS, RULE_SLOTS, Settings};
 use crate::frame::{Frame, field};
 use crate::path::apart::{About, Apart};
 use crate::path::reply;
@@ -11,6 +11,7 @@ use crate::reason::Reason;
 use crate::rules::Facts;
 use crate::tables::Tables;
 use crate::types::Family;
+use crate::wire::ipv6::Halves;
 use crate::wire::{icmpv4, icmpv6, ipv4, ipv6};
 
 /// A check, which the operator can switch.
@@ -93,13 +94,13 @@ pub const fn mode_shift(check: Check) -> u32 {
 }
 
 /// Smallest MTU of IPv4 (RFC 791 section 3.2), below which RFC 1191 section 3 lets no estimate go.
-const MIN_MTU_V4: u16 = 68;
+pub(crate) const MIN_MTU_V4: u32 = 68;
 /// Smallest MTU of IPv6 (RFC 8200 section 5).
-const MIN_MTU_V6: u32 = 1280;
+pub(crate) const MIN_MTU_V6: u32 = 1280;
 /// Bytes behind the quoted IP header that an error has to carry (RFC 792).
 const QUOTED_PAYLOAD: usize = 8;
 
-/// The check that a message fails.
+/// The check that a message fails, which reports the MTU if it is about one.
 #[inline(always)]
 pub(crate) fn failed<F: Apart, T: Tables>(
     frame: &mut F,
@@ -107,17 +108,50 @@ pub(crate) fn failed<F: Apart, T: Tables>(
     settings: &Settings,
     about: About,
     facts: &Facts,
+    mtu: Option<u32>,
 ) -> Option<Check> {
-    match about.family() {
-        Family::V4 => failed_v4(frame, about.l3() + ipv4::LEN, facts),
-        Family::V6 => failed_v6(frame, tables, settings, about, facts),
-    }
+    let failed = match about.family() {
+        Family::V4 => failed_v4(frame, about, facts, mtu),
+        Family::V6 => failed_v6(frame, tables, settings, about, facts, mtu),
+    };
+    // Last, because it takes longest.
+    let summed = if mtu.is_some() {
+        Check::PathMtu
+    } else if is_discovery(facts) {
+        Check::NeighbourDiscovery
+    } else {
+        return failed;
+    };
+    if failed.is_none() && !reply::message_verifies(frame, tables, about) { Some(summed) } else { failed }
 }
 
-/// What of the ICMPv4 message at `start` cannot be.
 #[inline(always)]
-fn failed_v4<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> Option<Check> {
-    let Facts { len, icmp_type, code, destination, .. } = *facts;
+fn is_discovery(facts: &Facts) -> bool {
+    matches!(facts.family, Family::V6) && icmpv6::is_neighbour_discovery(facts.icmp_type)
+}
+
+/// The MTU that a message reports; `None` where it is not about one.
+#[inline(always)]
+pub(crate) fn reported_mtu<F: Frame>(frame: &mut F, about: About, facts: &Facts) -> Option<u32> {
+    let (is_about_one, bits) = match facts.family {
+        Family::V4 => (
+            facts.icmp_type == icmpv4::DESTINATION_UNREACHABLE && facts.code == icmpv4::FRAGMENTATION_NEEDED,
+            u16::MAX as u32,
+        ),
+        Family::V6 => (facts.icmp_type == icmpv6::PACKET_TOO_BIG, u32::MAX),
+    };
+    if !is_about_one {
+        return None;
+    }
+    let message = frame.window::<{ icmpv6::LEN }>(about.l3() + reply::header_len(facts.family))?;
+    // The word where ICMPv6 has it ends in that of ICMPv4.
+    Some(u32::from_be_bytes(field::<{ icmpv6::MTU }, 4, _>(message)) & bits)
+}
+
+/// What of an ICMPv4 message cannot be.
+#[inline(always)]
+fn failed_v4<F: Frame>(frame: &mut F, about: About, facts: &Facts, mtu: Option<u32>) -> Option<Check> {
+    let Facts { len, icmp_type, destination, .. } = *facts;
     if !icmpv4::is_error(icmp_type) {
         return None;
     }
@@ -125,14 +159,11 @@ fn failed_v4<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> Option<Che
     if len < WINDOW {
         return Some(Check::Quote);
     }
-    let message = frame.window::<WINDOW>(start)?;
-    if icmp_type == icmpv4::DESTINATION_UNREACHABLE && code == icmpv4::FRAGMENTATION_NEEDED {
-        // RFC 1191 section 5: old routers say 0.
-        let mtu = u16::from_be_bytes(field::<{ icmpv4::MTU }, 2, _>(message));
-        if mtu != 0 && mtu < MIN_MTU_V4 {
-            return Some(Check::PathMtu);
-        }
+    // RFC 1191 section 5: old routers say 0.
+    if mtu.is_some_and(|mtu| mtu != 0 && mtu < MIN_MTU_V4) {
+        return Some(Check::PathMtu);
     }
+    let message = frame.window::<WINDOW>(about.l3() + ipv4::LEN)?;
     let version_ihl = message[icmpv4::LEN + ipv4::VERSION_IHL];
     let header_len = (version_ihl & 0x0f) as usize * 4;
     let total_len = u16::from_be_bytes(field::<{ icmpv4::LEN + ipv4::TOTAL_LEN }, 2, _>(message)) as usize;
@@ -156,6 +187,7 @@ fn failed_v6<F: Apart, T: Tables>(
     settings: &Settings,
     about: About,
     facts: &Facts,
+    mtu: Option<u32>,
 ) -> Option<Check> {
     let Facts { len, icmp_type, code, hop_limit, source, destination, .. } = *facts;
     let start = about.l3() + ipv6::LEN;
@@ -164,15 +196,13 @@ fn failed_v6<F: Apart, T: Tables>(
         if len < WINDOW {
             return Some(Check::Quote);
         }
-        let message = frame.window::<WINDOW>(start)?;
         //= https://www.rfc-editor.org/rfc/rfc8201#section-4
         //# A node MUST NOT reduce its estimate of the Path MTU below the IPv6
         //# minimum link MTU.
-        if icmp_type == icmpv6::PACKET_TOO_BIG
-            && u32::from_be_bytes(field::<{ icmpv6::MTU }, 4, _>(message)) < MIN_MTU_V6
-        {
+        if mtu.is_some_and(|mtu| mtu < MIN_MTU_V6) {
             return Some(Check::PathMtu);
         }
+        let message = frame.window::<WINDOW>(start)?;
         let version = message[icmpv6::LEN + ipv6::VERSION_CLASS_LABEL] >> 4;
         // As much as fits (RFC 4443 section 2.4(c)): eight bytes behind the header, or the whole packet.
         let payload =
@@ -183,29 +213,30 @@ fn failed_v6<F: Apart, T: Tables>(
         let sane = version as u32 == ipv6::VERSION_6 && len >= WINDOW + quoted && about == destination;
         return if sane { None } else { Some(Check::Quote) };
     }
-    if !icmpv6::is_neighbour_discovery(icmp_type) {
+    if !is_discovery(facts) {
         return None;
     }
-    if hop_limit != u8::MAX
-        || code != 0
-        || !is_valid_discovery(frame, start, facts)
-        || !reply::message_verifies(frame, tables, about)
-    {
+    if hop_limit != u8::MAX || code != 0 || !is_valid_discovery(frame, start, facts) {
         return Some(Check::NeighbourDiscovery);
     }
     if icmp_type == icmpv6::ROUTER_ADVERTISEMENT
         && let Some(rules) = tables.rules(settings.rules)
     {
-        let mut named = false;
-        for router in &rules.routers {
-            // Unused places are zero, and `::` is no router.
-            named |= *router != [0, 0] && router[0] == source.0 && router[1] == source.1;
-        }
-        if !named {
+        if !is_named(&rules.routers, source) {
             return Some(Check::RouterGuard);
         }
     }
     None
+}
+
+/// True for a router that is named. Unused places are zero, and `::` is no router.
+#[inline(always)]
+fn is_named(routers: &[[u64; 2]; ROUTERS], source: Halves) -> bool {
+    let mut named = false;
+    for router in routers {
+        named |= *router != [0, 0] && router[0] == source.0 && router[1] == source.1;
+    }
+    named
 }
 
 /// Options looked at; the RFC sets no bound, and what is behind these is the kernel's to judge.
@@ -272,4 +303,17 @@ fn is_valid_discovery<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> b
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_advertisement_from_nobody_is_of_no_router_that_is_named() {
+        let mut routers = [[0; 2]; ROUTERS];
+        routers[0] = [0xfe80 << 48, 1];
+        assert!(is_named(&routers, (0xfe80 << 48, 1)));
+        assert!(!is_named(&routers, (0xfe80 << 48, 2)) && !is_named(&routers, (0, 0)));
+    }
 }

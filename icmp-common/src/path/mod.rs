@@ -10,6 +10,7 @@
 pub mod apart;
 pub mod checks;
 mod limit;
+pub mod mtu;
 mod own;
 mod parse;
 mod policy;
@@ -96,6 +97,9 @@ fn message<F: Apart, T: Tables>(
     }
     if let Some(reason) = ingress.no_answer(frame, target, headers.code) {
         return end(reason, row);
+    }
+    if mtu::is_exceeded(tables, headers.ip_len(family), family) {
+        return end(Reason::BeyondPathMtu, row);
     }
     if let Some(reason) = reply::unverified(frame, tables, ingress, link, &headers, family) {
         return end(reason, row);

@@ -8,6 +8,7 @@ use crate::checksum::Sum;
 use crate::frame::{Frame, field};
 use crate::outcome::{Step, end};
 use crate::path::apart::{About, Apart, UNUSUAL};
+use crate::path::reply;
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::types::{Family, IPV4_ROW, IPV6_ROW, NO_IP_ROW};
@@ -120,6 +121,14 @@ pub(crate) struct Headers {
     pub(crate) hop_limit: u8,
     pub(crate) icmp_type: u8,
     pub(crate) code: u8,
+}
+
+impl Headers {
+    /// Length of the packet, and of its answer.
+    #[inline(always)]
+    pub(crate) const fn ip_len(&self, family: Family) -> usize {
+        self.icmp_len + reply::header_len(family)
+    }
 }
 
 /// The headers of a packet of ICMP, or why it has none.

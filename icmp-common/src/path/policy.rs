@@ -11,9 +11,10 @@ use crate::limiter::{self, Admission, Pair, Place, Table, hash6};
 use crate::outcome::{Outcome, Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, JUDGE};
-use crate::path::checks::{self, Mode, check_tally};
+use crate::path::checks::{self, Check, Mode, check_tally};
+use crate::path::mtu;
 use crate::path::parse::{self, Headers, Link};
-use crate::reason::Reason;
+use crate::reason::{Reason, Verdict};
 use crate::rules::{self, Facts};
 use crate::tables::Tables;
 use crate::types::Family;
@@ -89,7 +90,21 @@ fn judged<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Step<
         return end(Reason::Unconfigured, row);
     };
     let decision = entry.decision(facts.code);
-    let judged = by_all(frame, tables, settings, about, &facts, decision);
+    let mtu = checks::reported_mtu(frame, about, &facts);
+    let failed = if facts.icmp_type == echo_request(facts.family) {
+        None
+    } else {
+        checks::failed(frame, tables, settings, about, &facts, mtu)
+    };
+    // Only what the kernel gets to see, and has a reason to believe, is noted. Opaque, or the compiler writes all of what follows twice.
+    let to_note = F::opaque(if failed.is_none() { mtu.map_or(0, mtu::at_least) } else { 0 } as usize);
+    let judged = by_all(frame, tables, settings, about, &facts, decision, failed);
+    if to_note != 0
+        && let Err(reason) = judged
+        && matches!(reason.verdict(), Verdict::Pass)
+    {
+        mtu::note(tables, settings, to_note as u32);
+    }
     judged.map_err(|reason| Outcome { reason, row: decision.row })
 }
 
@@ -102,9 +117,10 @@ fn by_all<F: Apart, T: Tables>(
     about: About,
     facts: &Facts,
     decision: Decision,
+    failed: Option<Check>,
 ) -> Result<Answer, Reason> {
     let is_echo = facts.icmp_type == echo_request(facts.family);
-    let has_failed = !is_echo && has_failed(frame, tables, settings, about, facts)?;
+    let has_failed = failed.map_or(Ok(false), |check| is_counted(tables, settings, check))?;
     if settings.flags & SETTINGS_RULES != 0
         && let Some(answer) = by_rules(frame, tables, settings, about, facts, is_echo)?
     {
@@ -131,19 +147,9 @@ fn facts<F: Apart>(frame: &mut F, about: About) -> Option<Facts> {
 
 // --------------------------------------------------------------------------------------------------------------- checks
 
-/// True where a message fails a check that is only counted; ends one that is to be dropped for it.
+/// True where a check that a message has failed is only counted, false where it is off; ends a message that is to be dropped for it.
 #[inline(always)]
-fn has_failed<F: Apart, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    settings: &Settings,
-    about: About,
-    facts: &Facts,
-) -> Result<bool, Reason> {
-    if settings.checks == 0 {
-        return Ok(false);
-    }
-    let Some(check) = checks::failed(frame, tables, settings, about, facts) else { return Ok(false) };
+fn is_counted<T: Tables>(tables: &T, settings: &Settings, check: Check) -> Result<bool, Reason> {
     let mode = settings.checks >> checks::mode_shift(check) & 3;
     if mode == Mode::Off as u32 {
         return Ok(false);

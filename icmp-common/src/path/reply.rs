@@ -50,7 +50,7 @@ pub(crate) fn message_verifies<F: Apart, T: Tables>(frame: &mut F, tables: &T, a
 
 /// Bytes before a message.
 #[inline(always)]
-const fn header_len(family: Family) -> usize {
+pub(crate) const fn header_len(family: Family) -> usize {
     match family {
         Family::V4 => ipv4::LEN,
         Family::V6 => ipv6::LEN,

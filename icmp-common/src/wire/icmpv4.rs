@@ -21,8 +21,6 @@ pub const ECHO_REQUEST: u8 = 8;
 pub const DESTINATION_UNREACHABLE: u8 = 3;
 /// Code of type 3: fragmentation needed and DF set.
 pub const FRAGMENTATION_NEEDED: u8 = 4;
-/// The next hop's MTU in that message, 2 bytes.
-pub const MTU: usize = 6;
 
 /// Messages that quote the packet they are about: destination unreachable, source quench, redirect, time exceeded, parameter problem.
 #[inline(always)]

@@ -26,6 +26,7 @@ pub const MAPS: &[&str] = &[
     "INTERFACES",
     "OWN_FIRST",
     "SECRET",
+    "PATH_MTU",
     "ADDRESSES4",
     "ADDRESSES6",
     "RULES",
@@ -51,6 +52,7 @@ pub fn name_in_object(map: &str) -> &str {
         "INTERFACES" => ".data.IFACES",
         "OWN_FIRST" => ".data.OWN",
         "SECRET" => ".data.SECRET",
+        "PATH_MTU" => ".data.PATH_MTU",
         other => other,
     }
 }

@@ -1,0 +1,71 @@
+//! The path MTU towards whoever pings: the smallest one that routers have reported of late.
+//!
+//! Owns the one word that is kept of it. Which path an answer would take is not known here, so that an answer longer than the MTU of any
+//! path is the kernel's, which knows each one (docs/adr/0020-path-mtu.md). It does not own which report is to be believed (`policy.rs`).
+
+use crate::abi::Settings;
+use crate::limiter::Shared;
+use crate::path::checks::{MIN_MTU_V4, MIN_MTU_V6};
+use crate::tables::Tables;
+use crate::types::Family;
+
+/// Epochs of [`crate::familiar`] for which a report holds: ten minutes (RFC 1191 section 6.3, RFC 8201 section 5.3) with ticks of 1 or 4 ms.
+const LIFETIME_EPOCHS: u64 = 147;
+
+/// The word before there was a report: no packet is longer than that.
+pub const NONE: u64 = LONGEST;
+
+/// An MTU and until when it holds. Layout: the MTU in bits 0 to 15, a tick in 16 to 63.
+#[derive(Clone, Copy)]
+struct Word(u64);
+
+impl Word {
+    #[inline(always)]
+    const fn new(mtu: u64, until: u64) -> Self {
+        let mtu = if mtu < LONGEST { mtu } else { LONGEST };
+        Self(until << 16 | mtu)
+    }
+
+    #[inline(always)]
+    const fn mtu(self) -> u64 {
+        self.0 & LONGEST
+    }
+
+    #[inline(always)]
+    const fn until(self) -> u64 {
+        self.0 >> 16
+    }
+}
+
+/// Bytes of the longest IPv4 packet.
+const LONGEST: u64 = u16::MAX as u64;
+
+/// True where an IP packet of `len` bytes is longer than an MTU that was reported of late. For IPv6 that is 1280 at least, whatever IPv4 has
+/// been told.
+#[inline(always)]
+pub(crate) fn is_exceeded<T: Tables>(tables: &T, len: usize, family: Family) -> bool {
+    if matches!(family, Family::V6) && len <= MIN_MTU_V6 as usize {
+        return false;
+    }
+    let word = Word(tables.path_mtu().load());
+    len as u64 > word.mtu() && tables.ticks() < word.until()
+}
+
+/// The MTU that a report means. RFC 1191 section 5: old routers say 0, which can be any.
+#[inline(always)]
+pub(crate) const fn at_least(mtu: u32) -> u32 {
+    if mtu < MIN_MTU_V4 { MIN_MTU_V4 } else { mtu }
+}
+
+/// Notes a report. It makes the smallest MTU of those that still hold last as long as itself.
+#[inline(always)]
+pub(crate) fn note<T: Tables>(tables: &T, settings: &Settings, mtu: u32) {
+    let mtu = mtu as u64;
+    let ticks = tables.ticks();
+    let until = ticks + (LIFETIME_EPOCHS << (settings.epoch_shift & 31));
+    let shared = tables.path_mtu();
+    let old = Word(shared.load());
+    let smallest = if ticks < old.until() && old.mtu() < mtu { old.mtu() } else { mtu };
+    // Whoever is faster has noted a report just now; the next one of the same router follows.
+    shared.swap(old.0, Word::new(smallest, until).0);
+}
