@@ -103,7 +103,7 @@ impl Place {
         let bits = hash >> (shift - FIRST_BITS - SECOND_BITS);
         let first = (bits >> SECOND_BITS) as usize & (LINE_WORDS - 1);
         // One of the seven others.
-        let behind = (bits & ((1 << SECOND_BITS) - 1)) * (LINE_WORDS as u64 - 1) >> SECOND_BITS;
+        let behind = ((bits & ((1 << SECOND_BITS) - 1)) * (LINE_WORDS as u64 - 1)) >> SECOND_BITS;
         Self {
             line: (bits >> (FIRST_BITS + SECOND_BITS)) as u32,
             words: [first, (first + 1 + behind as usize) & (LINE_WORDS - 1)],

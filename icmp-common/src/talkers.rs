@@ -26,7 +26,7 @@ pub const fn until_next(state: &mut u64) -> u32 {
     // The multiplier is Knuth's for a 64-bit congruential generator, whose high bits are good (TAOCP 3.3.4, line 26).
     *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
     // From 0 to 2 * SAMPLE - 2.
-    ((*state >> 32) * (2 * SAMPLE as u64 - 1) >> 32) as u32
+    (((*state >> 32) * (2 * SAMPLE as u64 - 1)) >> 32) as u32
 }
 
 impl Talker {

@@ -209,7 +209,9 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn own_first(&self, buffer: u32, slot: u32) -> Option<&OwnFirst> {
-        Some(OWN_FIRST.get(buffer * SCOPE_SLOTS + (slot & (SCOPE_SLOTS - 1))))
+        // The compiler is not to drop the mask of `get` because it knows both parts: Linux 6.1 forgets what it knows of an OR of them.
+        let index = unknown((buffer * SCOPE_SLOTS + slot) as u64) as u32;
+        Some(OWN_FIRST.get(index))
     }
 
     #[inline(always)]

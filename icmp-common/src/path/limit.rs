@@ -119,7 +119,7 @@ fn within<T: Tables>(
         // noted twice in an epoch, and mostly a look at the cell, which is there already, is enough to know.
         let last = emptied.wrapping_add(limit.capacity).wrapping_sub(limit.interval);
         let is_calm = held >= limit.capacity / 2;
-        if (last ^ now) >> (settings.epoch_shift + limiter::TICK_SHIFT & 63) == 0 || !is_calm {
+        if (last ^ now) >> ((settings.epoch_shift + limiter::TICK_SHIFT) & 63) == 0 || !is_calm {
             is_to_note = 0;
         }
     }

@@ -77,7 +77,7 @@ pub(crate) fn answer<F: Apart, T: Tables>(
 pub(crate) fn judge<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
     match judged(frame, tables, *about) {
         Ok(answer) => answer as u64,
-        Err(Outcome { reason, row }) => REASONS + reason as u64 | (row as u64) << ROW_SHIFT,
+        Err(Outcome { reason, row }) => (REASONS + reason as u64) | ((row as u64) << ROW_SHIFT),
     }
 }
 
