@@ -210,7 +210,8 @@ fn word<const AT: usize, const W: usize>(header: &[u8; W]) -> u32 {
 #[inline(always)]
 fn v6(header: &[u8; ipv6::WITH_ICMP], l3: usize, available: usize) -> Option<Headers> {
     let payload_len = u16::from_be_bytes(field::<{ ipv6::PAYLOAD_LEN }, 2, _>(header)) as usize;
-    if header[ipv6::VERSION_CLASS_LABEL] >> 4 != ipv6::VERSION_6 as u8
+    let version = header[ipv6::VERSION_CLASS_LABEL] >> 4;
+    if version != ipv6::VERSION_6 as u8
         || payload_len < icmpv6::LEN
         || l3 + ipv6::LEN + payload_len > available
     {
