@@ -1,0 +1,49 @@
+//! The documentation of the maps against their layouts.
+//!
+//! Owns that docs/map-abi.md has the version, the sizes and the numbers of the code.
+
+use icmp_common::abi::{
+    BUDGETS, COUNTERS, Cpu, Interface, Line, OwnFirst, Rules, Settings, TALLIES, Talker, VERSION,
+};
+use icmp_common::budget::CELLS;
+use icmp_common::reason::Reason;
+
+const TEXT: &str = include_str!("../../docs/map-abi.md");
+
+fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    match digits.len() {
+        0..=4 => digits,
+        len => format!("{},{}", &digits[..len - 3], &digits[len - 3..]),
+    }
+}
+
+#[test]
+fn the_documentation_has_the_number_and_the_verdict_of_each_reason() {
+    for (number, reason) in Reason::ALL.iter().enumerate() {
+        let cells = format!("| {number} | `{}` | {} |", reason.name(), reason.verdict().name());
+        assert!(TEXT.contains(&cells), "docs/map-abi.md lacks {cells}");
+    }
+}
+
+#[test]
+fn the_documentation_has_the_version_and_the_sizes_of_the_maps() {
+    let lines = [
+        format!("`VERSION` is {VERSION}."),
+        format!("two buffers of `Settings`, {} bytes each", size_of::<Settings>()),
+        format!("`Interface`, {} bytes each", size_of::<Interface>()),
+        format!("`OwnFirst`, {} bytes each", size_of::<OwnFirst>()),
+        format!("`Rules`, {} bytes", thousands(size_of::<Rules>())),
+        format!("`Line`, {} bytes", size_of::<Line>()),
+        format!("`Cpu`, {} bytes", size_of::<Cpu>()),
+        format!("`Talker`, {} bytes", size_of::<Talker>()),
+        format!("| `TALLIES` | per-CPU array | u32 | {TALLIES} |"),
+        format!("| `BUDGETS` | array | u32 | {CELLS} |"),
+        format!("| `COUNTERS` | per-CPU array | u32 | {} |", thousands(COUNTERS as usize)),
+        format!("| {} | `types: ", std::mem::offset_of!(Settings, types)),
+        format!("`budgets: [Limit; {BUDGETS}]`"),
+    ];
+    for line in lines {
+        assert!(TEXT.contains(&line), "docs/map-abi.md lacks {line:?}");
+    }
+}
