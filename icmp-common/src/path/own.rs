@@ -176,13 +176,12 @@ fn own_v4<F: Apart, T: Tables>(
         return Err(Reason::MartianSource);
     }
     let kind = kind4(tables, about, source, scope(about))?;
-    if kind == kind_bits(AddressKind::Group) {
-        return Err(Reason::MartianSource);
-    }
-    if kind != 0 || kind4(tables, about, source, Scope::ANYWHERE)? != 0 {
+    // A broadcast address of an own prefix, which the kernel takes for a source where `rp_filter` is off.
+    let is_group = kind == kind_bits(AddressKind::Group);
+    if kind != 0 && !is_group || kind4(tables, about, source, Scope::ANYWHERE)? != 0 {
         return Err(Reason::OwnSource);
     }
-    Ok(answerable(target, !ipv4::is_martian_source(source)))
+    Ok(answerable(target, !is_group && !ipv4::is_martian_source(source)))
 }
 
 #[inline(always)]

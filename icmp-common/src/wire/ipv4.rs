@@ -51,11 +51,11 @@ pub fn is_martian_source(address: u32) -> bool {
     first.wrapping_sub(1) >= 223 || first == 127
 }
 
-/// Sources whose packets the kernel drops whatever is in them: "this network", multicast, limited broadcast (`ip_route_input_slow` in
-/// Linux's net/ipv4/route.c).
+/// Sources whose packets the kernel drops whatever is in them: multicast, limited broadcast (`ip_route_input_slow` in Linux's
+/// net/ipv4/route.c, which since 5.3 takes 0/8 for unicast).
 #[inline(always)]
 pub fn is_ignored_source(address: u32) -> bool {
-    address >> 24 == 0 || address >> 28 == 0xe || address == u32::MAX
+    is_group(address)
 }
 
 /// Multicast or limited broadcast (RFC 1122 section 3.2.1.3). A subnet's broadcast address needs the prefix length to be

@@ -85,9 +85,9 @@ pub fn is_martian_source(high: u64) -> bool {
     is_multicast(high) || high == 0
 }
 
-/// Sources whose packets the kernel drops whatever is in them: multicast, loopback, IPv4-mapped (`ip6_rcv_core` in Linux's
-/// net/ipv6/ip6_input.c).
+/// Sources whose packets the kernel drops whatever is in them: multicast, loopback (`ip6_rcv_core` in Linux's
+/// net/ipv6/ip6_input.c, which takes IPv4-mapped ones).
 #[inline(always)]
 pub fn is_ignored_source((high, low): Halves) -> bool {
-    is_multicast(high) || high == 0 && (low == 1 || low >> 32 == 0xffff)
+    is_multicast(high) || high == 0 && low == 1
 }
