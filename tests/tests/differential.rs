@@ -100,7 +100,7 @@ fn kernel_and_host_agree_about_vips_and_unverified_sums() {
     }
     let vips =
         "vips = [\"224.0.0.0/3\", \"8.0.0.0/5\", \"192.0.2.0/24\", \"2001:db8::/32\", \"64:ff9b::/96\"]";
-    let config = format!("[responder]\nverify = \"header\"\n{vips}\n{UNLIMITED}");
+    let config = format!("[responder]\nverify = \"header\"\nwide-vips = true\n{vips}\n{UNLIMITED}");
     let mut random = Random::new(generate::seed());
     let sides = host::both(&config, &VLANS);
     let _total = compare(sides, &mut random, FRAMES / 2, &config, replies_verify_but_for_the_senders_sum);

@@ -1,7 +1,7 @@
 //! The path MTU towards whoever pings: the smallest one that routers have reported of late.
 //!
 //! Owns the one word that is kept of it. Which path an answer would take is not known here, so that an answer longer than the MTU of any
-//! path is the kernel's, which knows each one (docs/adr/0020-path-mtu.md). It does not own which report is to be believed (`policy.rs`).
+//! path is the kernel's, which knows each one (docs/adr/0021-path-mtu.md). It does not own which report is to be believed (`policy.rs`).
 
 use crate::abi::Settings;
 use crate::limiter::Shared;
