@@ -370,8 +370,9 @@ fn a_source_that_may_send_one_packet_at_a_time_can_become_familiar() {
         assert_eq!(ping(monitor), Reason::Answered);
     }
     host.tables().set_ticks((1 << 32) + 12 * epoch);
-    let strangers = (0..2000_u32).map(|n| ping(std::net::Ipv4Addr::from(0x2000_0000 + n * 257).into()));
-    assert_eq!(strangers.last(), Some(Reason::LimitedTotal), "nothing is left for strangers");
+    let strangers: Vec<_> =
+        (0..2000_u32).map(|n| ping(std::net::Ipv4Addr::from(0x2000_0000 + n * 257).into())).collect();
+    assert_eq!(strangers.last(), Some(&Reason::LimitedTotal), "nothing is left for strangers");
     assert_eq!(ping(monitor), Reason::Answered);
 }
 

@@ -221,10 +221,9 @@ fn failed_v6<F: Apart, T: Tables>(
     }
     if icmp_type == icmpv6::ROUTER_ADVERTISEMENT
         && let Some(rules) = tables.rules(settings.rules)
+        && !is_named(&rules.routers, source)
     {
-        if !is_named(&rules.routers, source) {
-            return Some(Check::RouterGuard);
-        }
+        return Some(Check::RouterGuard);
     }
     None
 }
