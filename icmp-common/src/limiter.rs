@@ -54,8 +54,9 @@ pub fn held<S: Shared>(cell: u64, limit: &Limit, now: u64) -> Result<u64, Refusa
     if held as i64 >= limit.interval as i64 {
         return Ok(held);
     }
-    // Below zero the cell lies ahead of the clock.
-    Err(if held.wrapping_neg() as i64 > MAX_SKEW as i64 { Refusal::Stale } else { Refusal::OverLimit })
+    // Below zero the cell lies ahead of the clock. A packet that was lent puts it there by as much as a packet costs, however slow the limit.
+    let most = MAX_SKEW.wrapping_add(limit.interval);
+    Err(if held.wrapping_neg() as i64 > most as i64 { Refusal::Stale } else { Refusal::OverLimit })
 }
 
 /// The tables of [`crate::abi::Line`]s.

@@ -215,7 +215,7 @@ proptest! {
         memory.cells.borrow_mut().fill(cell);
         // The first packet finds out that the clock has jumped; a full refill later there is a whole burst.
         memory.charge(0, 1);
-        memory.now.set(now.wrapping_add(limit.capacity).wrapping_add(MAX_SKEW));
+        memory.now.set(now.wrapping_add(limit.capacity).wrapping_add(MAX_SKEW + limit.interval));
         let admitted = (0..limit.capacity / limit.interval).filter(|_| memory.charge(0, 1)).count() as u64;
         prop_assert_eq!(admitted, limit.capacity / limit.interval);
     }
@@ -260,6 +260,19 @@ proptest! {
         prop_assert_eq!(take(&cell, &limit, 1, START + owed * limit.interval - 1), 0);
         prop_assert_eq!(take(&cell, &limit, 1, START + (owed + 1) * limit.interval), 1);
     }
+}
+
+#[test]
+fn what_was_lent_from_a_slow_limit_is_no_leftover_of_a_clock_that_jumped() {
+    let interval = 2 * MAX_SKEW;
+    let limit = Limit { interval, capacity: interval };
+    let memory = Memory::new(1, limit, START);
+    let cell = MemoryCell(&memory, 0);
+    assert_eq!(take(&cell, &limit, 1, START), 1);
+    overdraw(&cell, &limit, START);
+    assert_eq!(take(&cell, &limit, 1, START + 1), 0);
+    assert_eq!(take(&cell, &limit, 1, START + 2 * interval - 1), 0, "the packet that was lent is paid first");
+    assert_eq!(take(&cell, &limit, 1, START + 2 * interval), 1);
 }
 
 #[test]

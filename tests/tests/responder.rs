@@ -110,7 +110,7 @@ fn an_address_of_another_interface_is_no_source_and_no_target() {
 #[test]
 fn no_vip_prefix_is_wide_enough_for_a_loopback_address() {
     let Some(pair) = pair(&[]) else { return };
-    let config = "[responder]\nvips = [\"0.0.0.0/0\", \"::/0\"]\n";
+    let config = "[responder]\nwide-vips = true\nvips = [\"0.0.0.0/0\", \"::/0\"]\n";
     let attached = Attached::configured(&pair.host, HOST_IF, config);
     let wire = Wire::new(&pair);
     for target in ["127.0.0.1", "0.0.0.0", "::1", "::"] {

@@ -60,7 +60,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
 }
 
 /// What a step that runs apart is told, in one word: bits 0 to 7 `l3`, 8 the family, 9 `settings`, 10 `addresses`, 11 to 15 `slot`, 16 to 31 `len`,
-/// 32 to 55 `vlan`, 56 to 63 `kind`.
+/// 32 to 55 `vlan`, 56 to 63 `switch` or, for a search of prefixes, `kind`.
 #[derive(Clone, Copy)]
 pub struct About(pub u64);
 
@@ -79,10 +79,22 @@ impl About {
         Self::new(family, 0, 0).with_kind(kind as u8)
     }
 
-    /// The same frame, with where it came in.
+    /// The same frame, with where it came in and what was in force then: the steps are to go by the same.
     #[inline(always)]
-    pub(crate) const fn with_ingress(self, settings: u32, addresses: u32, slot: u32) -> Self {
-        Self(self.0 | (settings as u64) << 9 | (addresses as u64) << 10 | (slot as u64) << 11)
+    pub(crate) const fn with_ingress(self, switch: u32, settings: u32, addresses: u32, slot: u32) -> Self {
+        Self(
+            self.0
+                | (settings as u64) << 9
+                | (addresses as u64) << 10
+                | (slot as u64) << 11
+                | (switch as u64) << 56,
+        )
+    }
+
+    /// The switch as the frame met it (`abi::SWITCH_*`).
+    #[inline(always)]
+    pub(crate) const fn switch(self) -> u32 {
+        (self.0 >> 56) as u32
     }
 
     /// The same frame, with the length of its ICMP message.

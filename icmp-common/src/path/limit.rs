@@ -74,7 +74,7 @@ pub(crate) fn admit<F: Apart, T: Tables>(
         let about = ingress.about(link, headers, family);
         frame.apart::<NOTE, T>(tables, about, [flags | limited, 0]);
     } else if admitted.is_err() {
-        refund(tables, Budget::Replies);
+        refund(tables, ingress.settings, Budget::Replies);
     }
     admitted
 }
@@ -132,7 +132,11 @@ fn within<T: Tables>(
 
 /// Returns a token that was taken for a request that another limit has refused.
 #[inline(always)]
-fn refund<T: Tables>(tables: &T, budget: Budget) {
+fn refund<T: Tables>(tables: &T, settings: &Settings, budget: Budget) {
+    // Nothing was taken from a budget without a limit.
+    if settings.budgets[budget as usize].is_unlimited() {
+        return;
+    }
     if let Some(mut cpu) = tables.cpu()
         && let Some(tokens) = cpu.batches.tokens.get_mut(budget as usize)
     {
@@ -265,14 +269,13 @@ const fn window(settings: &Settings, ticks: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
     let Some(settings) = tables.settings(about.settings()) else { return FAULT };
-    let Some(switch) = tables.switch() else { return FAULT };
     let ticks = tables.ticks();
     let now = limiter::now(ticks);
     let epoch = epoch(settings, ticks);
     let (draw, flags) = {
         let Some(mut cpu) = tables.cpu() else { return FAULT };
         let cpu = &mut *cpu;
-        let unspent = budget::renew(&mut cpu.batches, budget::generation(switch, ticks));
+        let unspent = budget::renew(&mut cpu.batches, budget::generation(about.switch(), ticks));
         let left = cpu.sampling.left.wrapping_add(unspent);
         let flags = if left == 0 { SAMPLED } else { 0 };
         let mut left = if left == 0 { talkers::until_next(&mut cpu.sampling.state) } else { left - 1 };
@@ -324,7 +327,7 @@ pub(crate) fn note<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
         sender.sample(tables, window(settings, ticks), is_limited);
     }
     if is_limited {
-        refund(tables, if is_reserved { Budget::Familiar } else { Budget::Replies });
+        refund(tables, settings, if is_reserved { Budget::Familiar } else { Budget::Replies });
         return 0;
     }
     // While the total is exhausted nobody becomes familiar, who is stays so.

@@ -130,11 +130,12 @@ impl<'t> Ingress<'t> {
         // nothing configured is nothing answered and nothing dropped.
         let unconfigured = Outcome { reason: Reason::Unconfigured, row: parse::row(family) };
         let interface = interface.ok_or(unconfigured)?;
-        let switch = tables.switch().ok_or(unconfigured)?;
-        let mut buffer = switch & SWITCH_SETTINGS;
+        let mut switch = tables.switch().ok_or(unconfigured)?;
         if switch & SWITCH_AWAITS != 0 && tables.rollback_at().is_some_and(|at| tables.monotonic_ns() >= at) {
-            buffer ^= SWITCH_SETTINGS;
+            // Everything that goes by the switch is to see that other settings are in force, token batches too.
+            switch ^= SWITCH_SETTINGS;
         }
+        let buffer = switch & SWITCH_SETTINGS;
         let settings = tables.settings(buffer).ok_or(unconfigured)?;
         if settings.flags & SETTINGS_PRESENT == 0 {
             return Err(unconfigured);
@@ -160,7 +161,7 @@ impl<'t> Ingress<'t> {
     #[inline(always)]
     fn about(&self, link: &Link, headers: &Headers, family: Family) -> About {
         About::new(family, link.l3, link.vlan)
-            .with_ingress(self.buffer, self.addresses, self.interface.slot)
+            .with_ingress(self.switch, self.buffer, self.addresses, self.interface.slot)
             .with_len(headers.icmp_len)
     }
 

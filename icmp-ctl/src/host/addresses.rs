@@ -17,15 +17,22 @@ use crate::host::vlan_stripping::stripping;
 /// How many devices above one another are followed.
 const DEPTH: u32 = 8;
 
+/// No frame is addressed to this, because an address has six bytes and not eight.
+const NOBODYS_MAC: u64 = u64::MAX;
+
+fn mac_of(link: &Link) -> u64 {
+    link.mac.map_or(NOBODYS_MAC, ethernet::address)
+}
+
 /// The entry of an interface in the interface table.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
     // Of an interface with a macvlan in passthru mode on it nothing is for the interface itself.
     let takes_all = |other: &Link| other.passthru && other.lower == Some(link.index);
-    let mac = link.mac.filter(|_| !network.links.iter().any(takes_all)).unwrap_or_default();
+    let mac = if network.links.iter().any(takes_all) { NOBODYS_MAC } else { mac_of(link) };
     Interface {
         ifindex: link.index,
         slot,
-        mac: ethernet::address(mac),
+        mac,
         flags: if stripping(network, link).is_some() { INTERFACE_STRIPS_TAGS } else { 0 }
             | if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 },
         reserved: 0,
@@ -216,7 +223,7 @@ mod tests {
     #[test]
     fn below_a_macvlan_in_passthru_mode_nothing_is_for_the_interface() {
         let other = |passthru| Link { lower: Some(1), passthru, ..link(2, true, None) };
-        for (passthru, mac) in [(false, ethernet::address([2; 6])), (true, 0)] {
+        for (passthru, mac) in [(false, ethernet::address([2; 6])), (true, NOBODYS_MAC)] {
             let network = Network { links: vec![link(1, true, None), other(passthru)], ..Network::default() };
             assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "passthru: {passthru}");
         }

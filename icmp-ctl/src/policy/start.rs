@@ -6,9 +6,10 @@ use anyhow::{Context as _, Result};
 use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
+use crate::diagnostics::warn;
 use crate::host::netlink::{Link, Network};
 use crate::host::vlan_stripping::leave_tags;
-use crate::instance::addresses::buckets_for;
+use crate::instance::addresses::{buckets_for, refresh};
 use crate::instance::attach::{AttachMode, Attached, attach, find, refuse_others};
 use crate::instance::pins::Instance;
 use crate::instance::program::LoadOptions;
@@ -69,7 +70,7 @@ pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<
     match bring_up(&mut instance, &network, &links, wanted, loaded, proposal, &mut undo) {
         Ok(started) => Ok(Some(started)),
         Err(error) => {
-            undo.undo(instance, loaded)?;
+            undo.undo(instance, loaded);
             Err(error)
         }
     }
@@ -85,14 +86,26 @@ struct Undo {
 }
 
 impl Undo {
-    fn undo(self, mut instance: Instance, loaded: bool) -> Result<()> {
-        for (name, before) in self.tagged {
-            before.write(&name)?;
-        }
+    /// Takes it back, as far as the kernel lets: one step that fails is no reason to leave out the others. The program is off an interface before
+    /// its driver strips tags again, and the entries of those that keep it are made anew.
+    fn undo(self, mut instance: Instance, loaded: bool) {
+        let failed = |what: &str, result: Result<()>| {
+            if let Err(error) = result {
+                warn(&format!("{what} failed while the command was taken back: {error:#}"));
+            }
+        };
         for ifindex in self.attached {
-            instance.detach(ifindex)?;
+            failed("taking the program off an interface", instance.detach(ifindex));
         }
-        if loaded { instance.remove() } else { Ok(()) }
+        for (name, before) in &self.tagged {
+            failed("switching a VLAN offload back on", before.write(name).map_err(Into::into));
+        }
+        if loaded {
+            failed("removing the program", instance.remove());
+        } else if !self.tagged.is_empty() {
+            let refreshed = Network::read_once().and_then(|network| refresh(&mut instance, &network));
+            failed("reading the interfaces again", refreshed.map(|_| ()));
+        }
     }
 }
 
