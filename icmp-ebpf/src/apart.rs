@@ -51,4 +51,5 @@ steps! {
     NOTE icmp_note
     SUM icmp_sum
     INTERFACE icmp_interface
+    PATH_MTU icmp_path_mtu
 }

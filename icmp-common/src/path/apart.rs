@@ -26,8 +26,10 @@ pub const NOTE: u32 = 5;
 pub const SUM: u32 = 6;
 /// The place of an interface's entry, where it is not the first one ([`tables::interface_place`]).
 pub const INTERFACE: u32 = 7;
+/// Notes a path MTU that was reported ([`policy::note_mtu`]).
+pub const PATH_MTU: u32 = 8;
 /// How many steps there are.
-pub const STEPS: u32 = 8;
+pub const STEPS: u32 = 9;
 
 /// A frame on whose behalf steps run apart.
 pub trait Apart: Frame + Sized {
@@ -54,6 +56,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
         LONGEST => prefixes::longest::<F, T>(tables, &about, (more[0], more[1])) as u64,
         STOP => limit::stop(frame, tables, &about),
         NOTE => limit::note(frame, tables, &about, more[0]),
+        PATH_MTU => policy::note_mtu(frame, tables, &about),
         INTERFACE => tables::interface_place::<F, T>(tables, more[0] as u32) as u64,
         _ => reply::sum(frame, more[0] as usize, more[1] as usize),
     }

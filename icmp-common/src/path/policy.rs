@@ -10,7 +10,7 @@ use crate::frame::Frame;
 use crate::limiter::{self, Admission, Pair, Place, Table, hash6};
 use crate::outcome::{Outcome, Step, end};
 use crate::path::Ingress;
-use crate::path::apart::{About, Apart, JUDGE};
+use crate::path::apart::{About, Apart, JUDGE, PATH_MTU};
 use crate::path::checks::{self, Check, Mode, check_tally};
 use crate::path::mtu;
 use crate::path::parse::{self, Headers, Link};
@@ -68,8 +68,38 @@ pub(crate) fn answer<F: Apart, T: Tables>(
         0 => Ok(Answer::Limited),
         1 => Ok(Answer::Exempt),
         2 => Ok(Answer::Charged),
-        ended => end(Reason::from_number((ended - REASONS) as u8), (ended >> ROW_SHIFT) as u8),
+        ended => {
+            let reason = Reason::from_number((ended - REASONS) as u8);
+            // Only what the kernel gets to see may be believed.
+            if headers.icmp_type == mtu_report(family) && matches!(reason.verdict(), Verdict::Pass) {
+                frame.apart::<PATH_MTU, T>(tables, ingress.about(link, headers, family), [0; 2]);
+            }
+            end(reason, (ended >> ROW_SHIFT) as u8)
+        }
     }
+}
+
+/// The type that reports a path MTU, in IPv4 with a code of its own.
+#[inline(always)]
+const fn mtu_report(family: Family) -> u8 {
+    match family {
+        Family::V4 => icmpv4::DESTINATION_UNREACHABLE,
+        Family::V6 => icmpv6::PACKET_TOO_BIG,
+    }
+}
+
+/// Notes the path MTU that a message reports, if there is a reason to believe it.
+#[inline(always)]
+pub(crate) fn note_mtu<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
+    let Some(settings) = tables.settings(about.settings()) else { return 0 };
+    let Some(facts) = facts(frame, *about) else { return 0 };
+    let mtu = checks::reported_mtu(frame, *about, &facts);
+    if let Some(reported) = mtu
+        && checks::failed(frame, tables, settings, *about, &facts, mtu).is_none()
+    {
+        mtu::note(tables, settings, mtu::at_least(reported));
+    }
+    0
 }
 
 /// Judges a message: an [`Answer`] as a number, or a [`Reason`] behind those, with the row that is counted.
@@ -96,15 +126,7 @@ fn judged<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Step<
     } else {
         checks::failed(frame, tables, settings, about, &facts, mtu)
     };
-    // Only what the kernel gets to see, and has a reason to believe, is noted. Opaque, or the compiler writes all of what follows twice.
-    let to_note = F::opaque(if failed.is_none() { mtu.map_or(0, mtu::at_least) } else { 0 } as usize);
     let judged = by_all(frame, tables, settings, about, &facts, decision, failed);
-    if to_note != 0
-        && let Err(reason) = judged
-        && matches!(reason.verdict(), Verdict::Pass)
-    {
-        mtu::note(tables, settings, to_note as u32);
-    }
     judged.map_err(|reason| Outcome { reason, row: decision.row })
 }
 
