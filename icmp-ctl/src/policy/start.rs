@@ -98,7 +98,7 @@ impl Undo {
             failed("taking the program off an interface", instance.detach(ifindex));
         }
         for (name, before) in &self.tagged {
-            failed("switching a VLAN offload back on", before.write(name).map_err(Into::into));
+            failed("switching a VLAN offload back on", before.write(name));
         }
         if loaded {
             failed("removing the program", instance.remove());
