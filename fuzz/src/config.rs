@@ -94,8 +94,8 @@ fn comparable(policy: &Compiled) -> Compiled {
     policy.rules.prefix_values = [0; PREFIX_VALUES];
     policy.rules.types = no_rules().types;
     policy.rules.codes = no_rules().codes;
-    policy.settings.budgets[Budget::Familiar as usize] = Limit::UNLIMITED;
-    policy.settings.batches[Budget::Familiar as usize] = 1;
+    policy.settings.budgets[Budget::KnownSources as usize] = Limit::UNLIMITED;
+    policy.settings.batches[Budget::KnownSources as usize] = 1;
     for entry in &mut policy.settings.types {
         for decision in [&mut entry.main, &mut entry.other] {
             if decision.action == Action::Drop as u8 || decision.action == Action::Pass as u8 {

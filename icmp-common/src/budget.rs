@@ -1,27 +1,27 @@
-//! The budgets' cells, and what a CPU draws from a budget.
+//! The budgets' buckets, and what a CPU draws from a budget.
 //!
-//! Owns the places of the budgets' and rules' cells (docs/map-abi.md) and the batches that CPUs lease. What a bucket holds is the
+//! Owns the places of the budgets' and rules' buckets (docs/map-abi.md) and the batches that CPUs lease. What a bucket holds is the
 //! limiter's, who is charged to which budget the policy's.
 
 use crate::abi::{BUDGETS, Batches, RULE_SLOTS, Settings};
 use crate::limiter;
 use crate::tables::Tables;
 
-/// Cells of 8 bytes in a cache line of 64.
-const CELLS_PER_LINE: usize = 8;
-/// Cells of the budgets and, behind them, one for each slot of a rule.
-pub const CELLS: u32 = (BUDGETS * CELLS_PER_LINE + RULE_SLOTS) as u32;
+/// Buckets of 8 bytes in a cache line of 64.
+const BUCKETS_PER_LINE: usize = 8;
+/// Buckets of the budgets and, behind them, one for each slot of a rule.
+pub const BUCKETS: u32 = (BUDGETS * BUCKETS_PER_LINE + RULE_SLOTS) as u32;
 
-/// Position of a budget's cell, each in a cache line of its own.
+/// Position of a budget's bucket, each in a cache line of its own.
 #[inline(always)]
-pub(crate) const fn budget_cell(budget: usize) -> u32 {
-    (budget * CELLS_PER_LINE) as u32
+pub(crate) const fn budget_bucket(budget: usize) -> u32 {
+    (budget * BUCKETS_PER_LINE) as u32
 }
 
-/// Position of a rule's cell, behind those of the budgets.
+/// Position of a rule's bucket, behind those of the budgets.
 #[inline(always)]
-pub const fn rule_cell(slot: u32) -> u32 {
-    (BUDGETS * CELLS_PER_LINE) as u32 + (slot & (RULE_SLOTS as u32 - 1))
+pub const fn rule_bucket(slot: u32) -> u32 {
+    (BUDGETS * BUCKETS_PER_LINE) as u32 + (slot & (RULE_SLOTS as u32 - 1))
 }
 
 /// Log2 of the ticks after which tokens that a CPU has not spent lapse: about a second.
@@ -77,8 +77,8 @@ pub(crate) fn draw<T: Tables>(
     }
     let Some(tokens) = batches.tokens.get_mut(budget) else { return Draw::Fault };
     if *tokens == 0 {
-        let Some(cell) = tables.cell(budget_cell(budget)) else { return Draw::Fault };
-        *tokens = limiter::take(&cell, limit, *batch, now);
+        let Some(bucket) = tables.bucket(budget_bucket(budget)) else { return Draw::Fault };
+        *tokens = limiter::take(&bucket, limit, *batch, now);
         if *tokens == 0 {
             return Draw::Exhausted;
         }

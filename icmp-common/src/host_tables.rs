@@ -10,32 +10,32 @@ use std::ops::DerefMut;
 use std::vec::Vec;
 
 use crate::abi::{
-    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, LINE_WORDS, OwnFirst, PrefixBucket4,
-    PrefixBucket6, Rules, Settings, TALKERS, TALLIES, Talker, Tally,
+    AddressBucket4, AddressBucket6, Counter, Cpu, HEAVY_HITTERS, HeavyHitter, INTERFACE_ENTRIES, Interface,
+    LINE_WORDS, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS, RuleCounter, Rules, Settings,
 };
 use crate::budget;
-use crate::familiar::PLACES;
 use crate::frame::SliceFrame;
-use crate::limiter::{Cells, Place, SECRETS, Shared, Table};
+use crate::known_sources::LAST_SERVED_ENTRIES;
+use crate::limiter::{PairIndex, SECRETS, Shared, SharedWords, Table};
 use crate::path::apart::Apart;
 use crate::path::mtu;
 use crate::reason::Reason;
 use crate::tables::{Tables, interface_position};
 
-/// What the tables begin with, laid out as in the maps: one bank of each.
+/// What the tables begin with, laid out as in the maps: one buffer of each.
 pub struct Layouts {
-    /// The bank of `SETTINGS`.
+    /// The buffer of `SETTINGS`.
     pub settings: Settings,
-    /// The bank of `RULES`, each rule with its slot.
+    /// The buffer of `RULES`, each rule with its slot.
     pub rules: Box<Rules>,
     /// What the rules' search uses of `PREFIXES4`.
     pub prefixes4: Vec<PrefixBucket4>,
     /// The same of `PREFIXES6`.
     pub prefixes6: Vec<PrefixBucket6>,
     /// The buffer of `ADDRESSES4`; a power of two of entries.
-    pub addresses4: Vec<Bucket4>,
+    pub addresses4: Vec<AddressBucket4>,
     /// The buffer of `ADDRESSES6`: as many entries.
-    pub addresses6: Vec<Bucket6>,
+    pub addresses6: Vec<AddressBucket6>,
     /// The buffer of `OWN_FIRST`.
     pub own_first: Vec<OwnFirst>,
     /// Lines of `SOURCES`; a power of two.
@@ -48,14 +48,14 @@ pub struct Layouts {
 pub struct HostTables {
     layouts: Layouts,
     interfaces: [Interface; INTERFACE_ENTRIES as usize],
-    tallies: RefCell<Vec<Tally>>,
-    budgets: [Cell<u64>; budget::CELLS as usize],
+    rule_counters: RefCell<Vec<RuleCounter>>,
+    budgets: [Cell<u64>; budget::BUCKETS as usize],
     sources: Lines,
     prefixes: Lines,
-    known: Lines,
-    familiar: Vec<Cell<u64>>,
+    reputations: Lines,
+    last_served: Vec<Cell<u64>>,
     cpu: RefCell<Cpu>,
-    talkers: RefCell<Vec<Talker>>,
+    heavy_hitters: RefCell<Vec<HeavyHitter>>,
     path_mtu: Cell<u64>,
     ticks: Cell<u64>,
     switch: Cell<u32>,
@@ -69,16 +69,16 @@ impl HostTables {
     /// Tables with these contents, no interface, nothing counted and full buckets.
     pub fn new(layouts: Layouts) -> Self {
         Self {
-            tallies: RefCell::new(vec![Tally::default(); TALLIES as usize]),
+            rule_counters: RefCell::new(vec![RuleCounter::default(); RULE_COUNTERS as usize]),
             interfaces: [Interface::default(); INTERFACE_ENTRIES as usize],
-            budgets: [const { Cell::new(0) }; budget::CELLS as usize],
+            budgets: [const { Cell::new(0) }; budget::BUCKETS as usize],
             sources: vec![Default::default(); layouts.lines as usize],
             prefixes: vec![Default::default(); layouts.lines as usize / 2],
-            known: vec![Default::default(); layouts.lines as usize / 2],
-            familiar: vec![Cell::new(0); PLACES as usize],
+            reputations: vec![Default::default(); layouts.lines as usize / 2],
+            last_served: vec![Cell::new(0); LAST_SERVED_ENTRIES as usize],
             cpu: RefCell::default(),
             layouts,
-            talkers: RefCell::new(vec![Talker::default(); TALKERS as usize]),
+            heavy_hitters: RefCell::new(vec![HeavyHitter::default(); HEAVY_HITTERS as usize]),
             path_mtu: Cell::new(mtu::NONE),
             ticks: Cell::new(1 << 32),
             switch: Cell::new(0),
@@ -101,14 +101,14 @@ impl HostTables {
         self.ticks.set(ticks);
     }
 
-    /// Sets what the controller changes the switch to (`abi::SWITCH_*`); there is one bank of each kind.
+    /// Sets what the controller changes the switch to (`abi::SWITCH_*`); there is one buffer of each kind.
     pub fn set_switch(&self, switch: u32) {
         self.switch.set(switch);
     }
 
-    /// The tallies of rules' slots and of checks.
-    pub fn tallies(&self) -> Vec<Tally> {
-        self.tallies.borrow().clone()
+    /// The rule counters of rules' slots and of checks.
+    pub fn rule_counters(&self) -> Vec<RuleCounter> {
+        self.rule_counters.borrow().clone()
     }
 
     /// What was counted, by slot, row and reason.
@@ -120,30 +120,30 @@ impl HostTables {
 /// On the host a step that runs apart is a call like any other.
 impl Apart for SliceFrame<'_> {}
 
-/// A cell that nobody shares.
-struct HostCell<'a>(&'a Cell<u64>);
+/// A word that nobody shares.
+struct HostWord<'a>(&'a Cell<u64>);
 
-impl Cells for HostTables {
-    fn cell(&self, index: u32) -> Option<impl Shared> {
-        self.budgets.get(index as usize).map(HostCell)
+impl SharedWords for HostTables {
+    fn bucket(&self, index: u32) -> Option<impl Shared> {
+        self.budgets.get(index as usize).map(HostWord)
     }
 
-    fn pair(&self, table: Table, place: Place) -> Option<[impl Shared; 2]> {
+    fn pair(&self, table: Table, place: PairIndex) -> Option<[impl Shared; 2]> {
         let lines = match table {
             Table::Sources => &self.sources,
             Table::Prefixes => &self.prefixes,
-            Table::Known => &self.known,
+            Table::Reputations => &self.reputations,
         };
         let line = lines.get(place.line as usize)?;
-        Some([HostCell(line.get(place.words[0])?), HostCell(line.get(place.words[1])?)])
+        Some([HostWord(line.get(place.words[0])?), HostWord(line.get(place.words[1])?)])
     }
 
-    fn familiar(&self, place: u32) -> Option<impl Shared> {
-        self.familiar.get(place as usize).map(HostCell)
+    fn last_served(&self, place: u32) -> Option<impl Shared> {
+        self.last_served.get(place as usize).map(HostWord)
     }
 }
 
-impl Shared for HostCell<'_> {
+impl Shared for HostWord<'_> {
     fn load(&self) -> u64 {
         self.0.get()
     }
@@ -166,8 +166,8 @@ impl Tables for HostTables {
         Some(self.switch.get())
     }
 
-    fn settings(&self, bank: u32) -> Option<&Settings> {
-        (bank == 0).then_some(&self.layouts.settings)
+    fn settings(&self, buffer: u32) -> Option<&Settings> {
+        (buffer == 0).then_some(&self.layouts.settings)
     }
 
     fn interface_entry(&self, index: u32) -> Option<&Interface> {
@@ -178,12 +178,12 @@ impl Tables for HostTables {
         self.layouts.own_first.get(slot as usize)
     }
 
-    fn addresses4(&self, index: u32) -> Option<&Bucket4> {
+    fn addresses4(&self, index: u32) -> Option<&AddressBucket4> {
         let buckets = &self.layouts.addresses4;
         buckets.get(index as usize % buckets.len())
     }
 
-    fn addresses6(&self, index: u32) -> Option<&Bucket6> {
+    fn addresses6(&self, index: u32) -> Option<&AddressBucket6> {
         let buckets = &self.layouts.addresses6;
         buckets.get(index as usize % buckets.len())
     }
@@ -192,8 +192,8 @@ impl Tables for HostTables {
         64 - self.layouts.addresses4.len().ilog2()
     }
 
-    fn rules(&self, bank: u32) -> Option<&Rules> {
-        (bank == 0).then_some(&self.layouts.rules)
+    fn rules(&self, buffer: u32) -> Option<&Rules> {
+        (buffer == 0).then_some(&self.layouts.rules)
     }
 
     fn prefixes4(&self, index: u32) -> Option<&PrefixBucket4> {
@@ -204,8 +204,11 @@ impl Tables for HostTables {
         self.layouts.prefixes6.get(index as usize)
     }
 
-    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
-        RefMut::filter_map(self.tallies.borrow_mut(), |tallies| tallies.get_mut(index as usize)).ok()
+    fn rule_counter(&self, index: u32) -> Option<impl DerefMut<Target = RuleCounter>> {
+        RefMut::filter_map(self.rule_counters.borrow_mut(), |rule_counters| {
+            rule_counters.get_mut(index as usize)
+        })
+        .ok()
     }
 
     fn rollback_at(&self) -> Option<u64> {
@@ -220,8 +223,11 @@ impl Tables for HostTables {
         Some(self.cpu.borrow_mut())
     }
 
-    fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>> {
-        RefMut::filter_map(self.talkers.borrow_mut(), |talkers| talkers.get_mut(index as usize)).ok()
+    fn heavy_hitter(&self, index: u32) -> Option<impl DerefMut<Target = HeavyHitter>> {
+        RefMut::filter_map(self.heavy_hitters.borrow_mut(), |heavy_hitters| {
+            heavy_hitters.get_mut(index as usize)
+        })
+        .ok()
     }
 
     fn source_shift(&self) -> u32 {
@@ -233,7 +239,7 @@ impl Tables for HostTables {
     }
 
     fn path_mtu(&self) -> impl Shared {
-        HostCell(&self.path_mtu)
+        HostWord(&self.path_mtu)
     }
 
     fn ticks(&self) -> u64 {

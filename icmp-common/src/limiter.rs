@@ -1,12 +1,12 @@
-//! The limiter's arithmetic: buckets, cells, and how a packet is charged to them.
+//! The limiter's arithmetic: GCRA buckets, pairs of them, and how a packet is charged.
 //!
-//! Owns GCRA cells (RFC 4443 section 2.4(f) recommends a token bucket; GCRA is one that fits a word), rows of cells with
+//! Owns GCRA buckets (RFC 4443 section 2.4(f) recommends a token bucket; GCRA is one that fits a word), a source's two of them with
 //! conservative update, and the batches a CPU takes from a budget. Pure: state, limit and time come in, state and decision
-//! go out. It owns no clock, no map, and does not know who shares a cell.
+//! go out. It owns no clock, no map, and does not know who shares a bucket.
 //!
-//! A cell holds the instant at which its bucket was, or will have been, *empty*, not the usual theoretical arrival time. The two
+//! A bucket's word is the instant at which the bucket was, or will have been, *empty*, not the usual theoretical arrival time. The two
 //! differ by the burst, and so an exhausted bucket stays exhausted when its limit is changed: nobody gets a fresh burst out
-//! of a change (docs/adr/0006-limiter.md). Zero, an untouched cell, is a full bucket.
+//! of a change (docs/adr/0006-limiter.md). An untouched bucket, zero, is full.
 //!
 //! Time is counted in [`UNITS_PER_TICK`] parts of a jiffy. A clock that stands still gives nothing; one that jumps back stops a
 //! bucket for [`MAX_SKEW`] at most; one that jumps ahead fills it, no further than its burst.
@@ -26,12 +26,12 @@ pub const fn now(ticks: u64) -> u64 {
     ticks << TICK_SHIFT
 }
 
-/// How far ahead of the clock a cell may be before it is taken for a leftover of a clock that jumped, in units. Only a clock read
-/// on another CPU (one tick) and replies lent to familiar sources (a fraction of a second) get a cell ahead at all.
+/// How far ahead of the clock a bucket may be before it is taken for a leftover of a clock that jumped, in units. Only a clock read
+/// on another CPU (one tick) and replies lent to known sources (a fraction of a second) get a bucket ahead at all.
 pub const MAX_SKEW: u64 = 2048 << TICK_SHIFT;
 
 /// How often a compare-and-swap is tried before the packet counts as over its limit. A failed try means that another CPU
-/// was admitted from the same cell meanwhile, so giving up never starves a cell and never admits too much.
+/// was admitted from the same bucket meanwhile, so giving up never starves a bucket and never admits too much.
 pub const TRIES: u32 = 6;
 
 /// Why a bucket refuses a packet.
@@ -39,22 +39,22 @@ pub const TRIES: u32 = 6;
 pub enum Refusal {
     /// The packet is over the limit.
     OverLimit,
-    /// The cell lies so far ahead of the clock that it must be a leftover of a clock that jumped back. It is to count on from now.
+    /// The bucket lies so far ahead of the clock that it must be a leftover of a clock that jumped back. It is to count on from now.
     Stale,
 }
 
-/// What a bucket that was empty at `cell` holds at `now`, in units, where that covers one packet.
+/// What a bucket with this word holds at `now`, in units, where that covers one packet.
 ///
 /// # Errors
 /// It does not.
 #[inline(always)]
-pub fn held<S: Shared>(cell: u64, limit: &Limit, now: u64) -> Result<u64, Refusal> {
-    let filled = now.wrapping_sub(cell);
+pub fn held<S: Shared>(bucket: u64, limit: &Limit, now: u64) -> Result<u64, Refusal> {
+    let filled = now.wrapping_sub(bucket);
     let held = limit.capacity.wrapping_add(S::negative(filled.wrapping_sub(limit.capacity)));
     if held as i64 >= limit.interval as i64 {
         return Ok(held);
     }
-    // Below zero the cell lies ahead of the clock. A packet that was lent puts it there by as much as a packet costs, however slow the limit.
+    // Below zero the bucket lies ahead of the clock. A packet that was lent puts it there by as much as a packet costs, however slow the limit.
     let most = MAX_SKEW.wrapping_add(limit.interval);
     Err(if held.wrapping_neg() as i64 > most as i64 { Refusal::Stale } else { Refusal::OverLimit })
 }
@@ -62,29 +62,29 @@ pub fn held<S: Shared>(cell: u64, limit: &Limit, now: u64) -> Result<u64, Refusa
 /// The tables of [`crate::abi::Line`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Table {
-    /// Cells of sources.
+    /// Buckets of sources.
     Sources,
-    /// Cells of prefixes.
+    /// Buckets of prefixes.
     Prefixes,
-    /// Words of known sources ([`crate::familiar`]).
-    Known,
+    /// Reputation entries of sources ([`crate::known_sources`]).
+    Reputations,
 }
 
 /// Words that several CPUs share.
-pub trait Cells {
-    /// The cell of a budget or of a rule; `None` where there is no such cell.
-    fn cell(&self, index: u32) -> Option<impl Shared>;
+pub trait SharedWords {
+    /// The bucket of a budget or of a rule; `None` where there is no such bucket.
+    fn bucket(&self, index: u32) -> Option<impl Shared>;
 
     /// Two words of a line; `None` where there is no such line.
-    fn pair(&self, table: Table, place: Place) -> Option<[impl Shared; 2]>;
+    fn pair(&self, table: Table, place: PairIndex) -> Option<[impl Shared; 2]>;
 
-    /// When a source at this place of `FAMILIAR` was last served as a familiar one ([`crate::familiar::may_hold`]).
-    fn familiar(&self, place: u32) -> Option<impl Shared>;
+    /// When a source at this place of `LAST_SERVED` was last served as a known one ([`crate::known_sources::may_hold`]).
+    fn last_served(&self, place: u32) -> Option<impl Shared>;
 }
 
 /// Where a hash leads to in a table of [`crate::abi::Line`]s.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct PairIndex {
     /// The line.
     pub line: u32,
     /// Two different words of it.
@@ -96,7 +96,7 @@ const FIRST_BITS: u32 = LINE_WORDS.ilog2();
 /// Bits of a hash that choose the second word.
 const SECOND_BITS: u32 = 8;
 
-impl Place {
+impl PairIndex {
     /// The place of a hash in a table of 2^(64 - `shift`) lines. Line and words are the highest bits of the hash, next to each other,
     /// because only those are universal.
     #[inline(always)]
@@ -153,32 +153,32 @@ pub enum Admission {
     Refused,
 }
 
-/// A source's two cells at one level, and what they held when they were read.
+/// A source's two buckets at one level, and what they held when they were read.
 pub struct Pair<S> {
-    cells: [S; 2],
+    buckets: [S; 2],
     seen: [u64; 2],
 }
 
 impl<S: Shared> Pair<S> {
-    /// Reads two cells.
+    /// Reads two buckets.
     ///
     /// Apart from charging, so that all that a packet needs can be on its way from memory before the first compare-and-swap, which
     /// waits for everything before it and lets nothing behind it begin.
     #[inline(always)]
-    pub fn read(cells: [S; 2]) -> Self {
-        let seen = [cells[0].load(), cells[1].load()];
-        Self { cells, seen }
+    pub fn read(buckets: [S; 2]) -> Self {
+        let seen = [buckets[0].load(), buckets[1].load()];
+        Self { buckets, seen }
     }
 
     /// Charges one packet to the source.
     ///
-    /// A packet is over the limit only if both cells say so; an admitted one raises both to the same value and leaves a cell
-    /// alone that others have raised further (conservative update), so a source gets less than its due only where both of its cells
-    /// are shared. Exact over all CPUs: the first cell is raised last and commits the admission; whoever read what another
-    /// CPU has changed since decides again. A restart may leave a cell raised, which errs towards refusing.
+    /// A packet is over the limit only if both buckets say so; an admitted one raises both to the same value and leaves a bucket
+    /// alone that others have raised further (conservative update), so a source gets less than its due only where both of its buckets
+    /// are shared. Exact over all CPUs: the first bucket is raised last and commits the admission; whoever read what another
+    /// CPU has changed since decides again. A restart may leave a bucket raised, which errs towards refusing.
     #[inline(always)]
     pub fn charge(self, limit: &Limit, now: u64) -> Admission {
-        let Self { cells: [first, second], seen: [mut a, mut b] } = self;
+        let Self { buckets: [first, second], seen: [mut a, mut b] } = self;
         let mut tries = S::tries();
         while tries != 0 {
             // The fuller of the two: the one that has been empty for longer.
@@ -194,8 +194,8 @@ impl<S: Shared> Pair<S> {
                 }
             };
             let raised = now.wrapping_sub(held).wrapping_add(limit.interval);
-            // A cell that is raised further already is swapped for itself: a compare-and-swap costs less than not to know.
-            let later = |cell: u64| raised.wrapping_sub(S::negative(raised.wrapping_sub(cell)));
+            // A bucket that is raised further already is swapped for itself: a compare-and-swap costs less than not to know.
+            let later = |bucket: u64| raised.wrapping_sub(S::negative(raised.wrapping_sub(bucket)));
             if second.swap(b, later(b)) && first.swap(a, later(a)) {
                 return Admission::Admitted { held, emptied: fuller };
             }
@@ -206,7 +206,7 @@ impl<S: Shared> Pair<S> {
     }
 }
 
-/// Takes up to `most` packets at once from one cell; how many were taken.
+/// Takes up to `most` packets at once from one bucket; how many were taken.
 ///
 /// Dividing is left to the case that something is there to take, so that an exhausted budget costs a load and a compare.
 #[inline(always)]
@@ -214,20 +214,20 @@ pub fn take<S: Shared>(shared: &S, limit: &Limit, most: u32, now: u64) -> u32 {
     let mut tries = S::tries();
     while tries != 0 {
         tries -= 1;
-        let cell = shared.load();
-        match held::<S>(cell, limit, now) {
+        let bucket = shared.load();
+        match held::<S>(bucket, limit, now) {
             Ok(held) => {
                 let start = now.wrapping_sub(held);
                 // An interval of zero is unlimited and was asked about before; this spares the program a panic.
                 let there = held.checked_div(limit.interval).unwrap_or(0);
                 let taken = if there < most as u64 { there } else { most as u64 };
-                if shared.swap(cell, start.wrapping_add(taken.wrapping_mul(limit.interval))) {
+                if shared.swap(bucket, start.wrapping_add(taken.wrapping_mul(limit.interval))) {
                     return taken as u32;
                 }
             }
             Err(Refusal::OverLimit) => return 0,
             Err(Refusal::Stale) => {
-                shared.swap(cell, now);
+                shared.swap(bucket, now);
                 return 0;
             }
         }
@@ -235,21 +235,21 @@ pub fn take<S: Shared>(shared: &S, limit: &Limit, most: u32, now: u64) -> u32 {
     0
 }
 
-/// Charges one packet to a cell whether or not the bucket holds it: what a familiar source gets from the reserve is taken from what
+/// Charges one packet to a bucket whether or not it holds one: what a known source gets from the reserve is taken from what
 /// the others get next.
 #[inline(always)]
 pub fn overdraw<S: Shared>(shared: &S, limit: &Limit, now: u64) {
     let mut tries = S::tries();
     while tries != 0 {
         tries -= 1;
-        let cell = shared.load();
-        let filled = now.wrapping_sub(cell);
+        let bucket = shared.load();
+        let filled = now.wrapping_sub(bucket);
         let start = if filled <= i64::MAX as u64 && filled > limit.capacity {
             now.wrapping_sub(limit.capacity)
         } else {
-            cell
+            bucket
         };
-        if shared.swap(cell, start.wrapping_add(limit.interval)) {
+        if shared.swap(bucket, start.wrapping_add(limit.interval)) {
             return;
         }
     }
@@ -257,7 +257,7 @@ pub fn overdraw<S: Shared>(shared: &S, limit: &Limit, now: u64) {
 
 /// Random words of a [`hash4`] and a [`hash6`].
 pub const SECRET_WORDS: usize = 6;
-/// Words of the limiter's secret: for the hash that leads to cells, and for the one that leads to everything else about a source.
+/// Words of the limiter's secret: for the hash that leads to buckets, and for the one that leads to everything else about a source.
 pub const SECRETS: usize = 2 * SECRET_WORDS;
 
 /// Hashes an IPv4 address, already masked to what a level looks at, with random words drawn at load. Only the highest 32 bits may be used:

@@ -57,7 +57,7 @@ pub fn longest<F: Frame, T: Tables>(tables: &T, about: &About, address: Halves) 
 }
 
 #[inline(always)]
-fn longest4<T: Tables>(tables: &T, search: &Search, lengths: &Search4, bank: u32, address: u64) -> u32 {
+fn longest4<T: Tables>(tables: &T, search: &Search, lengths: &Search4, buffer: u32, address: u64) -> u32 {
     let Search4 { steps, outermost, .. } = lengths;
     let mut found = *outermost;
     let mut step = steps[0];
@@ -66,7 +66,7 @@ fn longest4<T: Tables>(tables: &T, search: &Search, lengths: &Search4, bank: u32
     }
     for _ in 0..STEPS {
         let key = step & (address << 32 | TAG_MASK as u64);
-        let next = match entry4(tables, search, bank, key) {
+        let next = match entry4(tables, search, buffer, key) {
             Some(word) => {
                 found = word & INDEX_MASK;
                 step >> 8
@@ -84,17 +84,17 @@ fn longest4<T: Tables>(tables: &T, search: &Search, lengths: &Search4, bank: u32
 
 /// What is in an entry's word beside the tag.
 #[inline(always)]
-fn entry4<T: Tables>(tables: &T, search: &Search, bank: u32, key: u64) -> Option<u32> {
+fn entry4<T: Tables>(tables: &T, search: &Search, buffer: u32, key: u64) -> Option<u32> {
     let (first, second) = prefix_buckets4(key, search);
-    let bank = (bank & 1) * PREFIX_BUCKETS4;
-    let bucket = tables.prefixes4(bank | first)?;
+    let buffer = (buffer & 1) * PREFIX_BUCKETS4;
+    let bucket = tables.prefixes4(buffer | first)?;
     if let Some(word) = in_bucket4(bucket, key) {
         return Some(word);
     }
     if bucket.entries[PREFIX_WAYS4 - 1] == 0 {
         return None;
     }
-    in_bucket4(tables.prefixes4(bank | second)?, key)
+    in_bucket4(tables.prefixes4(buffer | second)?, key)
 }
 
 #[inline(always)]
@@ -114,7 +114,7 @@ fn longest6<T: Tables>(
     tables: &T,
     search: &Search,
     lengths: &Search6,
-    bank: u32,
+    buffer: u32,
     (high, low): Halves,
 ) -> u32 {
     let Search6 { steps, outermost, .. } = lengths;
@@ -125,7 +125,7 @@ fn longest6<T: Tables>(
     }
     for _ in 0..STEPS {
         let key = (high & step.high, low & step.low);
-        let next = match entry6(tables, search, bank, key, step.word & TAG_MASK) {
+        let next = match entry6(tables, search, buffer, key, step.word & TAG_MASK) {
             Some(word) => {
                 found = word & INDEX_MASK;
                 step.word >> 8
@@ -143,17 +143,17 @@ fn longest6<T: Tables>(
 
 /// As [`entry4`].
 #[inline(always)]
-fn entry6<T: Tables>(tables: &T, search: &Search, bank: u32, key: Halves, tag: u32) -> Option<u32> {
+fn entry6<T: Tables>(tables: &T, search: &Search, buffer: u32, key: Halves, tag: u32) -> Option<u32> {
     let (first, second) = prefix_buckets6(key.0, key.1, tag, search);
-    let bank = (bank & 1) * PREFIX_BUCKETS6;
-    let bucket = tables.prefixes6(bank | first)?;
+    let buffer = (buffer & 1) * PREFIX_BUCKETS6;
+    let bucket = tables.prefixes6(buffer | first)?;
     if let Some(word) = in_bucket6(bucket, key, tag) {
         return Some(word);
     }
     if bucket.words[PREFIX_WAYS6 - 1] == 0 {
         return None;
     }
-    in_bucket6(tables.prefixes6(bank | second)?, key, tag)
+    in_bucket6(tables.prefixes6(buffer | second)?, key, tag)
 }
 
 #[inline(always)]

@@ -41,7 +41,7 @@ macro_rules! reasons {
             /// All reasons in the order of their discriminants.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The reason with this discriminant; what has none hands over.
+            /// The reason with this discriminant; what has none passes.
             #[inline(always)]
             pub fn from_number(number: u8) -> Self {
                 Self::ALL.get(number as usize).copied().unwrap_or(Self::Unconfigured)

@@ -7,16 +7,17 @@
 use core::ops::DerefMut;
 
 use crate::abi::{
-    AddressKind, Bucket4, Bucket6, Cpu, Entry6, INTERFACE_ENTRIES, Interface, OwnFirst, PrefixBucket4,
-    PrefixBucket6, Rules, Scope, Settings, Talker, Tally, address_hash4, address_hash6,
+    AddressBucket4, AddressBucket6, AddressKind, Cpu, Entry6, HeavyHitter, INTERFACE_ENTRIES, Interface,
+    OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope, Settings, address_hash4,
+    address_hash6,
 };
 use crate::frame::Frame;
-use crate::limiter::{Cells, Shared};
+use crate::limiter::{Shared, SharedWords};
 use crate::reason::Reason;
 use crate::wire::ipv6::Halves;
 
 /// Maps and clock as one CPU sees them while it handles one frame.
-pub trait Tables: Cells {
+pub trait Tables: SharedWords {
     /// Which buffers are in force: `abi::SWITCH_*`.
     fn switch(&self) -> Option<u32>;
     /// A buffer of settings.
@@ -26,9 +27,9 @@ pub trait Tables: Cells {
     /// What is asked first about the addresses of the interface in a slot.
     fn own_first(&self, buffer: u32, slot: u32) -> Option<&OwnFirst>;
     /// A bucket of IPv4 addresses, both buffers counted through.
-    fn addresses4(&self, index: u32) -> Option<&Bucket4>;
+    fn addresses4(&self, index: u32) -> Option<&AddressBucket4>;
     /// A bucket of IPv6 addresses, both buffers counted through.
-    fn addresses6(&self, index: u32) -> Option<&Bucket6>;
+    fn addresses6(&self, index: u32) -> Option<&AddressBucket6>;
     /// How far a hash is shifted to give a bucket of addresses: 64 less log2 of the buckets in one buffer.
     fn address_shift(&self) -> u32;
     /// A buffer of rules.
@@ -37,16 +38,16 @@ pub trait Tables: Cells {
     fn prefixes4(&self, index: u32) -> Option<&PrefixBucket4>;
     /// A bucket of IPv6 prefixes, both buffers counted through.
     fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6>;
-    /// The tally of a rule's slot, or of a check behind the rules' slots; it is let go before the next is asked for.
-    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>>;
+    /// The rule counter of a rule's slot, or of a check behind the rules' slots; it is let go before the next is asked for.
+    fn rule_counter(&self, index: u32) -> Option<impl DerefMut<Target = RuleCounter>>;
     /// When settings that nobody confirms are no longer in force, on the clock of `monotonic_ns`.
     fn rollback_at(&self) -> Option<u64>;
     /// CLOCK_MONOTONIC; expensive, so asked for only while a confirmation is awaited.
     fn monotonic_ns(&self) -> u64;
     /// What belongs to this CPU alone; it is let go before it is asked for again.
     fn cpu(&self) -> Option<impl DerefMut<Target = Cpu>>;
-    /// An entry of this CPU's talkers.
-    fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>>;
+    /// An entry of this CPU's heavy hitters.
+    fn heavy_hitter(&self, index: u32) -> Option<impl DerefMut<Target = HeavyHitter>>;
     /// How far a hash is shifted to give a line of the sources: 64 less log2 of the lines. Prefixes and known sources have half as many.
     fn source_shift(&self) -> u32;
     /// A word of the limiter's secret, [`crate::limiter::SECRETS`] of them, drawn at load.
@@ -98,7 +99,7 @@ pub fn kind4<T: Tables>(tables: &T, buffer: u32, address: u32, scope: Scope) -> 
 }
 
 /// Enters an IPv4 address in a buffer of a power of two buckets, at least two; false where its bucket is full of others.
-pub fn insert4(buckets: &mut [Bucket4], address: u32, scope: Scope, kind: AddressKind) -> bool {
+pub fn insert4(buckets: &mut [AddressBucket4], address: u32, scope: Scope, kind: AddressKind) -> bool {
     let entry = |scope: Scope| address as u64 | (scope.0 as u64) << 32;
     let position = address_hash4(entry(scope)) >> (64 - buckets.len().ilog2());
     let bucket = buckets.get_mut(position as usize);
@@ -120,7 +121,7 @@ pub fn kind6<T: Tables>(tables: &T, buffer: u32, (high, low): Halves, scope: Sco
 }
 
 /// Enters an IPv6 address in a buffer, as [`insert4`].
-pub fn insert6(buckets: &mut [Bucket6], high: u64, low: u64, scope: Scope, kind: AddressKind) -> bool {
+pub fn insert6(buckets: &mut [AddressBucket6], high: u64, low: u64, scope: Scope, kind: AddressKind) -> bool {
     let entry = Entry6 { high, low, scope: scope.with_kind(kind).0, reserved: 0 };
     let position = address_hash6(high, low, scope) >> (64 - buckets.len().ilog2());
     let bucket = buckets.get_mut(position as usize);

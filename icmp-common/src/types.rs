@@ -30,7 +30,7 @@ impl Family {
 pub enum Action {
     /// Handed to the kernel.
     Pass,
-    /// Answered where every check holds, otherwise handed to the kernel; only echo requests can be.
+    /// Answered where every check holds, otherwise passed to the kernel; only echo requests can be.
     Answer,
     /// Handed to the kernel within the budget of its kind, discarded beyond it.
     Limit,
@@ -57,8 +57,8 @@ impl Action {
 pub enum Budget {
     /// Echo requests: the total of replies sent.
     Replies,
-    /// Replies kept back for familiar sources; part of `Replies`, never on top of it.
-    Familiar,
+    /// Replies kept back for known sources; part of `Replies`, never on top of it.
+    KnownSources,
     /// Errors about the host's own packets.
     Errors,
     /// Fragmentation needed and packet too big.
@@ -79,7 +79,7 @@ impl Budget {
     /// All budgets in the order of their discriminants.
     pub const ALL: &[Self] = &[
         Self::Replies,
-        Self::Familiar,
+        Self::KnownSources,
         Self::Errors,
         Self::PathMtu,
         Self::NeighbourDiscovery,
@@ -93,7 +93,7 @@ impl Budget {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Replies => "replies",
-            Self::Familiar => "familiar",
+            Self::KnownSources => "known-sources",
             Self::Errors => "errors",
             Self::PathMtu => "path-mtu",
             Self::NeighbourDiscovery => "neighbour-discovery",

@@ -6,15 +6,15 @@ use icmp_common::abi::Limit;
 use std::cell::{Cell, RefCell};
 
 use icmp_common::limiter::{
-    Admission, Cells, MAX_SKEW, Pair, Place, Shared, Table, UNITS_PER_TICK, held, overdraw, take,
+    Admission, MAX_SKEW, Pair, PairIndex, Shared, SharedWords, Table, UNITS_PER_TICK, held, overdraw, take,
 };
 use proptest::prelude::*;
 
-/// Cells in memory; between any two accesses other CPUs may come in, as the script says.
+/// Buckets in memory; between any two accesses other CPUs may come in, as the script says.
 #[derive(Default)]
 struct Memory {
-    cells: RefCell<Vec<u64>>,
-    /// Popped at each access: true lets another CPU charge the same cells first.
+    buckets: RefCell<Vec<u64>>,
+    /// Popped at each access: true lets another CPU charge the same buckets first.
     script: RefCell<Vec<bool>>,
     limit: Cell<Limit>,
     now: Cell<u64>,
@@ -23,8 +23,8 @@ struct Memory {
 }
 
 impl Memory {
-    fn new(cells: usize, limit: Limit, now: u64) -> Self {
-        let memory = Self { cells: RefCell::new(vec![0; cells]), ..Self::default() };
+    fn new(buckets: usize, limit: Limit, now: u64) -> Self {
+        let memory = Self { buckets: RefCell::new(vec![0; buckets]), ..Self::default() };
         memory.limit.set(limit);
         memory.now.set(now);
         memory
@@ -32,7 +32,7 @@ impl Memory {
 
     fn charge(&self, first: usize, second: usize) -> bool {
         let admitted = matches!(
-            Pair::read([MemoryCell(self, first), MemoryCell(self, second)])
+            Pair::read([MemoryWord(self, first), MemoryWord(self, second)])
                 .charge(&self.limit.get(), self.now.get()),
             Admission::Admitted { .. }
         );
@@ -52,41 +52,41 @@ impl Memory {
     }
 }
 
-struct MemoryCell<'a>(&'a Memory, usize);
+struct MemoryWord<'a>(&'a Memory, usize);
 
-impl Cells for Memory {
-    fn cell(&self, index: u32) -> Option<impl Shared> {
-        ((index as usize) < self.cells.borrow().len()).then_some(MemoryCell(self, index as usize))
+impl SharedWords for Memory {
+    fn bucket(&self, index: u32) -> Option<impl Shared> {
+        ((index as usize) < self.buckets.borrow().len()).then_some(MemoryWord(self, index as usize))
     }
 
-    fn pair(&self, _table: Table, _place: Place) -> Option<[impl Shared; 2]> {
-        None::<[MemoryCell<'_>; 2]>
+    fn pair(&self, _table: Table, _place: PairIndex) -> Option<[impl Shared; 2]> {
+        None::<[MemoryWord<'_>; 2]>
     }
 
-    fn familiar(&self, _place: u32) -> Option<impl Shared> {
-        None::<MemoryCell<'_>>
+    fn last_served(&self, _place: u32) -> Option<impl Shared> {
+        None::<MemoryWord<'_>>
     }
 }
 
-impl Shared for MemoryCell<'_> {
+impl Shared for MemoryWord<'_> {
     fn load(&self) -> u64 {
         self.0.let_others_in();
-        self.0.cells.borrow()[self.1]
+        self.0.buckets.borrow()[self.1]
     }
 
     fn swap(&self, old: u64, new: u64) -> bool {
         self.0.let_others_in();
-        let mut cells = self.0.cells.borrow_mut();
-        let cell = &mut cells[self.1];
-        let swapped = *cell == old;
+        let mut buckets = self.0.buckets.borrow_mut();
+        let bucket = &mut buckets[self.1];
+        let swapped = *bucket == old;
         if swapped {
-            *cell = new;
+            *bucket = new;
         }
         swapped
     }
 
     fn store(&self, value: u64) {
-        self.0.cells.borrow_mut()[self.1] = value;
+        self.0.buckets.borrow_mut()[self.1] = value;
     }
 }
 
@@ -119,7 +119,7 @@ fn limits() -> impl Strategy<Value = Limit> {
         .prop_map(|(interval, burst)| Limit { interval, capacity: interval * burst })
 }
 
-/// Far enough from zero that an untouched cell is a full bucket, as on every kernel (jiffies start at 2^32 - 300 s).
+/// Far enough from zero that an untouched bucket is full, as on every kernel (jiffies start at 2^32 - 300 s).
 const START: u64 = (1 << 32) * UNITS_PER_TICK;
 
 proptest! {
@@ -141,11 +141,11 @@ proptest! {
     }
 
     #[test]
-    fn a_source_with_one_cell_of_its_own_gets_exactly_its_due(
+    fn a_source_with_one_bucket_of_its_own_gets_exactly_its_due(
         limit in limits(),
         steps in prop::collection::vec((0_u64..300, prop::collection::vec(0_usize..4, 1..30)), 1..40),
     ) {
-        // Sources 0 and 1 share a first cell, 1 and 2 a second one, 3 lies across both: 0 and 2 have one of their own, as has 1 none.
+        // Sources 0 and 1 share a first bucket, 1 and 2 a second one, 3 lies across both: 0 and 2 have one of their own, as has 1 none.
         let places = [(0, 10), (0, 11), (1, 11), (0, 12)];
         let alone = [0, 2, 3];
         let memory = Memory::new(16, limit, START);
@@ -210,9 +210,9 @@ proptest! {
     }
 
     #[test]
-    fn no_clock_leaves_a_bucket_stuck(limit in limits(), cell in any::<u64>(), now in any::<u64>()) {
+    fn no_clock_leaves_a_bucket_stuck(limit in limits(), bucket in any::<u64>(), now in any::<u64>()) {
         let memory = Memory::new(2, limit, now);
-        memory.cells.borrow_mut().fill(cell);
+        memory.buckets.borrow_mut().fill(bucket);
         // The first packet finds out that the clock has jumped; a full refill later there is a whole burst.
         memory.charge(0, 1);
         memory.now.set(now.wrapping_add(limit.capacity).wrapping_add(MAX_SKEW + limit.interval));
@@ -235,11 +235,11 @@ proptest! {
         let (one, many) = (Memory::new(1, limit, START), Memory::new(1, limit, START));
         for now in [START, START + ticks * UNITS_PER_TICK] {
             let mut singly = 0;
-            while take(&MemoryCell(&one, 0), &limit, 1, now) == 1 {
+            while take(&MemoryWord(&one, 0), &limit, 1, now) == 1 {
                 singly += 1;
             }
             let mut at_once = 0;
-            while let taken @ 1.. = take(&MemoryCell(&many, 0), &limit, batch, now) {
+            while let taken @ 1.. = take(&MemoryWord(&many, 0), &limit, batch, now) {
                 prop_assert!(taken <= batch);
                 at_once += taken;
             }
@@ -251,14 +251,14 @@ proptest! {
     fn what_is_owed_is_paid_before_anything_is_admitted(interval in 50..10 * UNITS_PER_TICK, owed in 1_u64..50) {
         let limit = Limit { interval, capacity: 20 * interval };
         let memory = Memory::new(1, limit, START);
-        let cell = MemoryCell(&memory, 0);
-        while take(&cell, &limit, 1, START) == 1 {}
+        let bucket = MemoryWord(&memory, 0);
+        while take(&bucket, &limit, 1, START) == 1 {}
         for _ in 0..owed {
-            overdraw(&cell, &limit, START);
+            overdraw(&bucket, &limit, START);
         }
         prop_assert!((owed + 1) * interval < MAX_SKEW, "debts are small");
-        prop_assert_eq!(take(&cell, &limit, 1, START + owed * limit.interval - 1), 0);
-        prop_assert_eq!(take(&cell, &limit, 1, START + (owed + 1) * limit.interval), 1);
+        prop_assert_eq!(take(&bucket, &limit, 1, START + owed * limit.interval - 1), 0);
+        prop_assert_eq!(take(&bucket, &limit, 1, START + (owed + 1) * limit.interval), 1);
     }
 }
 
@@ -267,16 +267,20 @@ fn what_was_lent_from_a_slow_limit_is_no_leftover_of_a_clock_that_jumped() {
     let interval = 2 * MAX_SKEW;
     let limit = Limit { interval, capacity: interval };
     let memory = Memory::new(1, limit, START);
-    let cell = MemoryCell(&memory, 0);
-    assert_eq!(take(&cell, &limit, 1, START), 1);
-    overdraw(&cell, &limit, START);
-    assert_eq!(take(&cell, &limit, 1, START + 1), 0);
-    assert_eq!(take(&cell, &limit, 1, START + 2 * interval - 1), 0, "the packet that was lent is paid first");
-    assert_eq!(take(&cell, &limit, 1, START + 2 * interval), 1);
+    let bucket = MemoryWord(&memory, 0);
+    assert_eq!(take(&bucket, &limit, 1, START), 1);
+    overdraw(&bucket, &limit, START);
+    assert_eq!(take(&bucket, &limit, 1, START + 1), 0);
+    assert_eq!(
+        take(&bucket, &limit, 1, START + 2 * interval - 1),
+        0,
+        "the packet that was lent is paid first"
+    );
+    assert_eq!(take(&bucket, &limit, 1, START + 2 * interval), 1);
 }
 
 #[test]
-fn an_untouched_cell_is_a_full_bucket() {
+fn an_untouched_bucket_is_full() {
     let limit = Limit { interval: UNITS_PER_TICK, capacity: 10 * UNITS_PER_TICK };
-    assert_eq!(held::<MemoryCell<'_>>(0, &limit, START), Ok(limit.capacity));
+    assert_eq!(held::<MemoryWord<'_>>(0, &limit, START), Ok(limit.capacity));
 }

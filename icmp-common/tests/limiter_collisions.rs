@@ -1,16 +1,16 @@
-//! How often a source is refused although it is due more, because others share its cells.
+//! How often a source is refused although it is due more, because others share its buckets.
 //!
-//! Owns the comparison of two tables of the same size: two rows, and lines of eight cells, of which each source has
+//! Owns the comparison of two tables of the same size: two rows, and lines of eight buckets, of which each source has
 //! two, as the limiter has them. That neither admits too much is `limiter_model.rs`'s.
 
 use icmp_common::abi::Limit;
 use std::cell::Cell;
 
 use icmp_common::abi::LINE_WORDS;
-use icmp_common::limiter::{Admission, Pair, Place, Shared, UNITS_PER_TICK, hash4};
+use icmp_common::limiter::{Admission, Pair, PairIndex, Shared, UNITS_PER_TICK, hash4};
 
-/// Cells of each table: an eighth of what an instance has by default, and so are the sources.
-const CELLS: usize = 1 << 13;
+/// Buckets of each table: an eighth of what an instance has by default, and so are the sources.
+const BUCKETS: usize = 1 << 13;
 /// Ticks of a second.
 const HZ: u64 = 1000;
 /// A hundred packets a second, and 200 at once.
@@ -37,23 +37,23 @@ impl Shared for Word<'_> {
     }
 }
 
-/// Where a source's two cells are.
+/// Where a source's two buckets are.
 type Places = fn((u64, u64)) -> (usize, usize);
 
 /// One in each half.
 fn in_two_rows((one, other): (u64, u64)) -> (usize, usize) {
-    let row = |hash: u64| (hash >> (64 - (CELLS / 2).ilog2())) as usize;
-    (row(one), CELLS / 2 + row(other))
+    let row = |hash: u64| (hash >> (64 - (BUCKETS / 2).ilog2())) as usize;
+    (row(one), BUCKETS / 2 + row(other))
 }
 
 /// Two different ones of one line, as the limiter has them.
 fn in_one_line((one, _): (u64, u64)) -> (usize, usize) {
-    let Place { line, words: [first, second] } = Place::new(one, 64 - (CELLS / LINE_WORDS).ilog2());
+    let PairIndex { line, words: [first, second] } = PairIndex::new(one, 64 - (BUCKETS / LINE_WORDS).ilog2());
     (line as usize * LINE_WORDS + first, line as usize * LINE_WORDS + second)
 }
 
-fn admits(cells: &[Cell<u64>], (first, second): (usize, usize), now: u64) -> bool {
-    let pair = Pair::read([Word(&cells[first]), Word(&cells[second])]);
+fn admits(buckets: &[Cell<u64>], (first, second): (usize, usize), now: u64) -> bool {
+    let pair = Pair::read([Word(&buckets[first]), Word(&buckets[second])]);
     matches!(pair.charge(&LIMIT, now), Admission::Admitted { .. })
 }
 
@@ -69,7 +69,7 @@ fn refused_although_due(seed: u64, sources: usize, places: Places) -> [f64; 2] {
         z ^ z >> 31
     };
     let secrets = [[next(), next()], [next(), next()]];
-    let shared = vec![Cell::new(0); CELLS];
+    let shared = vec![Cell::new(0); BUCKETS];
     // Two for each source: what it is due is what it gets where it shares with nobody.
     let alone = vec![Cell::new(0); 4 * sources];
     let places: Vec<_> = (0..2 * sources)
@@ -104,7 +104,7 @@ fn mean(sources: usize, places: Places) -> [f64; 2] {
 }
 
 #[test]
-fn two_rows_refuse_little_of_what_is_due_and_two_cells_of_a_line_several_times_as_much() {
+fn two_rows_refuse_little_of_what_is_due_and_two_buckets_of_a_line_several_times_as_much() {
     for (sources, by_rows, by_lines) in [(125, 0.05, 0.5), (500, 0.5, 1.5), (1000, 1.5, 5.0)] {
         let rows = mean(sources, in_two_rows);
         let line = mean(sources, in_one_line);

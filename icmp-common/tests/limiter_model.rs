@@ -1,7 +1,7 @@
 //! Every interleaving of three CPUs that charge one source and its neighbours, on the code that runs in the kernel.
 //!
-//! Owns the model: a scheduler that may switch CPUs at every access to a shared cell, and a search of all states that can be reached.
-//! What holds for one CPU and any limit is `limiter.rs`'s; how often cells collide is `limiter_collisions.rs`'s.
+//! Owns the model: a scheduler that may switch CPUs at every access to a shared bucket, and a search of all states that can be reached.
+//! What holds for one CPU and any limit is `limiter.rs`'s; how often buckets collide is `limiter_collisions.rs`'s.
 
 use icmp_common::abi::Limit;
 use std::cell::RefCell;
@@ -19,10 +19,10 @@ const START: u64 = 1 << 40;
 /// Accesses of a charge: two reads, and six tries of two swaps and two reads.
 const ACCESSES: usize = 26;
 
-/// The two cells of a source, in the order in which they are charged.
+/// The two buckets of a source, in the order in which they are charged.
 type Places = (u8, u8);
 
-/// A cell, as what it is ahead of [`START`]; the least stands for one that nobody has touched. Small, because there are many states.
+/// A bucket, as what it is ahead of [`START`]; the least stands for one that nobody has touched. Small, because there are many states.
 type Small = i8;
 
 /// Who sends from one CPU.
@@ -61,7 +61,7 @@ struct Cpu {
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct State {
-    cells: [Small; 3],
+    buckets: [Small; 3],
     cpus: [Cpu; 3],
     /// Packets of X that were admitted, and the earliest and the latest tick that was read for one.
     admitted: u8,
@@ -70,17 +70,17 @@ struct State {
 
 const UNTOUCHED: Small = Small::MIN;
 
-fn small(cell: u64) -> Small {
-    Small::try_from(cell.wrapping_sub(START) as i64).expect("a cell near the start")
+fn small(bucket: u64) -> Small {
+    Small::try_from(bucket.wrapping_sub(START) as i64).expect("a bucket near the start")
 }
 
-fn large(cell: Small) -> u64 {
-    if cell == UNTOUCHED { 0 } else { START.wrapping_add_signed(cell.into()) }
+fn large(bucket: Small) -> u64 {
+    if bucket == UNTOUCHED { 0 } else { START.wrapping_add_signed(bucket.into()) }
 }
 
 /// Runs a charge again with what it has seen, does one access more, and finds out whether the charge ends with that.
 struct OneMore<'a> {
-    cells: &'a mut [Small; 3],
+    buckets: &'a mut [Small; 3],
     charge: &'a mut Charge,
     at: usize,
     /// How many accesses are given, the new one among them.
@@ -91,13 +91,13 @@ struct OneMore<'a> {
 
 impl OneMore<'_> {
     /// What an access gives, `op` if it is the new one; `beyond` what is given brings the charge to its end.
-    fn access(&mut self, cell: u8, op: impl FnOnce(&mut Small) -> Small, beyond: Small) -> Small {
+    fn access(&mut self, bucket: u8, op: impl FnOnce(&mut Small) -> Small, beyond: Small) -> Small {
         if self.at == self.given {
             self.goes_on = true;
             return beyond;
         }
         if self.at == usize::from(self.charge.accesses) {
-            self.charge.seen[self.at] = op(&mut self.cells[usize::from(cell)]);
+            self.charge.seen[self.at] = op(&mut self.buckets[usize::from(bucket)]);
             self.charge.accesses += 1;
         }
         self.at += 1;
@@ -105,18 +105,18 @@ impl OneMore<'_> {
     }
 }
 
-struct ModelCell<'a, 'b>(&'a RefCell<OneMore<'b>>, u8);
+struct ModelWord<'a, 'b>(&'a RefCell<OneMore<'b>>, u8);
 
-impl Shared for ModelCell<'_, '_> {
+impl Shared for ModelWord<'_, '_> {
     fn load(&self) -> u64 {
-        large(self.0.borrow_mut().access(self.1, |cell| *cell, 0))
+        large(self.0.borrow_mut().access(self.1, |bucket| *bucket, 0))
     }
 
     fn swap(&self, old: u64, new: u64) -> bool {
-        let swap = |cell: &mut Small| {
-            let swapped = large(*cell) == old;
+        let swap = |bucket: &mut Small| {
+            let swapped = large(*bucket) == old;
             if swapped && new != old {
-                *cell = small(new);
+                *bucket = small(new);
             }
             swapped.into()
         };
@@ -124,8 +124,8 @@ impl Shared for ModelCell<'_, '_> {
     }
 
     fn store(&self, value: u64) {
-        let store = |cell: &mut Small| {
-            *cell = small(value);
+        let store = |bucket: &mut Small| {
+            *bucket = small(value);
             0
         };
         self.0.borrow_mut().access(self.1, store, 0);
@@ -138,11 +138,11 @@ impl Model {
     }
 
     /// One access of a charge; what became of the packet if that was its last.
-    fn step(&self, places: Places, charge: &mut Charge, cells: &mut [Small; 3]) -> Option<Admission> {
+    fn step(&self, places: Places, charge: &mut Charge, buckets: &mut [Small; 3]) -> Option<Admission> {
         let now = START + u64::from(charge.tick) * TICK;
         let given = usize::from(charge.accesses) + 1;
-        let run = RefCell::new(OneMore { cells, charge, at: 0, given, goes_on: false });
-        let pair = Pair::read([ModelCell(&run, places.0), ModelCell(&run, places.1)]);
+        let run = RefCell::new(OneMore { buckets, charge, at: 0, given, goes_on: false });
+        let pair = Pair::read([ModelWord(&run, places.0), ModelWord(&run, places.1)]);
         let admission = pair.charge(&self.limit(), now);
         (!run.into_inner().goes_on).then_some(admission)
     }
@@ -165,7 +165,7 @@ impl Model {
     fn after(&self, state: &State, i: usize, mut charge: Charge) -> State {
         let mut after = *state;
         let cpu = &mut after.cpus[i];
-        let ended = self.step(cpu.places, &mut charge, &mut after.cells);
+        let ended = self.step(cpu.places, &mut charge, &mut after.buckets);
         cpu.charge = ended.is_none().then_some(charge);
         cpu.left -= u8::from(ended.is_some());
         if let (Some(Admission::Admitted { .. }), true) = (ended, cpu.is_x) {
@@ -187,15 +187,15 @@ impl Model {
             charge: None,
         });
         cpus.sort_unstable();
-        let start = State { cells: [UNTOUCHED; 3], cpus, admitted: 0, clocks: None };
+        let start = State { buckets: [UNTOUCHED; 3], cpus, admitted: 0, clocks: None };
         let (mut seen, mut open, mut ends) = (HashSet::from([start]), vec![start], Vec::new());
         while let Some(state) = open.pop() {
             let elapsed = state.clocks.map_or(0, |(first, last)| u64::from(last - first) * TICK);
             assert!(
                 u64::from(state.admitted) * INTERVAL <= INTERVAL * self.burst + elapsed,
-                "{} packets admitted in {elapsed} units, cells {:?}",
+                "{} packets admitted in {elapsed} units, buckets {:?}",
                 state.admitted,
-                state.cells
+                state.buckets
             );
             self.each_successor(&state, |next| {
                 if seen.insert(next) {
@@ -240,7 +240,7 @@ fn a_neighbour_in_both_rows_gives_a_source_no_more_than_its_due() {
     search_with_neighbour((0, 1), (0, 1), [2, 1, 1], 1);
 }
 
-/// Where a source's cells are two of one line, one source's first may be another's second.
+/// Where a source's buckets are two of one line, one source's first may be another's second.
 #[test]
 fn a_neighbour_in_the_same_line_gives_a_source_no_more_than_its_due() {
     search_with_neighbour((0, 1), (1, 2), [2, 2, 1], 1);
@@ -250,7 +250,7 @@ fn a_neighbour_in_the_same_line_gives_a_source_no_more_than_its_due() {
 
 /// A table must not do that: the second swap finds what the first has changed, so nothing is ever admitted. But it gives nobody too much.
 #[test]
-fn one_cell_in_place_of_two_refuses_its_source_and_gives_no_neighbour_more() {
+fn one_bucket_in_place_of_two_refuses_its_source_and_gives_no_neighbour_more() {
     let sender = |places, is_x| Sender { places, is_x, packets: 1 };
     let senders = [sender((0, 0), true), sender((0, 0), true), sender((0, 1), false)];
     assert!(Model { senders, burst: 2, ticks: 1 }.search().iter().all(|end| end.admitted == 0));

@@ -3,9 +3,9 @@
 //! Owns that docs/map-abi.md has the version, the sizes and the numbers of the code.
 
 use icmp_common::abi::{
-    BUDGETS, COUNTERS, Cpu, Interface, Line, OwnFirst, Rules, Settings, TALLIES, Talker, VERSION,
+    BUDGETS, COUNTERS, Cpu, HeavyHitter, Interface, Line, OwnFirst, RULE_COUNTERS, Rules, Settings, VERSION,
 };
-use icmp_common::budget::CELLS;
+use icmp_common::budget::BUCKETS;
 use icmp_common::reason::Reason;
 
 const TEXT: &str = include_str!("../../docs/map-abi.md");
@@ -21,8 +21,8 @@ fn thousands(number: usize) -> String {
 #[test]
 fn the_documentation_has_the_number_and_the_verdict_of_each_reason() {
     for (number, reason) in Reason::ALL.iter().enumerate() {
-        let cells = format!("| {number} | `{}` | {} |", reason.name(), reason.verdict().name());
-        assert!(TEXT.contains(&cells), "docs/map-abi.md lacks {cells}");
+        let buckets = format!("| {number} | `{}` | {} |", reason.name(), reason.verdict().name());
+        assert!(TEXT.contains(&buckets), "docs/map-abi.md lacks {buckets}");
     }
 }
 
@@ -36,9 +36,9 @@ fn the_documentation_has_the_version_and_the_sizes_of_the_maps() {
         format!("`Rules`, {} bytes", thousands(size_of::<Rules>())),
         format!("`Line`, {} bytes", size_of::<Line>()),
         format!("`Cpu`, {} bytes", size_of::<Cpu>()),
-        format!("`Talker`, {} bytes", size_of::<Talker>()),
-        format!("| `TALLIES` | per-CPU array | u32 | {TALLIES} |"),
-        format!("| `BUDGETS` | array | u32 | {CELLS} |"),
+        format!("`HeavyHitter`, {} bytes", size_of::<HeavyHitter>()),
+        format!("| `RULE_COUNTERS` | per-CPU array | u32 | {RULE_COUNTERS} |"),
+        format!("| `BUDGETS` | array | u32 | {BUCKETS} |"),
         format!("| `COUNTERS` | per-CPU array | u32 | {} |", thousands(COUNTERS as usize)),
         format!("| {} | `types: ", std::mem::offset_of!(Settings, types)),
         format!("`budgets: [Limit; {BUDGETS}]`"),

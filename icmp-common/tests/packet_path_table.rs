@@ -23,9 +23,9 @@ fn rows(text: &str) -> Vec<(String, String)> {
     rows.take_while(|line| line.starts_with('|'))
         .map(|line| {
             // In a table a pipe is escaped, in code as anywhere.
-            let cells: Vec<_> =
-                line.replace("\\|", "\0").split('|').map(|cell| cell.replace('\0', "|")).collect();
-            let code = |n: usize| cells[n].trim().trim_matches('`').to_owned();
+            let buckets: Vec<_> =
+                line.replace("\\|", "\0").split('|').map(|bucket| bucket.replace('\0', "|")).collect();
+            let code = |n: usize| buckets[n].trim().trim_matches('`').to_owned();
             (code(3), code(4))
         })
         .collect()

@@ -45,7 +45,7 @@ macro_rules! steps {
 steps! {
     UNUSUAL icmp_unusual
     OWN icmp_own
-    JUDGE icmp_judge
+    POLICY icmp_policy
     LONGEST icmp_longest
     STOP icmp_stop
     NOTE icmp_note

@@ -1,6 +1,6 @@
 //! The maps and the clock: the kernel's side of icmp-common's `Tables`. Layouts are icmp-common's `abi`.
 //!
-//! Sizes given here are those of a default load; the controller may set others for `CELLS`.
+//! Sizes given here are those of a default load; the controller may set others for the limiter's tables and for addresses.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -15,13 +15,14 @@ use aya_ebpf::{
 };
 use icmp_common::{
     abi::{
-        ADDRESS_BUCKETS, Bucket4, Bucket6, COUNTERS as COUNTER_ENTRIES, Counter, Cpu, INTERFACE_ENTRIES,
-        Interface, LINE_WORDS, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4,
-        PrefixBucket6, Rules, SCOPE_SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings,
-        TALKERS as TALKER_ENTRIES, TALLIES as TALLY_ENTRIES, Talker, Tally, counter_index,
+        ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, COUNTERS as COUNTER_ENTRIES, Counter, Cpu,
+        HEAVY_HITTERS as HEAVY_HITTER_ENTRIES, HeavyHitter, INTERFACE_ENTRIES, Interface, LINE_WORDS, Line,
+        OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6,
+        RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS, SWITCH_BITS,
+        SWITCH_ROLLBACK_AT, Settings, counter_index,
     },
-    budget, familiar,
-    limiter::{Cells, Place, SECRETS, Shared, TRIES, Table},
+    budget, known_sources,
+    limiter::{PairIndex, SECRETS, Shared, SharedWords, TRIES, Table},
     path::mtu,
     reason::Reason,
     tables::Tables,
@@ -29,8 +30,8 @@ use icmp_common::{
 
 use crate::context::unknown;
 
-/// Banks of everything that is switched at once.
-const BANKS: usize = 2;
+/// Buffers of everything that is switched at once.
+const BUFFERS: usize = 2;
 /// Lines of sources of a default load; of prefixes and known sources there are half as many.
 const DEFAULT_LINES: usize = 1 << 13;
 /// Flag of an array whose values begin at a page (`BPF_F_MMAPABLE`, Linux 5.5), so that a line of a table is a cache line.
@@ -41,7 +42,7 @@ const MMAPABLE: usize = 1 << 10;
 #[repr(transparent)]
 struct Fixed<T>(UnsafeCell<T>);
 
-// SAFETY: this side reads, and writes one word as it writes a cell in a map.
+// SAFETY: this side reads, and writes one word as it writes a bucket in a map.
 unsafe impl<T> Sync for Fixed<T> {}
 
 impl<T> Fixed<T> {
@@ -67,13 +68,13 @@ impl<T, const N: usize> Fixed<[T; N]> {
 static SWITCH: Fixed<[u64; 2]> = Fixed::ZERO;
 #[used]
 #[unsafe(link_section = ".data.SETTINGS")]
-static SETTINGS: Fixed<[Settings; BANKS]> = Fixed::ZERO;
+static SETTINGS: Fixed<[Settings; BUFFERS]> = Fixed::ZERO;
 #[used]
 #[unsafe(link_section = ".data.IFACES")]
 static INTERFACES: Fixed<[Interface; INTERFACE_ENTRIES as usize]> = Fixed::ZERO;
 #[used]
 #[unsafe(link_section = ".data.OWN")]
-static OWN_FIRST: Fixed<[OwnFirst; BANKS * SCOPE_SLOTS as usize]> = Fixed::ZERO;
+static OWN_FIRST: Fixed<[OwnFirst; BUFFERS * SCOPE_SLOTS as usize]> = Fixed::ZERO;
 /// The secret of the limiter's hash, from the kernel's random numbers; its words, and what makes them a power of two.
 #[used]
 #[unsafe(link_section = ".data.SECRET")]
@@ -83,31 +84,31 @@ static SECRET: Fixed<[u64; SECRETS.next_power_of_two()]> = Fixed::ZERO;
 #[unsafe(link_section = ".data.PATH_MTU")]
 static PATH_MTU: Fixed<u64> = Fixed(UnsafeCell::new(mtu::NONE));
 #[btf_map]
-static ADDRESSES4: Array<Bucket4, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
+static ADDRESSES4: Array<AddressBucket4, { BUFFERS * ADDRESS_BUCKETS as usize }> = Array::new();
 #[btf_map]
-static ADDRESSES6: Array<Bucket6, { BANKS * ADDRESS_BUCKETS as usize }> = Array::new();
+static ADDRESSES6: Array<AddressBucket6, { BUFFERS * ADDRESS_BUCKETS as usize }> = Array::new();
 #[btf_map]
-static RULES: Array<Rules, BANKS> = Array::new();
+static RULES: Array<Rules, BUFFERS> = Array::new();
 #[btf_map]
-static PREFIXES4: Array<PrefixBucket4, { BANKS * PREFIX_BUCKETS4 as usize }> = Array::new();
+static PREFIXES4: Array<PrefixBucket4, { BUFFERS * PREFIX_BUCKETS4 as usize }> = Array::new();
 #[btf_map]
-static PREFIXES6: Array<PrefixBucket6, { BANKS * PREFIX_BUCKETS6 as usize }> = Array::new();
+static PREFIXES6: Array<PrefixBucket6, { BUFFERS * PREFIX_BUCKETS6 as usize }> = Array::new();
 #[btf_map]
-static TALLIES: PerCpuArray<Tally, { TALLY_ENTRIES as usize }> = PerCpuArray::new();
+static RULE_COUNTERS: PerCpuArray<RuleCounter, { RULE_COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
-static BUDGETS: Array<u64, { budget::CELLS as usize }> = Array::new();
+static BUDGETS: Array<u64, { budget::BUCKETS as usize }> = Array::new();
 #[btf_map]
 static SOURCES: Array<Line, DEFAULT_LINES, MMAPABLE> = Array::new();
 #[btf_map]
 static PREFIXES: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
 #[btf_map]
-static KNOWN: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
+static REPUTATIONS: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
 #[btf_map]
-static FAMILIAR: Array<u64, { familiar::PLACES as usize }> = Array::new();
+static LAST_SERVED: Array<u64, { known_sources::LAST_SERVED_ENTRIES as usize }> = Array::new();
 #[btf_map]
 static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
 #[btf_map]
-static TALKERS: PerCpuArray<Talker, { TALKER_ENTRIES as usize }> = PerCpuArray::new();
+static HEAVY_HITTERS: PerCpuArray<HeavyHitter, { HEAVY_HITTER_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 
@@ -121,20 +122,20 @@ static ADDRESS_SHIFT: Global<u32> = Global::new(64 - ADDRESS_BUCKETS.ilog2());
 pub struct Maps;
 
 /// A word that CPUs share.
-struct MapCell(*mut u64);
+struct MapWord(*mut u64);
 
-impl Cells for Maps {
+impl SharedWords for Maps {
     #[inline(always)]
-    fn cell(&self, index: u32) -> Option<impl Shared> {
-        BUDGETS.get_ptr_mut(index).map(MapCell)
+    fn bucket(&self, index: u32) -> Option<impl Shared> {
+        BUDGETS.get_ptr_mut(index).map(MapWord)
     }
 
     #[inline(always)]
-    fn pair(&self, table: Table, place: Place) -> Option<[impl Shared; 2]> {
+    fn pair(&self, table: Table, place: PairIndex) -> Option<[impl Shared; 2]> {
         let line = match table {
             Table::Sources => SOURCES.get_ptr_mut(place.line),
             Table::Prefixes => PREFIXES.get_ptr_mut(place.line),
-            Table::Known => KNOWN.get_ptr_mut(place.line),
+            Table::Reputations => REPUTATIONS.get_ptr_mut(place.line),
         }?;
         let words: *mut u64 = line.cast();
         let [first, second] = place.words;
@@ -142,16 +143,16 @@ impl Cells for Maps {
         let first = unsafe { words.add(first & (LINE_WORDS - 1)) };
         // SAFETY: as above.
         let second = unsafe { words.add(second & (LINE_WORDS - 1)) };
-        Some([MapCell(first), MapCell(second)])
+        Some([MapWord(first), MapWord(second)])
     }
 
     #[inline(always)]
-    fn familiar(&self, place: u32) -> Option<impl Shared> {
-        FAMILIAR.get_ptr_mut(place).map(MapCell)
+    fn last_served(&self, place: u32) -> Option<impl Shared> {
+        LAST_SERVED.get_ptr_mut(place).map(MapWord)
     }
 }
 
-impl Shared for MapCell {
+impl Shared for MapWord {
     #[inline(always)]
     fn load(&self) -> u64 {
         // A volatile read is one 8-byte load; LLVM has no atomic load for this instruction set.
@@ -161,7 +162,7 @@ impl Shared for MapCell {
 
     #[inline(always)]
     fn swap(&self, old: u64, new: u64) -> bool {
-        // SAFETY: as in `load`; every other access to a cell while the program is loaded is atomic too.
+        // SAFETY: as in `load`; every other access to a bucket while the program is loaded is atomic too.
         let (_, swapped) = unsafe {
             atomic_cxchg::<u64, { AtomicOrdering::SeqCst }, { AtomicOrdering::SeqCst }>(self.0, old, new)
         };
@@ -198,8 +199,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn settings(&self, bank: u32) -> Option<&Settings> {
-        Some(SETTINGS.get(bank))
+    fn settings(&self, buffer: u32) -> Option<&Settings> {
+        Some(SETTINGS.get(buffer))
     }
 
     #[inline(always)]
@@ -215,12 +216,12 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn addresses4(&self, index: u32) -> Option<&Bucket4> {
+    fn addresses4(&self, index: u32) -> Option<&AddressBucket4> {
         ADDRESSES4.get(index)
     }
 
     #[inline(always)]
-    fn addresses6(&self, index: u32) -> Option<&Bucket6> {
+    fn addresses6(&self, index: u32) -> Option<&AddressBucket6> {
         ADDRESSES6.get(index)
     }
 
@@ -230,8 +231,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn rules(&self, bank: u32) -> Option<&Rules> {
-        RULES.get(bank)
+    fn rules(&self, buffer: u32) -> Option<&Rules> {
+        RULES.get(buffer)
     }
 
     #[inline(always)]
@@ -245,10 +246,10 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn tally(&self, index: u32) -> Option<impl DerefMut<Target = Tally>> {
-        let tally = TALLIES.get_ptr_mut(index)?;
+    fn rule_counter(&self, index: u32) -> Option<impl DerefMut<Target = RuleCounter>> {
+        let rule_counter = RULE_COUNTERS.get_ptr_mut(index)?;
         // SAFETY: the element is this CPU's own, as in `cpu`.
-        Some(unsafe { &mut *tally })
+        Some(unsafe { &mut *rule_counter })
     }
 
     #[inline(always)]
@@ -271,10 +272,10 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn talker(&self, index: u32) -> Option<impl DerefMut<Target = Talker>> {
-        let talker = TALKERS.get_ptr_mut(index)?;
+    fn heavy_hitter(&self, index: u32) -> Option<impl DerefMut<Target = HeavyHitter>> {
+        let heavy_hitter = HEAVY_HITTERS.get_ptr_mut(index)?;
         // SAFETY: the element is this CPU's own, as in `cpu`.
-        Some(unsafe { &mut *talker })
+        Some(unsafe { &mut *heavy_hitter })
     }
 
     #[inline(always)]
@@ -289,7 +290,7 @@ impl Tables for Maps {
 
     #[inline(always)]
     fn path_mtu(&self) -> impl Shared {
-        MapCell(PATH_MTU.0.get())
+        MapWord(PATH_MTU.0.get())
     }
 
     #[inline(always)]

@@ -4,7 +4,9 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, Scope, Tally};
+use icmp_common::abi::{
+    ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, RuleCounter, Scope,
+};
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::{HostTables, Layouts};
 use icmp_common::limiter::SECRETS;
@@ -81,19 +83,19 @@ impl InKernel {
         OnHost { tables }
     }
 
-    /// The tallies of the rules in force, in their order.
+    /// The rule counters of the rules in force, in their order.
     ///
     /// # Panics
     /// If they can't be read.
-    pub fn rule_tallies(&mut self) -> Vec<Tally> {
+    pub fn counters_in_force(&mut self) -> Vec<RuleCounter> {
         let policy = self.datapath.maps().policy().unwrap_or_else(|e| panic!("{e:#}")).expect("a policy");
-        let tallies = self.tallies();
+        let rule_counters = self.rule_counters();
         let rules = &policy.rules.rules[..policy.rules.count as usize];
-        rules.iter().map(|rule| tallies[rule.slot as usize]).collect()
+        rules.iter().map(|rule| rule_counters[rule.slot as usize]).collect()
     }
 }
 
-/// A secret of the limiter as good as any that is drawn; with a small one all sources would share their cells.
+/// A secret of the limiter as good as any that is drawn; with a small one all sources would share their buckets.
 #[must_use]
 pub fn secret() -> [u64; SECRETS] {
     std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(0xbf58_476d_1ce4_e5b9 + 2 * i as u64))
@@ -252,13 +254,13 @@ impl InKernel {
         self.datapath.maps()
     }
 
-    /// The tallies of rules and checks.
+    /// The rule counters of rules and checks.
     ///
     /// # Panics
     /// If they can't be read.
     #[must_use]
-    pub fn tallies(&mut self) -> Vec<Tally> {
-        self.datapath.maps().tallies().unwrap_or_else(|e| panic!("{e:#}"))
+    pub fn rule_counters(&mut self) -> Vec<RuleCounter> {
+        self.datapath.maps().rule_counters().unwrap_or_else(|e| panic!("{e:#}"))
     }
 
     /// What has been counted.
@@ -302,10 +304,10 @@ impl OnHost {
         path::process(&mut SliceFrame::new(frame), &self.tables, IFINDEX)
     }
 
-    /// The tallies of rules and checks.
+    /// The rule counters of rules and checks.
     #[must_use]
-    pub fn tallies(&self) -> Vec<Tally> {
-        self.tables.tallies()
+    pub fn rule_counters(&self) -> Vec<RuleCounter> {
+        self.tables.rule_counters()
     }
 
     /// What has been counted.

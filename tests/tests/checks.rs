@@ -2,7 +2,7 @@
 //!
 //! Owns the golden frames under checks that drop, the ways in which neighbour discovery can be wrong, and the router guard.
 
-use icmp_common::path::checks::check_tally;
+use icmp_common::path::checks::check_counter;
 use std::net::IpAddr;
 
 use icmp_common::path::checks::Check;
@@ -219,12 +219,12 @@ fn the_router_guard_knows_its_routers() {
 
 /// How the frame ends, on which kernel and host have to agree, and in that so many messages more have failed a check.
 fn both(kernel: &mut InKernel, host: &OnHost, frame: &[u8], check: Check, failed: u64) -> Reason {
-    let index = check_tally(check) as usize;
-    let before = (kernel.tallies()[index].hits, host.tallies()[index].hits);
+    let index = check_counter(check) as usize;
+    let before = (kernel.rule_counters()[index].hits, host.rule_counters()[index].hits);
     let reason = host.run(&mut frame.to_vec()).reason;
     let (verdict, _) = kernel.run(Entry::Xdp, frame);
     assert_eq!(verdict, as_action(reason.verdict()), "kernel and host, which says {}", reason.name());
-    let after = (kernel.tallies()[index].hits, host.tallies()[index].hits);
+    let after = (kernel.rule_counters()[index].hits, host.rule_counters()[index].hits);
     assert_eq!(
         (after.0 - before.0, after.1 - before.1),
         (failed, failed),

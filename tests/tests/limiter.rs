@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use icmp_common::abi::LINE_WORDS;
-use icmp_common::limiter::{Cells as _, Place, Shared as _, Table};
+use icmp_common::limiter::{PairIndex, Shared as _, SharedWords as _, Table};
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::instance::program::Entry;
 use icmp_ctl::kernel::clock::Tick;
@@ -151,24 +151,24 @@ fn with_echo_exhausted_all_else_is_passed_as_before() {
 }
 
 #[test]
-fn cells_full_of_a_future_time_are_repaired() {
+fn buckets_full_of_a_future_time_are_repaired() {
     let config = "[limits]\nper-source = { rate = \"100/s\", burst = 20 }\n";
     if !can_run(&[]) {
         return;
     }
     let (_, on_host) = host::both(config, &[]);
     let tables = on_host.tables();
-    for cell in (0..).map_while(|index| tables.cell(index)) {
-        cell.store(1 << 62);
+    for bucket in (0..).map_while(|index| tables.bucket(index)) {
+        bucket.store(1 << 62);
     }
     for table in [Table::Sources, Table::Prefixes] {
         for line in 0.. {
-            let pair = |word| tables.pair(table, Place { line, words: [word, LINE_WORDS / 2 + word] });
+            let pair = |word| tables.pair(table, PairIndex { line, words: [word, LINE_WORDS / 2 + word] });
             if pair(0).is_none() {
                 break;
             }
-            for cell in (0..LINE_WORDS / 2).filter_map(pair).flatten() {
-                cell.store(1 << 62);
+            for bucket in (0..LINE_WORDS / 2).filter_map(pair).flatten() {
+                bucket.store(1 << 62);
             }
         }
     }
@@ -188,9 +188,9 @@ fn cells_full_of_a_future_time_are_repaired() {
     assert_eq!(admitted(&on_host), 20, "and then everything is as ever");
 }
 
-/// Who is familiar is asked of a summary first, which is to leave out nobody, and to forget.
+/// Who is known is asked of a summary first, which is to leave out nobody, and to forget.
 #[test]
-fn every_familiar_source_is_answered_while_the_total_is_exhausted() {
+fn every_known_source_is_answered_while_the_total_is_exhausted() {
     const EPOCH_SECONDS: f64 = 4.2;
     let config = "[limits]\nreplies = { rate = \"8000/s\", burst = 8000 }\n";
     let host = host::on_host(config, &[]);
@@ -213,7 +213,7 @@ fn every_familiar_source_is_answered_while_the_total_is_exhausted() {
     };
     // A few share both of their words with two others.
     let answered = answered_at(20 * epoch);
-    assert!(answered >= monitors.len() - 3, "{answered} of them were familiar");
+    assert!(answered >= monitors.len() - 3, "{answered} of them were known");
     assert_eq!(answered_at(120 * epoch), 0, "and are no longer");
 }
 
@@ -270,7 +270,7 @@ fn who_sends_most_and_who_is_limited_most_is_shown() {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut shown = serde_json::Value::Null;
     let expected = [Some("192.0.2.1"), Some("2001:db8::/64")];
-    while !["talkers", "limited"]
+    while !["heavy_hitters", "limited"]
         .iter()
         .all(|list| [0, 1].map(|n| shown[list][n]["source"].as_str()) == expected)
     {
@@ -284,7 +284,7 @@ fn who_sends_most_and_who_is_limited_most_is_shown() {
 /// Fifty monitors that have pinged once a second for a minute, fifty strangers who start with the flood, and a flood from
 /// sources all over the address space, a quarter of it from one network.
 #[test]
-fn in_a_spoofed_flood_familiar_monitors_are_answered_and_the_budgets_hold() {
+fn in_a_spoofed_flood_known_monitors_are_answered_and_the_budgets_hold() {
     const WARM_UP: u16 = 60;
     const FLOOD: u16 = 15;
     const REPLIES: f64 = 2000.0;
@@ -367,17 +367,17 @@ fn in_a_spoofed_flood_familiar_monitors_are_answered_and_the_budgets_hold() {
             (WARM_UP..WARM_UP + FLOOD).flat_map(|number| group.iter().map(move |source| (*source, number)));
         pings.filter(|ping| answers.contains_key(ping)).count() as f64 / f64::from(50 * FLOOD)
     };
-    let (familiar, strange) = (answered(&monitors), answered(&strangers));
+    let (known, strange) = (answered(&monitors), answered(&strangers));
     let replies = (after.answered() - before.answered()) as f64;
     println!(
         "{:.0} packets/s for {seconds:.1} s: {:.1} % of the monitors' pings answered, {:.1} % of the strangers'; {:.0} replies/s",
         sent as f64 / seconds,
-        familiar * 100.0,
+        known * 100.0,
         strange * 100.0,
         replies / seconds
     );
     assert!(sent as f64 / seconds > 5.0 * REPLIES, "a flood");
-    assert!(familiar >= 0.99, "{familiar} of the monitors' pings are answered");
+    assert!(known >= 0.99, "{known} of the monitors' pings are answered");
     assert!(strange < 0.5, "the flood is one: {strange} of the strangers' pings are answered");
     assert!(replies <= (REPLIES * seconds + 200.0) * 1.02, "{replies} replies in {seconds} s");
     assert!(replies >= REPLIES * seconds * 0.9, "the budget is used: {replies} replies in {seconds} s");

@@ -53,8 +53,9 @@ fn compiled_rules_decide_as_one_rule_after_the_other_would() {
             reasons.insert(reason.name());
         }
         // On the host nothing was there before, so each rule has the slot of its position.
-        for tallies in [kernel.rule_tallies(), host.tallies()] {
-            let counted: Vec<_> = tallies[..rules.len()].iter().map(|t| (t.hits, t.would_hit)).collect();
+        for rule_counters in [kernel.counters_in_force(), host.rule_counters()] {
+            let counted: Vec<_> =
+                rule_counters[..rules.len()].iter().map(|t| (t.hits, t.would_hit)).collect();
             assert_eq!(counted, hits, "hits and would-hits with {text}");
         }
     }
@@ -141,8 +142,8 @@ burst = 5
         }
         assert_eq!((by_kernel, by_host), (answered, answered), "{from}");
     }
-    for tally in [kernel.tallies()[0], host.tallies()[0]] {
-        assert_eq!((tally.hits, tally.limited), (10, 5));
+    for rule_counter in [kernel.rule_counters()[0], host.rule_counters()[0]] {
+        assert_eq!((rule_counter.hits, rule_counter.limited), (10, 5));
     }
 }
 
@@ -160,8 +161,11 @@ fn an_audited_limit_counts_what_it_would_refuse_and_refuses_nothing() {
         assert_eq!(kernel.run(Entry::Xdp, &echo.frame()).0, Verdict::Answer);
         assert_eq!(host.run(&mut echo.frame()).reason, Reason::Answered);
     }
-    for tally in [kernel.tallies()[0], host.tallies()[0]] {
-        assert_eq!((tally.hits, tally.limited, tally.would_hit, tally.would_limit), (0, 0, 10, 6));
+    for rule_counter in [kernel.rule_counters()[0], host.rule_counters()[0]] {
+        assert_eq!(
+            (rule_counter.hits, rule_counter.limited, rule_counter.would_hit, rule_counter.would_limit),
+            (0, 0, 10, 6)
+        );
     }
 }
 

@@ -358,7 +358,7 @@ fn an_unlimited_rule_exempts_from_the_limits_of_its_source_within_the_total() {
 }
 
 #[test]
-fn a_source_that_may_send_one_packet_at_a_time_can_become_familiar() {
+fn a_source_that_may_send_one_packet_at_a_time_can_become_known() {
     const EPOCH_SECONDS: f64 = 4.2;
     let config = "[limits]\nper-source = { rate = \"10/s\", burst = 1 }\nreplies = { rate = \"1000/s\", burst = 1000 }\n";
     let host = host::on_host(config, &[]);

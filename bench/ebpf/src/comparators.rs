@@ -12,7 +12,7 @@ use aya_ebpf::{Global, macros::btf_map};
 use icmp_common::abi::SWITCH_SETTINGS;
 use icmp_common::checksum::{Sum, echo_reply_v4, echo_reply_v6};
 use icmp_common::frame::{Frame, field, set_field, swap_fields};
-use icmp_common::limiter::{self, Admission, Cells as _, Pair, Place, Table, hash4};
+use icmp_common::limiter::{self, Admission, Pair, PairIndex, SharedWords as _, Table, hash4};
 use icmp_common::tables::Tables;
 use icmp_common::wire::{ethernet, icmpv4, icmpv6, ipv4, ipv6};
 
@@ -95,16 +95,16 @@ pub(crate) fn limits<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> u32 {
         return XDP_PASS;
     }
     let source = u32::from_be_bytes(field::<{ ethernet::LEN + ipv4::SOURCE }, 4, _>(header));
-    let bank = tables.switch().map(|switch| switch & SWITCH_SETTINGS);
-    let Some(settings) = bank.and_then(|bank| tables.settings(bank)) else { return XDP_PASS };
+    let buffer = tables.switch().map(|switch| switch & SWITCH_SETTINGS);
+    let Some(settings) = buffer.and_then(|buffer| tables.settings(buffer)) else { return XDP_PASS };
     let now = limiter::now(tables.ticks());
-    let cells = [(&settings.source, Table::Sources, 0), (&settings.prefix, Table::Prefixes, 1)].map(
+    let buckets = [(&settings.source, Table::Sources, 0), (&settings.prefix, Table::Prefixes, 1)].map(
         |(level, table, fewer)| {
             let hash = hash4([tables.secret(0), tables.secret(1)], source & level.mask.v4);
-            tables.pair(table, Place::new(hash, tables.source_shift() + fewer))
+            tables.pair(table, PairIndex::new(hash, tables.source_shift() + fewer))
         },
     );
-    let [Some(of_source), Some(of_prefix)] = cells else { return XDP_PASS };
+    let [Some(of_source), Some(of_prefix)] = buckets else { return XDP_PASS };
     let (of_source, of_prefix) = (Pair::read(of_source), Pair::read(of_prefix));
     if of_source.charge(&settings.source.limit, now) == Admission::Refused
         || of_prefix.charge(&settings.prefix.limit, now) == Admission::Refused

@@ -43,12 +43,12 @@ pub const BUCKET_WAYS: usize = 4;
 /// A bucket of `ADDRESSES4`. Layout: 32 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Bucket4 {
+pub struct AddressBucket4 {
     /// Each an address in the low half and a [`Scope`] with its kind in the high half, in no order; 0 is free.
     pub entries: [u64; BUCKET_WAYS],
 }
 
-/// An entry of a [`Bucket6`]. Layout: 24 bytes.
+/// An entry of a [`AddressBucket6`]. Layout: 24 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Entry6 {
@@ -65,7 +65,7 @@ pub struct Entry6 {
 /// A bucket of `ADDRESSES6`. Layout: 96 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Bucket6 {
+pub struct AddressBucket6 {
     /// In no order.
     pub entries: [Entry6; BUCKET_WAYS],
 }

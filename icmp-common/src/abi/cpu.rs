@@ -46,18 +46,18 @@ pub struct Sampling {
 pub struct Exhausted {
     /// Tick.
     pub at: u64,
-    /// Epoch of that tick ([`crate::familiar`]).
+    /// Epoch of that tick ([`crate::known_sources`]).
     pub epoch: u64,
 }
-/// Log2 of [`TALKERS`].
-pub const TALKER_BITS: u32 = 12;
-/// Entries of `TALKERS`, per CPU.
-pub const TALKERS: u32 = 1 << TALKER_BITS;
+/// Log2 of [`HEAVY_HITTERS`].
+pub const HEAVY_HITTER_BITS: u32 = 12;
+/// Entries of `HEAVY_HITTERS`, per CPU.
+pub const HEAVY_HITTERS: u32 = 1 << HEAVY_HITTER_BITS;
 
-/// A source and what it has sent: an entry of `TALKERS` (per CPU). Layout: 56 bytes.
+/// A source and what it has sent: an entry of `HEAVY_HITTERS` (per CPU). Layout: 56 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Talker {
+pub struct HeavyHitter {
     /// Who it is.
     pub source: Source,
     /// Number of the window that `seen`, `limited` and `others` are of.

@@ -24,18 +24,18 @@ pub use settings::*;
 pub use switch::*;
 
 /// Version of everything in this file; names the pin directory.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 
 const _: () = {
     assert!(size_of::<Interface>() == 24);
     assert!(size_of::<Level>() == 40);
-    assert!(size_of::<Bucket4>() == 32 && size_of::<Bucket6>() == 96);
-    assert!(size_of::<Counter>() == 16 && size_of::<Talker>() == 56);
+    assert!(size_of::<AddressBucket4>() == 32 && size_of::<AddressBucket6>() == 96);
+    assert!(size_of::<Counter>() == 16 && size_of::<HeavyHitter>() == 56);
     assert!(size_of::<Cpu>() == 112 && size_of::<Batches>() == 80 && size_of::<Line>() == 64);
     assert!(size_of::<OwnFirst>() == 128 && core::mem::offset_of!(Settings, budgets) == 112);
     assert!(size_of::<TypeEntry>() == 8);
     assert!(size_of::<Settings>() == 112 + BUDGETS * 20 + 8 + TYPE_ENTRIES * 8);
-    assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<Tally>() == 32);
+    assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<RuleCounter>() == 32);
     assert!(
         size_of::<Rules>()
             == 32

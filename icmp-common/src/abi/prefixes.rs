@@ -21,9 +21,9 @@ pub const LENGTHS4: usize = 32;
 /// Lengths of IPv6 prefixes but for 0. A power of two.
 pub const LENGTHS6: usize = 128;
 
-/// Buckets of one bank of `PREFIXES4`, of which a search uses as many as it needs. A power of two.
+/// Buckets of one buffer of `PREFIXES4`, of which a search uses as many as it needs. A power of two.
 pub const PREFIX_BUCKETS4: u32 = 1 << 15;
-/// Buckets of one bank of `PREFIXES6`, as [`PREFIX_BUCKETS4`].
+/// Buckets of one buffer of `PREFIXES6`, as [`PREFIX_BUCKETS4`].
 pub const PREFIX_BUCKETS6: u32 = 1 << 16;
 /// Entries of a [`PrefixBucket4`].
 pub const PREFIX_WAYS4: usize = 8;
@@ -106,7 +106,7 @@ pub struct Search6 {
     pub reserved: u32,
 }
 
-/// How to search one bank. Layout: 10,056 bytes.
+/// How to search one buffer. Layout: 10,056 bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Search {

@@ -3,14 +3,14 @@
 use crate::abi::prefixes::{PREFIX_VALUES, Search};
 use crate::abi::settings::{Limit, TYPE_ENTRIES};
 
-/// Checks that have a tally, too ([`crate::path::checks::Check`]).
+/// Checks that have a rule counter, too ([`crate::path::checks::Check`]).
 pub const CHECKS: usize = 4;
-/// Entries of `TALLIES`: the slots of rules, then the checks.
-pub const TALLIES: u32 = (RULE_SLOTS + CHECKS) as u32;
+/// Entries of `RULE_COUNTERS`: the slots of rules, then the checks.
+pub const RULE_COUNTERS: u32 = (RULE_SLOTS + CHECKS) as u32;
 
 /// Rules of a policy: one bit of a word each.
 pub const MAX_RULES: usize = 64;
-/// Places for rules' tallies and cells. Twice as many as rules, so that a new rule never takes a place that the policy it replaces
+/// Places for rules' rule counters and buckets. Twice as many as rules, so that a new rule never takes a place that the policy it replaces
 /// still uses. A power of two.
 pub const RULE_SLOTS: usize = 2 * MAX_RULES;
 /// Types that can have rules for single codes, over both families. A power of two.
@@ -44,11 +44,11 @@ pub struct Rule {
     pub limit: Limit,
     /// A [`crate::policy::Action`] as a number.
     pub action: u32,
-    /// Its place among the tallies and cells, for as long as a rule of this name exists.
+    /// Its place among the rule counters and buckets, for as long as a rule of this name exists.
     pub slot: u32,
 }
 
-/// A compiled policy: one of two banks of `RULES`. Layout: see the size in `abi.rs`.
+/// A compiled policy: one of two buffers of `RULES`. Layout: see the size in `abi.rs`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Rules {
@@ -78,7 +78,7 @@ pub struct Rules {
     pub names: [[u8; NAME_LEN]; MAX_RULES],
     /// Sources that router advertisements may have, as big-endian halves; unused ones are zero.
     pub routers: [[u64; 2]; ROUTERS],
-    /// How the prefixes of the bank are searched, those of VIPs too.
+    /// How the prefixes of the buffer are searched, those of VIPs too.
     pub search: Search,
     /// What is found: the rules that have a prefix among their sources or destinations, 1 for a VIP. The first is 0.
     pub prefix_values: [u64; PREFIX_VALUES],
@@ -102,7 +102,7 @@ pub const RULES_VLAN: u32 = 64;
 /// How often a rule decided. Layout: 32 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Tally {
+pub struct RuleCounter {
     /// Messages it decided; for a check, messages that failed it.
     pub hits: u64,
     /// Those of them that were over its own limit.

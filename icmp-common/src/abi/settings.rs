@@ -37,7 +37,7 @@ pub struct Settings {
     pub ttl: u32,
     /// Hop limit of IPv6 answers, 1 to 255.
     pub hop_limit: u32,
-    /// Log2 of the ticks in an epoch of [`crate::familiar`], about four seconds.
+    /// Log2 of the ticks in an epoch of [`crate::known_sources`], about four seconds.
     pub epoch_shift: u32,
     /// Per-source level of echo.
     pub source: Level,
@@ -61,9 +61,9 @@ pub struct Settings {
     pub types: [TypeEntry; TYPE_ENTRIES],
 }
 
-/// This bank is in use; an all-zero bank means pass.
+/// This buffer is in use; an all-zero buffer means pass.
 pub const SETTINGS_PRESENT: u32 = 1;
-/// Echo requests are answered (off: handed to the kernel within the limits).
+/// Echo requests are answered (off: passed to the kernel within the limits).
 pub const SETTINGS_ECHO: u32 = 2;
 /// The ICMP checksum is verified before answering.
 pub const SETTINGS_VERIFY_FULL: u32 = 4;

@@ -1,11 +1,11 @@
 //! Which buffers are in force.
 
-/// What entry [`SWITCH_BITS`] of `SWITCH` says: which bank of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force, and in
+/// What entry [`SWITCH_BITS`] of `SWITCH` says: which buffer of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force, and in
 /// bits 3 to 7 how often it has changed, which token batches go by. All of it is one byte, so no reader can see a mix.
 pub const SWITCH_SETTINGS: u32 = 1;
 /// See [`SWITCH_SETTINGS`].
 pub const SWITCH_ADDRESSES: u32 = 2;
-/// The settings await confirmation: from the instant in entry [`SWITCH_ROLLBACK_AT`] on, the other bank is in force. The program looks
+/// The settings await confirmation: from the instant in entry [`SWITCH_ROLLBACK_AT`] on, the other buffer is in force. The program looks
 /// at the clock, so this needs no process that lives until then.
 pub const SWITCH_AWAITS: u32 = 4;
 

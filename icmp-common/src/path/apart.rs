@@ -14,8 +14,8 @@ use crate::types::Family;
 pub const UNUSUAL: u32 = 0;
 /// Looks up whom a packet is addressed to and where it comes from ([`own::look_up`]).
 pub const OWN: u32 = 1;
-/// Judges a message by checks, rules and the type table ([`policy::judge`]).
-pub const JUDGE: u32 = 2;
+/// Evaluates a message by checks, rules and the type table ([`policy::evaluate`]).
+pub const POLICY: u32 = 2;
 /// The longest prefix around an address ([`prefixes::longest`]).
 pub const LONGEST: u32 = 3;
 /// Stops at a token batch or a sample ([`limit::stop`]).
@@ -52,7 +52,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
     match STEP {
         UNUSUAL => parse::unusual(frame, &about) as u64,
         OWN => own::look_up(frame, tables, &about, more[0], more[1] as u32),
-        JUDGE => policy::judge(frame, tables, &about),
+        POLICY => policy::evaluate(frame, tables, &about),
         LONGEST => prefixes::longest::<F, T>(tables, &about, (more[0], more[1])) as u64,
         STOP => limit::stop(frame, tables, &about),
         NOTE => limit::note(frame, tables, &about, more[0]),

@@ -55,9 +55,9 @@ impl Check {
 
 const _: () = assert!(Check::ALL.len() == CHECKS);
 
-/// Position of a check's tally.
+/// Position of a check's rule counter.
 #[inline(always)]
-pub const fn check_tally(check: Check) -> u32 {
+pub const fn check_counter(check: Check) -> u32 {
     RULE_SLOTS as u32 + check as u32
 }
 

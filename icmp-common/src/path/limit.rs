@@ -1,23 +1,23 @@
 //! The limits of an echo request: the total reply budget, its source, its source's prefix.
 //!
 //! Owns their order, who is refused while the total is exhausted, and what is noted of a sender. It does not own bucket arithmetic
-//! (`limiter.rs`), token batches (`budget.rs`), what makes a source familiar (`familiar.rs`) or the list of who sends most (`talkers.rs`).
+//! (`limiter.rs`), token batches (`budget.rs`), what makes a source known (`known_sources.rs`) or the list of who sends most (`heavy_hitters.rs`).
 //!
 //! A CPU takes tokens of the total in batches, and stops to look when a batch is at its end or a request is to be sampled; between two
 //! stops the total costs a request one decrement. Everything that a request needs at a stop, and what is noted of its sender now and
 //! then, runs apart.
 
-use crate::abi::{Exhausted, Mask, Settings, Source, TALKER_BITS};
-use crate::budget::{self, Draw, budget_cell};
-use crate::familiar::{self, Word};
-use crate::limiter::{self, Admission, Pair, Place, SECRET_WORDS, Shared, Table, hash4, hash6};
+use crate::abi::{Exhausted, HEAVY_HITTER_BITS, Mask, Settings, Source};
+use crate::budget::{self, Draw, budget_bucket};
+use crate::heavy_hitters::{self};
+use crate::known_sources::{self, Reputation};
+use crate::limiter::{self, Admission, Pair, PairIndex, SECRET_WORDS, Shared, Table, hash4, hash6};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, NOTE, STOP};
 use crate::path::parse::{self, Headers, Link};
 use crate::path::policy::Answer;
 use crate::reason::Reason;
 use crate::tables::Tables;
-use crate::talkers::{self};
 use crate::types::Budget;
 use crate::types::Family;
 use crate::wire::ipv6::Halves;
@@ -27,14 +27,14 @@ use crate::wire::ipv6::Halves;
 const SAMPLED: u64 = 1;
 /// The total is exhausted, and the source has no part in the reserve.
 const REFUSED: u64 = 2;
-/// The request's token is of the reserve for familiar sources.
+/// The request's token is of the reserve for known sources.
 const RESERVED: u64 = 4;
 /// Something of ours is missing.
 const FAULT: u64 = 8;
 /// The request is over a limit.
 const LIMITED: u64 = 16;
 /// Before the request at least half of its source's burst was left.
-const CALM: u64 = 32;
+const BELOW_HALF_BURST: u64 = 32;
 
 /// an echo request over a limit is dropped, or the limit would be void.
 ///
@@ -91,7 +91,7 @@ fn is_prepaid<T: Tables>(tables: &T, switch: u32, ticks: u64) -> bool {
     true
 }
 
-/// Charges a request to the cells of its source and prefix; [`CALM`] where the source is to be noted, or 0.
+/// Charges a request to the buckets of its source and prefix; [`BELOW_HALF_BURST`] where the source is to be noted, or 0.
 #[inline(always)]
 fn within<T: Tables>(
     tables: &T,
@@ -102,24 +102,25 @@ fn within<T: Tables>(
 ) -> Result<u64, Reason> {
     let shift = tables.source_shift();
     let secret = secret::<0, T>(tables, family);
-    let place = |mask: &Mask, shift| Place::new(hash(&secret, family, masked(mask, family, source)), shift);
+    let place =
+        |mask: &Mask, shift| PairIndex::new(hash(&secret, family, masked(mask, family, source)), shift);
     let by_source = place(&settings.source.mask, shift);
     let by_prefix = place(&settings.prefix.mask, shift + 1);
     // A line that cannot be read is a fault of ours, which never drops a packet and is bounded by the total budget.
-    let Some(source_cells) = tables.pair(Table::Sources, by_source) else { return Ok(0) };
-    let Some(prefix_cells) = tables.pair(Table::Prefixes, by_prefix) else { return Ok(0) };
-    let (source_pair, prefix_pair) = (Pair::read(source_cells), Pair::read(prefix_cells));
+    let Some(source_buckets) = tables.pair(Table::Sources, by_source) else { return Ok(0) };
+    let Some(prefix_buckets) = tables.pair(Table::Prefixes, by_prefix) else { return Ok(0) };
+    let (source_pair, prefix_pair) = (Pair::read(source_buckets), Pair::read(prefix_buckets));
     let limit = &settings.source.limit;
-    let mut is_to_note = CALM;
+    let mut is_to_note = BELOW_HALF_BURST;
     if !limit.is_unlimited() {
         let Admission::Admitted { held, emptied } = source_pair.charge(limit, now) else {
             return Err(Reason::LimitedSource);
         };
         // Where the bucket was full before its last packet, as it is for who keeps well within the limit, this is when that was. Nobody is
-        // noted twice in an epoch, and mostly a look at the cell, which is there already, is enough to know.
+        // noted twice in an epoch, and mostly a look at the bucket, which is there already, is enough to know.
         let last = emptied.wrapping_add(limit.capacity).wrapping_sub(limit.interval);
-        let is_calm = held >= limit.capacity / 2;
-        if (last ^ now) >> ((settings.epoch_shift + limiter::TICK_SHIFT) & 63) == 0 || !is_calm {
+        let is_below_half_burst = held >= limit.capacity / 2;
+        if (last ^ now) >> ((settings.epoch_shift + limiter::TICK_SHIFT) & 63) == 0 || !is_below_half_burst {
             is_to_note = 0;
         }
     }
@@ -153,7 +154,7 @@ const fn masked(mask: &Mask, family: Family, (high, low): Halves) -> Halves {
     }
 }
 
-/// The random words of hash number `N` of a family's sources: the first leads to their cells, the second to everything else. IPv4 has two.
+/// The random words of hash number `N` of a family's sources: the first leads to their buckets, the second to everything else. IPv4 has two.
 #[inline(always)]
 fn secret<const N: usize, T: Tables>(tables: &T, family: Family) -> [u64; 4] {
     let word = |i: usize| tables.secret(N * SECRET_WORDS + i);
@@ -177,7 +178,7 @@ const fn hash(secret: &[u64; 4], family: Family, source: Halves) -> u64 {
 /// The sender of a request, for all that is noted of it.
 struct Sender {
     source: Source,
-    /// What tells it from others in [`Table::Known`].
+    /// What tells it from others in [`Table::Reputations`].
     tag: u32,
     hash: u64,
 }
@@ -190,29 +191,29 @@ impl Sender {
         let ip_version = if matches!(family, Family::V4) { 4 } else { 6 };
         Some(Self {
             source: Source { high, low, ip_version, reserved: 0 },
-            tag: Word::tag(hash(&secret::<0, T>(tables, family), family, (high, low)) >> 32),
+            tag: Reputation::tag(hash(&secret::<0, T>(tables, family), family, (high, low)) >> 32),
             hash: hash(&secret::<1, T>(tables, family), family, (high, low)),
         })
     }
 
-    /// Its words in [`Table::Known`].
+    /// Its words in [`Table::Reputations`].
     #[inline(always)]
     fn words<T: Tables>(&self, tables: &T) -> Option<[impl Shared; 2]> {
-        tables.pair(Table::Known, Place::new(self.hash, tables.source_shift() + 1))
+        tables.pair(Table::Reputations, PairIndex::new(self.hash, tables.source_shift() + 1))
     }
 
-    /// When who shares its place in `FAMILIAR` was last served.
+    /// When who shares its place in `LAST_SERVED` was last served.
     #[inline(always)]
     fn last_served<T: Tables>(&self, tables: &T) -> Option<impl Shared> {
-        tables.familiar((self.hash >> (64 - familiar::PLACE_BITS)) as u32)
+        tables.last_served((self.hash >> (64 - known_sources::LAST_SERVED_BITS)) as u32)
     }
 
     #[inline(always)]
-    fn is_familiar<T: Tables>(&self, tables: &T, epoch: u32) -> bool {
-        self.last_served(tables).is_some_and(|entry| familiar::may_hold(entry.load(), epoch))
+    fn is_known<T: Tables>(&self, tables: &T, epoch: u32) -> bool {
+        self.last_served(tables).is_some_and(|entry| known_sources::may_hold(entry.load(), epoch))
             && self.words(tables).is_some_and(|words| {
-                Word(words[0].load()).is_familiar(self.tag, epoch)
-                    || Word(words[1].load()).is_familiar(self.tag, epoch)
+                Reputation(words[0].load()).is_known(self.tag, epoch)
+                    || Reputation(words[1].load()).is_known(self.tag, epoch)
             })
     }
 
@@ -220,7 +221,7 @@ impl Sender {
     #[inline(always)]
     fn remember<T: Tables>(&self, tables: &T, epoch: u32) {
         let Some([first, second]) = self.words(tables) else { return };
-        let (one, other) = (Word(first.load()), Word(second.load()));
+        let (one, other) = (Reputation(first.load()), Reputation(second.load()));
         if one.is_of(self.tag) || other.is_of(self.tag) {
             let (word, shared) = if one.is_of(self.tag) { (one, first) } else { (other, second) };
             let new = word.served(epoch);
@@ -243,28 +244,28 @@ impl Sender {
     /// Notes a sample.
     #[inline(always)]
     fn sample<T: Tables>(&self, tables: &T, window: u32, is_limited: bool) {
-        if let Some(mut talker) = tables.talker((self.hash >> (64 - TALKER_BITS)) as u32) {
-            talker.note(&self.source, window);
+        if let Some(mut heavy_hitter) = tables.heavy_hitter((self.hash >> (64 - HEAVY_HITTER_BITS)) as u32) {
+            heavy_hitter.note(&self.source, window);
             if is_limited {
-                talker.note_limited(&self.source);
+                heavy_hitter.note_limited(&self.source);
             }
         }
     }
 }
 
-/// The epoch of [`crate::familiar`] that a tick is in.
+/// The epoch of [`crate::known_sources`] that a tick is in.
 #[inline(always)]
 const fn epoch(settings: &Settings, ticks: u64) -> u32 {
     (ticks >> (settings.epoch_shift & 63)) as u32
 }
 
-/// The window of [`talkers`] that a tick is in.
+/// The window of [`heavy hitters`] that a tick is in.
 #[inline(always)]
 const fn window(settings: &Settings, ticks: u64) -> u32 {
-    (ticks >> talkers::window_shift(settings.epoch_shift)) as u32
+    (ticks >> heavy_hitters::window_shift(settings.epoch_shift)) as u32
 }
 
-/// Looks whether a request is to be sampled, and takes a token for it: of the total, or while that is exhausted of the reserve for familiar
+/// Looks whether a request is to be sampled, and takes a token for it: of the total, or while that is exhausted of the reserve for known
 /// sources. Returns the bits above.
 #[inline(always)]
 pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
@@ -278,7 +279,7 @@ pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
         let unspent = budget::renew(&mut cpu.batches, budget::generation(about.switch(), ticks));
         let left = cpu.sampling.left.wrapping_add(unspent);
         let flags = if left == 0 { SAMPLED } else { 0 };
-        let mut left = if left == 0 { talkers::until_next(&mut cpu.sampling.state) } else { left - 1 };
+        let mut left = if left == 0 { heavy_hitters::until_next(&mut cpu.sampling.state) } else { left - 1 };
         let draw = budget::draw(tables, &mut cpu.batches, settings, Budget::Replies as usize, now);
         match draw {
             Draw::Taken => {
@@ -303,9 +304,9 @@ pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
         Draw::Exhausted => {}
     }
     let Some(sender) = Sender::of(frame, tables, settings, *about) else { return FAULT };
-    if sender.is_familiar(tables, epoch)
+    if sender.is_known(tables, epoch)
         && let Some(mut cpu) = tables.cpu()
-        && budget::draw(tables, &mut cpu.batches, settings, Budget::Familiar as usize, now) == Draw::Taken
+        && budget::draw(tables, &mut cpu.batches, settings, Budget::KnownSources as usize, now) == Draw::Taken
     {
         return flags | RESERVED;
     }
@@ -327,20 +328,20 @@ pub(crate) fn note<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
         sender.sample(tables, window(settings, ticks), is_limited);
     }
     if is_limited {
-        refund(tables, settings, if is_reserved { Budget::Familiar } else { Budget::Replies });
+        refund(tables, settings, if is_reserved { Budget::KnownSources } else { Budget::Replies });
         return 0;
     }
-    // While the total is exhausted nobody becomes familiar, who is stays so.
+    // While the total is exhausted nobody becomes known, who is stays so.
     let is_exhausted = tables.cpu().is_none_or(|cpu| cpu.exhausted.epoch == epoch as u64);
-    if flags & (CALM | SAMPLED | RESERVED) != 0 && (is_reserved || !is_exhausted) {
+    if flags & (BELOW_HALF_BURST | SAMPLED | RESERVED) != 0 && (is_reserved || !is_exhausted) {
         sender.remember(tables, epoch);
     }
     if is_reserved
         && let Some(limit) = settings.budgets.get(Budget::Replies as usize)
-        && let Some(cell) = tables.cell(budget_cell(Budget::Replies as usize))
+        && let Some(bucket) = tables.bucket(budget_bucket(Budget::Replies as usize))
     {
         // What the reserve gives, everybody else gets less of: the total is never exceeded.
-        limiter::overdraw(&cell, limit, limiter::now(ticks));
+        limiter::overdraw(&bucket, limit, limiter::now(ticks));
     }
     0
 }
@@ -348,12 +349,12 @@ pub(crate) fn note<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{BUDGETS, Limit, SWITCH_CHANGE, TALKERS};
+    use crate::abi::{BUDGETS, HEAVY_HITTERS, Limit, SWITCH_CHANGE};
+    use crate::heavy_hitters::SAMPLE;
     use crate::host_tables::HostTables;
     use crate::limiter::UNITS_PER_TICK;
     use crate::path::testing::{self, echo4, send};
     use crate::policy::Preset;
-    use crate::talkers::SAMPLE;
 
     /// A tick at which a generation begins.
     const START: u64 = 1 << 32;
@@ -369,7 +370,7 @@ mod tests {
     fn host(total: Limit, batch: u32, source: Limit) -> HostTables {
         let mut settings = testing::settings(Preset::Host);
         settings.budgets[Budget::Replies as usize] = total;
-        settings.budgets[Budget::Familiar as usize] = Limit::NOTHING;
+        settings.budgets[Budget::KnownSources as usize] = Limit::NOTHING;
         settings.batches = [batch; BUDGETS];
         settings.source.limit = source;
         let tables = testing::tables(settings, testing::rules());
@@ -423,7 +424,7 @@ mod tests {
                 for _ in 0..refused {
                     assert_eq!(ping(&tables, 0), Reason::LimitedSource);
                 }
-                // Sources that share a cell by chance are refused as well, so there are more than enough.
+                // Sources that share a bucket by chance are refused as well, so there are more than enough.
                 let answered = (1..200).filter(|n| ping(&tables, *n) == Reason::Answered).count();
                 assert_eq!(answered, 9, "after {refused} refused, in batches of {batch}");
             }
@@ -439,7 +440,7 @@ mod tests {
             let reason = ping(&tables, n / 3);
             assert!(matches!(reason, Reason::Answered | Reason::LimitedSource), "{}", reason.name());
         }
-        (0..TALKERS).filter_map(|i| tables.talker(i).map(|t| t.seen + t.others)).sum()
+        (0..HEAVY_HITTERS).filter_map(|i| tables.heavy_hitter(i).map(|t| t.seen + t.others)).sum()
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::path::checks::{MIN_MTU_V4, MIN_MTU_V6};
 use crate::tables::Tables;
 use crate::types::Family;
 
-/// Epochs of [`crate::familiar`] for which a report holds: ten minutes (RFC 1191 section 6.3, RFC 8201 section 5.3) with ticks of 1 or 4 ms.
+/// Epochs of [`crate::known_sources`] for which a report holds: ten minutes (RFC 1191 section 6.3, RFC 8201 section 5.3) with ticks of 1 or 4 ms.
 const LIFETIME_EPOCHS: u64 = 147;
 
 /// The word before there was a report: no packet is longer than that.

@@ -2,16 +2,16 @@
 //!
 //! Owns the order of the three, and what is charged to a rule's limit or to the budget of a kind. It does not own the checks
 //! (`checks.rs`), how rules are matched (`rules.rs`), or what an echo request is charged to (`limit.rs`). An echo request that no rule has
-//! to be asked about and that the type table answers is told at once; everything else is judged apart.
+//! to be asked about and that the type table answers is told at once; everything else is evaluated apart.
 
 use crate::abi::{BUDGETS, Decision, Limit, Rule, SETTINGS_RULES, Settings, type_index};
-use crate::budget::{self, Draw, rule_cell};
+use crate::budget::{self, Draw, rule_bucket};
 use crate::frame::Frame;
-use crate::limiter::{self, Admission, Pair, Place, Table, hash6};
+use crate::limiter::{self, Admission, Pair, PairIndex, Table, hash6};
 use crate::outcome::{Outcome, Step, end};
 use crate::path::Ingress;
-use crate::path::apart::{About, Apart, JUDGE, PATH_MTU};
-use crate::path::checks::{self, Check, Mode, check_tally};
+use crate::path::apart::{About, Apart, PATH_MTU, POLICY};
+use crate::path::checks::{self, Check, Mode, check_counter};
 use crate::path::mtu;
 use crate::path::parse::{self, Headers, Link};
 use crate::reason::{Reason, Verdict};
@@ -33,7 +33,7 @@ pub(crate) enum Answer {
     Charged,
 }
 
-/// Reasons come behind the answers in the number that [`judge`] returns.
+/// Reasons come behind the answers in the number that [`evaluate`] returns.
 const REASONS: u64 = 3;
 /// Where in that number the counter row is.
 const ROW_SHIFT: u32 = 32;
@@ -64,7 +64,7 @@ pub(crate) fn answer<F: Apart, T: Tables>(
     if headers.icmp_type == echo_request(family) && settings.flags & SETTINGS_RULES == 0 && is_answered {
         return Ok(Answer::Limited);
     }
-    match frame.apart::<JUDGE, T>(tables, ingress.about(link, headers, family), [0; 2]) {
+    match frame.apart::<POLICY, T>(tables, ingress.about(link, headers, family), [0; 2]) {
         0 => Ok(Answer::Limited),
         1 => Ok(Answer::Exempt),
         2 => Ok(Answer::Charged),
@@ -104,15 +104,15 @@ pub(crate) fn note_mtu<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &A
 
 /// Judges a message: an [`Answer`] as a number, or a [`Reason`] behind those, with the row that is counted.
 #[inline(always)]
-pub(crate) fn judge<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
-    match judged(frame, tables, *about) {
+pub(crate) fn evaluate<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
+    match evaluated(frame, tables, *about) {
         Ok(answer) => answer as u64,
         Err(Outcome { reason, row }) => (REASONS + reason as u64) | ((row as u64) << ROW_SHIFT),
     }
 }
 
 #[inline(always)]
-fn judged<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Step<Answer> {
+fn evaluated<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Step<Answer> {
     let row = parse::row(about.family());
     let Some(settings) = tables.settings(about.settings()) else { return end(Reason::Unconfigured, row) };
     let Some(facts) = facts(frame, about) else { return end(Reason::Truncated, row) };
@@ -126,8 +126,8 @@ fn judged<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Step<
     } else {
         checks::failed(frame, tables, settings, about, &facts, mtu)
     };
-    let judged = by_all(frame, tables, settings, about, &facts, decision, failed);
-    judged.map_err(|reason| Outcome { reason, row: decision.row })
+    let evaluated = by_all(frame, tables, settings, about, &facts, decision, failed);
+    evaluated.map_err(|reason| Outcome { reason, row: decision.row })
 }
 
 /// Checks, rules and type table, in this order.
@@ -176,8 +176,8 @@ fn is_counted<T: Tables>(tables: &T, settings: &Settings, check: Check) -> Resul
     if mode == Mode::Off as u32 {
         return Ok(false);
     }
-    if let Some(mut tally) = tables.tally(check_tally(check)) {
-        tally.hits = tally.hits.wrapping_add(1);
+    if let Some(mut rule_counter) = tables.rule_counter(check_counter(check)) {
+        rule_counter.hits = rule_counter.hits.wrapping_add(1);
     }
     if mode == Mode::Drop as u32 { Err(check.reason()) } else { Ok(true) }
 }
@@ -199,16 +199,16 @@ fn by_rules<F: Apart, T: Tables>(
     let now = limiter::now(tables.ticks());
     if let Some(rule) = rules::first(rules, matching & rules.audited & matching.wrapping_neg()) {
         let over = is_over(tables, rule, now);
-        if let Some(mut tally) = tables.tally(rule.slot) {
-            tally.would_hit = tally.would_hit.wrapping_add(1);
-            tally.would_limit = tally.would_limit.wrapping_add(over as u64);
+        if let Some(mut rule_counter) = tables.rule_counter(rule.slot) {
+            rule_counter.would_hit = rule_counter.would_hit.wrapping_add(1);
+            rule_counter.would_limit = rule_counter.would_limit.wrapping_add(over as u64);
         }
     }
     let Some(rule) = rules::first(rules, matching & !rules.audited) else { return Ok(None) };
     let over = is_over(tables, rule, now);
-    if let Some(mut tally) = tables.tally(rule.slot) {
-        tally.hits = tally.hits.wrapping_add(1);
-        tally.limited = tally.limited.wrapping_add(over as u64);
+    if let Some(mut rule_counter) = tables.rule_counter(rule.slot) {
+        rule_counter.hits = rule_counter.hits.wrapping_add(1);
+        rule_counter.limited = rule_counter.limited.wrapping_add(over as u64);
     }
     if over {
         return Err(Reason::LimitedRule);
@@ -234,7 +234,9 @@ fn is_over<T: Tables>(tables: &T, rule: &Rule, now: u64) -> bool {
     if rule.limit.is_unlimited() {
         return false;
     }
-    tables.cell(rule_cell(rule.slot)).is_some_and(|cell| limiter::take(&cell, &rule.limit, 1, now) == 0)
+    tables
+        .bucket(rule_bucket(rule.slot))
+        .is_some_and(|bucket| limiter::take(&bucket, &rule.limit, 1, now) == 0)
 }
 
 // ----------------------------------------------------------------------------------------------------------- type table
@@ -292,9 +294,9 @@ fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &S
         return true;
     }
     let secret = [tables.secret(8), tables.secret(9), tables.secret(10), tables.secret(11)];
-    let place = Place::new(hash6(secret, (u64::MAX, sender)), tables.source_shift());
-    let Some(cells) = tables.pair(Table::Sources, place) else { return true };
-    Pair::read(cells).charge(&limit, now) != Admission::Refused
+    let place = PairIndex::new(hash6(secret, (u64::MAX, sender)), tables.source_shift());
+    let Some(buckets) = tables.pair(Table::Sources, place) else { return true };
+    Pair::read(buckets).charge(&limit, now) != Admission::Refused
 }
 
 #[cfg(test)]
@@ -306,7 +308,7 @@ mod tests {
     use crate::path::testing::{self, interface};
     use crate::policy::Preset;
 
-    /// The policy's answer about a message, and that of [`judged`].
+    /// The policy's answer about a message, and that of [`evaluated`].
     fn both(tables: &HostTables, family: Family, message: &mut [u8]) -> [Step<Answer>; 2] {
         let frame = &mut SliceFrame::new(message);
         let interface = interface();
@@ -314,7 +316,7 @@ mod tests {
         let link = parse::link(frame).expect("a link");
         let headers = parse::headers(frame, tables, &link, family).expect("headers");
         let quick = answer(frame, tables, &ingress, &link, &headers, family);
-        [quick, judged(frame, tables, ingress.about(&link, &headers, family))]
+        [quick, evaluated(frame, tables, ingress.about(&link, &headers, family))]
     }
 
     fn assert_agreed(tables: &HostTables, what: &str) {
@@ -323,8 +325,8 @@ mod tests {
             for icmp_type in 0..=u8::MAX {
                 for code in 0..=u8::MAX {
                     message[icmp..icmp + 2].copy_from_slice(&[icmp_type, code]);
-                    let [quick, judged] = both(tables, family, &mut message);
-                    assert_eq!(quick, judged, "{family:?} type {icmp_type} code {code} {what}");
+                    let [quick, evaluated] = both(tables, family, &mut message);
+                    assert_eq!(quick, evaluated, "{family:?} type {icmp_type} code {code} {what}");
                 }
             }
         }

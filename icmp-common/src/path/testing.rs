@@ -7,8 +7,8 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressKind, BUDGETS, Bucket4, Bucket6, CODE_BLOCKS, INTERFACE_ENTRIES, Interface,
-    LENGTHS, LENGTHS4, LENGTHS6, Level, Limit, MAX_RULES, Mask, NAME_LEN, OwnFirst, PREFIX_VALUES,
+    ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, AddressKind, BUDGETS, CODE_BLOCKS, INTERFACE_ENTRIES,
+    Interface, LENGTHS, LENGTHS4, LENGTHS6, Level, Limit, MAX_RULES, Mask, NAME_LEN, OwnFirst, PREFIX_VALUES,
     PrefixKind, ROUTERS, Rule, Rules, SCOPE_SLOTS, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL,
     Scope, Search, Search4, Search6, Settings, Step6, TYPE_ENTRIES, TypeRules, VLANS,
 };
@@ -88,8 +88,8 @@ pub(super) fn rules() -> Box<Rules> {
 
 /// The host's tables.
 pub(super) fn tables(settings: Settings, rules: Box<Rules>) -> HostTables {
-    let mut addresses4 = vec![Bucket4::default(); ADDRESS_BUCKETS as usize];
-    let mut addresses6 = vec![Bucket6::default(); ADDRESS_BUCKETS as usize];
+    let mut addresses4 = vec![AddressBucket4::default(); ADDRESS_BUCKETS as usize];
+    let mut addresses6 = vec![AddressBucket6::default(); ADDRESS_BUCKETS as usize];
     for (scope, kind) in [(Scope::new(SLOT, 0), AddressKind::Own), (Scope::ANYWHERE, AddressKind::Anywhere)] {
         assert!(insert4(&mut addresses4, OWN4, scope, kind));
         assert!(insert6(&mut addresses6, OWN6.0, OWN6.1, scope, kind));

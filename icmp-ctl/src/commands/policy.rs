@@ -17,7 +17,7 @@ pub(super) fn run(args: &ShowPolicy, verbose: bool) -> Result<Output> {
     let settings = instance
         .read(InstanceMaps::settings)?
         .context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
-    let (counters, tallies) = (instance.maps.counters()?, instance.maps.tallies()?);
+    let (counters, rule_counters) = (instance.maps.counters()?, instance.maps.rule_counters()?);
     let hits = |row: &PolicyRow| -> u64 {
         let wanted = row.counter_row();
         counters.iter().filter(|((_, row, _), _)| *row == wanted).map(|(_, counter)| counter.packets).sum()
@@ -41,7 +41,7 @@ pub(super) fn run(args: &ShowPolicy, verbose: bool) -> Result<Output> {
             })
         })
         .collect();
-    let checks: serde_json::Map<_, _> = check_rows(&settings, &tallies)
+    let checks: serde_json::Map<_, _> = check_rows(&settings, &rule_counters)
         .map(|(name, mode, failed)| (name.to_owned(), json!({ "mode": mode, "failed": failed })))
         .collect();
     let preset = preset_of(&settings).name();
@@ -50,7 +50,7 @@ pub(super) fn run(args: &ShowPolicy, verbose: bool) -> Result<Output> {
     if args.icmp_type.is_none() {
         lines.push(format!("preset {preset}"));
         lines.extend(
-            check_rows(&settings, &tallies)
+            check_rows(&settings, &rule_counters)
                 .map(|(name, mode, failed)| format!("check {name}: {mode}, {failed} failed it")),
         );
     }

@@ -9,13 +9,13 @@ use crate::instance::pins::View;
 use crate::kernel::clock::Tick;
 
 pub(super) fn list() -> Result<(Value, Vec<String>)> {
-    let (policy, tallies) = View::open()?.read(|maps| Ok((maps.policy()?, maps.tallies()?)))?;
+    let (policy, rule_counters) = View::open()?.read(|maps| Ok((maps.policy()?, maps.rule_counters()?)))?;
     let tick = Tick::of_this_kernel()?;
     let (mut rules, mut rows) = (Vec::new(), Vec::new());
     for (i, rule) in policy.iter().flat_map(|policy| {
         policy.rules().into_iter().enumerate().map(move |(i, rule)| (policy.rules.rules[i].slot, rule))
     }) {
-        let tally = tallies[i as usize];
+        let rule_counter = rule_counters[i as usize];
         let (rate, burst) = tick.rate_and_burst(&rule.limit);
         let limit = (rule.limit != Limit::UNLIMITED).then(|| rate.to_string());
         rules.push(json!({
@@ -27,14 +27,14 @@ pub(super) fn list() -> Result<(Value, Vec<String>)> {
             "length": [rule.length.start(), rule.length.end()],
             "hop_limit": [rule.hop_limit.start(), rule.hop_limit.end()],
             "limit": limit, "burst": (burst != 0).then_some(burst),
-            "hits": tally.hits, "limited": tally.limited,
-            "would_hit": tally.would_hit, "would_limit": tally.would_limit,
+            "hits": rule_counter.hits, "limited": rule_counter.limited,
+            "would_hit": rule_counter.would_hit, "would_limit": rule_counter.would_limit,
         }));
         rows.push([
-            tally.hits.to_string(),
-            tally.limited.to_string(),
-            tally.would_hit.to_string(),
-            tally.would_limit.to_string(),
+            rule_counter.hits.to_string(),
+            rule_counter.limited.to_string(),
+            rule_counter.would_hit.to_string(),
+            rule_counter.would_limit.to_string(),
             rule.text(tick),
         ]);
     }

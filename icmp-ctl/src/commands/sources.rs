@@ -1,7 +1,7 @@
 //! `show sources`: who sends most echo requests, and who is limited most.
 
 use anyhow::{Context as _, Result};
-use icmp_common::talkers::SAMPLE;
+use icmp_common::heavy_hitters::SAMPLE;
 use serde_json::{Value, json};
 
 use super::table::{Column::Left, Column::Right, table};
@@ -16,14 +16,14 @@ pub(super) fn show(top: usize) -> Result<Output> {
     let settings = instance.read(InstanceMaps::settings)?.context("the program has no settings")?;
     let tick = Tick::of_this_kernel()?;
     let now = ticks()?;
-    let seen = sources(&instance.maps.talkers()?, &settings, tick, now);
+    let seen = sources(&instance.maps.heavy_hitters()?, &settings, tick, now);
     let ranked = |key: fn(&Row) -> f64| {
         let mut ranked: Vec<&Row> = seen.rows.iter().filter(|row| key(row) > 0.0).collect();
         ranked.sort_by(|a, b| key(b).total_cmp(&key(a)));
         ranked.truncate(top);
         ranked
     };
-    let (talkers, limited) = (ranked(|row| row.requests), ranked(|row| row.limited));
+    let (heavy_hitters, limited) = (ranked(|row| row.requests), ranked(|row| row.limited));
     let list = |rows: &[&Row]| -> Value {
         rows.iter()
             .map(|row| json!({ "source": row.source, "requests_per_second": row.requests, "limited_per_second": row.limited }))
@@ -38,7 +38,7 @@ pub(super) fn show(top: usize) -> Result<Output> {
         "schema": 1, "seconds": seen.seconds, "requests_per_second": seen.requests,
         "sources": number, "sources_at_least": is_at_least, "largest_share": seen.largest,
         "flood_from_everywhere": seen.is_flood_from_everywhere(),
-        "talkers": list(&talkers), "limited": list(&limited),
+        "heavy_hitters": list(&heavy_hitters), "limited": list(&limited),
     });
     let mut lines = vec![format!(
         "{:.0} requests/s from {words}, {:.0} % from the largest; from one request in {SAMPLE} of the last {:.1} s",
@@ -52,7 +52,7 @@ pub(super) fn show(top: usize) -> Result<Output> {
                 .to_owned(),
         );
     }
-    for (title, rows) in [("SENDS MOST", &talkers), ("LIMITED MOST", &limited)] {
+    for (title, rows) in [("SENDS MOST", &heavy_hitters), ("LIMITED MOST", &limited)] {
         let rows = rows
             .iter()
             .map(|row| [row.source.clone(), format!("{:.1}", row.requests), format!("{:.1}", row.limited)]);

@@ -66,7 +66,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     lines.push(format!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10));
     if pressure == Some(true) {
         lines.push(
-            "UNDER PRESSURE: the replies' budget is exhausted; familiar sources have a share of their own"
+            "UNDER PRESSURE: the reply budget is exhausted; known sources have a share of their own"
                 .to_owned(),
         );
     }

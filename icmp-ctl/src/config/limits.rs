@@ -79,10 +79,10 @@ pub struct ResolvedLevel {
 }
 
 impl Limits {
-    /// Rate and burst of a budget; the reserve for familiar sources is made from the replies' by `policy/limits.rs`.
+    /// Rate and burst of a budget; the reserve for known sources is made from the replies' by `policy/limits.rs`.
     pub fn budget(&self, budget: Budget) -> (Rate, u64) {
         let (bucket, rate, burst) = match budget {
-            Budget::Replies | Budget::Familiar => (self.replies, 1e6, 100_000),
+            Budget::Replies | Budget::KnownSources => (self.replies, 1e6, 100_000),
             Budget::Errors => (self.errors, 1e3, 2_000),
             Budget::PathMtu => (self.path_mtu, 1e5, 100_000),
             Budget::NeighbourDiscovery => (self.neighbour_discovery, 1e4, 10_000),

@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use icmp_common::abi::{AddressKind, Bucket4, Bucket6, OwnFirst, SCOPE_SLOTS, Scope, own_bit};
+use icmp_common::abi::{AddressBucket4, AddressBucket6, AddressKind, OwnFirst, SCOPE_SLOTS, Scope, own_bit};
 use icmp_common::tables::{insert4, insert6};
 
 /// One entry of the table.
@@ -22,8 +22,8 @@ pub struct OwnAddress {
 /// The two halves of the table, one buffer of each map.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AddressTable {
-    buckets4: Vec<Bucket4>,
-    buckets6: Vec<Bucket6>,
+    buckets4: Vec<AddressBucket4>,
+    buckets6: Vec<AddressBucket6>,
 }
 
 impl AddressTable {
@@ -31,8 +31,8 @@ impl AddressTable {
     /// the kernel answers for them.
     pub fn build(addresses: &[OwnAddress], buckets: u32) -> (Self, Vec<OwnAddress>) {
         let mut table = Self {
-            buckets4: vec![Bucket4::default(); buckets as usize],
-            buckets6: vec![Bucket6::default(); buckets as usize],
+            buckets4: vec![AddressBucket4::default(); buckets as usize],
+            buckets6: vec![AddressBucket6::default(); buckets as usize],
         };
         let left_out = addresses.iter().filter(|address| !table.insert(address)).copied().collect();
         (table, left_out)
@@ -83,12 +83,12 @@ impl AddressTable {
     }
 
     /// One buffer of `ADDRESSES4`.
-    pub fn buckets4(&self) -> &[Bucket4] {
+    pub fn buckets4(&self) -> &[AddressBucket4] {
         &self.buckets4
     }
 
     /// One buffer of `ADDRESSES6`.
-    pub fn buckets6(&self) -> &[Bucket6] {
+    pub fn buckets6(&self) -> &[AddressBucket6] {
         &self.buckets6
     }
 
@@ -123,7 +123,7 @@ impl AddressTable {
     }
 
     /// The table of what two maps hold.
-    pub fn from_buckets(buckets4: Vec<Bucket4>, buckets6: Vec<Bucket6>) -> Self {
+    pub fn from_buckets(buckets4: Vec<AddressBucket4>, buckets6: Vec<AddressBucket6>) -> Self {
         Self { buckets4, buckets6 }
     }
 }

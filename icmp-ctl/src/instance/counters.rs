@@ -5,7 +5,9 @@ use std::sync::Once;
 
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::PerCpuValues;
-use icmp_common::abi::{Counter, Cpu, Line, SLOTS, TALKERS, TALLIES, Talker, Tally, counter_index};
+use icmp_common::abi::{
+    Counter, Cpu, HEAVY_HITTERS, HeavyHitter, Line, RULE_COUNTERS, RuleCounter, SLOTS, counter_index,
+};
 use icmp_common::reason::REASONS;
 use icmp_common::types::COUNTER_ROWS;
 
@@ -21,30 +23,30 @@ impl InstanceMaps {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn rule_tallies(&self) -> Result<Vec<(String, Tally)>> {
+    pub fn named_rule_counters(&self) -> Result<Vec<(String, RuleCounter)>> {
         let Some(settings) = self.settings()? else { return Ok(Vec::new()) };
-        let (rules, tallies) = (self.rules(settings.rules)?, self.tallies()?);
+        let (rules, rule_counters) = (self.rules(settings.rules)?, self.rule_counters()?);
         let named = rules.names.iter().zip(&rules.rules).take(rules.count as usize);
-        Ok(named.map(|(name, rule)| (name_text(name), tallies[rule.slot as usize])).collect())
+        Ok(named.map(|(name, rule)| (name_text(name), rule_counters[rule.slot as usize])).collect())
     }
 
-    pub(super) fn clear_tally(&mut self, index: u32) -> Result<()> {
+    pub(super) fn clear_counter(&mut self, index: u32) -> Result<()> {
         let cpus =
             aya::util::nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
-        let zeroes =
-            PerCpuValues::try_from(vec![Pod(Tally::default()); cpus]).context("a value for each CPU")?;
-        self.tallies.set(index, zeroes, 0).context("clearing the tally of a new rule")
+        let zeroes = PerCpuValues::try_from(vec![Pod(RuleCounter::default()); cpus])
+            .context("a value for each CPU")?;
+        self.rule_counters.set(index, zeroes, 0).context("clearing the counter of a new rule")
     }
 
-    /// The tallies of rules' slots and of checks, over all CPUs.
+    /// The rule counters of rules' slots and of checks, over all CPUs.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn tallies(&self) -> Result<Vec<Tally>> {
-        (0..TALLIES)
+    pub fn rule_counters(&self) -> Result<Vec<RuleCounter>> {
+        (0..RULE_COUNTERS)
             .map(|index| {
-                let cpus = self.tallies.get(&index, 0).context("reading the tallies of rules")?;
-                Ok(cpus.iter().fold(Tally::default(), |sum, cpu| Tally {
+                let cpus = self.rule_counters.get(&index, 0).context("reading the counters of rules")?;
+                Ok(cpus.iter().fold(RuleCounter::default(), |sum, cpu| RuleCounter {
                     hits: sum.hits + cpu.0.hits,
                     limited: sum.limited + cpu.0.limited,
                     would_hit: sum.would_hit + cpu.0.would_hit,
@@ -95,14 +97,15 @@ impl InstanceMaps {
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn talkers(&self) -> Result<Vec<(u32, Talker)>> {
-        let mut talkers = Vec::new();
-        for index in 0..TALKERS {
-            let per_cpu = self.talkers.get(&index, 0).context("reading the talkers")?;
-            let used = per_cpu.iter().map(|cpu| cpu.0).filter(|talker| talker.source.ip_version != 0);
-            talkers.extend(used.map(|talker| (index, talker)));
+    pub fn heavy_hitters(&self) -> Result<Vec<(u32, HeavyHitter)>> {
+        let mut heavy_hitters = Vec::new();
+        for index in 0..HEAVY_HITTERS {
+            let per_cpu = self.heavy_hitters.get(&index, 0).context("reading the heavy hitters")?;
+            let used =
+                per_cpu.iter().map(|cpu| cpu.0).filter(|heavy_hitter| heavy_hitter.source.ip_version != 0);
+            heavy_hitters.extend(used.map(|heavy_hitter| (index, heavy_hitter)));
         }
-        Ok(talkers)
+        Ok(heavy_hitters)
     }
 
     /// What was counted in one slot, by row and reason, over all CPUs; counters that are zero are left out.

@@ -10,11 +10,12 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
 use icmp_common::abi::{
-    Bucket4, Bucket6, Counter, Cpu, INTERFACE_ENTRIES, Interface, Line, OwnFirst, PREFIX_BUCKETS4,
-    PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, Rules, SCOPE_SLOTS, SETTINGS_PRESENT, SWITCH_ADDRESSES,
-    SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE, SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings, Talker, Tally,
+    AddressBucket4, AddressBucket6, Counter, Cpu, HeavyHitter, INTERFACE_ENTRIES, Interface, Line, OwnFirst,
+    PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, SCOPE_SLOTS,
+    SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE, SWITCH_ROLLBACK_AT,
+    SWITCH_SETTINGS, Settings,
 };
-use icmp_common::budget::rule_cell;
+use icmp_common::budget::rule_bucket;
 use icmp_common::limiter::SECRETS;
 use icmp_common::tables::interface_position;
 use ipnet::IpNet;
@@ -40,16 +41,16 @@ pub struct InstanceMaps {
     interfaces: Array<MapData, [Pod<Interface>; INTERFACE_ENTRIES as usize]>,
     own_first: Array<MapData, [Pod<OwnFirst>; OWN_FIRST]>,
     secret: Array<MapData, [u64; SECRET_WORDS]>,
-    addresses4: Array<MapData, Pod<Bucket4>>,
-    addresses6: Array<MapData, Pod<Bucket6>>,
+    addresses4: Array<MapData, Pod<AddressBucket4>>,
+    addresses6: Array<MapData, Pod<AddressBucket6>>,
     rules: Array<MapData, Pod<Rules>>,
     prefixes4: Array<MapData, Pod<PrefixBucket4>>,
     prefixes6: Array<MapData, Pod<PrefixBucket6>>,
-    pub(super) tallies: PerCpuArray<MapData, Pod<Tally>>,
+    pub(super) rule_counters: PerCpuArray<MapData, Pod<RuleCounter>>,
     budgets: Array<MapData, u64>,
     pub(super) sources: Array<MapData, Pod<Line>>,
     pub(super) cpus: PerCpuArray<MapData, Pod<Cpu>>,
-    pub(super) talkers: PerCpuArray<MapData, Pod<Talker>>,
+    pub(super) heavy_hitters: PerCpuArray<MapData, Pod<HeavyHitter>>,
     pub(super) counters: PerCpuArray<MapData, Pod<Counter>>,
 }
 
@@ -87,11 +88,11 @@ impl InstanceMaps {
             rules: map!("RULES"),
             prefixes4: map!("PREFIXES4"),
             prefixes6: map!("PREFIXES6"),
-            tallies: map!("TALLIES"),
+            rule_counters: map!("RULE_COUNTERS"),
             budgets: map!("BUDGETS"),
             sources: map!("SOURCES"),
             cpus: map!("CPU"),
-            talkers: map!("TALKERS"),
+            heavy_hitters: map!("HEAVY_HITTERS"),
             counters: map!("COUNTERS"),
         })
     }
@@ -227,8 +228,8 @@ impl InstanceMaps {
         let mut rules = policy.rules.clone();
         let fresh = assign_slots(&mut rules, old_rules.iter().chain(&pending_rules).map(|rules| &**rules));
         for slot in fresh {
-            self.clear_tally(slot)?;
-            self.budgets.set(rule_cell(slot), 0, 0).context("filling the bucket of a new rule")?;
+            self.clear_counter(slot)?;
+            self.budgets.set(rule_bucket(slot), 0, 0).context("filling the bucket of a new rule")?;
         }
         let shared = old.zip(old_rules).filter(|(_, old_rules)| *old_rules == rules);
         let buffer = match shared {

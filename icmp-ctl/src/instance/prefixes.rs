@@ -36,7 +36,7 @@ pub struct Prefix {
     pub value: u64,
 }
 
-/// The buckets of a policy's prefixes: a bank of the prefix maps as far as it is in use. Empty where there are none of a family.
+/// The buckets of a policy's prefixes: a buffer of the prefix maps as far as it is in use. Empty where there are none of a family.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Buckets {
     /// Of `PREFIXES4`.
@@ -59,7 +59,7 @@ pub(crate) const NOTHING: Search = Search {
     }; PrefixKind::ALL.len()],
 };
 
-/// Buckets of each family that a search looks at: what it uses of a bank, and nothing where it has no steps.
+/// Buckets of each family that a search looks at: what it uses of a buffer, and nothing where it has no steps.
 pub(crate) fn in_use(search: &Search) -> (u32, u32) {
     let v4 = search.v4.iter().any(|search| search.steps[0] != 0);
     let v6 = search.v6.iter().any(|search| search.steps[0].word != 0);

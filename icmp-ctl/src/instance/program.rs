@@ -32,14 +32,14 @@ pub const MAPS: &[&str] = &[
     "RULES",
     "PREFIXES4",
     "PREFIXES6",
-    "TALLIES",
+    "RULE_COUNTERS",
     "BUDGETS",
     "SOURCES",
     "PREFIXES",
-    "KNOWN",
-    "FAMILIAR",
+    "REPUTATIONS",
+    "LAST_SERVED",
     "CPU",
-    "TALKERS",
+    "HEAVY_HITTERS",
     "COUNTERS",
 ];
 
@@ -165,7 +165,7 @@ pub fn create(
         .override_global("ADDRESS_SHIFT", &address_shift, true)
         .map_max_entries("SOURCES", options.lines)
         .map_max_entries("PREFIXES", options.lines / 2)
-        .map_max_entries("KNOWN", options.lines / 2)
+        .map_max_entries("REPUTATIONS", options.lines / 2)
         // Two buffers.
         .map_max_entries("ADDRESSES4", 2 * options.address_buckets)
         .map_max_entries("ADDRESSES6", 2 * options.address_buckets);

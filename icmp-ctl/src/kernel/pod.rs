@@ -4,8 +4,8 @@
 //! that they are plain data is made here, once for each.
 
 use icmp_common::abi::{
-    Bucket4, Bucket6, Counter, Cpu, Interface, Line, OwnFirst, PrefixBucket4, PrefixBucket6, Rules, Settings,
-    Talker, Tally,
+    AddressBucket4, AddressBucket6, Counter, Cpu, HeavyHitter, Interface, Line, OwnFirst, PrefixBucket4,
+    PrefixBucket6, RuleCounter, Rules, Settings,
 };
 
 /// A layout of the map ABI, as a map value.
@@ -31,8 +31,8 @@ macro_rules! plain {
 }
 
 plain!(
-    Bucket4,
-    Bucket6,
+    AddressBucket4,
+    AddressBucket6,
     Counter,
     Cpu,
     Interface,
@@ -42,6 +42,6 @@ plain!(
     PrefixBucket6,
     Rules,
     Settings,
-    Talker,
-    Tally
+    HeavyHitter,
+    RuleCounter
 );

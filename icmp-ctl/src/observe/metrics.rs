@@ -3,9 +3,9 @@
 //! Owns names, labels and formats. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
 
 use anyhow::{Context as _, Result};
-use icmp_common::abi::{Counter, Tally};
+use icmp_common::abi::{Counter, RuleCounter};
 use icmp_common::path::checks::Check;
-use icmp_common::path::checks::check_tally;
+use icmp_common::path::checks::check_counter;
 use icmp_common::reason::Reason;
 use icmp_common::types::row_labels;
 use prometheus_client::collector::Collector;
@@ -80,7 +80,7 @@ struct Loaded {
     /// Interface and mode.
     attached: Vec<(String, &'static str)>,
     counters: Vec<(String, u8, Reason, Counter)>,
-    rules: Vec<(String, Tally)>,
+    rules: Vec<(String, RuleCounter)>,
     checks: Vec<(Check, u64)>,
     config_hash: u64,
     confirmation_pending: bool,
@@ -90,15 +90,15 @@ struct Loaded {
 
 impl Loaded {
     fn read(instance: &View, network: &Network) -> Result<Self> {
-        let tallies = instance.maps.tallies()?;
+        let rule_counters = instance.maps.rule_counters()?;
         let tick = Tick::of_this_kernel()?;
         let policy = instance.read(InstanceMaps::policy)?;
         let mut loaded = Self {
             build: instance.build(),
-            rules: instance.read(InstanceMaps::rule_tallies)?,
+            rules: instance.read(InstanceMaps::named_rule_counters)?,
             checks: Check::ALL
                 .iter()
-                .map(|check| (*check, tallies[check_tally(*check) as usize].hits))
+                .map(|check| (*check, rule_counters[check_counter(*check) as usize].hits))
                 .collect(),
             config_hash: policy.map_or(0, |policy| hash(&describe(&policy, tick))),
             confirmation_pending: instance.maps.pending()?.is_some(),
@@ -210,12 +210,12 @@ impl Loaded {
         let kind = prometheus_client::metrics::MetricType::Counter;
         let help = "Messages that rules have decided, and would have, were they not audited";
         let mut family = encoder.encode_descriptor("rule_packets", help, None, kind)?;
-        for (rule, tally) in &self.rules {
+        for (rule, rule_counter) in &self.rules {
             let outcomes = [
-                ("hit", tally.hits),
-                ("limited", tally.limited),
-                ("would-hit", tally.would_hit),
-                ("would-limit", tally.would_limit),
+                ("hit", rule_counter.hits),
+                ("limited", rule_counter.limited),
+                ("would-hit", rule_counter.would_hit),
+                ("would-limit", rule_counter.would_limit),
             ];
             for (outcome, packets) in outcomes {
                 let labels = [("rule", rule.as_str()), ("outcome", outcome)];

@@ -1,13 +1,13 @@
 //! Who sends most echo requests, as the program has sampled them.
 //!
-//! Owns making rates of samples, and the estimate of how many sources there are. Sampling is `icmp_common::talkers`'.
+//! Owns making rates of samples, and the estimate of how many sources there are. Sampling is `icmp_common::heavy hitters`'.
 
-use icmp_common::abi::{Source, TALKERS, Talker};
+use icmp_common::abi::{HEAVY_HITTERS, HeavyHitter, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use icmp_common::abi::Settings;
-use icmp_common::talkers::{SAMPLE, window_shift};
+use icmp_common::heavy_hitters::{SAMPLE, window_shift};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::kernel::clock::Tick;
@@ -61,7 +61,7 @@ const FLOOD_SOURCES: u64 = 500;
 const FLOOD_SHARE: f64 = 0.05;
 
 /// What the samples of the present window and the one before say, over all CPUs. Entries come with their index.
-pub fn sources(talkers: &[(u32, Talker)], settings: &Settings, tick: Tick, now: u64) -> Sources {
+pub fn sources(heavy_hitters: &[(u32, HeavyHitter)], settings: &Settings, tick: Tick, now: u64) -> Sources {
     let shift = window_shift(settings.epoch_shift);
     let window = (now >> shift) as u32;
     let ticks = (now & ((1 << shift) - 1)) + (1 << shift);
@@ -69,20 +69,20 @@ pub fn sources(talkers: &[(u32, Talker)], settings: &Settings, tick: Tick, now: 
     let mut sums: BTreeMap<(u32, u64, u64), (u64, u64)> = BTreeMap::new();
     let mut in_use = BTreeSet::new();
     let mut samples = 0;
-    for (index, talker) in talkers {
-        let [seen, limited, others] = match window.wrapping_sub(talker.window) {
+    for (index, heavy_hitter) in heavy_hitters {
+        let [seen, limited, others] = match window.wrapping_sub(heavy_hitter.window) {
             0 => [
-                [talker.seen, talker.seen_before],
-                [talker.limited, talker.limited_before],
-                [talker.others, talker.others_before],
+                [heavy_hitter.seen, heavy_hitter.seen_before],
+                [heavy_hitter.limited, heavy_hitter.limited_before],
+                [heavy_hitter.others, heavy_hitter.others_before],
             ],
-            1 => [[talker.seen, 0], [talker.limited, 0], [talker.others, 0]],
+            1 => [[heavy_hitter.seen, 0], [heavy_hitter.limited, 0], [heavy_hitter.others, 0]],
             _ => continue,
         }
         .map(|both| u64::from(both[0]) + u64::from(both[1]));
         samples += seen + others;
         in_use.insert(index);
-        let Source { ip_version, high, low, .. } = talker.source;
+        let Source { ip_version, high, low, .. } = heavy_hitter.source;
         let sum = sums.entry((ip_version, high, low)).or_default();
         sum.0 += seen;
         sum.1 += limited;
@@ -106,7 +106,7 @@ pub fn sources(talkers: &[(u32, Talker)], settings: &Settings, tick: Tick, now: 
 
 /// How many sources so many samples come from, which have used so many of the entries.
 fn number(in_use: usize, samples: u64) -> Number {
-    let entries = f64::from(TALKERS);
+    let entries = f64::from(HEAVY_HITTERS);
     // Linear counting (Whang, Vander-Zanden and Taylor, 1990), good until nearly all entries are in use.
     let free = entries - in_use as f64;
     if free < entries / 50.0 {
@@ -153,14 +153,14 @@ fn name(settings: &Settings, ip_version: u32, high: u64, low: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use icmp_common::heavy_hitters::until_next;
     use icmp_common::limiter::hash4;
-    use icmp_common::talkers::until_next;
 
     use super::*;
     use crate::config::file::Config;
     use crate::host::defaults::HostDefaults;
     use crate::policy::compile::compile_policy;
-    use icmp_common::abi::TALKER_BITS;
+    use icmp_common::abi::HEAVY_HITTER_BITS;
 
     const TICK: Tick = Tick { per_second: 250.0 };
 
@@ -181,7 +181,7 @@ mod tests {
     ) -> Sources {
         let settings = settings();
         let shift = window_shift(settings.epoch_shift);
-        let mut talkers = vec![Talker::default(); TALKERS as usize];
+        let mut heavy_hitters = vec![HeavyHitter::default(); HEAVY_HITTERS as usize];
         let (mut state, mut left) = (start, 0);
         for i in 0..(seconds * per_second) as u64 {
             let at = i as f64 / per_second;
@@ -193,12 +193,14 @@ mod tests {
             left = until_next(&mut state);
             let now = start + (at * TICK.per_second) as u64;
             let index = hash4([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03], source.high as u32)
-                >> (64 - TALKER_BITS);
-            talkers[index as usize].note(&source, (now >> shift) as u32);
+                >> (64 - HEAVY_HITTER_BITS);
+            heavy_hitters[index as usize].note(&source, (now >> shift) as u32);
         }
-        let talkers: Vec<_> =
-            (0..).zip(talkers).filter(|(_, talker)| talker.source.ip_version != 0).collect();
-        sources(&talkers, &settings, TICK, start + (seconds * TICK.per_second) as u64)
+        let heavy_hitters: Vec<_> = (0..)
+            .zip(heavy_hitters)
+            .filter(|(_, heavy_hitter)| heavy_hitter.source.ip_version != 0)
+            .collect();
+        sources(&heavy_hitters, &settings, TICK, start + (seconds * TICK.per_second) as u64)
     }
 
     /// Starts all over a window, and at all states of the sampler that these bring.

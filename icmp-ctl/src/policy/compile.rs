@@ -54,7 +54,7 @@ fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings>
         reserved_hot: 0,
         reserved: 0,
     };
-    for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
+    for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::KnownSources) {
         let (rate, burst) = limits.budget(*budget);
         LimitName::Budget(*budget)
             .set(&mut settings, tick, rate, burst)

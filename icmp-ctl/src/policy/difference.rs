@@ -76,8 +76,8 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
         let v6 = level.mask.v6_high.count_ones() + level.mask.v6_low.count_ones();
         lines.push(format!("limits.{name} = {rate} burst {burst} /{} and /{v6}", level.mask.v4.count_ones()));
     }
-    // The reserve for familiar sources follows from the replies.
-    for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar) {
+    // The reserve for known sources follows from the replies.
+    for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::KnownSources) {
         let (rate, burst) = tick.rate_and_burst(&settings.budgets[*budget as usize]);
         lines.push(format!("limits.{} = {rate} burst {burst}", budget.name()));
     }

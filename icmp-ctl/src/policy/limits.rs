@@ -17,7 +17,7 @@ impl Tick {
     /// Translates a rate and a burst; `what` is what errors call them.
     ///
     /// # Errors
-    /// A rate above one packet per unit of time, a burst smaller than what one tick brings, or one beyond what a cell can hold;
+    /// A rate above one packet per unit of time, a burst smaller than what one tick brings, or one beyond what a bucket can hold;
     /// each with the nearest value that works.
     pub fn limit(self, what: &str, rate: Rate, burst: u64) -> Result<Limit> {
         let Rate::PerSecond(rate) = rate else { return Ok(Limit::UNLIMITED) };
@@ -111,7 +111,7 @@ impl Tick {
 const MAX_BATCH: f64 = 256.0;
 /// Units of time a packet costs at the highest rate: enough of them that rounding to whole units stays below 1 %.
 const MIN_INTERVAL: f64 = 50.0;
-/// Units of time a bucket may hold: a year at HZ = 1000 and less than half of what a cell can count.
+/// Units of time a bucket may hold: a year at HZ = 1000 and less than half of what a bucket can count.
 const MAX_CAPACITY: f64 = 365.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
 
 /// The share of the reply budget kept for known sources while it is exhausted: one in this many.
@@ -120,7 +120,7 @@ const KNOWN_SHARE: u64 = 8;
 /// Fills in all that follows from the limits: what a CPU takes of each budget at once, what known sources have of the replies, and how
 /// long an epoch is. Whoever makes settings calls this last, and nothing else computes these values.
 pub(super) fn derive(settings: &mut Settings, tick: Tick, cpus: u32) {
-    settings.budgets[Budget::Familiar as usize] =
+    settings.budgets[Budget::KnownSources as usize] =
         tick.known_share(&settings.budgets[Budget::Replies as usize]);
     for (batch, limit) in settings.batches.iter_mut().zip(&settings.budgets) {
         *batch = tick.batch(limit, cpus);
@@ -140,9 +140,9 @@ pub enum LimitName {
 }
 
 impl LimitName {
-    /// All that can be set; what familiar sources have is a share of the replies.
+    /// All that can be set; what known sources have is a share of the replies.
     pub fn settable() -> impl Iterator<Item = Self> {
-        let budgets = Budget::ALL.iter().filter(|budget| **budget != Budget::Familiar);
+        let budgets = Budget::ALL.iter().filter(|budget| **budget != Budget::KnownSources);
         [Self::Source, Self::Prefix].into_iter().chain(budgets.copied().map(Self::Budget))
     }
 

@@ -2,8 +2,8 @@
 //!
 //! Owns which types are shown together, and the clause behind each. What a row's action means is the packet path's.
 
-use icmp_common::abi::{BUDGETS, Decision, Settings, Tally, type_index};
-use icmp_common::path::checks::{Check, Mode, check_tally, mode_shift};
+use icmp_common::abi::{BUDGETS, Decision, RuleCounter, Settings, type_index};
+use icmp_common::path::checks::{Check, Mode, check_counter, mode_shift};
 use icmp_common::policy::Preset;
 use icmp_common::types::{Action, Budget, FIRST_TYPE_ROW, Family, ROWS, TypeRow, rows_of};
 
@@ -96,15 +96,15 @@ fn row(preset: Preset, family: Family, icmp_type: u8, code: Option<u8>, decision
     }
 }
 
-/// Names of checks, what is done, and how many messages have failed them; takes the tallies of rules and checks.
+/// Names of checks, what is done, and how many messages have failed them; takes the rule counters of rules and checks.
 pub fn check_rows<'a>(
     settings: &Settings,
-    tallies: &'a [Tally],
+    rule_counters: &'a [RuleCounter],
 ) -> impl Iterator<Item = (&'static str, &'static str, u64)> + use<'a> {
     let modes = settings.checks;
     Check::ALL.iter().map(move |check| {
         let mode = modes >> mode_shift(*check) & 3;
         let mode = Mode::ALL.get(mode as usize).map_or("?", |mode| mode.name());
-        (check.name(), mode, tallies[check_tally(*check) as usize].hits)
+        (check.name(), mode, rule_counters[check_counter(*check) as usize].hits)
     })
 }

@@ -1,8 +1,8 @@
-//! The top talkers are found: recall on Zipf traffic.
+//! The heavy hitters are found: recall on Zipf traffic.
 
-use icmp_common::abi::{Source, TALKER_BITS, TALKERS, Talker};
+use icmp_common::abi::{HEAVY_HITTER_BITS, HEAVY_HITTERS, HeavyHitter, Source};
+use icmp_common::heavy_hitters::until_next;
 use icmp_common::limiter::hash4;
-use icmp_common::talkers::until_next;
 
 const SOURCES: usize = 100_000;
 const PACKETS: usize = 8_000_000;
@@ -26,7 +26,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             sum += 1.0 / rank as f64;
             sums.push(sum);
         }
-        let mut talkers = vec![Talker::default(); TALKERS as usize];
+        let mut heavy_hitters = vec![HeavyHitter::default(); HEAVY_HITTERS as usize];
         let (mut state, mut left, mut sent) = (0, 0, vec![0_u32; SOURCES]);
         for _ in 0..PACKETS {
             let at = (next() >> 11) as f64 / (1_u64 << 53) as f64 * sum;
@@ -37,12 +37,13 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             } else {
                 left = until_next(&mut state);
                 let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
-                let index = (hash4(secret, rank as u32) >> (64 - TALKER_BITS)) as usize;
-                talkers[index].note(&source, 0);
+                let index = (hash4(secret, rank as u32) >> (64 - HEAVY_HITTER_BITS)) as usize;
+                heavy_hitters[index].note(&source, 0);
             }
         }
-        talkers.sort_by_key(|talker| std::cmp::Reverse(talker.seen));
-        let found: Vec<_> = talkers.iter().take(TOP).map(|talker| talker.source.high as usize).collect();
+        heavy_hitters.sort_by_key(|heavy_hitter| std::cmp::Reverse(heavy_hitter.seen));
+        let found: Vec<_> =
+            heavy_hitters.iter().take(TOP).map(|heavy_hitter| heavy_hitter.source.high as usize).collect();
         let mut ranks: Vec<usize> = (0..SOURCES).collect();
         ranks.sort_by_key(|rank| std::cmp::Reverse(sent[*rank]));
         let hits = ranks.iter().take(TOP).filter(|rank| found.contains(rank)).count();

@@ -1,10 +1,10 @@
-//! Top talkers: the sources that send most echo requests, found in fixed memory.
+//! Heavy hitters: the sources that send most echo requests, found in fixed memory.
 //!
 //! Owns the sampling and what becomes of an entry when a sampled request meets it: a majority vote, in which a source that sends
 //! more than all others of its entry together stays. It does not own where entries lie. Counts are of samples, one in
 //! [`SAMPLE`]; a source's windows are the present one and the one before, so that what is shown is what happens now.
 
-use crate::abi::{Source, Talker};
+use crate::abi::{HeavyHitter, Source};
 
 /// Requests that one sample stands for.
 pub const SAMPLE: u32 = 1 << SAMPLE_SHIFT;
@@ -29,7 +29,7 @@ pub const fn until_next(state: &mut u64) -> u32 {
     (((*state >> 32) * (2 * SAMPLE as u64 - 1)) >> 32) as u32
 }
 
-impl Talker {
+impl HeavyHitter {
     #[inline(always)]
     const fn is_of(&self, source: &Source) -> bool {
         self.source.ip_version == source.ip_version
@@ -104,49 +104,53 @@ mod tests {
 
     #[test]
     fn who_sends_more_than_all_others_together_stays() {
-        let mut talker = Talker::default();
+        let mut heavy_hitter = HeavyHitter::default();
         for n in 0..1000 {
-            talker.note(&source(1), 0);
+            heavy_hitter.note(&source(1), 0);
             if n % 4 == 0 {
-                talker.note_limited(&source(1));
+                heavy_hitter.note_limited(&source(1));
             }
-            talker.note(&source(100 + n), 0);
-            talker.note_limited(&source(100 + n));
-            talker.note(&source(1), 0);
+            heavy_hitter.note(&source(100 + n), 0);
+            heavy_hitter.note_limited(&source(100 + n));
+            heavy_hitter.note(&source(1), 0);
         }
-        assert_eq!((talker.source, talker.seen, talker.limited), (source(1), 2000, 250));
+        assert_eq!((heavy_hitter.source, heavy_hitter.seen, heavy_hitter.limited), (source(1), 2000, 250));
     }
 
     #[test]
     fn a_source_that_is_gone_leaves_its_entry_to_whoever_sends_now() {
-        let mut talker = Talker::default();
+        let mut heavy_hitter = HeavyHitter::default();
         for _ in 0..100_000 {
-            talker.note(&source(1), 7);
+            heavy_hitter.note(&source(1), 7);
         }
         for _ in 0..10 {
-            talker.note(&source(2), 9);
+            heavy_hitter.note(&source(2), 9);
         }
-        assert_eq!((talker.source, talker.seen, talker.seen_before), (source(2), 10, 0));
+        assert_eq!((heavy_hitter.source, heavy_hitter.seen, heavy_hitter.seen_before), (source(2), 10, 0));
     }
 
     #[test]
     fn every_sample_is_the_sources_or_anothers() {
-        let mut talker = Talker::default();
+        let mut heavy_hitter = HeavyHitter::default();
         for n in 0..1000 {
-            talker.note(&source(n * n % 5), 1 + (n / 600) as u32);
+            heavy_hitter.note(&source(n * n % 5), 1 + (n / 600) as u32);
         }
-        let both = talker.seen + talker.seen_before + talker.others + talker.others_before;
+        let both =
+            heavy_hitter.seen + heavy_hitter.seen_before + heavy_hitter.others + heavy_hitter.others_before;
         assert_eq!(both, 1000);
     }
 
     #[test]
     fn the_counts_are_of_two_windows_and_of_no_other() {
-        let mut talker = Talker::default();
-        talker.note(&source(1), 5);
-        talker.note_limited(&source(1));
-        talker.note(&source(1), 6);
-        assert_eq!((talker.seen, talker.seen_before, talker.limited, talker.limited_before), (1, 1, 0, 1));
-        talker.note(&source(1), 8);
-        assert_eq!((talker.seen, talker.seen_before, talker.limited_before), (1, 0, 0));
+        let mut heavy_hitter = HeavyHitter::default();
+        heavy_hitter.note(&source(1), 5);
+        heavy_hitter.note_limited(&source(1));
+        heavy_hitter.note(&source(1), 6);
+        assert_eq!(
+            (heavy_hitter.seen, heavy_hitter.seen_before, heavy_hitter.limited, heavy_hitter.limited_before),
+            (1, 1, 0, 1)
+        );
+        heavy_hitter.note(&source(1), 8);
+        assert_eq!((heavy_hitter.seen, heavy_hitter.seen_before, heavy_hitter.limited_before), (1, 0, 0));
     }
 }
