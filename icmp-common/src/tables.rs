@@ -7,8 +7,8 @@
 use core::ops::DerefMut;
 
 use crate::abi::{
-    AddressBucket4, AddressBucket6, AddressKind, Cpu, Entry6, HeavyHitter, INTERFACE_ENTRIES, Interface,
-    OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope, Settings, address_hash4,
+    AddressBucket4, AddressBucket6, AddressKind, BUCKET_WAYS, Cpu, Entry6, HeavyHitter, INTERFACE_ENTRIES,
+    Interface, OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope, Settings, address_hash4,
     address_hash6,
 };
 use crate::frame::Frame;
@@ -86,11 +86,15 @@ pub fn interface_position(entries: &[Interface], ifindex: u32) -> Option<u32> {
 
 /// What an IPv4 address is in a scope; 0 where the table does not have it, otherwise an [`AddressKind`] as a number.
 #[inline(always)]
-pub fn kind4<T: Tables>(tables: &T, buffer: u32, address: u32, scope: Scope) -> Option<u32> {
+pub fn kind4<F: Frame, T: Tables>(tables: &T, buffer: u32, address: u32, scope: Scope) -> Option<u32> {
     let key = address as u64 | (scope.0 as u64) << 32;
     let shift = tables.address_shift();
     let bucket = tables.addresses4(buffer << (64 - shift) | (address_hash4(key) >> shift) as u32)?;
-    for entry in bucket.entries {
+    // Opaque, or the compiler writes the loop out wherever somebody looks for an address.
+    let mut left = F::opaque(BUCKET_WAYS);
+    while left != 0 {
+        left -= 1;
+        let entry = bucket.entries[left & (BUCKET_WAYS - 1)];
         if entry & !((Scope::KIND_MASK as u64) << 32) == key {
             return Some((entry >> 32) as u32 & Scope::KIND_MASK);
         }
@@ -108,11 +112,14 @@ pub fn insert4(buckets: &mut [AddressBucket4], address: u32, scope: Scope, kind:
 
 /// What an IPv6 address is in a scope, as [`kind4`].
 #[inline(always)]
-pub fn kind6<T: Tables>(tables: &T, buffer: u32, (high, low): Halves, scope: Scope) -> Option<u32> {
+pub fn kind6<F: Frame, T: Tables>(tables: &T, buffer: u32, (high, low): Halves, scope: Scope) -> Option<u32> {
     let shift = tables.address_shift();
     let hash = address_hash6(high, low, scope);
     let bucket = tables.addresses6(buffer << (64 - shift) | (hash >> shift) as u32)?;
-    for entry in &bucket.entries {
+    let mut left = F::opaque(BUCKET_WAYS);
+    while left != 0 {
+        left -= 1;
+        let entry = &bucket.entries[left & (BUCKET_WAYS - 1)];
         if entry.high == high && entry.low == low && entry.scope & !Scope::KIND_MASK == scope.0 {
             return Some(entry.scope & Scope::KIND_MASK);
         }

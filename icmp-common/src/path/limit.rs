@@ -55,15 +55,20 @@ pub(crate) fn admit<F: Apart, T: Tables>(
     }
     let ticks = tables.ticks();
     let mut flags = 0;
+    let mut admitted = Ok(());
     if !is_prepaid(tables, ingress.switch, ticks) {
         flags = frame.apart::<STOP, T>(tables, ingress.about(link, headers, family), [0; 2]);
-        if flags & (REFUSED | FAULT) != 0 {
+        if flags & FAULT != 0 {
             // What cannot be limited is not answered.
-            return Err(if flags & REFUSED != 0 { Reason::LimitedTotal } else { Reason::Unconfigured });
+            return Err(Reason::Unconfigured);
+        }
+        if flags == REFUSED {
+            return Err(Reason::LimitedTotal);
         }
     }
-    let mut admitted = Ok(());
-    if matches!(answer, Answer::Limited) {
+    if flags & REFUSED != 0 {
+        admitted = Err(Reason::LimitedTotal);
+    } else if matches!(answer, Answer::Limited) {
         match within(tables, ingress.settings, family, headers.source, limiter::now(ticks)) {
             Ok(is_to_note) => flags |= is_to_note,
             Err(reason) => admitted = Err(reason),
@@ -310,10 +315,7 @@ pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
     {
         return flags | RESERVED;
     }
-    if flags & SAMPLED != 0 {
-        sender.sample(tables, window(settings, ticks), true);
-    }
-    REFUSED
+    flags | REFUSED
 }
 
 /// Notes what became of a request's sender, by the bits above.
@@ -328,7 +330,9 @@ pub(crate) fn note<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
         sender.sample(tables, window(settings, ticks), is_limited);
     }
     if is_limited {
-        refund(tables, settings, if is_reserved { Budget::KnownSources } else { Budget::Replies });
+        if flags & REFUSED == 0 {
+            refund(tables, settings, if is_reserved { Budget::KnownSources } else { Budget::Replies });
+        }
         return 0;
     }
     // While the total is exhausted nobody becomes known, who is stays so.

@@ -59,58 +59,82 @@ fn interface<'t, F: Apart, T: Tables>(frame: &mut F, tables: &'t T, ifindex: u32
 #[inline(always)]
 fn decide<F: Apart, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Interface>) -> Step<Outcome> {
     let link = parse::link(frame)?;
-    match link.ether_type {
+    let (ingress, request) = match link.ether_type {
         ethernet::IPV4 => packet(frame, tables, interface, &link, Family::V4),
         ethernet::IPV6 => packet(frame, tables, interface, &link, Family::V6),
         _ => end(Reason::NotIp, NO_IP_ROW),
+    }?;
+    let ended = match answer(frame, tables, &ingress, &link, &request) {
+        Ok(()) => Outcome { reason: Reason::Answered, row: echo_row(request.family) },
+        Err(reason) => Outcome { reason, row: echo_row(request.family) },
+    };
+    Ok(ingress.observed(ended))
+}
+
+/// An echo request that the policy lets be answered.
+struct Request {
+    family: Family,
+    headers: Headers,
+    target: Target,
+    answer: policy::Answer,
+}
+
+/// Finds out about a packet whether it is a request. The same for both families, each of which gets its own copy, in which what differs is
+/// constant.
+#[inline(always)]
+fn packet<'t, F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &'t T,
+    interface: Option<&'t Interface>,
+    link: &Link,
+    family: Family,
+) -> Step<(Ingress<'t>, Request)> {
+    parse::protocol(frame, tables, link, family)?;
+    let ingress = Ingress::find(tables, interface, family)?;
+    match request(frame, tables, &ingress, link, family) {
+        Ok(request) => Ok((ingress, request)),
+        Err(outcome) => Err(ingress.observed(outcome)),
     }
 }
 
-/// The same for both families, each of which gets its own copy, in which what differs is constant.
 #[inline(always)]
-fn packet<F: Apart, T: Tables>(
-    frame: &mut F,
-    tables: &T,
-    interface: Option<&Interface>,
-    link: &Link,
-    family: Family,
-) -> Step<Outcome> {
-    parse::protocol(frame, tables, link, family)?;
-    let ingress = Ingress::find(tables, interface, family)?;
-    ingress.observed(message(frame, tables, &ingress, link, family))
-}
-
-#[inline(always)]
-fn message<F: Apart, T: Tables>(
+fn request<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
     ingress: &Ingress<'_>,
     link: &Link,
     family: Family,
-) -> Step<Outcome> {
+) -> Step<Request> {
     let headers = parse::headers(frame, tables, link, family)?;
     let target = own::target(frame, tables, ingress, link, &headers, family)?;
     let answer = policy::answer(frame, tables, ingress, link, &headers, family)?;
-    let row = echo_row(family);
-    if let Err(reason) = limit::admit(frame, tables, ingress, link, &headers, family, answer) {
-        return end(reason, row);
-    }
+    Ok(Request { family, headers, target, answer })
+}
+
+/// Answers a request, or says why not.
+#[inline(always)]
+fn answer<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    ingress: &Ingress<'_>,
+    link: &Link,
+    request: &Request,
+) -> Result<(), Reason> {
+    let Request { family, ref headers, target, answer } = *request;
+    limit::admit(frame, tables, ingress, link, headers, family, answer)?;
     if let Some(reason) = ingress.no_answer(frame, target, headers.code) {
-        return end(reason, row);
+        return Err(reason);
     }
     if mtu::is_exceeded(tables, headers.ip_len(family), family) {
-        return end(Reason::BeyondPathMtu, row);
+        return Err(Reason::BeyondPathMtu);
     }
-    if let Some(reason) = reply::unverified(frame, tables, ingress, link, &headers, family) {
-        return end(reason, row);
+    if let Some(reason) = reply::unverified(frame, tables, ingress, link, headers, family) {
+        return Err(reason);
     }
     if ingress.settings.flags & SETTINGS_OBSERVE != 0 {
-        return end(Reason::WouldAnswer, row);
+        return Err(Reason::WouldAnswer);
     }
-    match reply::write(frame, ingress.settings, link.l3, family) {
-        Some(()) => Ok(Outcome { reason: Reason::Answered, row }),
-        None => end(Reason::Truncated, row),
-    }
+    reply::write(frame, ingress.settings, link.l3, family).ok_or(Reason::Truncated)
 }
 
 /// Where a frame came in, and what is in force there for the time of this frame.
@@ -146,15 +170,15 @@ impl<'t> Ingress<'t> {
 
     /// The preset `observe` decides nothing: what would have been dropped or limited passes.
     #[inline(always)]
-    fn observed(&self, ended: Step<Outcome>) -> Step<Outcome> {
+    fn observed(&self, outcome: Outcome) -> Outcome {
         if self.settings.flags & SETTINGS_OBSERVE == 0 {
-            return ended;
+            return outcome;
         }
-        ended.map_err(|outcome| match outcome.verdict() {
+        match outcome.verdict() {
             Verdict::Drop => Outcome { reason: Reason::WouldDrop, ..outcome },
             Verdict::Limit => Outcome { reason: Reason::WouldLimit, ..outcome },
             Verdict::Pass | Verdict::Answer => outcome,
-        })
+        }
     }
 
     /// What a step that runs apart is told of a frame.

@@ -127,7 +127,8 @@ fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) 
     if destination != mac && destination & ethernet::GROUP_BIT == 0 {
         return Err(Reason::ForeignMac);
     }
-    if about.vlan() != 0 && kind4(tables, about, 0, scope(about))? != kind_bits(AddressKind::Present) {
+    if about.vlan() != 0 && kind4::<F, T>(tables, about, 0, scope(about))? != kind_bits(AddressKind::Present)
+    {
         return Err(Reason::UnknownVlan);
     }
     Ok(destination != mac)
@@ -140,13 +141,18 @@ const fn scope(about: About) -> Scope {
 }
 
 #[inline(always)]
-fn kind4<T: Tables>(tables: &T, about: About, address: u32, scope: Scope) -> Result<u32, Reason> {
-    tables::kind4(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
+fn kind4<F: Frame, T: Tables>(tables: &T, about: About, address: u32, scope: Scope) -> Result<u32, Reason> {
+    tables::kind4::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
 }
 
 #[inline(always)]
-fn kind6<T: Tables>(tables: &T, about: About, address: Halves, scope: Scope) -> Result<u32, Reason> {
-    tables::kind6(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
+fn kind6<F: Frame, T: Tables>(
+    tables: &T,
+    about: About,
+    address: Halves,
+    scope: Scope,
+) -> Result<u32, Reason> {
+    tables::kind6::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
 }
 
 #[inline(always)]
@@ -159,7 +165,7 @@ fn own_v4<F: Apart, T: Tables>(
     destination: u32,
 ) -> Result<Target, Reason> {
     // own, or a group the host belongs to, or nothing of ours.
-    let kind = kind4(tables, about, destination, scope(about))?;
+    let kind = kind4::<F, T>(tables, about, destination, scope(about))?;
     let target = if kind == kind_bits(AddressKind::Own) {
         Target::Own
     } else if kind == kind_bits(AddressKind::Group) || destination == u32::MAX {
@@ -175,10 +181,10 @@ fn own_v4<F: Apart, T: Tables>(
     if ipv4::is_ignored_source(source) {
         return Err(Reason::MartianSource);
     }
-    let kind = kind4(tables, about, source, scope(about))?;
+    let kind = kind4::<F, T>(tables, about, source, scope(about))?;
     // A broadcast address of an own prefix, which the kernel takes for a source where `rp_filter` is off.
     let is_group = kind == kind_bits(AddressKind::Group);
-    if kind != 0 && !is_group || kind4(tables, about, source, Scope::ANYWHERE)? != 0 {
+    if kind != 0 && !is_group || kind4::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0 {
         return Err(Reason::OwnSource);
     }
     Ok(answerable(target, !is_group && !ipv4::is_martian_source(source)))
@@ -194,7 +200,7 @@ fn own_v6<F: Apart, T: Tables>(
     destination: Halves,
 ) -> Result<Target, Reason> {
     // own, or a group the host belongs to, or nothing of ours; ::, ::1 and mapped addresses are in no table.
-    let kind = kind6(tables, about, destination, scope(about))?;
+    let kind = kind6::<F, T>(tables, about, destination, scope(about))?;
     let target = if kind == kind_bits(AddressKind::Own) {
         Target::Own
     } else if kind == kind_bits(AddressKind::Group) {
@@ -208,7 +214,8 @@ fn own_v6<F: Apart, T: Tables>(
     if ipv6::is_ignored_source(source) {
         return Err(Reason::MartianSource);
     }
-    if kind6(tables, about, source, scope(about))? != 0 || kind6(tables, about, source, Scope::ANYWHERE)? != 0
+    if kind6::<F, T>(tables, about, source, scope(about))? != 0
+        || kind6::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0
     {
         return Err(Reason::OwnSource);
     }
