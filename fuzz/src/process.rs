@@ -19,7 +19,7 @@ use crate::reply;
 
 /// The most frames of one input.
 const MOST: u8 = 8;
-/// Far enough from zero that an untouched cell is a full bucket.
+/// Far enough from zero that an untouched bucket is full.
 const START: u64 = 1 << 32;
 
 /// A frame whose end may lie in a further buffer, which cannot be read.

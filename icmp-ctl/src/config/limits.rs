@@ -12,7 +12,7 @@ use crate::config::units::Rate;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
-    /// Memory of the limiter's cells, like `4MiB`; fixed when the program is loaded.
+    /// Memory of the limiter's buckets, like `4MiB`; fixed when the program is loaded.
     pub memory: Memory,
     /// Echo requests of one source.
     pub per_source: Level,
@@ -153,7 +153,7 @@ impl<'de> Deserialize<'de> for Memory {
 }
 
 impl Memory {
-    /// Below this, sources share cells all the time.
+    /// Below this, sources share buckets all the time.
     const MIN: u64 = 128 << 10;
     /// Above this, an array map's index arithmetic and everybody's patience end.
     const MAX: u64 = 1 << 30;

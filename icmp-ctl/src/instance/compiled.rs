@@ -65,8 +65,8 @@ pub fn no_rules() -> Box<Rules> {
     })
 }
 
-/// Gives each rule its place among rule counters and cells: that of the rule of its name in one of the old policies, the first of which comes
-/// first, or one that nothing has that is kept. Returns the places that are new, whose rule counters and cells have to be cleared.
+/// Gives each rule its place among rule counters and buckets: that of the rule of its name in one of the old policies, the first of which comes
+/// first, or one that nothing has that is kept. Returns the places that are new, whose rule counters and buckets have to be cleared.
 pub fn assign_slots<'a>(new: &mut Rules, old: impl IntoIterator<Item = &'a Rules>) -> Vec<u32> {
     let mut old = old.into_iter();
     let slots = |rules: &Rules| -> Vec<_> {
