@@ -195,6 +195,13 @@ fn what_finds_no_place_in_the_tables_is_said_once() {
     // Made for a host with a few.
     add_addresses(host, &folder, 8_000);
     serve.wait_for("do not fit", LIMIT);
+    // Whoever has too many is followed like everybody else.
+    for _ in 0..5 {
+        host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
+        until_shown(host, "192.0.2.77", false);
+        host.ip(&format!("address add 192.0.2.77/24 dev {HOST_IF}"));
+        until_shown(host, "192.0.2.77", true);
+    }
     let again = serve.heard().iter().filter(|line| line.contains("do not fit")).count();
     // Once more while they were still coming.
     assert!(again <= 1, "{again} times more:\n{}", serve.heard().join("\n"));
@@ -247,6 +254,18 @@ fn status_and_metrics_need_no_list_of_timers() {
 
 fn pair(programs: &[&str]) -> Option<Pair> {
     can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
+}
+
+/// Waits until an address is in the table, or is not any more.
+fn until_shown(host: &Namespace, address: &str, is_there: bool) {
+    let deadline = Instant::now() + LIMIT;
+    while shown(host, "show addresses -j").to_string().contains(&format!("\"{address}\"")) != is_there {
+        assert!(
+            Instant::now() < deadline,
+            "{address} is {} the table",
+            if is_there { "not in" } else { "still in" }
+        );
+    }
 }
 
 /// A configuration file for the host's interface with these limits.
