@@ -18,7 +18,6 @@ use crate::frame::SliceFrame;
 use crate::known_sources::LAST_SERVED_ENTRIES;
 use crate::limiter::{PairIndex, SECRETS, Shared, SharedWords, Table};
 use crate::path::apart::Apart;
-use crate::path::mtu;
 use crate::reason::Reason;
 use crate::tables::{Tables, interface_position};
 
@@ -79,7 +78,7 @@ impl HostTables {
             cpu: RefCell::default(),
             layouts,
             heavy_hitters: RefCell::new(vec![HeavyHitter::default(); HEAVY_HITTERS as usize]),
-            path_mtu: Cell::new(mtu::NONE),
+            path_mtu: Cell::new(0),
             ticks: Cell::new(1 << 32),
             switch: Cell::new(0),
             counters: RefCell::default(),
@@ -238,8 +237,8 @@ impl Tables for HostTables {
         self.layouts.secret[index]
     }
 
-    fn path_mtu(&self) -> impl Shared {
-        HostWord(&self.path_mtu)
+    fn path_mtu(&self) -> Option<impl Shared> {
+        Some(HostWord(&self.path_mtu))
     }
 
     fn ticks(&self) -> u64 {

@@ -53,7 +53,7 @@ pub trait Tables: SharedWords {
     /// A word of the limiter's secret, [`crate::limiter::SECRETS`] of them, drawn at load.
     fn secret(&self, index: usize) -> u64;
     /// The word of the path MTU (`path/mtu.rs`).
-    fn path_mtu(&self) -> impl Shared;
+    fn path_mtu(&self) -> Option<impl Shared>;
     /// The kernel's tick counter (jiffies).
     fn ticks(&self) -> u64;
     /// Counts one frame.

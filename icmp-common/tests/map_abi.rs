@@ -18,6 +18,19 @@ fn thousands(number: usize) -> String {
     }
 }
 
+/// Loading another entry point writes the sections anew: what the program had written meanwhile would be lost.
+#[test]
+fn no_map_that_the_program_writes_is_a_section() {
+    const MAPS: &str = include_str!("../../icmp-ebpf/src/maps.rs");
+    let rows =
+        TEXT.lines().filter(|line| line.split('|').nth(2).is_some_and(|kind| kind.trim() == "section"));
+    let rows: Vec<Vec<&str>> = rows.map(|line| line.split('|').map(str::trim).collect()).collect();
+    assert_eq!(rows.len(), MAPS.matches("link_section = \".data.").count(), "each section has its row");
+    for row in rows {
+        assert!(row[6].starts_with("controller"), "{} is written by: {}", row[1], row[6]);
+    }
+}
+
 #[test]
 fn the_documentation_has_the_number_and_the_verdict_of_each_reason() {
     for (number, reason) in Reason::ALL.iter().enumerate() {

@@ -23,7 +23,6 @@ use icmp_common::{
     },
     budget, known_sources,
     limiter::{PairIndex, SECRETS, Shared, SharedWords, TRIES, Table},
-    path::mtu,
     reason::Reason,
     tables::Tables,
 };
@@ -37,12 +36,12 @@ const DEFAULT_LINES: usize = 1 << 13;
 /// Flag of an array whose values begin at a page (`BPF_F_MMAPABLE`, Linux 5.5), so that a line of a table is a cache line.
 const MMAPABLE: usize = 1 << 10;
 
-/// What the controller alone writes, or the program alone, in a section of its own, which is a map with one value. The program knows its address when it is
+/// What the controller alone writes, in a section of its own, which is a map with one value. The program knows its address when it is
 /// loaded: no lookup, and none of the registers that a call to one would cost.
 #[repr(transparent)]
 struct Fixed<T>(UnsafeCell<T>);
 
-// SAFETY: this side reads, and writes one word as it writes a bucket in a map.
+// SAFETY: this side only reads.
 unsafe impl<T> Sync for Fixed<T> {}
 
 impl<T> Fixed<T> {
@@ -79,10 +78,6 @@ static OWN_FIRST: Fixed<[OwnFirst; BUFFERS * SCOPE_SLOTS as usize]> = Fixed::ZER
 #[used]
 #[unsafe(link_section = ".data.SECRET")]
 static SECRET: Fixed<[u64; SECRETS.next_power_of_two()]> = Fixed::ZERO;
-/// The word of the path MTU, which only the program writes.
-#[used]
-#[unsafe(link_section = ".data.PATH_MTU")]
-static PATH_MTU: Fixed<u64> = Fixed(UnsafeCell::new(mtu::NONE));
 #[btf_map]
 static ADDRESSES4: Array<AddressBucket4, { BUFFERS * ADDRESS_BUCKETS as usize }> = Array::new();
 #[btf_map]
@@ -105,6 +100,8 @@ static PREFIXES: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
 static REPUTATIONS: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
 #[btf_map]
 static LAST_SERVED: Array<u64, { known_sources::LAST_SERVED_ENTRIES as usize }> = Array::new();
+#[btf_map]
+static PATH_MTU: Array<u64, 1> = Array::new();
 #[btf_map]
 static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
 #[btf_map]
@@ -289,8 +286,8 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn path_mtu(&self) -> impl Shared {
-        MapWord(PATH_MTU.0.get())
+    fn path_mtu(&self) -> Option<impl Shared> {
+        PATH_MTU.get_ptr_mut(0).map(MapWord)
     }
 
     #[inline(always)]

@@ -436,10 +436,30 @@ fn answers_longer_than_a_path_mtu_that_was_reported_are_the_kernels() {
     both.ends(&error(FAR4, OWN4, 3, 4, 576, OWN4).frame(), Reason::WithinLimit, "a small one of IPv4");
     both.ends(&ping_of(FAR4, OWN4, 577), Reason::BeyondPathMtu, "IPv4");
     both.ends(&error(FAR4, OWN4, 3, 4, 0, OWN4).frame(), Reason::WithinLimit, "an old router's");
-    both.ends(&ping_of(FAR4, OWN4, 69), Reason::BeyondPathMtu, "which can mean any");
-    both.ends(&ping_of(FAR4, OWN4, 68), Reason::Answered, "but none below the least");
+    both.ends(&ping_of(FAR4, OWN4, 553), Reason::BeyondPathMtu, "which can mean any");
+    both.ends(&ping_of(FAR4, OWN4, 552), Reason::Answered, "but none below what the kernel believes");
     both.ends(&ping_of(FAR6, OWN6, 1280), Reason::Answered, "nor below that of IPv6");
     both.ends(&ping_of(FAR6, OWN6, 1281), Reason::BeyondPathMtu, "IPv6");
+}
+
+#[test]
+fn no_report_of_a_path_mtu_takes_pings_of_the_usual_size_from_the_program() {
+    let host = host::on_host("", &[]);
+    for (router, own, kind, code, mtu) in
+        [(FAR4, OWN4, 3, 4, 68), (FAR4, OWN4, 3, 4, 0), (FAR6, OWN6, 2, 0, 1280)]
+    {
+        assert_eq!(
+            host.run(&mut error(router, own, kind, code, mtu, own).frame()).reason,
+            Reason::WithinLimit
+        );
+        for len in [84, 552] {
+            assert_eq!(
+                host.run(&mut ping_of(router, own, len)).reason,
+                Reason::Answered,
+                "{len} after {mtu}"
+            );
+        }
+    }
 }
 
 #[test]

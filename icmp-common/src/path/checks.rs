@@ -94,7 +94,7 @@ pub const fn mode_shift(check: Check) -> u32 {
 }
 
 /// Smallest MTU of IPv4 (RFC 791 section 3.2), below which RFC 1191 section 3 lets no estimate go.
-pub(crate) const MIN_MTU_V4: u32 = 68;
+const MIN_MTU_V4: u32 = 68;
 /// Smallest MTU of IPv6 (RFC 8200 section 5).
 pub(crate) const MIN_MTU_V6: u32 = 1280;
 /// Bytes behind the quoted IP header that an error has to carry (RFC 792).

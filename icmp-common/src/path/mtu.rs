@@ -5,17 +5,14 @@
 
 use crate::abi::Settings;
 use crate::limiter::Shared;
-use crate::path::checks::{MIN_MTU_V4, MIN_MTU_V6};
+use crate::path::checks::MIN_MTU_V6;
 use crate::tables::Tables;
 use crate::types::Family;
 
 /// Epochs of [`crate::known_sources`] for which a report holds: ten minutes (RFC 1191 section 6.3, RFC 8201 section 5.3) with ticks of 1 or 4 ms.
 const LIFETIME_EPOCHS: u64 = 147;
 
-/// The word before there was a report: no packet is longer than that.
-pub const NONE: u64 = LONGEST;
-
-/// An MTU and until when it holds. Layout: the MTU in bits 0 to 15, a tick in 16 to 63.
+/// An MTU and until when it holds. Layout: the MTU in bits 0 to 15, a tick in 16 to 63; 0 before there was a report.
 #[derive(Clone, Copy)]
 struct Word(u64);
 
@@ -37,6 +34,10 @@ impl Word {
     }
 }
 
+/// The least that the kernel believes of IPv4 (`net.ipv4.route.min_pmtu` as it comes, net/ipv4/route.c): it sends fragments of that length, and
+/// no smaller ones, whatever is reported. Who forges a report is so kept from the answers to pings of the usual sizes.
+const LEAST_BELIEVED: u32 = 552;
+
 /// Bytes of the longest IPv4 packet.
 const LONGEST: u64 = u16::MAX as u64;
 
@@ -47,14 +48,15 @@ pub(crate) fn is_exceeded<T: Tables>(tables: &T, len: usize, family: Family) -> 
     if matches!(family, Family::V6) && len <= MIN_MTU_V6 as usize {
         return false;
     }
-    let word = Word(tables.path_mtu().load());
+    let Some(shared) = tables.path_mtu() else { return false };
+    let word = Word(shared.load());
     len as u64 > word.mtu() && tables.ticks() < word.until()
 }
 
 /// The MTU that a report means. RFC 1191 section 5: old routers say 0, which can be any.
 #[inline(always)]
 pub(crate) const fn at_least(mtu: u32) -> u32 {
-    if mtu < MIN_MTU_V4 { MIN_MTU_V4 } else { mtu }
+    if mtu < LEAST_BELIEVED { LEAST_BELIEVED } else { mtu }
 }
 
 /// Notes a report. It makes the smallest MTU of those that still hold last as long as itself.
@@ -63,7 +65,7 @@ pub(crate) fn note<T: Tables>(tables: &T, settings: &Settings, mtu: u32) {
     let mtu = mtu as u64;
     let ticks = tables.ticks();
     let until = ticks + (LIFETIME_EPOCHS << (settings.epoch_shift & 31));
-    let shared = tables.path_mtu();
+    let Some(shared) = tables.path_mtu() else { return };
     let old = Word(shared.load());
     let smallest = if ticks < old.until() && old.mtu() < mtu { old.mtu() } else { mtu };
     // Whoever is faster has noted a report just now; the next one of the same router follows.

@@ -26,7 +26,6 @@ pub const MAPS: &[&str] = &[
     "INTERFACES",
     "OWN_FIRST",
     "SECRET",
-    "PATH_MTU",
     "ADDRESSES4",
     "ADDRESSES6",
     "RULES",
@@ -38,6 +37,7 @@ pub const MAPS: &[&str] = &[
     "PREFIXES",
     "REPUTATIONS",
     "LAST_SERVED",
+    "PATH_MTU",
     "CPU",
     "HEAVY_HITTERS",
     "COUNTERS",
@@ -52,7 +52,6 @@ pub fn name_in_object(map: &str) -> &str {
         "INTERFACES" => ".data.IFACES",
         "OWN_FIRST" => ".data.OWN",
         "SECRET" => ".data.SECRET",
-        "PATH_MTU" => ".data.PATH_MTU",
         other => other,
     }
 }
@@ -182,7 +181,8 @@ pub fn create(
 }
 
 /// The object with what its sections are to hold. aya writes a section's content into its map, also into one that is pinned and in use, so
-/// that has to be what is there already. The lock of the instance keeps everybody else from changing it meanwhile.
+/// that has to be what is there already. The program writes none of these maps, and the lock of the instance keeps every other controller
+/// from changing them meanwhile.
 fn with_contents(object: &[u8], options: &LoadOptions, pins: Option<&Path>) -> Result<Vec<u8>> {
     let secret: Vec<u8> = options.secret.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let mut bytes = object.to_vec();
