@@ -498,6 +498,26 @@ fn whatever_is_published_is_another_generation() {
     }
 }
 
+/// As where the time of what awaits confirmation runs out while `limit set` is at work.
+#[test]
+fn a_change_whose_time_is_over_before_it_is_in_force_is_refused() {
+    if !can_run(&[]) {
+        return;
+    }
+    let mut kernel = host::unconfigured();
+    let _on_host = kernel.configure("[responder]\nttl = 7\n", &[]);
+    let policy = host::policy_of("[responder]\nttl = 9\n");
+    for pending in [None, Some(u64::MAX)] {
+        if pending.is_some() {
+            kernel.maps().publish(&host::policy_of("[responder]\nttl = 8\n"), pending).expect("done");
+        }
+        let error = kernel.maps().publish(&policy, Some(1)).expect_err("it would lapse at once");
+        assert!(error.to_string().contains("what was confirmed last is in force"), "{error:#}");
+        let ttl = kernel.maps().settings().expect("readable").map(|settings| settings.ttl);
+        assert_eq!((ttl, kernel.maps().rollback_at().expect("readable")), (Some(7), None));
+    }
+}
+
 #[test]
 fn a_tighter_limit_holds_at_once_and_0_answers_nobody() {
     let Some(pair) = pair(&[]) else { return };

@@ -119,8 +119,10 @@ pub(crate) fn attach(
     link: &Link,
     mode: AttachMode,
 ) -> Result<Attached> {
+    // Whatever can fail comes before the link, or it would be there and nobody would know.
+    let has_vips = !instance.maps.vips()?.is_empty();
     let attached = attach_one(instance, network, link, mode)?;
-    for reason in idle::reasons(network, link, !instance.maps.vips()?.is_empty()) {
+    for reason in idle::reasons(network, link, has_vips) {
         warn(&reason);
     }
     Ok(attached)
@@ -214,10 +216,11 @@ fn attach_link(instance: &Instance, link: &Link, mode: AttachMode) -> Result<Att
                     let fd_link: FdLink =
                         program.take_link(id)?.try_into().context("the kernel attaches without a link")?;
                     let link_pin = instance.pin_for(link)?;
+                    let program_id = program.info()?.id();
+                    // Last: until it is pinned the link ends with this function, and whatever has failed leaves nothing.
                     fd_link
                         .pin(&link_pin)
                         .with_context(|| format!("pinning the link as {}", link_pin.display()))?;
-                    let program_id = program.info()?.id();
                     return Ok(AttachResult { mode, entry, program_id, instead_of: refusal });
                 }
                 Err(error) => {

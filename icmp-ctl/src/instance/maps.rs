@@ -210,8 +210,8 @@ impl InstanceMaps {
     /// can be held, and that one is to be kept whole.
     ///
     /// # Errors
-    /// CPUs may still be reading what is to be written over, and then nothing has changed; or a map cannot be written, and then the policy
-    /// that was confirmed last is in force, whole.
+    /// CPUs may still be reading what is to be written over, and then nothing has changed; or a map cannot be written, or the time of the
+    /// roll-back is over, and then the policy that was confirmed last is in force, whole.
     pub fn publish(&mut self, policy: &Compiled, rollback_at: Option<u64>) -> Result<()> {
         self.finish_rollback()?;
         let pending = self.settings()?.filter(|_| self.rollback_at().is_ok_and(|at| at.is_some()));
@@ -247,6 +247,11 @@ impl InstanceMaps {
         buffers[idle as usize] = Pod(Settings { rules: buffer, ..policy.settings });
         self.settings.set(0, buffers, 0).context("writing the new settings")?;
         let Some(at) = rollback_at else { return self.publish_bits(SWITCH_SETTINGS) };
+        ensure!(
+            at > monotonic_ns()?,
+            "the time for a confirmation was over before the change could be put in force; what was confirmed last is in force, and nothing of \
+             the change"
+        );
         self.set_switch_word(SWITCH_ROLLBACK_AT, at).context("writing the time of the roll-back")?;
         self.publish_bits(SWITCH_SETTINGS | SWITCH_AWAITS)
     }
