@@ -1,4 +1,4 @@
-//! Sources that no ordinary host has: what the kernel acts on goes through policy and limits, and none of it is answered here.
+//! Sources that no other host has, the host's own among them: what the kernel acts on goes through policy and limits, and none of it is answered here.
 //!
 //! Owns the comparison of the packet path with the kernel alone, which is asked by its own counters.
 
@@ -14,7 +14,7 @@ use icmp_tests::packet::Echo;
 use icmp_tests::vectors::from_hex;
 use icmp_tests::wire::Tap;
 
-const SOURCES4: [&str; 14] = [
+const SOURCES4: [&str; 17] = [
     "0.0.0.0",
     "0.1.2.3",
     "127.0.0.1",
@@ -29,8 +29,11 @@ const SOURCES4: [&str; 14] = [
     "192.0.2.255",
     "1.0.0.1",
     "223.255.255.255",
+    "192.0.2.2",
+    "192.0.2.77",
+    "198.51.100.2",
 ];
-const SOURCES6: [&str; 11] = [
+const SOURCES6: [&str; 14] = [
     "::",
     "::1",
     "::2",
@@ -42,6 +45,9 @@ const SOURCES6: [&str; 11] = [
     "64:ff9b::1",
     "ff02::1",
     "ff0e::1",
+    "2001:db8::2",
+    "2001:db8:0:1::2",
+    "fe80::ff:fe00:2",
 ];
 const DESTINATIONS4: [&str; 4] = ["192.0.2.2", "224.0.0.1", "255.255.255.255", "192.0.2.255"];
 const DESTINATIONS6: [&str; 3] = ["2001:db8::2", "fe80::ff:fe00:2", "ff02::1"];
@@ -87,6 +93,7 @@ fn odd_sources_are_never_answered_and_what_the_kernel_acts_on_goes_through_polic
     // The kernel, which has a default route, is to act on as much as it can be made to.
     for scope in ["all", HOST_IF] {
         pair.host.sysctl(&format!("net/ipv4/conf/{scope}/route_localnet"), "1");
+        pair.host.sysctl(&format!("net/ipv4/conf/{scope}/accept_local"), "1");
         pair.host.sysctl(&format!("net/ipv4/conf/{scope}/rp_filter"), "0");
     }
     pair.host.sysctl("net/ipv4/icmp_echo_ignore_broadcasts", "0");

@@ -202,6 +202,7 @@ impl<'t> Ingress<'t> {
             Target::Group => return Some(Reason::GroupEcho),
             Target::LinkGroup => return Some(Reason::LinkGroup),
             Target::Unanswerable => return Some(Reason::MartianSource),
+            Target::FromOwn => return Some(Reason::OwnSource),
         }
         // the answer must go to one other host.
         if source_mac & ethernet::GROUP_BIT != 0 || source_mac == 0 {

@@ -26,6 +26,8 @@ pub(crate) enum Target {
     Own,
     /// The same, from a source that cannot be answered.
     Unanswerable,
+    /// The same, from an address of the host's own.
+    FromOwn,
     /// A broadcast or multicast address whose members include the host.
     Group,
     /// One of the host's unicast addresses, in a frame to a broadcast or multicast MAC address.
@@ -33,7 +35,7 @@ pub(crate) enum Target {
 }
 
 /// Reasons come behind the targets in the number that [`look_up`] returns.
-const REASONS: u64 = 4;
+const REASONS: u64 = 5;
 
 /// Whom a packet is addressed to, or why it is not touched.
 #[inline(always)]
@@ -55,8 +57,9 @@ pub(crate) fn target<F: Apart, T: Tables>(
     match frame.apart::<OWN, T>(tables, ingress.about(link, headers, family), interface) {
         0 => Ok(Target::Own),
         1 => Ok(Target::Unanswerable),
-        2 => Ok(Target::Group),
-        3 => Ok(Target::LinkGroup),
+        2 => Ok(Target::FromOwn),
+        3 => Ok(Target::Group),
+        4 => Ok(Target::LinkGroup),
         reason => end(Reason::from_number((reason - REASONS) as u8), parse::row(family)),
     }
 }
@@ -177,17 +180,15 @@ fn own_v4<F: Apart, T: Tables>(
         return Err(Reason::NotOwnAddress);
     };
     // a source that one other host can have. What the kernel drops without a look is passed to it; what it would act on goes
-    // through policy and limits, and is not answered.
+    // through policy and limits, and is not answered. An own source it drops unless `accept_local` is on, which is not known here.
     if ipv4::is_ignored_source(source) {
         return Err(Reason::MartianSource);
     }
     let kind = kind4::<F, T>(tables, about, source, scope(about))?;
     // A broadcast address of an own prefix, which the kernel takes for a source where `rp_filter` is off.
     let is_group = kind == kind_bits(AddressKind::Group);
-    if kind != 0 && !is_group || kind4::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0 {
-        return Err(Reason::OwnSource);
-    }
-    Ok(answerable(target, !is_group && !ipv4::is_martian_source(source)))
+    let is_own = kind != 0 && !is_group || kind4::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0;
+    Ok(answerable(target, is_own, !is_group && !ipv4::is_martian_source(source)))
 }
 
 #[inline(always)]
@@ -210,16 +211,13 @@ fn own_v6<F: Apart, T: Tables>(
     } else {
         return Err(Reason::NotOwnAddress);
     };
-    // as in IPv4.
+    // as in IPv4; but IPv6 takes an own source from outside.
     if ipv6::is_ignored_source(source) {
         return Err(Reason::MartianSource);
     }
-    if kind6::<F, T>(tables, about, source, scope(about))? != 0
-        || kind6::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0
-    {
-        return Err(Reason::OwnSource);
-    }
-    Ok(answerable(target, !ipv6::is_martian_source(source.0)))
+    let is_own = kind6::<F, T>(tables, about, source, scope(about))? != 0
+        || kind6::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0;
+    Ok(answerable(target, is_own, !ipv6::is_martian_source(source.0)))
 }
 
 /// A group's messages on an interface that other hosts' frames come in on are for those hosts, too, and not touched.
@@ -228,9 +226,14 @@ const fn group(flags: u32) -> Result<Target, Reason> {
     if flags & INTERFACE_SHARED == 0 { Ok(Target::Group) } else { Err(Reason::NotOwnAddress) }
 }
 
+/// The same target, if its source is another host's, and of one host.
 #[inline(always)]
-fn answerable(target: Target, is_answerable: bool) -> Target {
-    if matches!(target, Target::Own) && !is_answerable { Target::Unanswerable } else { target }
+fn answerable(target: Target, is_own: bool, is_of_one_host: bool) -> Target {
+    match target {
+        Target::Own if is_own => Target::FromOwn,
+        Target::Own if !is_of_one_host => Target::Unanswerable,
+        _ => target,
+    }
 }
 
 /// True for an address in a VIP prefix, which holds for frames without a VLAN.
