@@ -4,7 +4,7 @@
 //! more than all others of its entry together stays. It does not own where entries lie. Counts are of samples, one in
 //! [`SAMPLE`]; a source's windows are the present one and the one before, so that what is shown is what happens now.
 
-use crate::abi::{HeavyHitter, Source};
+use crate::abi::{HeavyHitter, Sampling, Source};
 
 /// Requests that one sample stands for.
 pub const SAMPLE: u32 = 1 << SAMPLE_SHIFT;
@@ -19,14 +19,17 @@ pub const fn window_shift(epoch_shift: u32) -> u32 {
     epoch_shift.wrapping_sub(WINDOWS_SHIFT) & 63
 }
 
-/// Steps a CPU's random numbers; how many requests are not sampled before the next one is: [`SAMPLE`] - 1 on average, at random, so
-/// that no regular traffic can slip through.
+/// Picks the next sample; how many requests are not sampled before it is.
+///
+/// Of each [`SAMPLE`] requests one after the other, one is a sample, at random, so that no regular traffic can slip through. So the samples of
+/// any stretch of requests differ by one at most from its part, and the rate of whoever sends all of them is exact to that.
 #[inline(always)]
-pub const fn until_next(state: &mut u64) -> u32 {
+pub const fn until_next(sampling: &mut Sampling) -> u32 {
     // The multiplier is Knuth's for a 64-bit congruential generator, whose high bits are good (TAOCP 3.3.4, line 26).
-    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-    // From 0 to 2 * SAMPLE - 2.
-    (((*state >> 32) * (2 * SAMPLE as u64 - 1)) >> 32) as u32
+    sampling.state = sampling.state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+    let behind = SAMPLE - 1 - (sampling.position & (SAMPLE - 1));
+    sampling.position = (sampling.state >> (64 - SAMPLE_SHIFT)) as u32;
+    behind + sampling.position
 }
 
 impl HeavyHitter {
@@ -96,10 +99,16 @@ mod tests {
     }
 
     #[test]
-    fn one_request_in_thirty_two_is_sampled() {
-        let mut state = 1;
-        let skipped: u64 = (0..100_000).map(|_| u64::from(until_next(&mut state))).sum();
-        assert!((3_050_000..3_150_000).contains(&skipped), "{skipped}");
+    fn of_each_thirty_two_requests_one_is_a_sample_at_any_position() {
+        let mut sampling = Sampling { position: SAMPLE - 1, ..Sampling::default() };
+        let (mut request, mut positions) = (0_u64, [0_u32; SAMPLE as usize]);
+        for block in 0..100_000 {
+            request += u64::from(until_next(&mut sampling));
+            assert_eq!(request / u64::from(SAMPLE), block);
+            positions[(request % u64::from(SAMPLE)) as usize] += 1;
+            request += 1;
+        }
+        assert!(positions.iter().all(|times| (2_800..3_450).contains(times)), "{positions:?}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The heavy hitters are found: recall on Zipf traffic.
 
-use icmp_common::abi::{HEAVY_HITTER_BITS, HEAVY_HITTERS, HeavyHitter, Source};
+use icmp_common::abi::{HEAVY_HITTER_BITS, HEAVY_HITTERS, HeavyHitter, Sampling, Source};
 use icmp_common::heavy_hitters::until_next;
 use icmp_common::limiter::hash4;
 
@@ -27,7 +27,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             sums.push(sum);
         }
         let mut heavy_hitters = vec![HeavyHitter::default(); HEAVY_HITTERS as usize];
-        let (mut state, mut left, mut sent) = (0, 0, vec![0_u32; SOURCES]);
+        let (mut sampling, mut left, mut sent) = (Sampling::default(), 0, vec![0_u32; SOURCES]);
         for _ in 0..PACKETS {
             let at = (next() >> 11) as f64 / (1_u64 << 53) as f64 * sum;
             let rank = sums.partition_point(|sum| *sum < at).min(SOURCES - 1);
@@ -35,7 +35,7 @@ fn the_top_twenty_of_zipf_traffic_are_found() {
             if left > 0 {
                 left -= 1;
             } else {
-                left = until_next(&mut state);
+                left = until_next(&mut sampling);
                 let source = Source { high: rank as u64, low: 0, ip_version: 4, reserved: 0 };
                 let index = (hash4(secret, rank as u32) >> (64 - HEAVY_HITTER_BITS)) as usize;
                 heavy_hitters[index].note(&source, 0);

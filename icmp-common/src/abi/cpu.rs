@@ -36,8 +36,8 @@ pub struct Sampling {
     pub state: u64,
     /// Echo requests until then, without those in [`Batches::until_stop`].
     pub left: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Which of [`crate::heavy_hitters::SAMPLE`] requests one after the other the last sample is.
+    pub position: u32,
 }
 
 /// When a CPU last found the reply budget exhausted. Layout: 16 bytes.

@@ -284,7 +284,7 @@ pub(crate) fn stop<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About
         let unspent = budget::renew(&mut cpu.batches, budget::generation(about.switch(), ticks));
         let left = cpu.sampling.left.wrapping_add(unspent);
         let flags = if left == 0 { SAMPLED } else { 0 };
-        let mut left = if left == 0 { heavy_hitters::until_next(&mut cpu.sampling.state) } else { left - 1 };
+        let mut left = if left == 0 { heavy_hitters::until_next(&mut cpu.sampling) } else { left - 1 };
         let draw = budget::draw(tables, &mut cpu.batches, settings, Budget::Replies as usize, now);
         match draw {
             Draw::Taken => {

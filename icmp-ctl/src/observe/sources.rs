@@ -1,6 +1,6 @@
 //! Who sends most echo requests, as the program has sampled them.
 //!
-//! Owns making rates of samples, and the estimate of how many sources there are. Sampling is `icmp_common::heavy hitters`'.
+//! Owns making rates of samples, and the estimate of how many sources there are. Sampling is `icmp_common::heavy_hitters`'.
 
 use icmp_common::abi::{HEAVY_HITTERS, HeavyHitter, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -160,7 +160,7 @@ mod tests {
     use crate::config::file::Config;
     use crate::host::defaults::HostDefaults;
     use crate::policy::compile::compile_policy;
-    use icmp_common::abi::HEAVY_HITTER_BITS;
+    use icmp_common::abi::{HEAVY_HITTER_BITS, Sampling};
 
     const TICK: Tick = Tick { per_second: 250.0 };
 
@@ -182,7 +182,7 @@ mod tests {
         let settings = settings();
         let shift = window_shift(settings.epoch_shift);
         let mut heavy_hitters = vec![HeavyHitter::default(); HEAVY_HITTERS as usize];
-        let (mut state, mut left) = (start, 0);
+        let (mut sampling, mut left) = (Sampling { state: start, ..Sampling::default() }, 0);
         for i in 0..(seconds * per_second) as u64 {
             let at = i as f64 / per_second;
             let source = Source { high: source_at(at), low: 0, ip_version: 4, reserved: 0 };
@@ -190,7 +190,7 @@ mod tests {
                 left -= 1;
                 continue;
             }
-            left = until_next(&mut state);
+            left = until_next(&mut sampling);
             let now = start + (at * TICK.per_second) as u64;
             let index = hash4([0x9e37_79b9_7f4a_7c15, 0xd1b5_4a32_d192_ed03], source.high as u32)
                 >> (64 - HEAVY_HITTER_BITS);
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn after_two_seconds_rates_agree_with_what_was_sent() {
         for start in starts() {
-            for per_second in [5_000.0, 90_000.0] {
+            for per_second in [900.0, 5_000.0, 90_000.0] {
                 let seen = seen_after(2.0, per_second, start, |_| 7);
                 let found = [seen.rows[0].requests, seen.requests].map(|rate| rate / per_second);
                 assert!(
