@@ -12,6 +12,7 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
     socket,
 };
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Netlink numbers used here (include/uapi/linux/netlink.h, if_link.h).
@@ -65,7 +66,13 @@ impl Changes {
     /// The socket cannot be read.
     pub async fn next(&mut self) -> Result<bool> {
         let mut overrun = false;
-        let mut ready = self.0.readable().await.context("waiting for address changes")?;
+        // An overrun while the last message is being read leaves an error without a message, and until it has been read the kernel keeps
+        // no further one (netlink_overrun() in net/netlink/af_netlink.c).
+        let mut ready = self
+            .0
+            .ready(Interest::READABLE | Interest::ERROR)
+            .await
+            .context("waiting for address changes")?;
         for _ in 0..AT_ONCE {
             // What does not fit is cut off, and nobody misses it.
             match recv(self.0.as_raw_fd(), &mut [0; 16], MsgFlags::empty()) {
@@ -177,5 +184,32 @@ impl nix::sys::socket::SetSockOpt for NetlinkOption {
             )
         };
         Errno::result(result).map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::netlink::event_loop;
+
+    #[test]
+    fn an_error_that_no_message_comes_with_is_read() {
+        let run = async {
+            // A socket of UDP has one of these when nobody listens at the other end.
+            let nobody = UdpSocket::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+            let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+            socket.set_nonblocking(true).expect("it is ours");
+            socket.connect(nobody.expect("an address")).expect("UDP asks nobody");
+            let _refused = socket.send(&[0]).expect("sent");
+            // SAFETY: the socket is open, and is closed by its owner alone, which is the registration from now on.
+            let registered = unsafe { AsyncFd::register(OwnedFd::from(socket)) };
+            let mut changes = Changes(registered.expect("it can be waited for"));
+            tokio::time::timeout(Duration::from_secs(10), changes.next()).await
+        };
+        let read = event_loop().expect("an event loop").block_on(run).expect("it is noticed");
+        assert!(read.is_err(), "{read:?}");
     }
 }
