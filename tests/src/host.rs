@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, RuleCounter, Scope,
+    ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, OwnFirst, RuleCounter, Scope,
 };
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::{HostTables, Layouts};
@@ -151,6 +151,17 @@ pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
 /// The maps' stand-ins as the controller would fill the maps, but for the interfaces.
 #[must_use]
 pub fn tables_of(policy: &Compiled, addresses: &AddressTable, options: &LoadOptions) -> HostTables {
+    tables_with_hint(policy, addresses, addresses.own_first(), options)
+}
+
+/// The same with something else asked first about addresses.
+#[must_use]
+pub fn tables_with_hint(
+    policy: &Compiled,
+    addresses: &AddressTable,
+    own_first: Vec<OwnFirst>,
+    options: &LoadOptions,
+) -> HostTables {
     let mut rules = policy.rules.clone();
     assign_slots(&mut rules, []);
     HostTables::new(Layouts {
@@ -160,7 +171,7 @@ pub fn tables_of(policy: &Compiled, addresses: &AddressTable, options: &LoadOpti
         prefixes6: policy.buckets.v6.iter().map(|bucket| bucket.0).collect(),
         addresses4: addresses.buckets4().to_vec(),
         addresses6: addresses.buckets6().to_vec(),
-        own_first: addresses.own_first(),
+        own_first,
         lines: options.lines,
         secret: options.secret,
     })
