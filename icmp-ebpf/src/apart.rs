@@ -52,4 +52,5 @@ steps! {
     SUM icmp_sum
     INTERFACE icmp_interface
     PATH_MTU icmp_path_mtu
+    BUDGET icmp_budget
 }

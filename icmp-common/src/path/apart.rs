@@ -28,8 +28,10 @@ pub const SUM: u32 = 6;
 pub const INTERFACE: u32 = 7;
 /// Notes a path MTU that was reported ([`policy::note_mtu`]).
 pub const PATH_MTU: u32 = 8;
+/// Charges a message to the budget of its kind ([`policy::charge`]).
+pub const BUDGET: u32 = 9;
 /// How many steps there are.
-pub const STEPS: u32 = 9;
+pub const STEPS: u32 = 10;
 
 /// A frame on whose behalf steps run apart.
 pub trait Apart: Frame + Sized {
@@ -57,6 +59,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
         STOP => limit::stop(frame, tables, &about),
         NOTE => limit::note(frame, tables, &about, more[0]),
         PATH_MTU => policy::note_mtu(frame, tables, &about),
+        BUDGET => policy::charge(frame, tables, &about, more[0]),
         INTERFACE => tables::interface_place::<F, T>(tables, more[0] as u32) as u64,
         _ => reply::sum(frame, more[0] as usize, more[1] as usize),
     }

@@ -159,8 +159,9 @@ fn failed_v4<F: Frame>(frame: &mut F, about: About, facts: &Facts, mtu: Option<u
     if len < WINDOW {
         return Some(Check::Quote);
     }
-    // RFC 1191 section 5: old routers say 0.
-    if mtu.is_some_and(|mtu| mtu != 0 && mtu < MIN_MTU_V4) {
+    // RFC 1191 section 5: old routers say 0. Opaque, or the compiler computes with what it has where there is none, and the verifier refuses.
+    let reported = F::opaque(mtu.unwrap_or(0) as usize);
+    if reported != 0 && reported < MIN_MTU_V4 as usize {
         return Some(Check::PathMtu);
     }
     let message = frame.window::<WINDOW>(about.l3() + ipv4::LEN)?;

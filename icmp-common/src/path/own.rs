@@ -187,7 +187,8 @@ fn own_v4<F: Apart, T: Tables>(
     let kind = kind4::<F, T>(tables, about, source, scope(about))?;
     // A broadcast address of an own prefix, which the kernel takes for a source where `rp_filter` is off.
     let is_group = kind == kind_bits(AddressKind::Group);
-    let is_own = kind != 0 && !is_group || kind4::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0;
+    let is_own =
+        kind == kind_bits(AddressKind::Own) || kind4::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0;
     Ok(answerable(target, is_own, !is_group && !ipv4::is_martian_source(source)))
 }
 

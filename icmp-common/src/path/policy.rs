@@ -10,7 +10,7 @@ use crate::frame::Frame;
 use crate::limiter::{self, Admission, Pair, PairIndex, Table, hash6};
 use crate::outcome::{Outcome, Step, end};
 use crate::path::Ingress;
-use crate::path::apart::{About, Apart, PATH_MTU, POLICY};
+use crate::path::apart::{About, Apart, BUDGET, PATH_MTU, POLICY};
 use crate::path::checks::{self, Check, Mode, check_counter};
 use crate::path::mtu;
 use crate::path::parse::{self, Headers, Link};
@@ -148,7 +148,7 @@ fn by_all<F: Apart, T: Tables>(
     {
         return Ok(answer);
     }
-    by_type(frame, tables, settings, decision, is_echo, has_failed)
+    by_type(frame, tables, about, decision, is_echo, has_failed)
 }
 
 /// What rules ask about a message.
@@ -245,7 +245,7 @@ fn is_over<T: Tables>(tables: &T, rule: &Rule, now: u64) -> bool {
 fn by_type<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
-    settings: &Settings,
+    about: About,
     decision: Decision,
     is_echo: bool,
     has_failed: bool,
@@ -260,22 +260,30 @@ fn by_type<F: Apart, T: Tables>(
     if action != Action::Limit as u8 {
         return Err(Reason::PolicyPass);
     }
-    let now = limiter::now(tables.ticks());
     // What fails a check spends nothing that a message that passes it needs.
     let budget = if has_failed { Budget::Unverified as u8 } else { budget };
-    if budget == Budget::NeighbourDiscovery as u8 && !is_sender_within(frame, tables, settings, now) {
-        return Err(Reason::LimitedBudget);
+    match frame.apart::<BUDGET, T>(tables, about, [budget as u64, 0]) {
+        0 => Err(Reason::WithinLimit),
+        _ => Err(Reason::LimitedBudget),
     }
-    let (Some(switch), Some(mut cpu)) = (tables.switch(), tables.cpu()) else {
-        return Err(Reason::WithinLimit);
-    };
+}
+
+/// Charges a message to a budget: 1 where that has nothing left, otherwise 0. A fault of ours refuses nothing.
+#[inline(always)]
+pub(crate) fn charge<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: &About, budget: u64) -> u64 {
+    let Some(settings) = tables.settings(about.settings()) else { return 0 };
+    let ticks = tables.ticks();
+    let now = limiter::now(ticks);
+    if budget == Budget::NeighbourDiscovery as u64 && !is_sender_within(frame, tables, settings, now) {
+        return 1;
+    }
+    let Some(mut cpu) = tables.cpu() else { return 0 };
     let cpu = &mut *cpu;
-    let unspent = budget::renew(&mut cpu.batches, budget::generation(switch, tables.ticks()));
+    // The switch as the frame met it: what is taken under one limit is never spent under the next.
+    let unspent = budget::renew(&mut cpu.batches, budget::generation(about.switch(), ticks));
     cpu.sampling.left = cpu.sampling.left.wrapping_add(unspent);
-    match budget::draw(tables, &mut cpu.batches, settings, budget as usize & (BUDGETS - 1), now) {
-        Draw::Taken | Draw::Fault => Err(Reason::WithinLimit),
-        Draw::Exhausted => Err(Reason::LimitedBudget),
-    }
+    let draw = budget::draw(tables, &mut cpu.batches, settings, budget as usize & (BUDGETS - 1), now);
+    (draw == Draw::Exhausted) as u64
 }
 
 /// The share of the neighbour discovery budget that one sender may take: one in this many.
@@ -302,7 +310,7 @@ fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::TypeRules;
+    use crate::abi::{SWITCH_CHANGE, TypeRules};
     use crate::frame::SliceFrame;
     use crate::host_tables::HostTables;
     use crate::path::testing::{self, interface};
@@ -317,6 +325,28 @@ mod tests {
         let headers = parse::headers(frame, tables, &link, family).expect("headers");
         let quick = answer(frame, tables, &ingress, &link, &headers, family);
         [quick, evaluated(frame, tables, ingress.about(&link, &headers, family))]
+    }
+
+    #[test]
+    fn tokens_that_a_frame_takes_while_the_settings_change_are_not_spent_under_the_new_ones() {
+        let never = Limit { interval: 1 << 40, capacity: 64 << 40 };
+        let mut settings = testing::settings(Preset::Host);
+        settings.budgets = [never; BUDGETS];
+        settings.batches = [64; BUDGETS];
+        for (family, icmp_type) in [(Family::V4, icmpv4::ECHO_REPLY), (Family::V6, icmpv6::ECHO_REPLY)] {
+            let tables = testing::tables(settings, testing::rules());
+            let mut message = testing::message(family, 0xc633_6405, icmp_type, 0, 16);
+            let frame = &mut SliceFrame::new(&mut message);
+            let interface = interface();
+            let ingress = Ingress::find(&tables, Some(&interface), family).expect("settings");
+            let link = parse::link(frame).expect("a link");
+            let headers = parse::headers(frame, &tables, &link, family).expect("headers");
+            tables.set_switch(SWITCH_CHANGE);
+            // All that there is, as a batch.
+            let ended = answer(frame, &tables, &ingress, &link, &headers, family);
+            assert_eq!(ended.expect_err("no echo request").reason, Reason::WithinLimit, "{family:?}");
+            assert_eq!(testing::send(&tables, &mut message), Reason::LimitedBudget, "{family:?}");
+        }
     }
 
     fn assert_agreed(tables: &HostTables, what: &str) {
