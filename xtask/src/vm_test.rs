@@ -58,7 +58,7 @@ const VLANS: &str = include_str!("vm_vlans.sh");
 /// Programs of this machine that busybox has no match for, and where they lie in the VM.
 const PROGRAMS: [(&str, &str); 3] = [("ip", "sbin/ip"), ("bridge", "bin/bridge"), ("ethtool", "bin/ethtool")];
 /// Modules that are loaded, with those they depend on.
-const MODULES: [&str; 5] = ["veth", "8021q", "bridge", "bonding", "macvlan"];
+const MODULES: [&str; 6] = ["veth", "8021q", "bridge", "bonding", "macvlan", "ipvlan"];
 /// The driver of the network cards, which is loaded when they are wanted: QEMU's takes VLAN tags out of frames.
 const CARDS: &str = "vmxnet3";
 

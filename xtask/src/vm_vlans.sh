@@ -151,6 +151,18 @@ vlan above 100 $tagged
 like_the_kernel "VLAN devices on a macvlan" "--mode generic" above \
     2:2 $untagged client0 2:2 $tagged client0.100 2:2 $untagged client0.100
 
+# It has the MAC address of the interface below.
+world
+$ip link add link host0 name above type ipvlan mode l2
+host_mac=$(cat /sys/class/net/above/address)
+$ip link set above up
+$ip addr add $untagged/24 dev above
+like_the_kernel "an ipvlan" "--mode generic" above 2:2 $untagged client0
+like_the_kernel "below an ipvlan" "--mode generic" host0 2:2 $untagged client0
+if [ "$by_the_program" = 0 ]; then pass "below an ipvlan: no ping is answered by the program"; else
+    fail "below an ipvlan: the program answered $by_the_program, for an address of another device"
+fi
+
 # As vm_test.rs gives it to the card.
 host_mac=02:00:00:00:00:0a
 world cards
