@@ -1,6 +1,6 @@
 //! The budgets' buckets, and what a CPU draws from a budget.
 //!
-//! Owns the places of the budgets' and rules' buckets (docs/map-abi.md) and the batches that CPUs lease. What a bucket holds is the
+//! Owns the places of the budgets' and rules' buckets (docs/map-abi.md) and the batches that CPUs take. What a bucket holds is the
 //! limiter's, who is charged to which budget the policy's.
 
 use crate::abi::{BUDGETS, Batches, RULE_SLOTS, Settings};

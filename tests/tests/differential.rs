@@ -285,7 +285,7 @@ fn reasons(counters: &Counters) -> usize {
     counters.keys().map(|(_, _, reason)| reason).collect::<std::collections::BTreeSet<_>>().len()
 }
 
-/// What a CPU has leased from a budget is its own: the thread stays on the one it is on.
+/// What a CPU has taken from a budget is its own: the thread stays on the one it is on.
 fn on_one_cpu() {
     let mut set = nix::sched::CpuSet::new();
     let cpu = nix::sched::sched_getcpu().expect("a CPU");

@@ -1,6 +1,6 @@
 //! What a message has to be to make sense, as far as one packet shows it.
 //!
-//! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look and judge; what
+//! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look; what
 //! becomes of a message that fails is `policy.rs`'s, by the operator's choice. A message is never held to more than its RFC demands.
 
 use crate::abi::{CHECKS, ROUTERS, RULE_SLOTS, Settings};

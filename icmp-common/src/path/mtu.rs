@@ -71,3 +71,58 @@ pub(crate) fn note<T: Tables>(tables: &T, settings: &Settings, mtu: u32) {
     // Whoever is faster has noted a report just now; the next one of the same router follows.
     shared.swap(old.0, Word::new(smallest, until).0);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host_tables::HostTables;
+    use crate::path::testing;
+    use crate::policy::Preset;
+
+    /// A host at a tick, with epochs of 1,024 ticks.
+    fn host(tick: u64) -> (HostTables, Settings) {
+        let settings = Settings { epoch_shift: 10, ..testing::settings(Preset::Host) };
+        let tables = testing::tables(settings, testing::rules());
+        tables.set_ticks(tick);
+        (tables, settings)
+    }
+
+    #[test]
+    fn the_smallest_report_that_still_holds_lasts_as_long_as_the_last_one() {
+        let (tables, settings) = host(1 << 32);
+        let lifetime = LIFETIME_EPOCHS << settings.epoch_shift;
+        assert!(!is_exceeded(&tables, 65_535, Family::V4), "nobody has reported anything");
+        note(&tables, &settings, 1280);
+        tables.set_ticks((1 << 32) + lifetime - 1);
+        note(&tables, &settings, 1400);
+        assert!(is_exceeded(&tables, 1281, Family::V4) && !is_exceeded(&tables, 1280, Family::V4));
+        tables.set_ticks((1 << 32) + 2 * lifetime - 2);
+        assert!(is_exceeded(&tables, 1281, Family::V6), "for as long as the second report");
+        tables.set_ticks((1 << 32) + 2 * lifetime - 1);
+        assert!(!is_exceeded(&tables, 1281, Family::V6));
+        note(&tables, &settings, 1400);
+        assert!(is_exceeded(&tables, 1401, Family::V4) && !is_exceeded(&tables, 1400, Family::V4));
+    }
+
+    #[test]
+    fn a_report_means_552_bytes_at_least_and_1280_for_ipv6() {
+        let (tables, settings) = host(1 << 32);
+        assert_eq!([0, 68, 551, 552, 1500].map(at_least), [552, 552, 552, 552, 1500]);
+        note(&tables, &settings, at_least(0));
+        for (len, family, exceeded) in [
+            (552, Family::V4, false),
+            (553, Family::V4, true),
+            (1280, Family::V6, false),
+            (1281, Family::V6, true),
+        ] {
+            assert_eq!(is_exceeded(&tables, len, family), exceeded, "{len} bytes of {family:?}");
+        }
+    }
+
+    #[test]
+    fn an_mtu_longer_than_any_packet_is_no_limit() {
+        let (tables, settings) = host(1 << 32);
+        note(&tables, &settings, u32::MAX);
+        assert!(!is_exceeded(&tables, 65_535, Family::V4));
+    }
+}

@@ -19,7 +19,7 @@ use crate::wire::{ethernet, ipv4, ipv6};
 use crate::abi::SETTINGS_VIPS;
 
 /// Whom a message for this host is addressed to.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Target {
     /// One of the host's unicast addresses, or a VIP.
@@ -246,4 +246,70 @@ fn is_vip<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About, address:
     }
     let about = about.with_kind(PrefixKind::Vip as u8);
     frame.apart::<LONGEST, T>(tables, about, [address.0, address.1]) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::frame::SliceFrame;
+    use crate::path::testing;
+    use crate::policy::Preset;
+
+    const BROADCAST: [u8; 6] = [0xff; 6];
+    const OTHER: [u8; 6] = [2, 0, 0, 0, 0, 9];
+    const OWN4: u32 = 0xc000_0201;
+    const FAR4: u32 = 0xc633_6407;
+
+    /// Whose a packet is that came in on the host's interface.
+    fn whose(
+        family: Family,
+        mac: Option<[u8; 6]>,
+        vlan: u32,
+        flags: u32,
+        source: u32,
+        destination: Option<u32>,
+    ) -> Result<Target, Reason> {
+        let tables = testing::tables(testing::settings(Preset::Host), testing::rules());
+        let mut bytes = testing::message(family, source, 8, 0, 16);
+        if let Some(mac) = mac {
+            bytes[..6].copy_from_slice(&mac);
+        }
+        if let Some(destination) = destination {
+            bytes[ethernet::LEN + ipv4::DESTINATION..][..4].copy_from_slice(&destination.to_be_bytes());
+        }
+        let interface = testing::interface();
+        let about =
+            About::new(family, ethernet::LEN, vlan).with_ingress(0, 0, 0, interface.slot).with_len(16);
+        checked(&mut SliceFrame::new(&mut bytes), &tables, about, interface.mac, flags)
+    }
+
+    #[test]
+    fn a_frame_is_the_hosts_by_mac_address_vlan_and_group() {
+        for family in [Family::V4, Family::V6] {
+            let from_far = |mac, vlan| whose(family, mac, vlan, 0, FAR4, None);
+            assert_eq!(from_far(None, 0), Ok(Target::Own));
+            assert_eq!(from_far(Some(OTHER), 0), Err(Reason::ForeignMac));
+            assert_eq!(from_far(Some(BROADCAST), 0), Ok(Target::LinkGroup));
+            assert_eq!(from_far(None, 5), Err(Reason::UnknownVlan));
+        }
+        for (flags, whose_it_is) in [(0, Ok(Target::Group)), (INTERFACE_SHARED, Err(Reason::NotOwnAddress))] {
+            let everybody = Some(u32::MAX);
+            assert_eq!(whose(Family::V4, Some(BROADCAST), 0, flags, FAR4, everybody), whose_it_is);
+        }
+        assert_eq!(whose(Family::V4, None, 0, 0, FAR4, Some(FAR4)), Err(Reason::NotOwnAddress));
+    }
+
+    #[test]
+    fn a_source_is_another_host_that_can_be_answered_or_is_not() {
+        for (source, whose_it_is) in [
+            (FAR4, Ok(Target::Own)),
+            (OWN4, Ok(Target::FromOwn)),
+            (0xf000_0001, Ok(Target::Unanswerable)),
+            (0xe000_0001, Err(Reason::MartianSource)),
+        ] {
+            assert_eq!(whose(Family::V4, None, 0, 0, source, None), whose_it_is, "{source:#x}");
+        }
+        // The host's is 2001:db8::1, and the message's source has the same first half.
+        assert_eq!(whose(Family::V6, None, 0, 0, 1, None), Ok(Target::FromOwn));
+    }
 }
