@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use icmp_common::abi::SWITCH_CHANGE;
 use icmp_ctl::instance::maps::InstanceMaps;
+use icmp_ctl::instance::pins::Instance;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
@@ -173,6 +174,62 @@ fn a_change_that_cannot_wait_for_readers_fails_and_changes_nothing() {
     assert_eq!(change(&format!("apply -f {before}")).code, FAILED);
     assert!(no_difference(host, &after));
     assert_eq!(ctl::run(host, "confirm").code, DONE);
+}
+
+#[test]
+fn a_change_is_planned_without_the_lock() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let rule = |from: &str| {
+        let text = format!(
+            "[[policy.rule]]\nname = \"r\"\nfrom = [{from}]\ntype = \"echo-request\"\naction = \"drop\"\n"
+        );
+        folder.file(if from.is_empty() { "empty.toml" } else { "full.toml" }, &text)
+    };
+    let (full, empty) = (rule("\"10.0.0.0/8\""), rule(""));
+    let _attached = Attached::with(host, HOST_IF, &format!("-f {full}"));
+    let _held = host.enter(|| Instance::open().expect("it is loaded"));
+    // That these are refused is known only once what is in force has been read and compared.
+    for (arguments, code) in [
+        (format!("apply -f {empty}"), GUARDED),
+        (format!("attach {HOST_IF} -f {empty}"), GUARDED),
+        ("limit set errors 0".to_owned(), GUARDED),
+        ("rule del nobody".to_owned(), FAILED),
+        ("rule add r --type echo-request --action drop".to_owned(), FAILED),
+    ] {
+        let done = ctl::run(host, &arguments);
+        assert_eq!(done.code, code, "{done}");
+        assert!(!done.stderr.contains("waiting for"), "{done}");
+    }
+}
+
+#[test]
+fn a_change_of_what_is_no_longer_in_force_is_planned_again_under_the_lock() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let first = folder.file("first.toml", "[responder]\nttl = 11\n");
+    let [after, applied] = [22, 33].map(|ttl| {
+        let text = format!("[responder]\nttl = {ttl}\n[limits]\nreplies = {{ rate = \"7/s\", burst = 7 }}\n");
+        folder.file(&ttl.to_string(), &text)
+    });
+    let _attached = Attached::with(host, HOST_IF, &format!("-f {first}"));
+    for (arguments, ttl, said, in_force) in [
+        ("limit set replies 7/s --burst 7".to_owned(), 22, "replies", &after),
+        (format!("apply -f {applied}"), 44, "- responder.ttl = 44", &applied),
+    ] {
+        let mut held = host.enter(|| Instance::open().expect("it is loaded"));
+        let mut waits = Watch::start(&mut ctl::command(host, &arguments));
+        // It has planned, from what is in force no longer when it gets the lock.
+        waits.wait_for("waiting for process", LIMIT);
+        let mut policy = held.maps.policy().expect("readable").expect("one is in force");
+        policy.settings.ttl = ttl;
+        held.maps.publish(&policy, None).expect("done");
+        drop(held);
+        waits.wait_for(said, LIMIT);
+        assert!(no_difference(host, in_force), "{arguments}");
+    }
 }
 
 /// Has the kernel refuse both ways of waiting until no CPU is in the program.

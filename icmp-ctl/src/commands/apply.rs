@@ -6,12 +6,13 @@ use serde_json::{Value, json};
 use crate::cli::Apply;
 use crate::config::file::Config;
 use crate::diagnostics::note;
+use crate::instance::compiled::Compiled;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::pins::{Instance, View};
+use crate::instance::pins::{Instance, Pins, View};
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 use crate::policy::difference::Difference;
-use crate::policy::transaction::{self, Allowed, Keep, Proposal, Transaction, warn_all};
+use crate::policy::transaction::{self, Allowed, Keep, Proposal, Transaction, put_in_force, warn_all};
 
 pub(super) fn run(args: &Apply) -> Result<Output> {
     let config = Config::load(Some(&args.config))?;
@@ -27,24 +28,18 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
         return Ok(Output::nothing());
     }
     prepare(Purpose::Use)?;
+    let plan = |pins: &Pins, in_force: Option<&Compiled>| Transaction::plan(pins, in_force, proposal.clone());
     let transaction = if args.check {
         let Some(view) = View::find()? else {
             warn_all(proposal.warnings());
             note("the configuration is valid; nothing is loaded here that it could be compared with");
             return Ok(Output::nothing());
         };
-        let transaction = Transaction::plan(&view, view.read(InstanceMaps::policy)?.as_ref(), proposal)?;
+        let transaction = plan(&view, view.read(InstanceMaps::policy)?.as_ref())?;
         warn_all(&transaction.warnings);
         transaction
     } else {
-        let mut instance = Instance::open()?;
-        let transaction = Transaction::plan(&instance, instance.maps.policy()?.as_ref(), proposal)?;
-        warn_all(&transaction.warnings);
-        transaction.commit(
-            &mut instance,
-            args.confirm.map_or(Keep::Always, |time| Keep::IfConfirmedWithin(time.0)),
-        )?;
-        transaction
+        put_in_force(args.confirm.map_or(Keep::Always, |time| Keep::IfConfirmedWithin(time.0)), plan)?
     };
     if let Some(time) = args.confirm {
         note(&format!(

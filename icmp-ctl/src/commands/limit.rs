@@ -8,16 +8,15 @@ use super::table::{Column::Left, Column::Right, table};
 use crate::cli::LimitSet;
 use crate::config::units::Rate;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::pins::{Instance, View};
+use crate::instance::pins::View;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::limits::{LimitName, prefix_lengths};
 use crate::policy::transaction::change;
 
 pub(super) fn set(args: &LimitSet) -> Result<Output> {
-    let mut instance = Instance::open()?;
     let tick = Tick::of_this_kernel()?;
-    change(&mut instance, &args.allow_break, |draft| {
+    let transaction = change(&args.allow_break, |draft| {
         let (_, burst_now) = tick.rate_and_burst(&args.limit.of(&draft.settings));
         let burst = args.burst.unwrap_or_else(|| match args.rate {
             // Where there was no burst to keep: two seconds' worth, as the defaults have.
@@ -26,18 +25,15 @@ pub(super) fn set(args: &LimitSet) -> Result<Output> {
         });
         args.limit.set(&mut draft.settings, tick, args.rate, burst)
     })?;
-    let (json, lines) = listed(&in_force(instance.maps.settings()?)?, tick);
+    let (json, lines) = listed(transaction.settings(), tick);
     Ok(Output::done(json, lines))
 }
 
 pub(super) fn show() -> Result<Output> {
-    let instance = View::open()?;
-    let (json, lines) = listed(&in_force(instance.read(InstanceMaps::settings)?)?, Tick::of_this_kernel()?);
+    let settings = View::open()?.read(InstanceMaps::settings)?;
+    let settings = settings.context("the program has no settings; `icmp-ctl attach IFACE` gives it some")?;
+    let (json, lines) = listed(&settings, Tick::of_this_kernel()?);
     Ok(Output::shown(json, lines))
-}
-
-fn in_force(settings: Option<Settings>) -> Result<Settings> {
-    settings.context("the program has no settings; `icmp-ctl attach IFACE` gives it some")
 }
 
 fn listed(settings: &Settings, tick: Tick) -> (Value, Vec<String>) {

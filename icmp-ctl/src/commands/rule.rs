@@ -8,26 +8,25 @@ use super::rule_list::list;
 use crate::cli::{Rule, RuleAdd};
 use crate::config::file as config;
 use crate::config::words::OneOrMany;
-use crate::instance::pins::Instance;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::resolve::resolve_rule;
-use crate::policy::transaction::change;
+use crate::policy::transaction::{Transaction, change};
 
 pub(super) fn run(what: &Rule) -> Result<Output> {
-    match what {
+    let changed = match what {
         Rule::List => {
             let (json, lines) = list()?;
             return Ok(Output::shown(json, lines));
         }
-        Rule::Add(args) => add(&mut Instance::open()?, args)?,
-        Rule::Del { name, allow_break } => change(&mut Instance::open()?, allow_break, |draft| {
+        Rule::Add(args) => add(args),
+        Rule::Del { name, allow_break } => change(allow_break, |draft| {
             let rules = &mut draft.rules;
             let position = position(rules, name)?;
             rules.remove(position);
             Ok(())
-        })?,
-        Rule::Promote { name, allow_break } => change(&mut Instance::open()?, allow_break, |draft| {
+        }),
+        Rule::Promote { name, allow_break } => change(allow_break, |draft| {
             let rules = &mut draft.rules;
             let position = position(rules, name)?;
             if !rules[position].audit {
@@ -35,8 +34,9 @@ pub(super) fn run(what: &Rule) -> Result<Output> {
             }
             rules[position].audit = false;
             Ok(())
-        })?,
-    }
+        }),
+    };
+    let _transaction = changed?;
     let (json, _) = list()?;
     Ok(Output::done(json, Vec::new()))
 }
@@ -49,7 +49,7 @@ fn position(rules: &[crate::policy::rules::Rule], name: &str) -> Result<usize> {
     })
 }
 
-fn add(instance: &mut Instance, args: &RuleAdd) -> Result<()> {
+fn add(args: &RuleAdd) -> Result<Transaction> {
     let list = |words: &Vec<String>| (!words.is_empty()).then(|| OneOrMany(words.clone()));
     let one = |word: &Option<String>| word.clone().map(|word| OneOrMany(vec![word]));
     let rule = config::Rule {
@@ -67,13 +67,13 @@ fn add(instance: &mut Instance, args: &RuleAdd) -> Result<()> {
         audit: args.audit,
     };
     let rule = resolve_rule(&rule, &[], Path::new(""), Tick::of_this_kernel()?)?;
-    change(instance, &args.allow_break, |draft| {
+    change(&args.allow_break, |draft| {
         let rules = &mut draft.rules;
         if rules.iter().any(|other| other.name == rule.name) {
             bail!("there is a rule {:?} already; `icmp-ctl rule del {}` removes it", rule.name, rule.name);
         }
         let position = args.before.as_ref().map_or(Ok(rules.len()), |name| position(rules, name))?;
-        rules.insert(position, rule);
+        rules.insert(position, rule.clone());
         Ok(())
     })
 }

@@ -203,6 +203,22 @@ impl InstanceMaps {
         Ok(Some(Compiled { settings, prefixes: buckets.prefixes(&rules), rules, buckets }))
     }
 
+    /// True where this is the whole policy in force, as it was read; of `None`, where none has been set.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn is_in_force(&self, policy: Option<&Compiled>) -> Result<bool> {
+        let settings = self.settings()?;
+        let (Some(settings), Some(policy)) = (settings, policy) else {
+            return Ok(settings.is_none() && policy.is_none());
+        };
+        if settings != policy.settings {
+            return Ok(false);
+        }
+        let rules = self.rules(settings.rules)?;
+        Ok(rules == policy.rules && self.buckets(settings.rules, &rules)? == policy.buckets)
+    }
+
     /// Puts a whole policy in force at one instant: settings, rules and prefixes. With `rollback_at` (nanoseconds of CLOCK_MONOTONIC) the
     /// program goes back at that time to the policy that was confirmed last, unless [`Self::confirm`] was called.
     ///

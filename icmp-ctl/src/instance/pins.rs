@@ -346,7 +346,8 @@ pub fn nothing_loaded() -> anyhow::Error {
 
 /// The directory of the caller's network namespace.
 fn directory() -> Result<PathBuf> {
-    let namespace = fs::metadata("/proc/self/ns/net").context("looking up the network namespace")?.ino();
+    let namespace =
+        fs::metadata("/proc/thread-self/ns/net").context("looking up the network namespace")?.ino();
     Ok(of_this_version().join(namespace.to_string()))
 }
 

@@ -11,11 +11,14 @@ use crate::host::netlink::{Link, Network};
 use crate::host::vlan_stripping::leave_tags;
 use crate::instance::addresses::{buckets_for, refresh};
 use crate::instance::attach::{AttachMode, Attached, attach, find, refuse_others};
-use crate::instance::pins::Instance;
+use crate::instance::compiled::Compiled;
+use crate::instance::pins::{Instance, Pins, View};
 use crate::instance::program::LoadOptions;
 use crate::kernel::ethtool::TagOffloads;
 use crate::policy::difference::Difference;
-use crate::policy::transaction::{Keep, Proposal, Transaction, warn_about_policy_in_force, warn_all};
+use crate::policy::transaction::{
+    Keep, Planned, Proposal, Transaction, warn_about_policy_in_force, warn_all,
+};
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -57,6 +60,9 @@ pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<
             links.push(link);
         }
     }
+    let plan = |pins: &Pins, in_force: Option<&Compiled>| Transaction::plan(pins, in_force, proposal.clone());
+    let ahead = View::find()?.filter(|_| wanted.reconfigure);
+    let ahead = ahead.map(|view| Planned::new(&view, plan)).transpose()?;
     let (mut instance, loaded) = if links.is_empty() {
         let Some(instance) = Instance::find()? else { return Ok(None) };
         (instance, false)
@@ -67,7 +73,17 @@ pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<
         })?
     };
     let mut undo = Undo::default();
-    match bring_up(&mut instance, &network, &links, wanted, loaded, proposal, &mut undo) {
+    let transaction = match ahead {
+        Some(planned) => planned.under_lock(&instance).map(Some),
+        None if loaded || wanted.reconfigure => {
+            instance.maps.policy().and_then(|in_force| plan(&instance, in_force.as_ref())).map(Some)
+        }
+        None => Ok(None),
+    };
+    let done = transaction.and_then(|transaction| {
+        bring_up(&mut instance, &network, &links, wanted, loaded, transaction, &mut undo)
+    });
+    match done {
         Ok(started) => Ok(Some(started)),
         Err(error) => {
             undo.undo(instance, loaded);
@@ -115,17 +131,13 @@ fn bring_up(
     links: &[&Link],
     wanted: Wanted<'_>,
     loaded: bool,
-    proposal: Proposal,
+    transaction: Option<Transaction>,
     undo: &mut Undo,
 ) -> Result<Started> {
-    let transaction = if loaded || wanted.reconfigure {
-        let transaction = Transaction::plan(instance, instance.maps.policy()?.as_ref(), proposal)?;
-        warn_all(&transaction.warnings);
-        Some(transaction)
-    } else {
-        warn_about_policy_in_force(instance)?;
-        None
-    };
+    match &transaction {
+        Some(transaction) => warn_all(&transaction.warnings),
+        None => warn_about_policy_in_force(instance)?,
+    }
     // A program that was just loaded decides nothing yet, and should know how once it does.
     if let Some(transaction) = transaction.as_ref().filter(|_| loaded) {
         transaction.commit(instance, Keep::Always)?;

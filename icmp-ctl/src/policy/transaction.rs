@@ -1,7 +1,7 @@
 //! The one way in which what is in force changes: read, change, validate, guards, derive, difference, warnings, write, switch.
 //!
-//! Owns that order. A file, a verb, the daemon and the roll-back differ only in what they change, which is a [`Proposal`]. Attaching, where a
-//! change may have to be undone, is `start.rs`'s.
+//! Owns that order, and which of it is done under the instance's lock: only the write and the switch. A file, a verb, the daemon and the
+//! roll-back differ only in what they change, which is a [`Proposal`]. Attaching, where a change may have to be undone, is `start.rs`'s.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ use crate::host::conflicts;
 use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
 use crate::instance::compiled::Compiled;
-use crate::instance::pins::{Instance, Pins};
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::{Instance, Pins, View};
 use crate::kernel::clock::{Tick, monotonic_ns};
 use crate::policy::compile::compile_policy;
 use crate::policy::difference::Difference;
@@ -33,6 +34,7 @@ pub struct Allowed<'a> {
 }
 
 /// What is to be in force, validated as far as that goes without knowing what is in force now.
+#[derive(Clone)]
 pub struct Proposal {
     policy: Compiled,
     rules: Vec<Rule>,
@@ -41,6 +43,7 @@ pub struct Proposal {
     file: Option<OfFile>,
 }
 
+#[derive(Clone)]
 struct OfFile {
     memory: Memory,
     allow_empty: Vec<String>,
@@ -86,7 +89,7 @@ impl Proposal {
     fn of_change(
         in_force: &Compiled,
         allow_break: &[String],
-        change: impl FnOnce(&mut Draft) -> Result<()>,
+        change: impl Fn(&mut Draft) -> Result<()>,
     ) -> Result<Self> {
         let tick = Tick::of_this_kernel()?;
         let before = in_force.rules();
@@ -182,6 +185,11 @@ impl Transaction {
         Ok(Self { policy, difference, warnings })
     }
 
+    /// The settings that it puts in force.
+    pub fn settings(&self) -> &Settings {
+        &self.policy.settings
+    }
+
     /// Puts the change in force at one instant.
     ///
     /// # Errors
@@ -199,23 +207,67 @@ impl Transaction {
     }
 }
 
+/// A change that was planned while others could make theirs.
+pub struct Planned<P> {
+    plan: P,
+    /// What was in force then.
+    in_force: Option<Compiled>,
+    transaction: Transaction,
+}
+
+impl<P: Fn(&Pins, Option<&Compiled>) -> Result<Transaction>> Planned<P> {
+    /// Plans a change of what is in force now.
+    ///
+    /// # Errors
+    /// What is in force cannot be read, or `plan` refuses.
+    pub fn new(view: &View, plan: P) -> Result<Self> {
+        let in_force = view.read(InstanceMaps::policy)?;
+        let transaction = plan(view, in_force.as_ref())?;
+        Ok(Self { plan, in_force, transaction })
+    }
+
+    /// The change, to be committed under the same lock. Where something else has come in force since it was planned, it is planned again,
+    /// and this time nobody can come in between.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn under_lock(self, instance: &Instance) -> Result<Transaction> {
+        if instance.maps.is_in_force(self.in_force.as_ref())? {
+            return Ok(self.transaction);
+        }
+        (self.plan)(instance, instance.maps.policy()?.as_ref())
+    }
+}
+
+/// Puts in force what `plan` makes of what is in force, and says its warnings.
+///
+/// # Errors
+/// Nothing is loaded ([`crate::failure::Exit::NothingLoaded`]), `plan` refuses, or it cannot be written.
+pub fn put_in_force(
+    keep: Keep,
+    plan: impl Fn(&Pins, Option<&Compiled>) -> Result<Transaction>,
+) -> Result<Transaction> {
+    let planned = Planned::new(&View::open()?, plan)?;
+    let mut instance = Instance::open()?;
+    let transaction = planned.under_lock(&instance)?;
+    transaction.commit(&mut instance, keep)?;
+    // Whoever reads the warnings may be slow, and is not waited for under the lock.
+    drop(instance);
+    warn_all(&transaction.warnings);
+    Ok(transaction)
+}
+
 /// Changes what is in force, for as long as that is.
 ///
 /// # Errors
 /// Nothing is in force, the change is refused, or it cannot be written.
-pub fn change(
-    instance: &mut Instance,
-    allow_break: &[String],
-    change: impl FnOnce(&mut Draft) -> Result<()>,
-) -> Result<()> {
-    let in_force = instance
-        .maps
-        .policy()?
-        .context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
-    let proposal = Proposal::of_change(&in_force, allow_break, change)?;
-    let transaction = Transaction::plan(instance, Some(&in_force), proposal)?;
-    warn_all(&transaction.warnings);
-    transaction.commit(instance, Keep::AsBefore)
+pub fn change(allow_break: &[String], change: impl Fn(&mut Draft) -> Result<()>) -> Result<Transaction> {
+    put_in_force(Keep::AsBefore, |pins, in_force| {
+        let in_force =
+            in_force.context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
+        let proposal = Proposal::of_change(in_force, allow_break, &change)?;
+        Transaction::plan(pins, Some(in_force), proposal)
+    })
 }
 
 /// Keeps what awaits confirmation.
