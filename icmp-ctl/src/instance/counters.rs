@@ -93,17 +93,16 @@ impl InstanceMaps {
         Ok(self.cpus.get(&0, 0).context("reading the CPUs' own state")?.iter().map(|cpu| cpu.0).collect())
     }
 
-    /// The entries of all CPUs that have a source, each with its index.
+    /// The entries of all CPUs that have a source, each with its index and CPU.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn heavy_hitters(&self) -> Result<Vec<(u32, HeavyHitter)>> {
+    pub fn heavy_hitters(&self) -> Result<Vec<(u32, usize, HeavyHitter)>> {
         let mut heavy_hitters = Vec::new();
         for index in 0..HEAVY_HITTERS {
             let per_cpu = self.heavy_hitters.get(&index, 0).context("reading the heavy hitters")?;
-            let used =
-                per_cpu.iter().map(|cpu| cpu.0).filter(|heavy_hitter| heavy_hitter.source.ip_version != 0);
-            heavy_hitters.extend(used.map(|heavy_hitter| (index, heavy_hitter)));
+            let entries = per_cpu.iter().enumerate().map(|(cpu, entry)| (index, cpu, entry.0));
+            heavy_hitters.extend(entries.filter(|(.., heavy_hitter)| heavy_hitter.source.ip_version != 0));
         }
         Ok(heavy_hitters)
     }

@@ -1,6 +1,6 @@
 //! Who sends most echo requests, as the program has sampled them.
 //!
-//! Owns making rates of samples, and the estimate of how many sources there are. Sampling is `icmp_common::heavy_hitters`'.
+//! Owns making rates of samples, how exact these are, and the estimate of how many sources there are. Sampling is `icmp_common::heavy_hitters`'.
 
 use icmp_common::abi::{HEAVY_HITTERS, HeavyHitter, Source};
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,6 +18,8 @@ pub struct Row {
     pub source: String,
     /// Echo requests a second.
     pub requests: f64,
+    /// Standard error of that, in requests a second.
+    pub standard_error: f64,
     /// Those of them that are over a limit.
     pub limited: f64,
 }
@@ -37,6 +39,8 @@ pub struct Sources {
     pub seconds: f64,
     /// Echo requests a second.
     pub requests: f64,
+    /// Standard error of that, in requests a second.
+    pub standard_error: f64,
     /// Who sent them.
     pub number: Number,
     /// The part of them that the largest source sends, from 0 to 1.
@@ -60,16 +64,22 @@ const FLOOD_SOURCES: u64 = 500;
 /// Who sends more than this part is one to look at.
 const FLOOD_SHARE: f64 = 0.05;
 
-/// What the samples of the present window and the one before say, over all CPUs. Entries come with their index.
-pub fn sources(heavy_hitters: &[(u32, HeavyHitter)], settings: &Settings, tick: Tick, now: u64) -> Sources {
+/// What the samples of the present window and the one before say, over all CPUs. Entries come with their index and
+/// CPU.
+pub fn sources(
+    heavy_hitters: &[(u32, usize, HeavyHitter)],
+    settings: &Settings,
+    tick: Tick,
+    now: u64,
+) -> Sources {
     let shift = window_shift(settings.epoch_shift);
     let window = (now >> shift) as u32;
     let ticks = (now & ((1 << shift) - 1)) + (1 << shift);
     let seconds = ticks as f64 / tick.per_second;
-    let mut sums: BTreeMap<(u32, u64, u64), (u64, u64)> = BTreeMap::new();
-    let mut in_use = BTreeSet::new();
+    let mut sums: BTreeMap<(u32, u64, u64), Sum> = BTreeMap::new();
+    let (mut in_use, mut cpus) = (BTreeSet::new(), BTreeSet::new());
     let mut samples = 0;
-    for (index, heavy_hitter) in heavy_hitters {
+    for (index, cpu, heavy_hitter) in heavy_hitters {
         let [seen, limited, others] = match window.wrapping_sub(heavy_hitter.window) {
             0 => [
                 [heavy_hitter.seen, heavy_hitter.seen_before],
@@ -82,26 +92,49 @@ pub fn sources(heavy_hitters: &[(u32, HeavyHitter)], settings: &Settings, tick: 
         .map(|both| u64::from(both[0]) + u64::from(both[1]));
         samples += seen + others;
         in_use.insert(index);
+        cpus.insert(cpu);
         let Source { ip_version, high, low, .. } = heavy_hitter.source;
         let sum = sums.entry((ip_version, high, low)).or_default();
-        sum.0 += seen;
-        sum.1 += limited;
+        sum.seen += seen;
+        sum.limited += limited;
+        sum.cpus += 1;
     }
-    let rate = |samples: u64| (samples * u64::from(SAMPLE)) as f64 / seconds;
-    let most = sums.values().map(|(seen, _)| *seen).max().unwrap_or_default();
-    let rows = sums.into_iter().filter(|(_, (seen, _))| *seen > 0);
-    let rows = rows.map(|((ip_version, high, low), (seen, limited))| Row {
+    let rate = |samples: f64| samples * f64::from(SAMPLE) / seconds;
+    let most = sums.values().map(|sum| sum.seen).max().unwrap_or_default();
+    let rows = sums.into_iter().filter(|(_, sum)| sum.seen > 0);
+    let rows = rows.map(|((ip_version, high, low), sum)| Row {
         source: name(settings, ip_version, high, low),
-        requests: rate(seen),
-        limited: rate(limited),
+        requests: rate(sum.seen as f64),
+        standard_error: rate(standard_error(sum.seen, samples, sum.cpus)),
+        limited: rate(sum.limited as f64),
     });
     Sources {
         seconds,
-        requests: rate(samples),
+        requests: rate(samples as f64),
+        standard_error: rate(standard_error(samples, samples, cpus.len())),
         number: number(in_use.len(), samples),
         largest: most as f64 / samples.max(1) as f64,
         rows: rows.collect(),
     }
+}
+
+/// Samples of a source.
+#[derive(Default)]
+struct Sum {
+    seen: u64,
+    limited: u64,
+    /// CPUs that have seen it.
+    cpus: usize,
+}
+
+/// Standard error of the number of samples of a source, by how many they are of all and on how many CPUs, in samples.
+///
+/// Each sample is one of [`SAMPLE`] requests one after the other on a CPU: if a part q of them is the source's, so is the sample with
+/// probability q, and its variance is q * (1 - q). Summed up that is no more than if the source's requests lay evenly among the others. The
+/// first and the last of what is looked at are cut off somewhere, which adds the variance of a Bernoulli trial for each end, at most 1/4.
+fn standard_error(seen: u64, samples: u64, cpus: usize) -> f64 {
+    let (seen, samples) = (seen as f64, samples.max(1) as f64);
+    (seen * (1.0 - seen / samples) + cpus as f64 / 2.0).sqrt()
 }
 
 /// How many sources so many samples come from, which have used so many of the entries.
@@ -198,7 +231,8 @@ mod tests {
         }
         let heavy_hitters: Vec<_> = (0..)
             .zip(heavy_hitters)
-            .filter(|(_, heavy_hitter)| heavy_hitter.source.ip_version != 0)
+            .map(|(index, heavy_hitter)| (index, 0, heavy_hitter))
+            .filter(|(.., heavy_hitter)| heavy_hitter.source.ip_version != 0)
             .collect();
         sources(&heavy_hitters, &settings, TICK, start + (seconds * TICK.per_second) as u64)
     }
@@ -221,6 +255,27 @@ mod tests {
                 assert_eq!((seen.number, seen.rows[0].source.as_str()), (Number::About(1), "0.0.0.7"));
             }
         }
+    }
+
+    #[test]
+    fn rates_differ_from_what_was_sent_by_five_standard_errors_at_most() {
+        let mut squares = Vec::new();
+        for start in (0..500).map(|i| 1_000_000 + i * 37) {
+            let mut n = 0;
+            let seen = seen_after(3.0, 9_000.0, start, |_| {
+                n += 1;
+                n % 10
+            });
+            let errors: Vec<f64> =
+                seen.rows.iter().map(|row| (row.requests - 900.0) / row.standard_error).collect();
+            assert!(errors.iter().all(|error| error.abs() <= 5.0), "from {start}: {errors:?}");
+            let error = (seen.requests - 9_000.0) / seen.standard_error;
+            assert!(error.abs() <= 5.0, "all, from {start}: {error}");
+            squares.extend(errors.iter().map(|error| error * error));
+        }
+        // Of 5,000 squares of a standard normal variable the mean is within 0.08 of 1, four times its standard error.
+        let mean = squares.iter().sum::<f64>() / squares.len() as f64;
+        assert!((0.92..1.08).contains(&mean), "{mean} of {}", squares.len());
     }
 
     #[test]
