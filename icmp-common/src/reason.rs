@@ -112,7 +112,7 @@ reasons! {
     ForeignMac "foreign-mac" Pass
     /// Unicast packet in a broadcast or multicast frame.
     LinkGroup "link-group" Pass
-    /// Addressed to somebody else.
+    /// Addressed to somebody else, or to an address of another interface.
     NotOwnAddress "not-own-address" Pass
     /// Source address that no single other host can have.
     MartianSource "martian-source" Pass

@@ -23,7 +23,7 @@ use icmp_ctl::instance::program::{Entry, LoadOptions};
 use icmp_ctl::kernel::clock::Tick;
 use icmp_ctl::policy::compile::compile_policy;
 
-use crate::netns::{HOST_IPV4, HOST_IPV6, HOST_MAC};
+use crate::netns::{ELSEWHERE, HOST_IPV4, HOST_IPV6, HOST_MAC};
 
 /// The interface that frames of `BPF_PROG_TEST_RUN` come in on: loopback.
 const IFINDEX: u32 = 1;
@@ -235,6 +235,10 @@ pub fn address_list(vlans: &[u16]) -> Vec<OwnAddress> {
     // The groups that every host belongs to, that of routers, and those of its addresses.
     for group in ["224.0.0.1", "ff02::1", "ff02::2", "ff02::1:ff00:2"] {
         all.push(entry(group, 0, AddressKind::Group));
+    }
+    for text in ELSEWHERE {
+        let address = address(text);
+        all.push(OwnAddress { address, scope: Scope::ANYWHERE, kind: AddressKind::Anywhere });
     }
     all
 }

@@ -227,6 +227,8 @@ pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 pub const HOST_IPV4: [&str; 3] = ["192.0.2.2/24", "192.0.2.77/24", "198.51.100.2/32"];
 /// IPv6 addresses of the host; the last is the one that follows from [`HOST_MAC`].
 pub const HOST_IPV6: [&str; 3] = ["2001:db8::2/64", "2001:db8:0:1::2/128", "fe80::ff:fe00:2/64"];
+/// Addresses that the host has on another interface, where a test gives it one.
+pub const ELSEWHERE: [&str; 2] = ["203.0.113.77/32", "2001:db8:77::77/128"];
 /// IPv4 address of the peer, which is the host's gateway.
 pub const PEER_IPV4: &str = "192.0.2.1/24";
 /// IPv6 addresses of the peer.

@@ -1,15 +1,18 @@
-//! Sources that no other host has, the host's own among them: what the kernel acts on goes through policy and limits, and none of it is answered here.
+//! Sources that no other host has, the host's own among them, and destinations that are the kernel's: what the kernel acts on goes through
+//! policy and limits, and none of it is answered here.
 //!
 //! Owns the comparison of the packet path with the kernel alone, which is asked by its own counters.
 
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use icmp_common::abi::{AddressKind, Scope};
 use icmp_common::reason::{Reason, Verdict};
+use icmp_ctl::host::address_table::OwnAddress;
 use icmp_ctl::instance::program::Entry;
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::host;
-use icmp_tests::netns::{HOST_IF, HOST_MAC, PEER_IF, PEER_MAC, Pair};
+use icmp_tests::netns::{ELSEWHERE, HOST_IF, HOST_MAC, PEER_IF, PEER_MAC, Pair};
 use icmp_tests::packet::Echo;
 use icmp_tests::vectors::from_hex;
 use icmp_tests::wire::Tap;
@@ -49,8 +52,9 @@ const SOURCES6: [&str; 14] = [
     "2001:db8:0:1::2",
     "fe80::ff:fe00:2",
 ];
-const DESTINATIONS4: [&str; 4] = ["192.0.2.2", "224.0.0.1", "255.255.255.255", "192.0.2.255"];
-const DESTINATIONS6: [&str; 3] = ["2001:db8::2", "fe80::ff:fe00:2", "ff02::1"];
+const DESTINATIONS4: [&str; 6] =
+    ["192.0.2.2", "224.0.0.1", "255.255.255.255", "192.0.2.255", "203.0.113.77", "127.0.0.1"];
+const DESTINATIONS6: [&str; 4] = ["2001:db8::2", "fe80::ff:fe00:2", "ff02::1", "2001:db8:77::77"];
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -97,16 +101,21 @@ fn odd_sources_are_never_answered_and_what_the_kernel_acts_on_goes_through_polic
         pair.host.sysctl(&format!("net/ipv4/conf/{scope}/rp_filter"), "0");
     }
     pair.host.sysctl("net/ipv4/icmp_echo_ignore_broadcasts", "0");
+    for address in ELSEWHERE {
+        pair.host.ip(&format!("address add {address} dev lo"));
+    }
     let tap = pair.peer.enter(|| Tap::open_for_incoming(PEER_IF));
     let received = || [pair.host.snmp("Icmp", "InMsgs"), pair.host.snmp("Icmp6", "InMsgs")];
     let (mut acted_on, mut bad) = (0, Vec::new());
     for (number, (what, frame)) in frames().iter().enumerate() {
         let (verdict, _) = answering.run(Entry::Xdp, frame);
+        let is_elsewhere = what.ends_with("to 127.0.0.1")
+            || ELSEWHERE.iter().any(|address| what.ends_with(address.split('/').next().expect("an address")));
         let is_ordinary = what.contains("from 1.0.0.1 ")
             || what.contains("from 223.255")
             || what.contains("1::1 ")
             || what.contains("64:ff9b");
-        if verdict == Verdict::Answer && !is_ordinary {
+        if verdict == Verdict::Answer && (is_elsewhere || !is_ordinary) {
             bad.push(format!("{what}: answered"));
         }
         let reason = by_rules.run(&mut frame.clone()).reason;
@@ -148,4 +157,20 @@ fn odd_sources_are_never_answered_and_what_the_kernel_acts_on_goes_through_polic
     println!("the kernel acted on {acted_on} of {}", frames().len());
     assert!(acted_on > 20, "the kernel acts on some of them: {acted_on}");
     assert!(bad.is_empty(), "{}", bad.join("\n"));
+}
+
+#[test]
+fn what_another_interface_has_is_left_alone_where_it_may_be_another_hosts() {
+    for address in ELSEWHERE.map(|text| address(text.split('/').next().expect("an address"))) {
+        let (from, reply) = if address.is_ipv4() { ("192.0.2.1", 14) } else { ("2001:db8::1", 129) };
+        let echo = Echo { kind: Some(reply), ..Echo::new(from.parse().expect("one"), address, vec![0; 12]) };
+        let reason = |host: &host::OnHost| host.run(&mut echo.frame()).reason;
+        let host_with = |kind| host::on_host_with(&[OwnAddress { address, scope: Scope::ANYWHERE, kind }]);
+        let mut anywhere = host_with(AddressKind::Anywhere);
+        assert_eq!(reason(&anywhere), Reason::WithinLimit, "{address}");
+        anywhere.share_interface();
+        assert_eq!(reason(&anywhere), Reason::NotOwnAddress, "{address}, where others listen");
+        let somewhere = host_with(AddressKind::Somewhere);
+        assert_eq!(reason(&somewhere), Reason::NotOwnAddress, "{address}, with VRFs");
+    }
 }

@@ -203,6 +203,7 @@ impl<'t> Ingress<'t> {
             Target::LinkGroup => return Some(Reason::LinkGroup),
             Target::Unanswerable => return Some(Reason::MartianSource),
             Target::FromOwn => return Some(Reason::OwnSource),
+            Target::Elsewhere => return Some(Reason::NotOwnAddress),
         }
         // the answer must go to one other host.
         if source_mac & ethernet::GROUP_BIT != 0 || source_mac == 0 {

@@ -28,6 +28,8 @@ pub(crate) enum Target {
     Unanswerable,
     /// The same, from an address of the host's own.
     FromOwn,
+    /// A unicast address that the host has on another interface, for which the kernel answers on any (docs/adr/0008-address-ownership.md).
+    Elsewhere,
     /// A broadcast or multicast address whose members include the host.
     Group,
     /// One of the host's unicast addresses, in a frame to a broadcast or multicast MAC address.
@@ -35,7 +37,7 @@ pub(crate) enum Target {
 }
 
 /// Reasons come behind the targets in the number that [`look_up`] returns.
-const REASONS: u64 = 5;
+const REASONS: u64 = 6;
 
 /// Whom a packet is addressed to, or why it is not touched.
 #[inline(always)]
@@ -58,8 +60,9 @@ pub(crate) fn target<F: Apart, T: Tables>(
         0 => Ok(Target::Own),
         1 => Ok(Target::Unanswerable),
         2 => Ok(Target::FromOwn),
-        3 => Ok(Target::Group),
-        4 => Ok(Target::LinkGroup),
+        3 => Ok(Target::Elsewhere),
+        4 => Ok(Target::Group),
+        5 => Ok(Target::LinkGroup),
         reason => end(Reason::from_number((reason - REASONS) as u8), parse::row(family)),
     }
 }
@@ -130,8 +133,7 @@ fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) 
     if destination != mac && destination & ethernet::GROUP_BIT == 0 {
         return Err(Reason::ForeignMac);
     }
-    if about.vlan() != 0 && kind4::<F, T>(tables, about, 0, scope(about))? != kind_bits(AddressKind::Present)
-    {
+    if about.vlan() != 0 && kind4::<F, T>(tables, about, 0)? != kind_bits(AddressKind::Present) {
         return Err(Reason::UnknownVlan);
     }
     Ok(destination != mac)
@@ -143,19 +145,43 @@ const fn scope(about: About) -> Scope {
     Scope::new(about.slot(), about.vlan())
 }
 
+/// What an address is where the packet came in, or else on any interface.
 #[inline(always)]
-fn kind4<F: Frame, T: Tables>(tables: &T, about: About, address: u32, scope: Scope) -> Result<u32, Reason> {
-    tables::kind4::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
+fn kind4<F: Frame, T: Tables>(tables: &T, about: About, address: u32) -> Result<u32, Reason> {
+    let mut scope = scope(about);
+    // Opaque, or the lookup is written out twice.
+    let mut left = F::opaque(2);
+    let mut kind = 0;
+    while left != 0 && kind == 0 {
+        left -= 1;
+        kind =
+            tables::kind4::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)?;
+        scope = Scope::ANYWHERE;
+    }
+    Ok(kind)
 }
 
+/// As [`kind4`].
 #[inline(always)]
-fn kind6<F: Frame, T: Tables>(
-    tables: &T,
-    about: About,
-    address: Halves,
-    scope: Scope,
-) -> Result<u32, Reason> {
-    tables::kind6::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)
+fn kind6<F: Frame, T: Tables>(tables: &T, about: About, address: Halves) -> Result<u32, Reason> {
+    let mut scope = scope(about);
+    let mut left = F::opaque(2);
+    let mut kind = 0;
+    while left != 0 && kind == 0 {
+        left -= 1;
+        kind =
+            tables::kind6::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)?;
+        scope = Scope::ANYWHERE;
+    }
+    Ok(kind)
+}
+
+/// True for what [`kind4`] says of the host's own unicast addresses.
+#[inline(always)]
+const fn is_own(kind: u32) -> bool {
+    kind == kind_bits(AddressKind::Own)
+        || kind == kind_bits(AddressKind::Anywhere)
+        || kind == kind_bits(AddressKind::Somewhere)
 }
 
 #[inline(always)]
@@ -168,7 +194,7 @@ fn own_v4<F: Apart, T: Tables>(
     destination: u32,
 ) -> Result<Target, Reason> {
     // own, or a group the host belongs to, or nothing of ours.
-    let kind = kind4::<F, T>(tables, about, destination, scope(about))?;
+    let kind = kind4::<F, T>(tables, about, destination)?;
     let target = if kind == kind_bits(AddressKind::Own) {
         Target::Own
     } else if kind == kind_bits(AddressKind::Group) || destination == u32::MAX {
@@ -177,19 +203,18 @@ fn own_v4<F: Apart, T: Tables>(
         // however wide a VIP prefix is, it has no loopback address in it.
         Target::Own
     } else {
-        return Err(Reason::NotOwnAddress);
+        // The kernel takes loopback addresses from outside with `route_localnet`, which kube-proxy sets.
+        elsewhere(flags, kind == kind_bits(AddressKind::Anywhere) || destination >> 24 == 127)?
     };
     // a source that one other host can have. What the kernel drops without a look is passed to it; what it would act on goes
     // through policy and limits, and is not answered. An own source it drops unless `accept_local` is on, which is not known here.
     if ipv4::is_ignored_source(source) {
         return Err(Reason::MartianSource);
     }
-    let kind = kind4::<F, T>(tables, about, source, scope(about))?;
+    let kind = kind4::<F, T>(tables, about, source)?;
     // A broadcast address of an own prefix, which the kernel takes for a source where `rp_filter` is off.
     let is_group = kind == kind_bits(AddressKind::Group);
-    let is_own =
-        kind == kind_bits(AddressKind::Own) || kind4::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0;
-    Ok(answerable(target, is_own, !is_group && !ipv4::is_martian_source(source)))
+    Ok(answerable(target, is_own(kind), !is_group && !ipv4::is_martian_source(source)))
 }
 
 #[inline(always)]
@@ -202,7 +227,7 @@ fn own_v6<F: Apart, T: Tables>(
     destination: Halves,
 ) -> Result<Target, Reason> {
     // own, or a group the host belongs to, or nothing of ours; ::, ::1 and mapped addresses are in no table.
-    let kind = kind6::<F, T>(tables, about, destination, scope(about))?;
+    let kind = kind6::<F, T>(tables, about, destination)?;
     let target = if kind == kind_bits(AddressKind::Own) {
         Target::Own
     } else if kind == kind_bits(AddressKind::Group) {
@@ -210,21 +235,26 @@ fn own_v6<F: Apart, T: Tables>(
     } else if !ipv6::is_martian_source(destination.0) && is_vip(frame, tables, about, destination) {
         Target::Own
     } else {
-        return Err(Reason::NotOwnAddress);
+        elsewhere(flags, kind == kind_bits(AddressKind::Anywhere))?
     };
     // as in IPv4; but IPv6 takes an own source from outside.
     if ipv6::is_ignored_source(source) {
         return Err(Reason::MartianSource);
     }
-    let is_own = kind6::<F, T>(tables, about, source, scope(about))? != 0
-        || kind6::<F, T>(tables, about, source, Scope::ANYWHERE)? != 0;
-    Ok(answerable(target, is_own, !ipv6::is_martian_source(source.0)))
+    let kind = kind6::<F, T>(tables, about, source)?;
+    Ok(answerable(target, is_own(kind), !ipv6::is_martian_source(source.0)))
 }
 
 /// A group's messages on an interface that other hosts' frames come in on are for those hosts, too, and not touched.
 #[inline(always)]
 const fn group(flags: u32) -> Result<Target, Reason> {
     if flags & INTERFACE_SHARED == 0 { Ok(Target::Group) } else { Err(Reason::NotOwnAddress) }
+}
+
+/// What is for another interface of the host is for the host, unless others' frames come in on this one.
+#[inline(always)]
+const fn elsewhere(flags: u32, is_ours: bool) -> Result<Target, Reason> {
+    if is_ours && flags & INTERFACE_SHARED == 0 { Ok(Target::Elsewhere) } else { Err(Reason::NotOwnAddress) }
 }
 
 /// The same target, if its source is another host's, and of one host.

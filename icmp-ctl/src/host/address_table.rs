@@ -115,6 +115,7 @@ impl AddressTable {
                     2 => AddressKind::Group,
                     3 => AddressKind::Present,
                     4 => AddressKind::Anywhere,
+                    5 => AddressKind::Somewhere,
                     _ => return None,
                 };
                 Some(OwnAddress { address, scope: Scope(scope & !Scope::KIND_MASK), kind })

@@ -98,22 +98,25 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnA
     own.sort_by_key(|own| match own.kind {
         AddressKind::Present => 0,
         AddressKind::Own => 1,
-        AddressKind::Anywhere if attached.contains(&own.address) => 2,
+        AddressKind::Anywhere | AddressKind::Somewhere if attached.contains(&own.address) => 2,
         AddressKind::Group => 3,
-        AddressKind::Anywhere => 4,
+        AddressKind::Anywhere | AddressKind::Somewhere => 4,
     });
     own
 }
 
-/// addresses that the host has on any interface; no outside host may use them as a source. A link-local address means another host on
+/// addresses that the host has on any interface; no outside host may use them as a source, and the kernel takes packets for them on any
+/// interface, unless it tells interfaces apart by routing tables. A link-local address means another host on
 /// each link (RFC 4291 section 2.5.6), and loopback's never come from outside.
 fn anywhere(network: &Network) -> impl Iterator<Item = OwnAddress> {
     let own_on_one_link = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+    let has_vrfs = network.links.iter().any(|link| link.kind == Some(InfoKind::Vrf));
+    let kind = if has_vrfs { AddressKind::Somewhere } else { AddressKind::Anywhere };
     let addresses: BTreeSet<IpAddr> = network.addresses.iter().map(|address| address.address).collect();
     addresses
         .into_iter()
         .filter(move |address| !own_on_one_link(address) && !address.is_loopback() && !address.is_multicast())
-        .map(|address| OwnAddress { address, scope: Scope::ANYWHERE, kind: AddressKind::Anywhere })
+        .map(move |address| OwnAddress { address, scope: Scope::ANYWHERE, kind })
 }
 
 /// What there is, by interface.
@@ -265,6 +268,22 @@ mod tests {
             .map(|own| own.address.to_string())
             .collect();
         assert_eq!(anywhere, ["192.0.2.1", "192.0.2.2"]);
+    }
+
+    #[test]
+    fn with_vrfs_what_another_interface_has_may_be_another_hosts() {
+        for (kind, expected) in
+            [(InfoKind::Veth, AddressKind::Anywhere), (InfoKind::Vrf, AddressKind::Somewhere)]
+        {
+            let other = Link { kind: Some(kind), ..link(3, true, None) };
+            let network = Network {
+                links: vec![link(1, true, None), link(2, true, None), other],
+                addresses: vec![address(2, "192.0.2.2")],
+                ..Network::default()
+            };
+            let own = own_addresses(&network, &[(1, &network.links[0])]);
+            assert_eq!(kind_of(&own, Scope::ANYWHERE, "192.0.2.2"), Some(expected));
+        }
     }
 
     fn kind_of(own: &[OwnAddress], scope: Scope, text: &str) -> Option<AddressKind> {
