@@ -2,6 +2,8 @@
 //!
 //! Owns the walk through chains. What is written in them is read by `nftables.rs` and `iptables.rs`.
 
+use std::collections::HashMap;
+
 use icmp_common::types::Family;
 
 /// One of the two packets of a ping.
@@ -129,56 +131,73 @@ pub(super) struct Chain {
     pub(super) rules: Vec<Rule>,
 }
 
-/// More jumps than nftables allows.
-const DEEPEST: usize = 32;
-
 /// Where the packet may be refused: rules and policies, as a user would write them.
 pub(super) fn refusals(chains: &[Chain]) -> Vec<String> {
-    let mut found = Vec::new();
+    let mut walk = Walk {
+        chains: chains.iter().map(|chain| (chain.name.as_str(), chain)).collect(),
+        returns: HashMap::new(),
+        found: Vec::new(),
+    };
     for chain in chains.iter().filter(|chain| chain.hooked) {
-        let falls_through = walk(chains, chain, 0, &mut found);
-        if falls_through && chain.drops {
-            found.push(format!("policy drop of {}, where no rule accepts all of them", chain.title));
+        if walk.may_end(chain) && chain.drops {
+            walk.found.push(format!("policy drop of {}, where no rule accepts all of them", chain.title));
         }
     }
-    found
+    walk.found
 }
 
-/// True where the packet may come to the end of the chain.
-fn walk(chains: &[Chain], chain: &Chain, depth: usize, found: &mut Vec<String>) -> bool {
-    if depth > DEEPEST {
-        return true;
+/// A walk through chains, each of which is walked once, however many rules jump to it.
+struct Walk<'a> {
+    chains: HashMap<&'a str, &'a Chain>,
+    /// Of chains that were walked, whether the packet may come to their end. One that is being walked may, so that a jump back to it ends.
+    returns: HashMap<&'a str, bool>,
+    found: Vec<String>,
+}
+
+impl<'a> Walk<'a> {
+    /// True where the packet may come to the end of the chain.
+    fn may_end(&mut self, chain: &'a Chain) -> bool {
+        if let Some(returns) = self.returns.get(chain.name.as_str()) {
+            return *returns;
+        }
+        self.returns.insert(&chain.name, true);
+        let returns = self.walk(chain);
+        self.returns.insert(&chain.name, returns);
+        returns
     }
-    for rule in &chain.rules {
-        for (how, verdict) in &rule.outcomes {
-            let goes_on = match verdict {
-                _ if *how == Match::Never => continue,
-                Verdict::Accept => false,
-                Verdict::Refuse => {
-                    found.push(format!("`{}` in {}", rule.text, chain.title));
-                    false
-                }
-                Verdict::Return => {
-                    if *how == Match::Always {
-                        return true;
+
+    fn walk(&mut self, chain: &'a Chain) -> bool {
+        for rule in &chain.rules {
+            for (how, verdict) in &rule.outcomes {
+                let goes_on = match verdict {
+                    _ if *how == Match::Never => continue,
+                    Verdict::Accept => false,
+                    Verdict::Refuse => {
+                        self.found.push(format!("`{}` in {}", rule.text, chain.title));
+                        false
                     }
-                    continue;
-                }
-                Verdict::Jump(name) | Verdict::Goto(name) => {
-                    let target = chains.iter().find(|chain| chain.name == *name);
-                    let returns = target.is_none_or(|target| walk(chains, target, depth + 1, found));
-                    if *how == Match::Always && matches!(verdict, Verdict::Goto(_)) {
-                        return returns;
+                    Verdict::Return => {
+                        if *how == Match::Always {
+                            return true;
+                        }
+                        continue;
                     }
-                    returns
+                    Verdict::Jump(name) | Verdict::Goto(name) => {
+                        let target = self.chains.get(name.as_str()).copied();
+                        let returns = target.is_none_or(|target| self.may_end(target));
+                        if *how == Match::Always && matches!(verdict, Verdict::Goto(_)) {
+                            return returns;
+                        }
+                        returns
+                    }
+                };
+                if *how == Match::Always && !goes_on {
+                    return false;
                 }
-            };
-            if *how == Match::Always && !goes_on {
-                return false;
             }
         }
+        true
     }
-    true
 }
 
 #[cfg(test)]
@@ -217,5 +236,17 @@ mod tests {
             ];
             assert_eq!(refusals(&chains).len(), refused, "{rules:?} {in_other:?}");
         }
+    }
+
+    #[test]
+    fn a_chain_is_walked_once_however_many_rules_jump_to_it() {
+        use Match::Maybe;
+        const DEPTH: usize = 16;
+        // Ten jumps from each chain to the next one: 10^16 ways to the last rule.
+        let jumps = |to: usize| vec![(Maybe, Verdict::Jump(to.to_string())); 10];
+        let mut chains: Vec<_> =
+            (0..DEPTH).map(|i| chain(&i.to_string(), i == 0, false, &jumps(i + 1))).collect();
+        chains.push(chain(&DEPTH.to_string(), false, false, &[(Maybe, Verdict::Refuse)]));
+        assert_eq!(refusals(&chains).len(), 1);
     }
 }

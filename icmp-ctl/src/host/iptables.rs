@@ -2,6 +2,8 @@
 //!
 //! Owns what each option means for a packet of a ping. What it does not know may match. iptables-nft's rules are nftables'.
 
+use std::collections::HashMap;
+
 use icmp_common::types::Family;
 
 use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict};
@@ -9,6 +11,7 @@ use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict};
 /// The chains that a packet may meet.
 pub(super) fn chains(saved: &str, packet: Packet) -> Vec<Chain> {
     let mut chains: Vec<Chain> = Vec::new();
+    let mut places = HashMap::new();
     let mut table = "";
     for line in saved.lines() {
         if let Some(name) = line.strip_prefix('*') {
@@ -16,6 +19,7 @@ pub(super) fn chains(saved: &str, packet: Packet) -> Vec<Chain> {
         } else if let Some(chain) = line.strip_prefix(':') {
             let mut words = chain.split_whitespace();
             let (name, policy) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+            places.insert(format!("{table} {name}"), chains.len());
             chains.push(Chain {
                 name: format!("{table} {name}"),
                 title: format!("chain {name} of iptables-legacy's table {table}"),
@@ -26,9 +30,10 @@ pub(super) fn chains(saved: &str, packet: Packet) -> Vec<Chain> {
             });
         } else if let Some(rule) = line.strip_prefix("-A ") {
             let (name, rest) = rule.split_once(' ').unwrap_or((rule, ""));
-            let name = format!("{table} {name}");
-            if let Some(chain) = chains.iter_mut().find(|chain| chain.name == name) {
-                chain.rules.push(Rule { text: line.to_owned(), outcomes: outcomes(table, rest, packet) });
+            if let Some(place) = places.get(&format!("{table} {name}")) {
+                chains[*place]
+                    .rules
+                    .push(Rule { text: line.to_owned(), outcomes: outcomes(table, rest, packet) });
             }
         }
     }

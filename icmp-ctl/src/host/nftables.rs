@@ -2,7 +2,7 @@
 //!
 //! Owns what each expression means for a packet of a ping. What it does not know may match.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use icmp_common::types::Family;
 use serde_json::Value;
@@ -23,27 +23,29 @@ pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chai
         Family::V4 => &["ip", "inet", "netdev", "bridge"],
         Family::V6 => &["ip6", "inet", "netdev", "bridge"],
     };
-    let verdict_map = |table: &Value, name: &str| {
-        of_kind("map").find(|map| same_table(map, table) && map["name"] == name).map(|map| &map["elem"])
-    };
+    // Read once: rulesets of hosts with many services have thousands of chains.
+    let verdict_maps: HashMap<String, &Value> =
+        of_kind("map").map(|map| (name_in_table(map, word(&map["name"])), &map["elem"])).collect();
+    let mut rules: HashMap<String, Vec<Rule>> = HashMap::new();
+    for rule in of_kind("rule") {
+        rules.entry(name_in_table(rule, word(&rule["chain"]))).or_default().push(Rule {
+            text: texts
+                .get(&(table_of(rule), rule["handle"].as_u64().unwrap_or_default()))
+                .map_or_else(|| rule["expr"].to_string(), |text| (*text).to_owned()),
+            outcomes: outcomes(rule, packet, &|name| verdict_maps.get(&name_in_table(rule, name)).copied()),
+        });
+    }
     of_kind("chain")
         .filter(|chain| families.contains(&word(&chain["family"])))
         .filter(|chain| !dormant.contains(&(&chain["family"], &chain["table"])))
         .map(|chain| {
-            let rules =
-                of_kind("rule").filter(|rule| same_table(rule, chain) && rule["chain"] == chain["name"]);
-            let rules = rules.map(|rule| Rule {
-                text: texts
-                    .get(&(table_of(chain), rule["handle"].as_u64().unwrap_or_default()))
-                    .map_or_else(|| rule["expr"].to_string(), |text| (*text).to_owned()),
-                outcomes: outcomes(rule, packet, &|name| verdict_map(chain, name)),
-            });
+            let name = name_in_table(chain, word(&chain["name"]));
             Chain {
-                name: chain_name(chain, word(&chain["name"])),
+                rules: rules.remove(&name).unwrap_or_default(),
+                name,
                 title: format!("chain {} of table {}", word(&chain["name"]), table_of(chain)),
                 hooked: packet.meets(word(&chain["hook"])),
                 drops: chain["policy"] == "drop",
-                rules: rules.collect(),
             }
         })
         .collect()
@@ -53,16 +55,13 @@ fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
-fn same_table(one: &Value, other: &Value) -> bool {
-    one["family"] == other["family"] && one["table"] == other["table"]
-}
-
 /// As nft writes it behind the word `table`.
 fn table_of(object: &Value) -> String {
     format!("{} {}", word(&object["family"]), word(&object["table"]))
 }
 
-fn chain_name(of_table: &Value, name: &str) -> String {
+/// A name that no chain, or no map, of another table has.
+fn name_in_table(of_table: &Value, name: &str) -> String {
     format!("{} {name}", table_of(of_table))
 }
 
@@ -123,7 +122,7 @@ fn verdict(rule: &Value, expression: &Value, packet: Packet) -> Option<Verdict> 
         Family::V4 => "ip6",
         Family::V6 => "ip",
     };
-    let target = || chain_name(rule, word(&body["target"]));
+    let target = || name_in_table(rule, word(&body["target"]));
     Some(match kind.as_str() {
         "accept" => Verdict::Accept,
         // What is answered by another host, or by a process that may as well drop it, is not answered by the kernel.
