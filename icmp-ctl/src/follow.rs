@@ -105,10 +105,10 @@ impl Follower {
                 )),
             }
         }
-        let attached = self.attach(&self.config.clone(), false).context("attaching");
+        let attached = self.attach_each().into_iter().map(|attached| attached.context("attaching"));
         let refreshed = self.refresh().context("following the host's addresses");
         let failures: BTreeSet<String> =
-            [attached, refreshed].into_iter().filter_map(Result::err).map(|error| sentence(&error)).collect();
+            attached.chain([refreshed]).filter_map(Result::err).map(|error| sentence(&error)).collect();
         for failure in failures.difference(&self.failures) {
             warn(&format!("{failure}; tried again until it works"));
         }
@@ -131,6 +131,25 @@ impl Follower {
     /// Attaches to those interfaces of a configuration that are there, and puts it in force where nothing is or where it is to take the
     /// place of what is.
     fn attach(&mut self, config: &Config, reconfigure: bool) -> Result<()> {
+        let (wanted, is_loaded) = self.wanted(config, reconfigure)?;
+        if wanted.is_empty() && !(reconfigure && is_loaded) {
+            return Ok(());
+        }
+        attach_to(config, &wanted, reconfigure)
+    }
+
+    /// Attaches to what has come or come back, to each interface by itself: none waits for another that refuses.
+    fn attach_each(&mut self) -> Vec<Result<()>> {
+        let config = self.config.clone();
+        match self.wanted(&config, false) {
+            Ok((wanted, _)) => wanted.chunks(1).map(|one| attach_to(&config, one, false)).collect(),
+            Err(error) => vec![Err(error)],
+        }
+    }
+
+    /// The interfaces of a configuration that are there, without those that are attached unless `all` are asked for; and whether the program
+    /// is loaded.
+    fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<String>, bool)> {
         let network = Network::read_once()?;
         let pins = View::find()?.map(|view| view.links()).transpose()?;
         let mut wanted = Vec::new();
@@ -143,24 +162,13 @@ impl Follower {
                 }
                 Some(link) => {
                     self.missing.remove(name);
-                    if reconfigure || !pins.iter().flatten().any(|pin| pin.is_of(link)) {
+                    if all || !pins.iter().flatten().any(|pin| pin.is_of(link)) {
                         wanted.push(name.clone());
                     }
                 }
             }
         }
-        if wanted.is_empty() && !(reconfigure && pins.is_some()) {
-            return Ok(());
-        }
-        let proposal = Proposal::of_file(config, Allowed::default(), wanted.first())?;
-        let wanted = Wanted { interfaces: &wanted, mode: AttachMode::Auto, keep_tags: false, reconfigure };
-        let started = start(wanted, config, proposal)?;
-        for attached in
-            started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
-        {
-            note(&attached.text());
-        }
-        Ok(())
+        Ok((wanted, pins.is_some()))
     }
 
     /// Brings the tables in line with the host.
@@ -186,4 +194,16 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// Attaches to all of these interfaces or to none.
+fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Result<()> {
+    let proposal = Proposal::of_file(config, Allowed::default(), interfaces.first())?;
+    let wanted = Wanted { interfaces, mode: AttachMode::Auto, keep_tags: false, reconfigure };
+    let started = start(wanted, config, proposal)?;
+    for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
+    {
+        note(&attached.text());
+    }
+    Ok(())
 }

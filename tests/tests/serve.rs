@@ -13,6 +13,7 @@ use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use icmp_tests::process::Watch;
+use icmp_tests::xdp::PassLink;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -103,6 +104,25 @@ fn an_interface_is_attached_when_it_comes_and_again_when_it_comes_back() {
         host.ip("link delete late0");
         serve.wait_for("late0: is gone", LIMIT);
     }
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn an_interface_that_comes_is_attached_while_another_one_has_another_program() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", "interfaces = [\"taken0\", \"late0\"]\n");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    // It has its program before it has the name that is waited for.
+    host.ip("link add other0 type veth peer name other1");
+    let _other = host.enter(|| PassLink::attach("other0"));
+    host.ip("link set other0 name taken0");
+    serve.wait_for("taken0: another XDP program", LIMIT);
+    host.ip("link add late0 type veth peer name late1");
+    serve.wait_for("late0: attached", LIMIT);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     detach(host);
 }

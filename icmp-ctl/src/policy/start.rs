@@ -134,9 +134,8 @@ fn bring_up(
     transaction: Option<Transaction>,
     undo: &mut Undo,
 ) -> Result<Started> {
-    match &transaction {
-        Some(transaction) => warn_all(&transaction.warnings),
-        None => warn_about_policy_in_force(instance)?,
+    if let Some(transaction) = &transaction {
+        warn_all(&transaction.warnings);
     }
     // A program that was just loaded decides nothing yet, and should know how once it does.
     if let Some(transaction) = transaction.as_ref().filter(|_| loaded) {
@@ -152,6 +151,10 @@ fn bring_up(
             undo.attached.push(link.index);
         }
         attached.push(one);
+    }
+    if transaction.is_none() {
+        // When it has worked: who tries it again and again says it once.
+        warn_about_policy_in_force(instance)?;
     }
     let transaction = transaction.filter(|_| !loaded);
     if let Some(transaction) = &transaction {
