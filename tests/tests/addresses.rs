@@ -108,6 +108,21 @@ fn messages_to_groups_are_the_hosts_where_it_has_joined_them() {
 }
 
 #[test]
+fn messages_to_the_anycast_address_of_a_router_go_by_its_policy_and_are_not_answered() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    // The kernel joins the subnet-router anycast address of each prefix (RFC 4291 section 2.6.1).
+    host.sysctl("net/ipv6/conf/all/forwarding", "1");
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    let ping = Echo::new(address("2001:db8::1"), address("2001:db8::"), vec![0; 16]);
+    peer.send(&Echo { kind: Some(NODE_INFORMATION_QUERY), ..ping.clone() }.frame()).expect("sent");
+    peer.send(&ping.frame()).expect("sent");
+    let counters = counted(host, "group-echo", 1);
+    assert_eq!((counters.packets("policy-drop"), counters.answered()), (1, 0));
+}
+
+#[test]
 fn on_a_port_of_a_bridge_no_message_to_a_group_is_touched() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

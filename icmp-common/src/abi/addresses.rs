@@ -103,7 +103,7 @@ impl Scope {
 pub enum AddressKind {
     /// The host's own unicast address.
     Own = 1,
-    /// A group the host belongs to: the broadcast address of one of its prefixes, or a multicast address.
+    /// A group the host belongs to: the broadcast address of one of its prefixes, a multicast address, or a router's anycast address.
     Group = 2,
     /// Not an address: the scope is configured at all.
     Present = 3,

@@ -176,8 +176,10 @@ impl<'a> Host<'a> {
                 *kind = AddressKind::Group;
             }
         }
-        let groups = self.groups.get(&ifindex).into_iter().flatten();
-        kinds.extend(groups.map(|group| (*group, AddressKind::Group)));
+        for group in self.groups.get(&ifindex).into_iter().flatten() {
+            // A router may have its anycast address for itself.
+            let _own = kinds.entry(*group).or_insert(AddressKind::Group);
+        }
         own.extend(kinds.into_iter().map(|(address, kind)| OwnAddress { address, scope, kind }));
     }
 }
@@ -329,6 +331,21 @@ mod tests {
         {
             assert_eq!(kind_of(&own, scope, text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn an_own_address_that_is_also_an_anycast_address_is_own() {
+        let group = |text: &str| Group { ifindex: 1, address: text.parse().expect("an address") };
+        let network = Network {
+            links: vec![link(1, true, None)],
+            addresses: vec![address(1, "2001:db8::"), address(1, "2001:db8:1::1")],
+            groups: vec![group("2001:db8::"), group("2001:db8:1::")],
+            ..Network::default()
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let scope = Scope::new(1, 0);
+        assert_eq!(kind_of(&own, scope, "2001:db8::"), Some(AddressKind::Own));
+        assert_eq!(kind_of(&own, scope, "2001:db8:1::"), Some(AddressKind::Group));
     }
 
     #[test]

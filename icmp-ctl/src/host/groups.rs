@@ -1,9 +1,9 @@
-//! Multicast groups that the host has joined, as the kernel lists them in its own files: rtnetlink tells of them since Linux 6.15 only.
+//! Multicast groups and anycast addresses that the host has joined, as the kernel lists them in its own files: rtnetlink tells of them since Linux 6.15 only.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// A multicast group that the host has joined on an interface.
+/// A multicast group, or an anycast address, that the host has joined on an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Group {
     /// Index of the interface.
@@ -17,6 +17,7 @@ pub(super) fn read() -> Vec<Group> {
     let text = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
     let mut groups = v4(&text("igmp"));
     groups.extend(v6(&text("igmp6")));
+    groups.extend(v6(&text("anycast6")));
     groups
 }
 
@@ -39,7 +40,8 @@ fn v4(text: &str) -> Vec<Group> {
     groups
 }
 
-/// A line for each group: index and name of the interface, and the group's 32 digits (igmp6_mc_seq_show in net/ipv6/mcast.c).
+/// A line for each group: index and name of the interface, and the group's 32 digits (igmp6_mc_seq_show in net/ipv6/mcast.c; ac6_seq_show
+/// in net/ipv6/anycast.c).
 fn v6(text: &str) -> Vec<Group> {
     let group = |line: &str| {
         let mut fields = line.split_whitespace();
