@@ -217,6 +217,51 @@ fn the_router_guard_knows_its_routers() {
     }
 }
 
+#[test]
+fn every_check_that_drops_drops_whatever_else_the_message_fails() {
+    if !can_run(&[]) {
+        return;
+    }
+    let build = |kind: u8, code: u8, from: &str, to: &str, second_word: u32| Echo {
+        kind: Some(kind),
+        code,
+        second_word,
+        ..Echo::new(from.parse().expect("one"), to.parse().expect("one"), vec![0; 48])
+    };
+    let own = "fe80::ff:fe00:2";
+    // A path MTU that cannot be, about a packet that is not ours; an advertisement from afar, of a router that is not named.
+    let messages = [
+        (build(3, 4, "198.51.100.7", "192.0.2.2", 20), [Check::PathMtu, Check::Quote]),
+        (build(2, 0, "2001:db8:7::1", "2001:db8::2", 20), [Check::PathMtu, Check::Quote]),
+        (build(134, 0, "fe80::9", own, 0), [Check::NeighbourDiscovery, Check::RouterGuard]),
+    ];
+    let mut kernel = host::unconfigured();
+    for (message, failed) in messages {
+        for drops in 0..2 {
+            for other in ["off", "count"] {
+                let (check, beside) = (failed[drops], failed[1 - drops]);
+                let config = format!(
+                    "{UNLIMITED}[policy.checks]\nrouters = [\"fe80::1\"]\n{} = \"drop\"\n{} = \"{other}\"\n",
+                    check.name(),
+                    beside.name()
+                );
+                let host = kernel.configure(&config, &[]);
+                let counted = |host: &OnHost| host.rule_counters()[check_counter(beside) as usize].hits;
+                let before = counted(&host);
+                let ended = both(&mut kernel, &host, &message.frame(), check, 1);
+                assert_eq!(
+                    ended.verdict(),
+                    Verdict::Drop,
+                    "{} beside {other}: {}",
+                    check.name(),
+                    ended.name()
+                );
+                assert_eq!(counted(&host) - before, u64::from(other == "count"), "{}", beside.name());
+            }
+        }
+    }
+}
+
 /// How the frame ends, on which kernel and host have to agree, and in that so many messages more have failed a check.
 fn both(kernel: &mut InKernel, host: &OnHost, frame: &[u8], check: Check, failed: u64) -> Reason {
     let index = check_counter(check) as usize;

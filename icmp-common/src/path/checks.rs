@@ -93,6 +93,27 @@ pub const fn mode_shift(check: Check) -> u32 {
     2 * check as u32
 }
 
+/// Checks that a message fails: where each one's mode lies in `Settings::checks`, both bits of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Failed(u32);
+
+impl Failed {
+    /// None.
+    pub(crate) const NONE: Self = Self(0);
+
+    /// These, and one more where that has failed too.
+    #[inline(always)]
+    const fn and(self, check: Check, failed: bool) -> Self {
+        Self(self.0 | if failed { 3 << mode_shift(check) } else { 0 })
+    }
+
+    /// Of modes as in `Settings::checks`, those of the checks that have failed; the others are off.
+    #[inline(always)]
+    pub(crate) const fn modes(self, checks: u32) -> u32 {
+        checks & self.0
+    }
+}
+
 /// Smallest MTU of IPv4 (RFC 791 section 3.2), below which RFC 1191 section 3 lets no estimate go.
 const MIN_MTU_V4: u32 = 68;
 /// Smallest MTU of IPv6 (RFC 8200 section 5).
@@ -100,7 +121,7 @@ pub(crate) const MIN_MTU_V6: u32 = 1280;
 /// Bytes behind the quoted IP header that an error has to carry (RFC 792).
 const QUOTED_PAYLOAD: usize = 8;
 
-/// The check that a message fails, which reports the MTU if it is about one.
+/// The checks that a message fails, which reports the MTU if it is about one.
 #[inline(always)]
 pub(crate) fn failed<F: Apart, T: Tables>(
     frame: &mut F,
@@ -109,12 +130,11 @@ pub(crate) fn failed<F: Apart, T: Tables>(
     about: About,
     facts: &Facts,
     mtu: Option<u32>,
-) -> Option<Check> {
+) -> Failed {
     let failed = match about.family() {
         Family::V4 => failed_v4(frame, about, facts, mtu),
         Family::V6 => failed_v6(frame, tables, settings, about, facts, mtu),
     };
-    // Last, because it takes longest.
     let summed = if mtu.is_some() {
         Check::PathMtu
     } else if is_discovery(facts) {
@@ -122,7 +142,9 @@ pub(crate) fn failed<F: Apart, T: Tables>(
     } else {
         return failed;
     };
-    if failed.is_none() && !reply::message_verifies(frame, tables, about) { Some(summed) } else { failed }
+    // Last, because it takes longest, and only where that check is not failed anyway.
+    let open = failed.modes(3 << mode_shift(summed)) == 0;
+    failed.and(summed, open && !reply::message_verifies(frame, tables, about))
 }
 
 #[inline(always)]
@@ -150,21 +172,19 @@ pub(crate) fn reported_mtu<F: Frame>(frame: &mut F, about: About, facts: &Facts)
 
 /// What of an ICMPv4 message cannot be.
 #[inline(always)]
-fn failed_v4<F: Frame>(frame: &mut F, about: About, facts: &Facts, mtu: Option<u32>) -> Option<Check> {
+fn failed_v4<F: Frame>(frame: &mut F, about: About, facts: &Facts, mtu: Option<u32>) -> Failed {
     let Facts { len, icmp_type, destination, .. } = *facts;
     if !icmpv4::is_error(icmp_type) {
-        return None;
-    }
-    const WINDOW: usize = icmpv4::LEN + ipv4::LEN;
-    if len < WINDOW {
-        return Some(Check::Quote);
+        return Failed::NONE;
     }
     // RFC 1191 section 5: old routers say 0. Opaque, or the compiler computes with what it has where there is none, and the verifier refuses.
     let reported = F::opaque(mtu.unwrap_or(0) as usize);
-    if reported != 0 && reported < MIN_MTU_V4 as usize {
-        return Some(Check::PathMtu);
+    let failed = Failed::NONE.and(Check::PathMtu, reported != 0 && reported < MIN_MTU_V4 as usize);
+    const WINDOW: usize = icmpv4::LEN + ipv4::LEN;
+    if len < WINDOW {
+        return failed.and(Check::Quote, true);
     }
-    let message = frame.window::<WINDOW>(about.l3() + ipv4::LEN)?;
+    let Some(message) = frame.window::<WINDOW>(about.l3() + ipv4::LEN) else { return failed };
     let version_ihl = message[icmpv4::LEN + ipv4::VERSION_IHL];
     let header_len = (version_ihl & 0x0f) as usize * 4;
     let total_len = u16::from_be_bytes(field::<{ icmpv4::LEN + ipv4::TOTAL_LEN }, 2, _>(message)) as usize;
@@ -177,7 +197,7 @@ fn failed_v4<F: Frame>(frame: &mut F, about: About, facts: &Facts, mtu: Option<u
         && total_len >= header_len
         && len >= icmpv4::LEN + quoted;
     // RFC 792: an error goes to the source of the packet it is about, so both are one address, whatever interface it is on.
-    if sane && source as u64 == destination.0 { None } else { Some(Check::Quote) }
+    failed.and(Check::Quote, !sane || source as u64 != destination.0)
 }
 
 /// What of an ICMPv6 message cannot be, or is from none of the routers named.
@@ -189,21 +209,19 @@ fn failed_v6<F: Apart, T: Tables>(
     about: About,
     facts: &Facts,
     mtu: Option<u32>,
-) -> Option<Check> {
+) -> Failed {
     let Facts { len, icmp_type, code, hop_limit, source, destination, .. } = *facts;
     let start = about.l3() + ipv6::LEN;
     if icmpv6::is_error(icmp_type) {
-        const WINDOW: usize = icmpv6::LEN + ipv6::LEN;
-        if len < WINDOW {
-            return Some(Check::Quote);
-        }
         //= https://www.rfc-editor.org/rfc/rfc8201#section-4
         //# A node MUST NOT reduce its estimate of the Path MTU below the IPv6
         //# minimum link MTU.
-        if mtu.is_some_and(|mtu| mtu < MIN_MTU_V6) {
-            return Some(Check::PathMtu);
+        let failed = Failed::NONE.and(Check::PathMtu, mtu.is_some_and(|mtu| mtu < MIN_MTU_V6));
+        const WINDOW: usize = icmpv6::LEN + ipv6::LEN;
+        if len < WINDOW {
+            return failed.and(Check::Quote, true);
         }
-        let message = frame.window::<WINDOW>(start)?;
+        let Some(message) = frame.window::<WINDOW>(start) else { return failed };
         let version = message[icmpv6::LEN + ipv6::VERSION_CLASS_LABEL] >> 4;
         // As much as fits (RFC 4443 section 2.4(c)): eight bytes behind the header, or the whole packet.
         let payload =
@@ -212,21 +230,19 @@ fn failed_v6<F: Apart, T: Tables>(
         // RFC 4443 section 2.2: an error goes to the source of the packet it is about.
         let about = ipv6::halves(field::<{ icmpv6::LEN + ipv6::SOURCE }, 16, _>(message));
         let sane = version as u32 == ipv6::VERSION_6 && len >= WINDOW + quoted && about == destination;
-        return if sane { None } else { Some(Check::Quote) };
+        return failed.and(Check::Quote, !sane);
     }
     if !is_discovery(facts) {
-        return None;
+        return Failed::NONE;
     }
-    if hop_limit != u8::MAX || code != 0 || !is_valid_discovery(frame, start, facts) {
-        return Some(Check::NeighbourDiscovery);
-    }
+    let is_wrong = hop_limit != u8::MAX || code != 0 || !is_valid_discovery(frame, start, facts);
+    let failed = Failed::NONE.and(Check::NeighbourDiscovery, is_wrong);
     if icmp_type == icmpv6::ROUTER_ADVERTISEMENT
         && let Some(rules) = tables.rules(settings.rules)
-        && !is_named(&rules.routers, source)
     {
-        return Some(Check::RouterGuard);
+        return failed.and(Check::RouterGuard, !is_named(&rules.routers, source));
     }
-    None
+    failed
 }
 
 /// True for a router that is named. Unused places are zero, and `::` is no router.

@@ -11,7 +11,7 @@ use crate::limiter::{self, Admission, Pair, PairIndex, Table, hash6};
 use crate::outcome::{Outcome, Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, BUDGET, PATH_MTU, POLICY};
-use crate::path::checks::{self, Check, Mode, check_counter};
+use crate::path::checks::{self, Check, Failed, Mode, check_counter};
 use crate::path::mtu;
 use crate::path::parse::{self, Headers, Link};
 use crate::reason::{Reason, Verdict};
@@ -95,7 +95,7 @@ pub(crate) fn note_mtu<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &A
     let Some(facts) = facts(frame, *about) else { return 0 };
     let mtu = checks::reported_mtu(frame, *about, &facts);
     if let Some(reported) = mtu
-        && checks::failed(frame, tables, settings, *about, &facts, mtu).is_none()
+        && checks::failed(frame, tables, settings, *about, &facts, mtu) == Failed::NONE
     {
         mtu::note(tables, settings, mtu::at_least(reported));
     }
@@ -122,7 +122,7 @@ fn evaluated<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> St
     let decision = entry.decision(facts.code);
     let mtu = checks::reported_mtu(frame, about, &facts);
     let failed = if facts.icmp_type == echo_request(facts.family) {
-        None
+        Failed::NONE
     } else {
         checks::failed(frame, tables, settings, about, &facts, mtu)
     };
@@ -139,10 +139,10 @@ fn by_all<F: Apart, T: Tables>(
     about: About,
     facts: &Facts,
     decision: Decision,
-    failed: Option<Check>,
+    failed: Failed,
 ) -> Result<Answer, Reason> {
     let is_echo = facts.icmp_type == echo_request(facts.family);
-    let has_failed = failed.map_or(Ok(false), |check| is_counted(tables, settings, check))?;
+    let has_failed = is_counted(tables, failed.modes(settings.checks))?;
     if settings.flags & SETTINGS_RULES != 0
         && let Some(answer) = by_rules(frame, tables, settings, about, facts, is_echo)?
     {
@@ -169,17 +169,24 @@ fn facts<F: Apart>(frame: &mut F, about: About) -> Option<Facts> {
 
 // --------------------------------------------------------------------------------------------------------------- checks
 
-/// True where a check that a message has failed is only counted, false where it is off; ends a message that is to be dropped for it.
+/// True where a message has failed checks that are only counted, false where it has failed none that is on; ends a message that one of them
+/// drops. Takes the modes of those that it has failed.
 #[inline(always)]
-fn is_counted<T: Tables>(tables: &T, settings: &Settings, check: Check) -> Result<bool, Reason> {
-    let mode = settings.checks >> checks::mode_shift(check) & 3;
-    if mode == Mode::Off as u32 {
-        return Ok(false);
+fn is_counted<T: Tables>(tables: &T, modes: u32) -> Result<bool, Reason> {
+    let mut dropped = None;
+    for check in Check::ALL {
+        let mode = modes >> checks::mode_shift(*check) & 3;
+        if mode == Mode::Off as u32 {
+            continue;
+        }
+        if let Some(mut rule_counter) = tables.rule_counter(check_counter(*check)) {
+            rule_counter.hits = rule_counter.hits.wrapping_add(1);
+        }
+        if mode == Mode::Drop as u32 && dropped.is_none() {
+            dropped = Some(check.reason());
+        }
     }
-    if let Some(mut rule_counter) = tables.rule_counter(check_counter(check)) {
-        rule_counter.hits = rule_counter.hits.wrapping_add(1);
-    }
-    if mode == Mode::Drop as u32 { Err(check.reason()) } else { Ok(true) }
+    dropped.map_or(Ok(modes != 0), Err)
 }
 
 // ---------------------------------------------------------------------------------------------------------------- rules
