@@ -124,6 +124,18 @@ fn an_attach_that_can_do_nothing_says_so_and_what_helps() {
 }
 
 #[test]
+fn attaching_to_a_veth_in_native_mode_says_what_its_other_end_needs() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("link add veth9 type veth peer name peer9");
+    for (mode, is_said) in [("native", true), ("generic", false)] {
+        let done = ctl::run(host, &format!("attach veth9 --mode {mode}"));
+        assert_eq!((done.code, done.stderr.contains("its other end")), (DONE, is_said), "{done}");
+        let _done = ctl::run(host, "detach veth9").expect_success();
+    }
+}
+
+#[test]
 fn an_interface_that_does_not_exist_is_named() {
     let Some(pair) = pair(&[]) else { return };
     let done = ctl::run(&pair.host, "attach nosuch0");

@@ -9,6 +9,7 @@ use aya::programs::XdpMode;
 use aya::programs::links::FdLink;
 use clap::ValueEnum;
 use icmp_common::abi::MAX_INTERFACES;
+use netlink_packet_route::link::InfoKind;
 use serde_json::json;
 
 use crate::diagnostics::{note, warn};
@@ -174,6 +175,13 @@ fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: Att
         warn(&format!(
             "{}: attached in {mode} mode, which is several times slower than native, because the driver refused: \
              {refusal}",
+            link.name
+        ));
+    }
+    if mode == "native" && link.kind == Some(InfoKind::Veth) {
+        warn(&format!(
+            "{0}: a veth in native mode, whose replies arrive only if its other end has an XDP program, too; `icmp-ctl detach {0}`, then \
+             `icmp-ctl attach {0} --mode generic` needs none there",
             link.name
         ));
     }
