@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use icmp_common::abi::SWITCH_CHANGE;
 use icmp_ctl::instance::maps::InstanceMaps;
 use icmp_ctl::instance::pins::Instance;
+use icmp_ctl::instance::program::Entry;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
@@ -232,25 +233,75 @@ fn a_change_of_what_is_no_longer_in_force_is_planned_again_under_the_lock() {
     }
 }
 
-/// Has the kernel refuse both ways of waiting until no CPU is in the program.
-fn refuse_waiting() -> std::io::Result<()> {
-    const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32;
-    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
-    let refuse_next = |call: libc::c_long| libc::sock_filter {
-        code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16,
-        jt: 0,
-        jf: 1,
-        k: call as u32,
+#[test]
+fn an_attach_whose_link_cannot_be_pinned_leaves_nothing() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    host.ip("link add other0 type veth peer name other1");
+    host.ip("link set other0 up");
+    let left = || {
+        let instance = host.enter(|| Instance::open().expect("it is loaded"));
+        let entries = instance.maps.interfaces().expect("readable").iter().filter(|e| e.ifindex != 0).count();
+        let pins = instance.program_pin(Entry::Xdp);
+        let folder = |name: &str| {
+            let folder = pins.parent().expect("of the instance").join(name);
+            std::fs::read_dir(folder).expect("readable").count()
+        };
+        (entries, folder("names"), folder("links"))
     };
-    let mut filter = [
-        // The number of the call is the first word.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        refuse_next(libc::SYS_membarrier),
-        statement(libc::BPF_RET | libc::BPF_K, REFUSE),
-        refuse_next(libc::SYS_sched_setaffinity),
+    let before = left();
+    let mut command = ctl::command(host, "attach other0 --mode native");
+    // SAFETY: what is called before exec only makes two system calls.
+    unsafe { command.pre_exec(refuse_pinning) };
+    let done = process::run(&mut command);
+    assert!(done.code == FAILED && done.stderr.contains("pinning the link"), "{done}");
+    assert_eq!(left(), before, "entries, names, links");
+    assert!(!host.ip("link show other0").contains("xdp"));
+}
+
+const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32;
+
+/// A statement of a filter of system calls.
+const fn statement(code: u32, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
+}
+
+/// Goes on with the next statement where what was loaded is this, and leaves out so many where it is not.
+const fn unless(k: u32, leave_out: u8) -> libc::sock_filter {
+    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: leave_out, k }
+}
+
+/// Has the kernel refuse to pin anything.
+fn refuse_pinning() -> std::io::Result<()> {
+    const OBJ_PIN: u32 = 6;
+    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+    filter_calls(&mut [
+        // The number of the call is the first word, the command the low half of the first argument.
+        statement(load, 0),
+        unless(libc::SYS_bpf as u32, 3),
+        statement(load, 16),
+        unless(OBJ_PIN, 1),
         statement(libc::BPF_RET | libc::BPF_K, REFUSE),
         statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ];
+    ])
+}
+
+/// Has the kernel refuse both ways of waiting until no CPU is in the program.
+fn refuse_waiting() -> std::io::Result<()> {
+    filter_calls(&mut [
+        // The number of the call is the first word.
+        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
+        unless(libc::SYS_membarrier as u32, 1),
+        statement(libc::BPF_RET | libc::BPF_K, REFUSE),
+        unless(libc::SYS_sched_setaffinity as u32, 1),
+        statement(libc::BPF_RET | libc::BPF_K, REFUSE),
+        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
+    ])
+}
+
+/// Puts a filter on the system calls of this process.
+fn filter_calls(filter: &mut [libc::sock_filter]) -> std::io::Result<()> {
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: the call takes integers.
     let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };

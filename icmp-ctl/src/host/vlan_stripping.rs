@@ -104,7 +104,10 @@ pub fn leave_tags(link: &Link) -> Result<Option<TagOffloads>> {
         return Ok(None);
     }
     TagOffloads::NONE.write(name).with_context(|| format!("{name}: switching rx-vlan-offload off"))?;
-    let after = TagOffloads::read(name)?;
+    let after = TagOffloads::read(name).inspect_err(|_| {
+        // Whoever asked would not know that it was switched; the first error is the one to tell.
+        let _ = before.write(name);
+    })?;
     if after != TagOffloads::NONE {
         let still = if after.customer { "rx-vlan-offload" } else { "rx-vlan-stag-hw-parse" };
         note(&format!("{name}: --disable-rx-vlan-offload does not help: the driver leaves {still} on"));

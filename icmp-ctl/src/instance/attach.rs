@@ -168,7 +168,8 @@ fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: Att
         attach_link(instance, link, mode)
     });
     if attached.is_err() {
-        instance.maps.remove_interface(link.index)?;
+        // Its entry and the note of its name; the first error is the one to tell, and what stays is cleared away by the next change.
+        let _ = instance.forget(link.index);
     }
     let AttachResult { mode, entry, program_id, instead_of } = attached?;
     if let Some(refusal) = instead_of {

@@ -173,11 +173,7 @@ impl Instance {
             Ok(instance) => return Ok((instance, false)),
             Err(lock) => lock,
         };
-        for folder in [LINKS, NAMES] {
-            fs::create_dir_all(directory.join(folder))
-                .with_context(|| format!("making the pin directory {}", directory.display()))?;
-        }
-        match load(&directory, options) {
+        match make(&directory).and_then(|()| load(&directory, options)) {
             Ok(maps) => Ok((Self { pins: Pins { directory, maps }, lock }, true)),
             Err(error) => {
                 // Half an instance is none; the first error is the one to tell.
@@ -237,8 +233,11 @@ impl Instance {
         self.forget(ifindex)
     }
 
-    /// Removes what there is of a link that is off its interface.
-    fn forget(&mut self, ifindex: u32) -> Result<()> {
+    /// Removes what there is of a link that is off its interface, or was never on it.
+    ///
+    /// # Errors
+    /// A pin cannot be removed, or the interface table cannot be written.
+    pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
         links::remove(&self.directory, ifindex)?;
         self.maps.remove_interface(ifindex)
     }
@@ -443,6 +442,14 @@ fn remove(directory: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         Err(error) => Err(error).with_context(|| format!("removing the pins in {}", directory.display())),
     }
+}
+
+fn make(directory: &Path) -> Result<()> {
+    for folder in [LINKS, NAMES] {
+        fs::create_dir_all(directory.join(folder))
+            .with_context(|| format!("making the pin directory {}", directory.display()))?;
+    }
+    Ok(())
 }
 
 fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
