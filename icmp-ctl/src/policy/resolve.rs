@@ -193,6 +193,11 @@ fn rule_types(rule: &config::Rule, families: &[Family], at: &[&str]) -> Result<V
     }
     types.sort_by_key(|name| (name.family, name.first, name.code));
     types.dedup();
+    // A code of a type that is named without one adds nothing, and would take one of the few places for codes.
+    let whole: Vec<TypeName> = types.iter().filter(|name| name.code.is_none()).copied().collect();
+    types.retain(|name| {
+        name.code.is_none() || whole.iter().all(|other| !other.contains_type(name.family, name.first))
+    });
     Ok(types)
 }
 
@@ -264,6 +269,15 @@ fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_code_of_a_type_that_is_named_without_one_takes_no_place_for_codes() {
+        let text = "[[policy.rule]]\nname = \"r\"\nfamily = \"ipv4\"\ntype = [\"8/9\", \"8\", \"3/1\"]\naction = \"drop\"\n";
+        let config = Config::parse(text, "x").expect("a configuration");
+        let rules = resolve_rules(&config, Tick { per_second: 250.0 }).expect("a rule");
+        let types: Vec<_> = rules[0].types.iter().map(|name| (name.first, name.code)).collect();
+        assert_eq!(types, [(3, Some(1)), (8, None)]);
+    }
 
     #[test]
     fn a_list_may_have_a_byte_order_mark_and_comments_behind_a_hash_or_a_semicolon() {
