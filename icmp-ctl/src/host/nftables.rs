@@ -148,12 +148,15 @@ fn extension(name: &str) -> Match {
 }
 
 fn condition(body: &Value, packet: Packet) -> Match {
-    let how = equals(&body["left"], &body["right"], packet);
+    if is_of_another_protocol(&body["left"], packet) {
+        return Match::Never;
+    }
+    let how = || equals(&body["left"], &body["right"], packet);
     match word(&body["op"]) {
-        "==" | "in" => how,
-        "!=" if is_of_another_protocol(&body["left"], packet) => Match::Never,
-        "!=" => how.negated(),
-        _ => how.min(Match::Maybe),
+        "==" | "in" => how(),
+        "!=" => how().negated(),
+        // Greater or less: what is not equal may be that.
+        _ => Match::Maybe,
     }
 }
 
@@ -292,6 +295,9 @@ mod tests {
             (true, json!([{ "limit": { "rate": 5 } }])),
             (true, json!([is(state(), json!("new"))])),
             (true, json!([{ "xt": { "type": "match", "name": "icmp" } }])),
+            (true, json!([{ "match": { "op": ">", "left": meta("l4proto"), "right": 0 } }])),
+            (true, json!([{ "match": { "op": "<", "left": payload("icmp", "type"), "right": 9 } }])),
+            (false, json!([{ "match": { "op": "<", "left": payload("tcp", "dport"), "right": 9 } }])),
             (false, json!([is(payload("tcp", "dport"), json!(22))])),
             (false, json!([is(payload("ip6", "saddr"), json!("2001:db8::1"))])),
             (false, json!([is(payload("icmp", "type"), json!("redirect"))])),
