@@ -18,8 +18,8 @@ use crate::instance::addresses::refresh;
 use crate::instance::attach::AttachMode;
 use crate::instance::pins::{Instance, View};
 use crate::kernel::netlink::Changes;
-use crate::policy::start::{Wanted, start};
-use crate::policy::transaction::{Allowed, Proposal};
+use crate::policy::start::{Configured, Wanted, start};
+use crate::policy::transaction::Allowed;
 
 /// Least and longest time between two looks at the host.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -198,9 +198,9 @@ impl Follower {
 
 /// Attaches to all of these interfaces or to none.
 fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Result<()> {
-    let proposal = Proposal::of_file(config, Allowed::default(), interfaces.first())?;
+    let configured = Configured::new(config.clone(), Allowed::default(), interfaces.first());
     let wanted = Wanted { interfaces, mode: AttachMode::Auto, keep_tags: false, reconfigure };
-    let started = start(wanted, config, proposal)?;
+    let started = start(wanted, configured)?;
     for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
     {
         note(&attached.text());

@@ -234,6 +234,35 @@ fn a_change_of_what_is_no_longer_in_force_is_planned_again_under_the_lock() {
 }
 
 #[test]
+fn an_interface_that_joins_what_is_in_force_needs_no_configuration() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    let host = &pair.host;
+    host.ip("link add other0 type veth peer name other1");
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    // Unreadable, and refused by a guard.
+    for (text, code) in [("nonsense = 1\n", FAILED), ("[limits]\nerrors = { rate = \"0\" }\n", GUARDED)] {
+        let attach = |arguments: &str| {
+            let folder = Folder::new();
+            let file = folder.file("config.toml", text);
+            let script = format!(
+                "cd $(dirname {file}); mkdir icmp-ctl; cp config.toml icmp-ctl; mount --bind . /etc; exec $0 attach {arguments}"
+            );
+            host.run("unshare", &["--mount", "sh", "-ec", &script.replace("FILE", &file), program])
+        };
+        let done = attach("other0");
+        assert_eq!(done.code, code, "it would be what is in force: {done}");
+        let _attached = Attached::new(host, HOST_IF);
+        let before = ctl::run(host, "limit show -j").expect_success();
+        let done = attach("other0 -f FILE");
+        assert_eq!(done.code, code, "it is named: {done}");
+        let done = attach("other0");
+        assert_eq!(done.code, DONE, "{done}");
+        assert!(done.stderr.contains("WARNING") && done.stderr.contains("not needed now"), "{done}");
+        assert_eq!(ctl::run(host, "limit show -j").expect_success(), before);
+    }
+}
+
+#[test]
 fn an_attach_whose_link_cannot_be_pinned_leaves_nothing() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

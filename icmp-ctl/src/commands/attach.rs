@@ -10,21 +10,22 @@ use crate::instance::attach::Attached;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::limits::summary;
-use crate::policy::start::{Started, Wanted, start};
-use crate::policy::transaction::{Allowed, Proposal};
+use crate::policy::start::{Configured, Started, Wanted, start};
+use crate::policy::transaction::Allowed;
 
-pub(super) fn run(args: &Attach, config: &Config) -> Result<Output> {
+pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
     let allowed = Allowed { breaks: &args.allow_break, empty: &args.allow_empty };
-    let proposal = Proposal::of_file(config, allowed, args.interfaces.first())?;
+    let origin = config.as_ref().ok().map(|config| config.origin().to_owned());
+    let configured = config.and_then(|config| Configured::new(config, allowed, args.interfaces.first()));
     let wanted = Wanted {
         interfaces: &args.interfaces,
         mode: args.mode,
         keep_tags: args.disable_rx_vlan_offload,
         reconfigure: args.config.is_some(),
     };
-    let Some(started) = start(wanted, config, proposal)? else { return Ok(Output::nothing()) };
+    let Some(started) = start(wanted, configured)? else { return Ok(Output::nothing()) };
     let Started { attached, difference, loaded, settings } = &started;
-    let from = if *loaded || wanted.reconfigure { config.origin() } else { "what was in force" };
+    let from = origin.as_deref().filter(|_| *loaded || wanted.reconfigure).unwrap_or("what was in force");
     note(&format!(
         "limits, from {from}: {}; `icmp-ctl limit set per-source RATE` changes one, `icmp-ctl apply -f FILE` all",
         summary(settings, Tick::of_this_kernel()?)

@@ -31,9 +31,11 @@ pub fn run(cli: &Cli) -> Result<Output> {
     // A configuration is read where the user sees it: `prepare` may change the mount namespace.
     match &cli.verb {
         Verb::Attach(args) => {
-            let config = Config::load(args.config.as_deref())?;
+            let config = Config::load(args.config.as_deref());
+            // What is named is meant; what lies at the usual place may not be needed.
+            let config = if args.config.is_some() { Ok(config?) } else { config };
             prepare(Purpose::Attach)?;
-            attach::run(args, &config)
+            attach::run(args, config)
         }
         Verb::Serve(args) => {
             let config = Config::load(args.config.as_deref())?;

@@ -159,8 +159,8 @@ impl Instance {
     /// Opens the instance of this namespace, or loads one; true where it was loaded just now.
     ///
     /// # Errors
-    /// As [`Self::find`]; and the kernel refuses the program ([`Exit::Refused`]).
-    pub fn open_or_load(options: &LoadOptions) -> Result<(Self, bool)> {
+    /// As [`Self::find`]; and `options` fails, or the kernel refuses the program ([`Exit::Refused`]).
+    pub fn open_or_load(options: impl FnOnce() -> Result<LoadOptions>) -> Result<(Self, bool)> {
         match DirBuilder::new().mode(0o700).create(ROOT) {
             Ok(()) => give_to_root()?,
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
@@ -173,7 +173,8 @@ impl Instance {
             Ok(instance) => return Ok((instance, false)),
             Err(lock) => lock,
         };
-        match make(&directory).and_then(|()| load(&directory, options)) {
+        let options = options()?;
+        match make(&directory).and_then(|()| load(&directory, &options)) {
             Ok(maps) => Ok((Self { pins: Pins { directory, maps }, lock }, true)),
             Err(error) => {
                 // Half an instance is none; the first error is the one to tell.

@@ -7,6 +7,7 @@ use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
 use crate::diagnostics::warn;
+use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
 use crate::host::vlan_stripping::leave_tags;
 use crate::instance::addresses::{buckets_for, refresh};
@@ -17,7 +18,7 @@ use crate::instance::program::LoadOptions;
 use crate::kernel::ethtool::TagOffloads;
 use crate::policy::difference::Difference;
 use crate::policy::transaction::{
-    Keep, Planned, Proposal, Transaction, warn_about_policy_in_force, warn_all,
+    Allowed, Keep, Planned, Proposal, Transaction, warn_about_policy_in_force, warn_all,
 };
 
 /// What is asked for.
@@ -33,6 +34,22 @@ pub struct Wanted<'a> {
     pub reconfigure: bool,
 }
 
+/// What is to be in force where nothing is, or in the place of what is.
+pub struct Configured {
+    config: Config,
+    proposal: Proposal,
+}
+
+impl Configured {
+    /// What it leaves to the host is that of the interface.
+    ///
+    /// # Errors
+    /// As [`Proposal::of_file`].
+    pub fn new(config: Config, allowed: Allowed<'_>, interface: Option<&String>) -> Result<Self> {
+        Ok(Self { proposal: Proposal::of_file(&config, allowed, interface)?, config })
+    }
+}
+
 /// What has come of it.
 pub struct Started {
     /// The interfaces, each once.
@@ -45,12 +62,13 @@ pub struct Started {
     pub settings: Settings,
 }
 
-/// Does all that is wanted, or nothing; `None` where there is nothing to do it to.
+/// Does all that is wanted, or nothing; `None` where there is nothing to do it to. An interface that joins what is in force needs no
+/// configuration, so one that cannot be used is then only warned about.
 ///
 /// # Errors
 /// An interface or the policy is refused, or the kernel refuses something; what was attached is taken off again, and the policy is the one
 /// of before.
-pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<Option<Started>> {
+pub fn start(wanted: Wanted<'_>, configured: Result<Configured>) -> Result<Option<Started>> {
     let network = Network::read_once()?;
     let mut links: Vec<&Link> = Vec::new();
     for name in wanted.interfaces {
@@ -60,16 +78,29 @@ pub fn start(wanted: Wanted<'_>, config: &Config, proposal: Proposal) -> Result<
             links.push(link);
         }
     }
-    let plan = |pins: &Pins, in_force: Option<&Compiled>| Transaction::plan(pins, in_force, proposal.clone());
-    let ahead = View::find()?.filter(|_| wanted.reconfigure);
+    let view = View::find()?;
+    let configured = match configured {
+        Err(error) if view.is_some() && !wanted.reconfigure => {
+            warn(&format!("{}; not needed now: what is in force stays, and is joined", sentence(&error)));
+            None
+        }
+        configured => Some(configured?),
+    };
+    let needed = || {
+        configured.as_ref().context("what was in force was detached meanwhile, and the configuration cannot take its place; try again")
+    };
+    let plan = |pins: &Pins, in_force: Option<&Compiled>| {
+        Transaction::plan(pins, in_force, needed()?.proposal.clone())
+    };
+    let ahead = view.filter(|_| wanted.reconfigure);
     let ahead = ahead.map(|view| Planned::new(&view, plan)).transpose()?;
     let (mut instance, loaded) = if links.is_empty() {
         let Some(instance) = Instance::find()? else { return Ok(None) };
         (instance, false)
     } else {
-        Instance::open_or_load(&LoadOptions {
-            address_buckets: buckets_for(&network, &links),
-            ..LoadOptions::new(config.limits.memory.lines())?
+        Instance::open_or_load(|| {
+            let lines = needed()?.config.limits.memory.lines();
+            Ok(LoadOptions { address_buckets: buckets_for(&network, &links), ..LoadOptions::new(lines)? })
         })?
     };
     let mut undo = Undo::default();
