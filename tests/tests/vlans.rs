@@ -6,7 +6,7 @@
 use icmp_ctl::kernel::ethtool::TagOffloads;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
-use icmp_tests::netns::{HOST_IF, HOST_MAC, PEER_IF, Pair};
+use icmp_tests::netns::{HOST_IF, HOST_MAC, Namespace, PEER_IF, Pair};
 
 const ADDRESS: &str = "192.0.2.2";
 
@@ -29,16 +29,21 @@ fn is_answered(pair: &Pair) -> bool {
 
 #[test]
 fn below_a_macvlan_in_passthru_mode_nothing_is_answered_as_by_the_kernel() {
-    for mode in ["bridge", "passthru"] {
+    for (mode, is_here) in [("bridge", true), ("passthru", true), ("bridge", false), ("passthru", false)] {
         let Some(pair) = pair() else { return };
+        let container = Namespace::new("container");
+        let namespace = if is_here { &pair.host } else { &container };
         pair.host.ip(&format!("link add link {HOST_IF} name above type macvlan mode {mode}"));
-        pair.host.ip("link set above up");
+        if !is_here {
+            pair.host.ip(&format!("link set above netns {}", container.name()));
+        }
+        namespace.ip("link set above up");
         let by_the_kernel = is_answered(&pair);
         assert_eq!(by_the_kernel, mode == "bridge", "what this test goes by");
         let attached = Attached::new(&pair.host, HOST_IF);
-        assert_eq!(is_answered(&pair), by_the_kernel, "{mode}");
+        assert_eq!(is_answered(&pair), by_the_kernel, "{mode}, here: {is_here}");
         let answered = attached.counters().answered();
-        assert_eq!(answered != 0, by_the_kernel, "{answered} answered in mode {mode}");
+        assert_eq!(answered != 0, by_the_kernel, "{answered} answered in mode {mode}, here: {is_here}");
     }
 }
 

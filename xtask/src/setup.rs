@@ -98,6 +98,7 @@ const VM: &[Program] = &[
     ("ip", &["iproute2"]),
     ("bridge", &["iproute2"]),
     ("ethtool", &["ethtool"]),
+    ("teamnl", &["libteam-utils"]),
 ];
 
 /// libFuzzer is C++.

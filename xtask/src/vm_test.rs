@@ -56,9 +56,11 @@ const LISTS_AGE: Duration = Duration::from_secs(12 * 3600);
 const INIT: &str = include_str!("vm_init.sh");
 const VLANS: &str = include_str!("vm_vlans.sh");
 /// Programs of this machine that busybox has no match for, and where they lie in the VM.
-const PROGRAMS: [(&str, &str); 3] = [("ip", "sbin/ip"), ("bridge", "bin/bridge"), ("ethtool", "bin/ethtool")];
+const PROGRAMS: [(&str, &str); 4] =
+    [("ip", "sbin/ip"), ("bridge", "bin/bridge"), ("ethtool", "bin/ethtool"), ("teamnl", "bin/teamnl")];
 /// Modules that are loaded, with those they depend on.
-const MODULES: [&str; 6] = ["veth", "8021q", "bridge", "bonding", "macvlan", "ipvlan"];
+const MODULES: [&str; 8] =
+    ["veth", "8021q", "bridge", "bonding", "team", "team_mode_activebackup", "macvlan", "ipvlan"];
 /// The driver of the network cards, which is loaded when they are wanted: QEMU's takes VLAN tags out of frames.
 const CARDS: &str = "vmxnet3";
 

@@ -10,7 +10,7 @@ tagged=10.0.100.1
 # world [cards]: host0 and client0 anew, a veth or the two network cards, client0 with the VLANs 100, 100.31 and 31 and the service VLAN
 # 200. The client knows the host's MAC address everywhere, so that no request fails for want of ARP, and takes an answer wherever it comes in.
 world() {
-    for device in host0 br0 bond0; do $ip link del $device 2>/dev/null; done
+    for device in host0 br0 bond0 team0; do $ip link del $device 2>/dev/null; done
     if [ "$1" = cards ]; then
         for card in /cards/*.ko; do check "network cards" insmod "$card"; done
         $ip link set eth1 netns $client name client0
@@ -90,6 +90,17 @@ like_the_kernel "veth with tags in the frame" "--mode generic" host0 \
 
 world
 $ip addr add $untagged/24 dev host0
+unshare --net sleep 3600 &
+elsewhere=$!
+until [ "$(readlink /proc/$elsewhere/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.1; done
+vlan host0 100
+$ip link set host0.100 netns $elsewhere
+nsenter --net=/proc/$elsewhere/ns/net $ip link set host0.100 up
+like_the_kernel "a VLAN device in another namespace" "--mode generic" host0 2:2 $untagged client0 0:0 $untagged client0.100
+kill $elsewhere
+
+world
+$ip addr add $untagged/24 dev host0
 vlan host0 100
 vlan host0 31 10.0.31.1
 $ip route add 10.0.32.0/24 dev host0.31
@@ -141,6 +152,18 @@ for mode in generic auto; do
 done
 printf '[responder]\nvips = ["192.0.2.9/32"]\n' >/tmp/vip.toml
 like_the_kernel "a port of a bond" "--mode generic -f /tmp/vip.toml" host0 2:2 $untagged client0 0:0 192.0.2.9 client0.100
+
+world
+$ip link add team0 address $host_mac type team
+check "a team's mode" teamnl team0 setoption mode activebackup
+$ip link set host0 down
+$ip link set host0 master team0
+$ip link set team0 up
+check "a team's active port" teamnl team0 setoption activeport "$(cat /sys/class/net/host0/ifindex)"
+$ip addr add $untagged/24 dev team0
+vlan team0 100 $tagged
+like_the_kernel "a team" "--mode auto" team0 \
+    2:2 $untagged client0 2:2 $tagged client0.100 2:2 $untagged client0.100
 
 world
 $ip link add link host0 name above type macvlan mode bridge

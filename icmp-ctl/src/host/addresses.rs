@@ -11,6 +11,7 @@ use icmp_common::wire::ethernet;
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
+use crate::host::elsewhere;
 use crate::host::netlink::{Address, Link, Network};
 use crate::host::vlan_stripping::stripping;
 
@@ -52,7 +53,8 @@ fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
         _ => true,
     });
     by_controller
-        || takes_in_for_unknown(network, link)
+        || !elsewhere::macs(network, link).is_empty()
+        || elsewhere::has_one_with_its_mac(network, link)
         || network.links.iter().filter(|upper| upper.lower == Some(link.index)).any(|upper| {
             match upper.kind {
                 Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap) => true,
@@ -60,15 +62,6 @@ fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
                 _ => false,
             }
         })
-}
-
-/// Whether an interface takes in the MAC address of a device that is not among those of this namespace: a macvlan that was moved away.
-fn takes_in_for_unknown(network: &Network, link: &Link) -> bool {
-    let is_known = |mac: [u8; 6]| {
-        let is_its = |device: &Link| device.mac == Some(mac);
-        is_its(link) || network.links.iter().any(|device| device.vlan.is_some() && is_its(device))
-    };
-    network.taken_in.iter().any(|(ifindex, mac)| *ifindex == link.index && !is_known(*mac))
 }
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.

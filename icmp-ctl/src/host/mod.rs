@@ -4,6 +4,7 @@ pub mod address_table;
 pub mod addresses;
 pub mod conflicts;
 pub mod defaults;
+mod elsewhere;
 mod firewall;
 pub mod groups;
 pub mod idle;

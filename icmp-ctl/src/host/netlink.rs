@@ -2,6 +2,7 @@
 //!
 //! Owns reading links, addresses and groups of the caller's network namespace. It writes nothing.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::{Context as _, Result};
@@ -14,6 +15,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
+use crate::host::elsewhere;
 use crate::host::groups::{self, Group};
 
 /// An interface.
@@ -106,6 +108,8 @@ pub struct Network {
     /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
     /// a macvlan device is there also where it was moved to another namespace.
     pub taken_in: Vec<(u32, [u8; 6])>,
+    /// How often interfaces, by their index, take in the group of all hosts: once for themselves and once for each device above that is up.
+    pub all_hosts: BTreeMap<u32, usize>,
 }
 
 impl Network {
@@ -132,7 +136,7 @@ impl Network {
         let taken_in = neighbours.iter().filter_map(taken_in).collect();
         connection.abort();
         let addresses = addresses.iter().filter_map(address).collect();
-        Ok(Self { links, addresses, groups: groups::read(), taken_in })
+        Ok(Self { links, addresses, groups: groups::read(), taken_in, all_hosts: elsewhere::read() })
     }
 
     /// As [`Self::read`], for who has no event loop.

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use netlink_packet_route::link::InfoKind;
 
 use crate::diagnostics::note;
+use crate::host::elsewhere;
 use crate::host::netlink::{Link, Network};
 use crate::kernel::ethtool::TagOffloads;
 
@@ -25,7 +26,7 @@ pub enum Stripping {
 
 /// What may have taken tags out of an interface's frames, where that matters: VLANs are told apart on it.
 pub fn stripping(network: &Network, link: &Link) -> Option<Stripping> {
-    if !tells_vlans_apart(network, link) {
+    if !tells_vlans_apart(network, link) && !elsewhere::has_one_with_its_mac(network, link) {
         return None;
     }
     way(link.kind.as_ref(), || TagOffloads::read(&link.name).ok())
@@ -59,7 +60,13 @@ fn tells_vlans_apart(network: &Network, link: &Link) -> bool {
 
 impl Stripping {
     /// What it means for an interface, and what helps.
-    pub fn text(&self, interface: &str) -> String {
+    pub fn text(&self, network: &Network, link: &Link) -> String {
+        let interface = &link.name;
+        let vlans = if tells_vlans_apart(network, link) {
+            "VLANs are in use on it"
+        } else {
+            "a device above it is in another network namespace, where it may be a VLAN"
+        };
         let (who, help) = match self {
             Self::Driver(_) => (
                 "its driver takes VLAN tags out of frames before the program sees them (rx-vlan-offload, rx-vlan-stag-hw-parse)",
@@ -81,9 +88,7 @@ impl Stripping {
                 "No setting of this device changes that".to_owned(),
             ),
         };
-        format!(
-            "{interface}: VLANs are in use on it, and {who}. All pings on {interface} are left to the kernel. {help}."
-        )
+        format!("{interface}: {vlans}, and {who}. All pings on {interface} are left to the kernel. {help}.")
     }
 }
 

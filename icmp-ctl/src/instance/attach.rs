@@ -187,7 +187,7 @@ fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: Att
         ));
     }
     if let Some(stripping) = stripping(network, link) {
-        note(&stripping.text(&link.name));
+        note(&stripping.text(network, link));
     }
     Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
 }

@@ -1,0 +1,107 @@
+//! Devices above an interface that are in another network namespace, which the kernel lists there only.
+//!
+//! Owns finding them by the traces they leave on the interface. What follows from that is `addresses.rs`'s and `vlan_stripping.rs`'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+
+use netlink_packet_route::link::InfoKind;
+
+use crate::host::groups::Group;
+use crate::host::netlink::{Link, Network};
+
+/// The group of all hosts, which each interface that is up belongs to (RFC 1112 section 4), as the kernel lists its MAC address.
+const ALL_HOSTS: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1));
+const ALL_HOSTS_MAC: &str = "01005e000001";
+
+/// The MAC addresses that an interface takes in for devices that are not among those of this namespace. Macvlans have addresses of their own.
+pub(super) fn macs(network: &Network, link: &Link) -> BTreeSet<[u8; 6]> {
+    let is_known = |mac: [u8; 6]| {
+        let is_its = |device: &Link| device.mac == Some(mac);
+        is_its(link) || network.links.iter().any(|device| device.vlan.is_some() && is_its(device))
+    };
+    let own = network.taken_in.iter().filter(|(ifindex, _)| *ifindex == link.index);
+    own.map(|(_, mac)| *mac).filter(|mac| !is_known(*mac)).collect()
+}
+
+/// Whether a device above an interface is up in another namespace that has the interface's own MAC address: a VLAN device, an ipvlan, or a
+/// macvlan in passthru mode.
+///
+/// Each device above has the interface take in the group of all hosts once more (dev_mc_sync() in net/core/dev_addr_lists.c).
+pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
+    let takes = network.all_hosts.get(&link.index).copied().unwrap_or_default();
+    let itself = usize::from(network.groups.contains(&Group { ifindex: link.index, address: ALL_HOSTS }));
+    // A veth names its peer as the interface below.
+    let is_above = |other: &&Link| other.lower == Some(link.index) && other.kind != Some(InfoKind::Veth);
+    let above = network.links.iter().filter(is_above).count();
+    // Macvlans of this namespace have addresses of their own, too.
+    let own_macs: BTreeSet<_> = network.links.iter().filter(is_above).filter_map(|other| other.mac).collect();
+    let elsewhere = macs(network, link).difference(&own_macs).count();
+    takes > itself + above + usize::from(link.controller.is_some()) + elsewhere
+}
+
+/// How often interfaces take in the group of all hosts, by their index.
+pub(super) fn read() -> BTreeMap<u32, usize> {
+    all_hosts(&fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap_or_default())
+}
+
+/// A line for each MAC address of a group: index and name of the interface, how often it is taken in, how often globally, and the address
+/// (dev_mc_seq_show in net/core/net-procfs.c).
+fn all_hosts(text: &str) -> BTreeMap<u32, usize> {
+    let of = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [ifindex, _, times, _, ALL_HOSTS_MAC] = fields[..] else { return None };
+        Some((ifindex.parse().ok()?, times.parse().ok()?))
+    };
+    text.lines().filter_map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_often_all_hosts_are_taken_in_is_read_from_the_kernels_list() {
+        let text = "1    lo              1     0     01005e000001\n\
+                    12   eth0            3     0     01005e000001\n\
+                    12   eth0            1     0     333300000001\n";
+        assert_eq!(all_hosts(text), BTreeMap::from([(1, 1), (12, 3)]));
+    }
+
+    #[test]
+    fn a_device_of_another_namespace_is_one_more_than_there_are_here() {
+        let link = |index, lower, mac| Link { index, lower, mac: Some([mac; 6]), ..Link::default() };
+        let kind = |kind, link| Link { kind: Some(kind), ..link };
+        let vlan = kind(InfoKind::Vlan, link(2, Some(1), 2));
+        let macvlan = kind(InfoKind::MacVlan, link(3, Some(1), 4));
+        let peer = kind(InfoKind::Veth, link(4, Some(1), 6));
+        for (what, links, taken_in, times) in [
+            ("nothing above", vec![], vec![], 1),
+            ("a VLAN here", vec![vlan.clone()], vec![], 2),
+            ("the peer of a veth here", vec![peer], vec![], 1),
+            ("a macvlan here", vec![macvlan.clone()], vec![(1, [4; 6])], 2),
+            ("a macvlan elsewhere", vec![], vec![(1, [8; 6])], 2),
+            (
+                "a VLAN and a macvlan here, a macvlan elsewhere",
+                vec![vlan, macvlan],
+                vec![(1, [4; 6]), (1, [8; 6])],
+                4,
+            ),
+        ] {
+            let mut network = Network { taken_in, ..Network::default() };
+            network.links.push(link(1, None, 2));
+            network.links.extend(links);
+            network.groups.push(Group { ifindex: 1, address: ALL_HOSTS });
+            for (more, expected) in [(0, false), (1, true)] {
+                network.all_hosts = BTreeMap::from([(1, times + more)]);
+                assert_eq!(
+                    has_one_with_its_mac(&network, &network.links[0]),
+                    expected,
+                    "{what}, {more} more"
+                );
+            }
+        }
+        assert!(!has_one_with_its_mac(&Network::default(), &link(1, None, 2)), "no list");
+    }
+}
