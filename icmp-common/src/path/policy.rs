@@ -120,10 +120,10 @@ fn evaluated<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> St
         return end(Reason::Unconfigured, row);
     };
     let decision = entry.decision(facts.code);
-    let mtu = checks::reported_mtu(frame, about, &facts);
     let failed = if facts.icmp_type == echo_request(facts.family) {
         Failed::NONE
     } else {
+        let mtu = checks::reported_mtu(frame, about, &facts);
         checks::failed(frame, tables, settings, about, &facts, mtu)
     };
     let evaluated = by_all(frame, tables, settings, about, &facts, decision, failed);
