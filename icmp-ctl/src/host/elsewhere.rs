@@ -2,18 +2,12 @@
 //!
 //! Owns finding them by the traces they leave on the interface. What follows from that is `addresses.rs`'s and `vlan_stripping.rs`'s.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
 
 use netlink_packet_route::link::InfoKind;
 
-use crate::host::groups::Group;
+use crate::host::groups::{ALL_HOSTS, Group};
 use crate::host::netlink::{Link, Network};
-
-/// The group of all hosts, which each interface that is up belongs to (RFC 1112 section 4), as the kernel lists its MAC address.
-const ALL_HOSTS: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1));
-const ALL_HOSTS_MAC: &str = "01005e000001";
 
 /// The MAC addresses that an interface takes in for devices that are not among those of this namespace. Macvlans have addresses of their own.
 pub(super) fn macs(network: &Network, link: &Link) -> BTreeSet<[u8; 6]> {
@@ -41,33 +35,11 @@ pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
     takes > itself + above + usize::from(link.controller.is_some()) + elsewhere
 }
 
-/// How often interfaces take in the group of all hosts, by their index.
-pub(super) fn read() -> BTreeMap<u32, usize> {
-    all_hosts(&fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap_or_default())
-}
-
-/// A line for each MAC address of a group: index and name of the interface, how often it is taken in, how often globally, and the address
-/// (dev_mc_seq_show in net/core/net-procfs.c).
-fn all_hosts(text: &str) -> BTreeMap<u32, usize> {
-    let of = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
-        let [ifindex, _, times, _, ALL_HOSTS_MAC] = fields[..] else { return None };
-        Some((ifindex.parse().ok()?, times.parse().ok()?))
-    };
-    text.lines().filter_map(of).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::collections::BTreeMap;
 
-    #[test]
-    fn how_often_all_hosts_are_taken_in_is_read_from_the_kernels_list() {
-        let text = "1    lo              1     0     01005e000001\n\
-                    12   eth0            3     0     01005e000001\n\
-                    12   eth0            1     0     333300000001\n";
-        assert_eq!(all_hosts(text), BTreeMap::from([(1, 1), (12, 3)]));
-    }
+    use super::*;
 
     #[test]
     fn a_device_of_another_namespace_is_one_more_than_there_are_here() {

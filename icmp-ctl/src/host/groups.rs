@@ -1,5 +1,7 @@
-//! Multicast groups and anycast addresses that the host has joined, as the kernel lists them in its own files: rtnetlink tells of them since Linux 6.15 only.
+//! Multicast groups and anycast addresses that the host has joined, and how often its interfaces take in the group of all hosts, as the
+//! kernel lists them in its own files: rtnetlink tells of groups since Linux 6.15 only.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -11,6 +13,10 @@ pub struct Group {
     /// The group.
     pub address: IpAddr,
 }
+
+/// The group of all hosts, which each interface that is up belongs to (RFC 1112 section 4), as the kernel lists its MAC address.
+pub(super) const ALL_HOSTS: IpAddr = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1));
+const ALL_HOSTS_MAC: &str = "01005e000001";
 
 /// Those of all interfaces of the caller's network namespace. A family that is switched off has no list, and no groups.
 pub(super) fn read() -> Vec<Group> {
@@ -52,6 +58,22 @@ fn v6(text: &str) -> Vec<Group> {
     text.lines().filter_map(group).collect()
 }
 
+/// How often interfaces take in the group of all hosts, by their index.
+pub(super) fn all_hosts_taken_in() -> BTreeMap<u32, usize> {
+    all_hosts(&fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap_or_default())
+}
+
+/// A line for each MAC address of a group: index and name of the interface, how often it is taken in, how often globally, and the address
+/// (dev_mc_seq_show in net/core/net-procfs.c).
+fn all_hosts(text: &str) -> BTreeMap<u32, usize> {
+    let of = |line: &str| {
+        let fields: Vec<_> = line.split_whitespace().collect();
+        let [ifindex, _, times, _, ALL_HOSTS_MAC] = fields[..] else { return None };
+        Some((ifindex.parse().ok()?, times.parse().ok()?))
+    };
+    text.lines().filter_map(of).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,5 +93,13 @@ mod tests {
         let igmp6 = "1    lo              ff020000000000000000000000000001     1 0000000C 0\n\
                      2    eth0            ff0200000000000000000001ff000002     2 00000004 0\n";
         assert_eq!(texts(&v6(igmp6)), ["1 ff02::1", "2 ff02::1:ff00:2"]);
+    }
+
+    #[test]
+    fn how_often_all_hosts_are_taken_in_is_read_from_the_kernels_list() {
+        let text = "1    lo              1     0     01005e000001\n\
+                    12   eth0            3     0     01005e000001\n\
+                    12   eth0            1     0     333300000001\n";
+        assert_eq!(all_hosts(text), BTreeMap::from([(1, 1), (12, 3)]));
     }
 }

@@ -15,7 +15,6 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
-use crate::host::elsewhere;
 use crate::host::groups::{self, Group};
 
 /// An interface.
@@ -136,7 +135,13 @@ impl Network {
         let taken_in = neighbours.iter().filter_map(taken_in).collect();
         connection.abort();
         let addresses = addresses.iter().filter_map(address).collect();
-        Ok(Self { links, addresses, groups: groups::read(), taken_in, all_hosts: elsewhere::read() })
+        Ok(Self {
+            links,
+            addresses,
+            groups: groups::read(),
+            taken_in,
+            all_hosts: groups::all_hosts_taken_in(),
+        })
     }
 
     /// As [`Self::read`], for who has no event loop.
