@@ -145,35 +145,29 @@ const fn scope(about: About) -> Scope {
     Scope::new(about.slot(), about.vlan())
 }
 
-/// What an address is where the packet came in, or else on any interface.
+/// What `look_up` says of an address where the packet came in, or else on any interface.
 #[inline(always)]
-fn kind4<F: Frame, T: Tables>(tables: &T, about: About, address: u32) -> Result<u32, Reason> {
+fn kind<F: Frame>(about: About, look_up: impl Fn(Scope) -> Option<u32>) -> Result<u32, Reason> {
     let mut scope = scope(about);
     // Opaque, or the lookup is written out twice.
     let mut left = F::opaque(2);
     let mut kind = 0;
     while left != 0 && kind == 0 {
         left -= 1;
-        kind =
-            tables::kind4::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)?;
+        kind = look_up(scope).ok_or(Reason::Unconfigured)?;
         scope = Scope::ANYWHERE;
     }
     Ok(kind)
 }
 
-/// As [`kind4`].
+#[inline(always)]
+fn kind4<F: Frame, T: Tables>(tables: &T, about: About, address: u32) -> Result<u32, Reason> {
+    kind::<F>(about, |scope| tables::kind4::<F, T>(tables, about.addresses(), address, scope))
+}
+
 #[inline(always)]
 fn kind6<F: Frame, T: Tables>(tables: &T, about: About, address: Halves) -> Result<u32, Reason> {
-    let mut scope = scope(about);
-    let mut left = F::opaque(2);
-    let mut kind = 0;
-    while left != 0 && kind == 0 {
-        left -= 1;
-        kind =
-            tables::kind6::<F, T>(tables, about.addresses(), address, scope).ok_or(Reason::Unconfigured)?;
-        scope = Scope::ANYWHERE;
-    }
-    Ok(kind)
+    kind::<F>(about, |scope| tables::kind6::<F, T>(tables, about.addresses(), address, scope))
 }
 
 /// True for what [`kind4`] says of the host's own unicast addresses.
