@@ -34,6 +34,7 @@ pub(crate) fn verb() -> Result<()> {
     // A frame that XDP sends over veth arrives only where the other end has a program as well; this one passes
     // everything the client asked for to the client.
     let client = Attached::new(&pair.client, &icmp_ctl, false)?;
+    println!("  The client's end has one now, too, so the replies arrive.");
 
     run::heading("Real pings, IPv4 and IPv6");
     let before = Answers::read(&host)?;
