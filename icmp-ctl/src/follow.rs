@@ -3,7 +3,7 @@
 //! Owns when the host is looked at, which is at once after a change, but for no more than a fifth of the time; and that every change, and
 //! every failure once, is said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use tokio::signal::unix::Signal;
 use crate::config::file::Config;
 use crate::diagnostics::{note, warn};
 use crate::failure::sentence;
-use crate::host::netlink::Network;
+use crate::host::netlink::{Link, Network};
 use crate::instance::addresses::refresh;
 use crate::instance::attach::AttachMode;
 use crate::instance::pins::{Instance, View};
@@ -25,8 +25,10 @@ use crate::policy::transaction::Allowed;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 /// Times of what a look took that pass before the next one.
 const IDLE_TIMES: u32 = 4;
-/// When it is tried again if it did not work.
+/// When the host is looked at again if something did not work.
 const RETRY: Duration = Duration::from_secs(1);
+/// Longest time until an interface that refuses is tried again although it has not changed. Each trial may load and compile.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// When the host is looked at again without a change: of groups that are joined and left, kernels before 6.15 do not tell.
 const UNASKED: Duration = Duration::from_secs(10);
 
@@ -36,10 +38,36 @@ pub struct Follower {
     config: Config,
     /// Interfaces that are waited for.
     missing: BTreeSet<String>,
+    /// Interfaces that are there and refuse, by what the configuration calls them.
+    refusals: BTreeMap<String, Refusal>,
     /// What does not work.
     failures: BTreeSet<String>,
     /// For how many addresses there was no room when that was said last.
     left_out: usize,
+}
+
+/// An interface that refused to be attached.
+struct Refusal {
+    /// What it was like.
+    link: Link,
+    /// Why.
+    error: String,
+    /// When it was tried.
+    tried: Instant,
+    /// How long it is left alone if it stays like that.
+    pause: Duration,
+}
+
+impl Refusal {
+    /// How long an interface that is tried now is left alone if it refuses; `None` where it is left alone now.
+    fn pause(before: Option<&Self>, link: &Link, now: Instant) -> Option<Duration> {
+        match before {
+            Some(before) if before.link == *link => {
+                (now >= before.tried + before.pause).then_some(LONGEST_PAUSE.min(2 * before.pause))
+            }
+            _ => Some(RETRY),
+        }
+    }
 }
 
 /// Runs what blocks on a thread of its own.
@@ -60,7 +88,14 @@ pub async fn run_on_thread<T: Send + 'static>(
 impl Follower {
     /// Of a configuration, and of the file it was read from if one was named.
     pub fn new(path: Option<PathBuf>, config: Config) -> Self {
-        Self { path, config, missing: BTreeSet::new(), failures: BTreeSet::new(), left_out: 0 }
+        Self {
+            path,
+            config,
+            missing: BTreeSet::new(),
+            refusals: BTreeMap::new(),
+            failures: BTreeSet::new(),
+            left_out: 0,
+        }
     }
 
     /// Attaches to the interfaces that are there, and puts the configuration in force where a file was named.
@@ -105,10 +140,12 @@ impl Follower {
                 )),
             }
         }
-        let attached = self.attach_each().into_iter().map(|attached| attached.context("attaching"));
+        let attached = self.attach_each().context("attaching");
         let refreshed = self.refresh().context("following the host's addresses");
-        let failures: BTreeSet<String> =
-            attached.chain([refreshed]).filter_map(Result::err).map(|error| sentence(&error)).collect();
+        let failures =
+            [attached, refreshed].into_iter().filter_map(Result::err).map(|error| sentence(&error));
+        let refusals = self.refusals.values().map(|refusal| refusal.error.clone());
+        let failures: BTreeSet<String> = failures.chain(refusals).collect();
         for failure in failures.difference(&self.failures) {
             warn(&format!("{failure}; tried again until it works"));
         }
@@ -135,21 +172,33 @@ impl Follower {
         if wanted.is_empty() && !(reconfigure && is_loaded) {
             return Ok(());
         }
-        attach_to(config, &wanted, reconfigure)
+        let names: Vec<_> = wanted.into_iter().map(|(name, _)| name).collect();
+        attach_to(config, &names, reconfigure)
     }
 
-    /// Attaches to what has come or come back, to each interface by itself: none waits for another that refuses.
-    fn attach_each(&mut self) -> Vec<Result<()>> {
+    /// Attaches to what has come or come back, to each interface by itself: none waits for another that refuses. One that refused is left
+    /// alone until it has changed, or for a while.
+    fn attach_each(&mut self) -> Result<()> {
         let config = self.config.clone();
-        match self.wanted(&config, false) {
-            Ok((wanted, _)) => wanted.chunks(1).map(|one| attach_to(&config, one, false)).collect(),
-            Err(error) => vec![Err(error)],
+        let (wanted, _) = self.wanted(&config, false)?;
+        self.refusals.retain(|name, _| wanted.iter().any(|(other, _)| other == name));
+        for (name, link) in wanted {
+            let now = Instant::now();
+            let Some(pause) = Refusal::pause(self.refusals.get(&name), &link, now) else { continue };
+            match attach_to(&config, std::slice::from_ref(&name), false).context("attaching") {
+                Ok(()) => _ = self.refusals.remove(&name),
+                Err(error) => {
+                    let refusal = Refusal { link, error: sentence(&error), tried: now, pause };
+                    self.refusals.insert(name, refusal);
+                }
+            }
         }
+        Ok(())
     }
 
-    /// The interfaces of a configuration that are there, without those that are attached unless `all` are asked for; and whether the program
-    /// is loaded.
-    fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<String>, bool)> {
+    /// The interfaces of a configuration that are there, by what it calls them, without those that are attached unless `all` are asked for;
+    /// and whether the program is loaded.
+    fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<(String, Link)>, bool)> {
         let network = Network::read_once()?;
         let pins = View::find()?.map(|view| view.links()).transpose()?;
         let mut wanted = Vec::new();
@@ -163,7 +212,7 @@ impl Follower {
                 Some(link) => {
                     self.missing.remove(name);
                     if all || !pins.iter().flatten().any(|pin| pin.is_of(link)) {
-                        wanted.push(name.clone());
+                        wanted.push((name.clone(), link.clone()));
                     }
                 }
             }
@@ -198,7 +247,7 @@ impl Follower {
 
 /// Attaches to all of these interfaces or to none.
 fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Result<()> {
-    let configured = Configured::new(config.clone(), Allowed::default(), interfaces.first());
+    let configured = || Configured::new(config.clone(), Allowed::default(), interfaces.first());
     let wanted = Wanted { interfaces, mode: AttachMode::Auto, keep_tags: false, reconfigure };
     let started = start(wanted, configured)?;
     for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
@@ -206,4 +255,29 @@ fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Resul
         note(&attached.text());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_that_refuses_is_tried_again_when_it_has_changed_and_ever_more_seldom_when_not() {
+        let link = Link { mtu: 1500, ..Link::default() };
+        let refused =
+            |link: &Link, tried, pause| Refusal { link: link.clone(), error: String::new(), tried, pause };
+        let mut now = Instant::now();
+        let mut pause = Refusal::pause(None, &link, now).expect("it was not tried so far");
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let before = refused(&link, now, pause);
+            let changed = Link { mtu: 9000, ..link.clone() };
+            assert_eq!(Refusal::pause(Some(&before), &changed, now), Some(RETRY));
+            assert_eq!(Refusal::pause(Some(&before), &link, now + pause - Duration::from_millis(1)), None);
+            pauses.push(pause.as_secs());
+            now += pause;
+            pause = Refusal::pause(Some(&before), &link, now).expect("its time has come");
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
 }

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use std::{fs, path::PathBuf};
@@ -123,6 +124,38 @@ fn an_interface_that_comes_is_attached_while_another_one_has_another_program() {
     serve.wait_for("taken0: another XDP program", LIMIT);
     host.ip("link add late0 type veth peer name late1");
     serve.wait_for("late0: attached", LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn an_interface_that_refuses_costs_no_compilation_at_each_look() {
+    let Some(pair) = pair(&["nft"]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    // Each compilation asks nftables what it would do with pings.
+    let asked = folder.file("asked", "");
+    let nft = folder.file("nft", &format!("#!/bin/sh\necho asked >> {asked}\nexec /usr/sbin/nft \"$@\"\n"));
+    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    let compilations = || fs::read_to_string(&asked).expect("a text").lines().count();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"taken0\"]\n"));
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let mut serve = Watch::start(ctl::command(host, &format!("serve -f {config}")).env("PATH", path));
+    serve.wait_for(SERVING, LIMIT);
+    host.ip("link add other0 type veth peer name other1");
+    let _other = host.enter(|| PassLink::attach("other0"));
+    host.ip("link set other0 name taken0");
+    serve.wait_for("taken0: another XDP program", LIMIT);
+    let before = compilations();
+    assert!(before > 0, "it was compiled at start");
+    for looks in 0..5 {
+        host.ip(&format!(
+            "address {} 192.0.2.77/24 dev {HOST_IF}",
+            if looks % 2 == 0 { "del" } else { "add" }
+        ));
+        serve.wait_for("addresses:", LIMIT);
+    }
+    assert_eq!(compilations(), before, "five looks later");
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     detach(host);
 }

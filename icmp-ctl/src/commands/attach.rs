@@ -16,7 +16,7 @@ use crate::policy::transaction::Allowed;
 pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
     let allowed = Allowed { breaks: &args.allow_break, empty: &args.allow_empty };
     let origin = config.as_ref().ok().map(|config| config.origin().to_owned());
-    let configured = config.and_then(|config| Configured::new(config, allowed, args.interfaces.first()));
+    let configured = || config.and_then(|config| Configured::new(config, allowed, args.interfaces.first()));
     let wanted = Wanted {
         interfaces: &args.interfaces,
         mode: args.mode,

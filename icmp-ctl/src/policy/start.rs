@@ -63,12 +63,13 @@ pub struct Started {
 }
 
 /// Does all that is wanted, or nothing; `None` where there is nothing to do it to. An interface that joins what is in force needs no
-/// configuration, so one that cannot be used is then only warned about.
+/// configuration, so one that cannot be used is then only warned about. It is made only where no interface refuses before: that asks the
+/// host's packet filters, and `serve` tries again and again.
 ///
 /// # Errors
 /// An interface or the policy is refused, or the kernel refuses something; what was attached is taken off again, and the policy is the one
 /// of before.
-pub fn start(wanted: Wanted<'_>, configured: Result<Configured>) -> Result<Option<Started>> {
+pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>) -> Result<Option<Started>> {
     let network = Network::read_once()?;
     let mut links: Vec<&Link> = Vec::new();
     for name in wanted.interfaces {
@@ -79,7 +80,7 @@ pub fn start(wanted: Wanted<'_>, configured: Result<Configured>) -> Result<Optio
         }
     }
     let view = View::find()?;
-    let configured = match configured {
+    let configured = match configured() {
         Err(error) if view.is_some() && !wanted.reconfigure => {
             warn(&format!("{}; not needed now: what is in force stays, and is joined", sentence(&error)));
             None
