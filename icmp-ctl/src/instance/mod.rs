@@ -5,6 +5,7 @@ pub mod attach;
 pub mod compiled;
 pub mod counters;
 pub mod datapath;
+mod directory;
 mod foreign;
 pub mod links;
 mod lock;

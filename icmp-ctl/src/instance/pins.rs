@@ -1,37 +1,31 @@
 //! An instance: the program, its maps and its links in one network namespace, as pins in the BPF file system.
 //!
-//! Owns the pin directory (`/sys/fs/bpf/icmp-ctl/v<ABI>/<namespace>`) and who may have made it, finding and making an instance, and removing
-//! what is left of those whose namespace is gone. The pins are the only truth: no process has to stay for them. Links are `links.rs`'s, the
-//! lock is `lock.rs`'s.
+//! Owns finding and making an instance, and removing what is left of those whose namespace is gone. The pins are the only truth: no process
+//! has to stay for them. Where they are is `directory.rs`'s, links are `links.rs`'s, the lock is `lock.rs`'s.
 
 use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType};
 use aya::programs::{ProgramInfo, Xdp};
 use aya_obj::programs::XdpAttachType;
-use icmp_common::abi::VERSION;
-use nix::libc;
 
 use crate::diagnostics::{note, say_if_it_takes_long};
-use crate::failure::{Exit, Failure, has_errno};
+use crate::failure::{Exit, Failure};
 use crate::host::netlink::{Link, links_once};
-use crate::instance::links::{self, LINKS, LinkPin, NAMES, Whereabouts};
-use crate::instance::lock::{DEADLINE, Lock};
+use crate::instance::directory::{
+    ROOT, directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove,
+};
+use crate::instance::links::{self, LinkPin, Whereabouts};
+use crate::instance::lock::Lock;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::program::{self, BUILD, Entry, LoadOptions, MAPS};
+use crate::instance::program::{self, BUILD, Entry, LoadOptions, MAPS, explain_refusal};
 use crate::kernel::bpf as sys;
 
-/// Where the BPF file system is: every user may make directories there.
-const BPFFS: &str = "/sys/fs/bpf";
-/// Directory of all instances of all versions, which only root may enter.
-const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
-/// Directory of their locks, each named after its network namespace.
-const LOCKS: &str = "locks";
 /// Symbolic link whose target is the build that loaded the program.
 const BUILD_NAME: &str = "build";
 /// How often a reader looks again: one change meanwhile is common where `serve` follows a busy host.
@@ -344,115 +338,6 @@ pub fn nothing_loaded() -> anyhow::Error {
     )
 }
 
-/// The directory of the caller's network namespace.
-fn directory() -> Result<PathBuf> {
-    let namespace =
-        fs::metadata("/proc/thread-self/ns/net").context("looking up the network namespace")?.ino();
-    Ok(of_this_version().join(namespace.to_string()))
-}
-
-fn of_this_version() -> PathBuf {
-    Path::new(ROOT).join(format!("v{VERSION}"))
-}
-
-/// The directories of the instances of all network namespaces.
-fn instances() -> Result<Vec<PathBuf>> {
-    let directory = of_this_version();
-    if !is_root_there()? || !directory.exists() {
-        return Ok(Vec::new());
-    }
-    fs::read_dir(&directory)
-        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
-        .with_context(|| format!("reading {}", directory.display()))
-}
-
-/// Makes the directory of all instances root's, where another user with the capabilities for it has made it.
-fn give_to_root() -> Result<()> {
-    std::os::unix::fs::chown(ROOT, Some(0), Some(0)).map_err(|error| {
-        // It would be refused from now on; the first error is the one to tell.
-        let _ = fs::remove_dir(ROOT);
-        anyhow!(
-            "giving the pin directory {ROOT} to root, whose it has to be: {error}; CAP_CHOWN lets this user do so, and root makes it with: \
-             install -d -m 700 {ROOT}"
-        )
-    })
-}
-
-/// The lock of the instance in a directory.
-fn lock(directory: &Path) -> Result<Lock> {
-    Lock::take(&Path::new(ROOT).join(LOCKS).join(namespace(directory)), directory, DEADLINE)
-}
-
-/// The number of the network namespace whose instance has this directory.
-fn namespace(directory: &Path) -> &Path {
-    directory.file_name().map_or(directory, Path::new)
-}
-
-/// True where the directory of all instances is there. What is pinned there is believed, so nobody but root may have made it or put
-/// something there.
-fn is_root_there() -> Result<bool> {
-    let there = match fs::symlink_metadata(ROOT) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        there => there.with_context(|| format!("looking at the pin directory {ROOT}"))?,
-    };
-    let top = fs::metadata(BPFFS).with_context(|| format!("looking at {BPFFS}"))?;
-    if top.uid() != 0 || (top.mode() & 0o022 != 0 && top.mode() & libc::S_ISVTX == 0) {
-        bail!(
-            "{BPFFS}: others than root may replace what is in it (owner {}, mode {:04o}), {ROOT} included; `chown root {BPFFS} && chmod \
-             1777 {BPFFS}` ends that",
-            top.uid(),
-            top.mode() & 0o7777
-        );
-    }
-    if !there.is_dir() || there.uid() != 0 {
-        bail!(
-            "{ROOT} was made by another user (uid {}), who can change what is pinned there; `rm -r {ROOT}` removes it, and then this can be \
-             done",
-            there.uid()
-        );
-    }
-    if there.mode() & 0o077 != 0 {
-        bail!(
-            "{ROOT} can be entered by others than root (mode {:04o}); `chmod 700 {ROOT}` ends that, and then this can be done",
-            there.mode() & 0o7777
-        );
-    }
-    Ok(true)
-}
-
-/// Two versions of the maps in one namespace would count and limit past each other.
-fn refuse_other_versions(directory: &Path) -> Result<()> {
-    for version in fs::read_dir(ROOT).with_context(|| format!("reading {ROOT}"))? {
-        let version = version?.file_name();
-        let other = Path::new(ROOT).join(&version).join(namespace(directory));
-        if version != LOCKS && other != directory && links::is_alive(&other)? {
-            bail!(
-                "an icmp-ctl whose maps have another layout ({}) is loaded in this network namespace, this one's is v{VERSION}; \
-                 detach with the icmp-ctl that attached it, or remove its pins: rm -r {}",
-                version.to_string_lossy(),
-                other.display()
-            );
-        }
-    }
-    Ok(())
-}
-
-fn remove(directory: &Path) -> Result<()> {
-    match fs::remove_dir_all(directory) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("removing the pins in {}", directory.display())),
-    }
-}
-
-fn make(directory: &Path) -> Result<()> {
-    for folder in [LINKS, NAMES] {
-        fs::create_dir_all(directory.join(folder))
-            .with_context(|| format!("making the pin directory {}", directory.display()))?;
-    }
-    Ok(())
-}
-
 fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
     let mut object =
         program::create(program::OBJECT, options, Some(directory), &[]).map_err(explain_refusal)?;
@@ -460,23 +345,6 @@ fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
         .context("noting the build next to the pins")?;
     InstanceMaps::take(&mut object)
 }
-
-/// Permission has an exit code of its own, all else is the kernel's refusal; EACCES is the verifier's.
-fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
-    if has_errno(&error, &[libc::EPERM]) {
-        error
-    } else if has_errno(&error, &[libc::EMFILE, libc::ENFILE]) {
-        // Without the verifier's log, which comes with it where the last descriptor was the program's.
-        anyhow!(
-            "loading the program: Too many open files: this process may open fewer than the program and its maps are; `ulimit -n 1024` \
-             raises that"
-        )
-    } else {
-        error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
-    }
-}
-
-const REFUSED: &str = "the kernel refused the program";
 
 fn open_maps(directory: &Path) -> Result<InstanceMaps> {
     InstanceMaps::from_source(|name| {

@@ -5,12 +5,14 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use aya::{Ebpf, EbpfLoader, programs::Xdp};
 use icmp_common::abi::ADDRESS_BUCKETS;
 use icmp_common::limiter::SECRETS;
+use nix::libc;
 use object::{Object as _, ObjectSection as _};
 
+use crate::failure::{Exit, Failure, has_errno};
 use crate::kernel::bpf;
 
 /// The object, as build.rs made it.
@@ -216,3 +218,20 @@ pub fn xdp(object: &mut Ebpf, entry: Entry) -> Result<&mut Xdp> {
         .try_into()
         .with_context(|| format!("{} is no XDP program", entry.program()))
 }
+
+/// Permission has an exit code of its own, all else is the kernel's refusal; EACCES is the verifier's.
+pub(super) fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
+    if has_errno(&error, &[libc::EPERM]) {
+        error
+    } else if has_errno(&error, &[libc::EMFILE, libc::ENFILE]) {
+        // Without the verifier's log, which comes with it where the last descriptor was the program's.
+        anyhow!(
+            "loading the program: Too many open files: this process may open fewer than the program and its maps are; `ulimit -n 1024` \
+             raises that"
+        )
+    } else {
+        error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
+    }
+}
+
+const REFUSED: &str = "the kernel refused the program";

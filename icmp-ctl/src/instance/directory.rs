@@ -1,0 +1,132 @@
+//! Where instances are in the BPF file system: `/sys/fs/bpf/icmp-ctl/v<ABI>/<namespace>`.
+//!
+//! Owns the directory of all instances and who may have made it, the directory of each, and which version of the maps is in it. What is pinned
+//! in an instance's directory is `pins.rs`'s and `links.rs`'s.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use icmp_common::abi::VERSION;
+use nix::libc;
+
+use crate::instance::links::{self, LINKS, NAMES};
+use crate::instance::lock::{DEADLINE, Lock};
+
+/// Where the BPF file system is: every user may make directories there.
+const BPFFS: &str = "/sys/fs/bpf";
+/// Directory of all instances of all versions, which only root may enter.
+pub(super) const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
+/// Directory of their locks, each named after its network namespace.
+const LOCKS: &str = "locks";
+
+/// The directory of the caller's network namespace.
+pub(super) fn directory() -> Result<PathBuf> {
+    let namespace =
+        fs::metadata("/proc/thread-self/ns/net").context("looking up the network namespace")?.ino();
+    Ok(of_this_version().join(namespace.to_string()))
+}
+
+fn of_this_version() -> PathBuf {
+    Path::new(ROOT).join(format!("v{VERSION}"))
+}
+
+/// The directories of the instances of all network namespaces.
+pub(super) fn instances() -> Result<Vec<PathBuf>> {
+    let directory = of_this_version();
+    if !is_root_there()? || !directory.exists() {
+        return Ok(Vec::new());
+    }
+    fs::read_dir(&directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect())
+        .with_context(|| format!("reading {}", directory.display()))
+}
+
+/// Makes the directory of all instances root's, where another user with the capabilities for it has made it.
+pub(super) fn give_to_root() -> Result<()> {
+    std::os::unix::fs::chown(ROOT, Some(0), Some(0)).map_err(|error| {
+        // It would be refused from now on; the first error is the one to tell.
+        let _ = fs::remove_dir(ROOT);
+        anyhow!(
+            "giving the pin directory {ROOT} to root, whose it has to be: {error}; CAP_CHOWN lets this user do so, and root makes it with: \
+             install -d -m 700 {ROOT}"
+        )
+    })
+}
+
+/// The lock of the instance in a directory.
+pub(super) fn lock(directory: &Path) -> Result<Lock> {
+    Lock::take(&Path::new(ROOT).join(LOCKS).join(namespace(directory)), directory, DEADLINE)
+}
+
+/// The number of the network namespace whose instance has this directory.
+fn namespace(directory: &Path) -> &Path {
+    directory.file_name().map_or(directory, Path::new)
+}
+
+/// True where the directory of all instances is there. What is pinned there is believed, so nobody but root may have made it or put
+/// something there.
+pub(super) fn is_root_there() -> Result<bool> {
+    let there = match fs::symlink_metadata(ROOT) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        there => there.with_context(|| format!("looking at the pin directory {ROOT}"))?,
+    };
+    let top = fs::metadata(BPFFS).with_context(|| format!("looking at {BPFFS}"))?;
+    if top.uid() != 0 || (top.mode() & 0o022 != 0 && top.mode() & libc::S_ISVTX == 0) {
+        bail!(
+            "{BPFFS}: others than root may replace what is in it (owner {}, mode {:04o}), {ROOT} included; `chown root {BPFFS} && chmod \
+             1777 {BPFFS}` ends that",
+            top.uid(),
+            top.mode() & 0o7777
+        );
+    }
+    if !there.is_dir() || there.uid() != 0 {
+        bail!(
+            "{ROOT} was made by another user (uid {}), who can change what is pinned there; `rm -r {ROOT}` removes it, and then this can be \
+             done",
+            there.uid()
+        );
+    }
+    if there.mode() & 0o077 != 0 {
+        bail!(
+            "{ROOT} can be entered by others than root (mode {:04o}); `chmod 700 {ROOT}` ends that, and then this can be done",
+            there.mode() & 0o7777
+        );
+    }
+    Ok(true)
+}
+
+/// Two versions of the maps in one namespace would count and limit past each other.
+pub(super) fn refuse_other_versions(directory: &Path) -> Result<()> {
+    for version in fs::read_dir(ROOT).with_context(|| format!("reading {ROOT}"))? {
+        let version = version?.file_name();
+        let other = Path::new(ROOT).join(&version).join(namespace(directory));
+        if version != LOCKS && other != directory && links::is_alive(&other)? {
+            bail!(
+                "an icmp-ctl whose maps have another layout ({}) is loaded in this network namespace, this one's is v{VERSION}; \
+                 detach with the icmp-ctl that attached it, or remove its pins: rm -r {}",
+                version.to_string_lossy(),
+                other.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("removing the pins in {}", directory.display())),
+    }
+}
+
+pub(super) fn make(directory: &Path) -> Result<()> {
+    for folder in [LINKS, NAMES] {
+        fs::create_dir_all(directory.join(folder))
+            .with_context(|| format!("making the pin directory {}", directory.display()))?;
+    }
+    Ok(())
+}
