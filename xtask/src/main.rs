@@ -14,6 +14,7 @@ mod netns;
 mod release;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod verifier;
 mod vm_test;
@@ -47,6 +48,8 @@ enum Verb {
     Bench(bench::Args),
     /// Look for frames and configurations that break what has to hold
     Fuzz(fuzz::Args),
+    /// Keep everything in motion for a while, and look throughout at what has to hold
+    Soak(soak::Args),
     /// Do what CI does: all of `test`, where a skipped test is a failed one
     Ci,
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Verb::VmTest(args) => vm_test::verb(&args),
         Verb::Bench(args) => bench::verb(&args),
         Verb::Fuzz(args) => fuzz::verb(&args),
+        Verb::Soak(args) => soak::verb(&args),
         Verb::Ci => ci::verb(),
     });
     match outcome {

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
-use crate::{build, fuzz, interrupt, run, setup, verifier, vm_test};
+use crate::{build, fuzz, interrupt, run, setup, soak, verifier, vm_test};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -27,12 +27,13 @@ pub(crate) struct Scope {
     pub(crate) vms: bool,
     pub(crate) forbid_skips: bool,
     pub(crate) fuzz: bool,
+    pub(crate) soak: bool,
 }
 
 pub(crate) fn verb(args: &Args) -> Result<()> {
     let forbid_skips = env::var_os("CI").is_some_and(|value| value == "true");
     if args.filters.is_empty() {
-        return all(&Scope { vms: !args.no_vm, forbid_skips, fuzz: false });
+        return all(&Scope { vms: !args.no_vm, forbid_skips, fuzz: false, soak: false });
     }
     run::require_root("the tests make network namespaces and load programs into the kernel, and")?;
     setup::ready(setup::Purpose::Test)?;
@@ -68,6 +69,9 @@ pub(crate) fn all(scope: &Scope) -> Result<()> {
     }
     if scope.fuzz {
         summary.step("Fuzz", fuzz::short)?;
+    }
+    if scope.soak {
+        summary.step("Soak", soak::short)?;
     }
     // Last, so that the runner's own lines are the last ones.
     summary.step("Tests", || {
