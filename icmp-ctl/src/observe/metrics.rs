@@ -22,7 +22,7 @@ use crate::kernel::clock::Tick;
 use crate::policy::difference::describe;
 
 /// How a page of metrics is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Format {
     /// Prometheus' own, version 0.0.4.
     Prometheus,
