@@ -15,6 +15,7 @@ use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::instance::compiled::name_text;
 use crate::instance::maps::InstanceMaps;
+use crate::kernel::bpf::read_batch_per_cpu;
 use crate::kernel::clock::{Tick, ticks};
 use crate::kernel::pod::Pod;
 
@@ -43,17 +44,17 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn rule_counters(&self) -> Result<Vec<RuleCounter>> {
-        (0..RULE_COUNTERS)
-            .map(|index| {
-                let cpus = self.rule_counters.get(&index, 0).context("reading the counters of rules")?;
-                Ok(cpus.iter().fold(RuleCounter::default(), |sum, cpu| RuleCounter {
-                    hits: sum.hits + cpu.0.hits,
-                    limited: sum.limited + cpu.0.limited,
-                    would_hit: sum.would_hit + cpu.0.would_hit,
-                    would_limit: sum.would_limit + cpu.0.would_limit,
-                }))
+        let counters = read_batch_per_cpu(&self.rule_counters, 0, RULE_COUNTERS)
+            .context("reading the counters of rules")?;
+        let sum = |cpus: Vec<Pod<RuleCounter>>| {
+            cpus.iter().fold(RuleCounter::default(), |sum, cpu| RuleCounter {
+                hits: sum.hits + cpu.0.hits,
+                limited: sum.limited + cpu.0.limited,
+                would_hit: sum.would_hit + cpu.0.would_hit,
+                would_limit: sum.would_limit + cpu.0.would_limit,
             })
-            .collect()
+        };
+        Ok(counters.into_iter().map(sum).collect())
     }
 
     /// Bytes of the limiter's tables.
@@ -98,13 +99,12 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn heavy_hitters(&self) -> Result<Vec<(u32, usize, HeavyHitter)>> {
-        let mut heavy_hitters = Vec::new();
-        for index in 0..HEAVY_HITTERS {
-            let per_cpu = self.heavy_hitters.get(&index, 0).context("reading the heavy hitters")?;
-            let entries = per_cpu.iter().enumerate().map(|(cpu, entry)| (index, cpu, entry.0));
-            heavy_hitters.extend(entries.filter(|(.., heavy_hitter)| heavy_hitter.source.ip_version != 0));
-        }
-        Ok(heavy_hitters)
+        let elements =
+            read_batch_per_cpu(&self.heavy_hitters, 0, HEAVY_HITTERS).context("reading the heavy hitters")?;
+        let entries = (0..).zip(elements).flat_map(|(index, element)| {
+            element.into_iter().enumerate().map(move |(cpu, entry)| (index, cpu, entry.0))
+        });
+        Ok(entries.filter(|(.., heavy_hitter)| heavy_hitter.source.ip_version != 0).collect())
     }
 
     /// What was counted in one slot, by row and reason, over all CPUs; counters that are zero are left out.
@@ -112,19 +112,14 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn counters_of(&self, slot: u32) -> Result<BTreeMap<(u8, u8), Counter>> {
-        let mut counters = BTreeMap::new();
-        for row in 0..COUNTER_ROWS as u32 {
-            for reason in 0..REASONS as u32 {
-                let per_cpu = self
-                    .counters
-                    .get(&counter_index(slot, row, reason), 0)
-                    .context("reading the counters")?;
-                let sum = per_cpu.iter().fold(Counter::default(), |sum, cpu| sum.plus(cpu.0));
-                counters.insert((row as u8, reason as u8), sum);
-            }
-        }
-        counters.retain(|_, counter| counter.packets != 0);
-        Ok(counters)
+        let elements =
+            read_batch_per_cpu(&self.counters, counter_index(slot, 0, 0), (COUNTER_ROWS * REASONS) as u32)
+                .context("reading the counters")?;
+        let places =
+            (0..COUNTER_ROWS).flat_map(|row| (0..REASONS).map(move |reason| (row as u8, reason as u8)));
+        let sums =
+            elements.iter().map(|cpus| cpus.iter().fold(Counter::default(), |sum, cpu| sum.plus(cpu.0)));
+        Ok(places.zip(sums).filter(|(_, counter)| counter.packets != 0).collect())
     }
 
     /// Sets the counters of a slot to zero, for the interface that gets it next.

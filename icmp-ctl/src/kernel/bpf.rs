@@ -8,11 +8,12 @@ use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Pod;
-use aya::maps::{Array, IterableMap as _, MapData};
+use aya::maps::{Array, IterableMap as _, MapData, PerCpuArray};
 use aya::programs::links::LinkType;
 use aya::programs::loaded_links;
+use aya::util::nr_cpus;
 use aya_obj::generated::{BPF_F_SLEEPABLE, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
 use nix::libc;
 
@@ -101,7 +102,7 @@ pub(crate) fn write_batch<V: Pod>(map: &mut Array<MapData, V>, first: u32, value
         return Ok(());
     }
     let mut keys: Vec<u32> = (first..).take(values.len()).collect();
-    let mut attr = batch(map, &mut keys, values.as_ptr());
+    let mut attr = batch(map.map(), &mut keys, values.as_ptr().cast());
     bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr)?;
     let written = count(&attr);
     ensure!(written as usize == values.len(), "only {written} of {} were written", values.len());
@@ -111,11 +112,38 @@ pub(crate) fn write_batch<V: Pod>(map: &mut Array<MapData, V>, first: u32, value
 /// Reads so many consecutive elements, which may be none.
 pub(crate) fn read_batch<V: Pod>(map: &Array<MapData, V>, first: u32, wanted: u32) -> Result<Vec<V>> {
     let mut values: Vec<V> = Vec::with_capacity(wanted as usize);
+    look_up_batch(map.map(), first, wanted, values.as_mut_ptr().cast())?;
+    // SAFETY: there is room for so many, the kernel has just written them, and any bytes are a value of plain data.
+    unsafe { values.set_len(wanted as usize) };
+    Ok(values)
+}
+
+/// Reads so many consecutive elements of a per-CPU array, which may be none: of each the values of all CPUs. The kernel does so since Linux
+/// 5.13 (commit f008d732ab18).
+pub(crate) fn read_batch_per_cpu<V: Pod>(
+    map: &PerCpuArray<MapData, V>,
+    first: u32,
+    wanted: u32,
+) -> Result<Vec<Vec<V>>> {
+    let cpus = nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
+    // Each value begins at a multiple of eight bytes.
+    let words = size_of::<V>().div_ceil(size_of::<u64>());
+    let mut values = vec![0_u64; words * cpus * wanted as usize];
+    look_up_batch(map.map(), first, wanted, values.as_mut_ptr())?;
+    let value = |words: &[u64]| {
+        // SAFETY: there are as many bytes as a value has, and any bytes are a value of plain data.
+        unsafe { words.as_ptr().cast::<V>().read_unaligned() }
+    };
+    Ok(values.chunks(words * cpus).map(|element| element.chunks(words).map(value).collect()).collect())
+}
+
+/// Reads so many consecutive elements to where there is room for them.
+fn look_up_batch(map: &MapData, first: u32, wanted: u32, values: *mut u64) -> Result<()> {
     if wanted == 0 {
-        return Ok(values);
+        return Ok(());
     }
     let mut keys = vec![0_u32; wanted as usize];
-    let mut attr = batch(map, &mut keys, values.as_mut_ptr());
+    let mut attr = batch(map, &mut keys, values);
     // The batch begins behind this element, and without it with the first one.
     let before = first.wrapping_sub(1);
     let mut behind = 0_u32;
@@ -128,18 +156,16 @@ pub(crate) fn read_batch<V: Pod>(map: &Array<MapData, V>, first: u32, wanted: u3
     }
     let read = count(&attr);
     ensure!(read == wanted, "only {read} of {wanted} were read");
-    // SAFETY: there is room for so many, the kernel has just written them, and any bytes are a value of plain data.
-    unsafe { values.set_len(wanted as usize) };
-    Ok(values)
+    Ok(())
 }
 
 /// What a batch of elements is asked with. Values are as large as the map's, which aya has checked.
-fn batch<V: Pod>(map: &Array<MapData, V>, keys: &mut [u32], values: *const V) -> bpf_attr {
+fn batch(map: &MapData, keys: &mut [u32], values: *const u64) -> bpf_attr {
     let mut attr = no_attr();
     attr.batch.keys = keys.as_mut_ptr() as u64;
     attr.batch.values = values as u64;
     attr.batch.count = keys.len() as u32;
-    attr.batch.map_fd = map.map().fd().as_fd().as_raw_fd() as u32;
+    attr.batch.map_fd = map.fd().as_fd().as_raw_fd() as u32;
     attr
 }
 
