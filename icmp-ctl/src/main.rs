@@ -26,8 +26,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &[OsString]) -> Result<()> {
-    match cli::parse(arguments)? {
-        Asked::Run(cli) => commands::run(&cli)?.print(cli.json),
-        Asked::Text(text) => Output::text(&text).print(false),
-    }
+    let _reader = match cli::parse(arguments)? {
+        Asked::Run(cli) => commands::run(&cli)?.print(cli.json)?,
+        Asked::Text(text) => Output::text(&text).print(false)?,
+    };
+    Ok(())
 }

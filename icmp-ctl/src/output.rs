@@ -16,6 +16,15 @@ pub struct Output {
     done: bool,
 }
 
+/// Who reads standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Somebody, or nobody was written to.
+    There,
+    /// Somebody who has seen enough, and has closed the pipe.
+    Gone,
+}
+
 impl Output {
     /// What there is to see; `json` is what `-j` prints.
     pub fn shown(json: Value, lines: Vec<String>) -> Self {
@@ -41,7 +50,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`Self::write`].
-    pub fn print(&self, json: bool) -> Result<()> {
+    pub fn print(&self, json: bool) -> Result<Reader> {
         self.write(&mut io::stdout().lock(), json)
     }
 
@@ -49,18 +58,20 @@ impl Output {
     ///
     /// # Errors
     /// It cannot be written, for example to a full device; what was done is then part of the error.
-    fn write(&self, to: &mut impl Write, json: bool) -> Result<()> {
+    fn write(&self, to: &mut impl Write, json: bool) -> Result<Reader> {
         let mut text = match json {
             true if !self.json.is_null() => self.json.to_string(),
-            true => return Ok(()),
+            true => return Ok(Reader::There),
             false => self.lines.join("\n"),
         };
         if text.is_empty() {
-            return Ok(());
+            return Ok(Reader::There);
         }
         text.push('\n');
         match to.write_all(text.as_bytes()).and_then(|()| to.flush()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Ok(()) => Ok(Reader::There),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+            Err(error) => {
                 let what = if self.done {
                     anyhow!("this was done, and could not be written to standard output: {}", text.trim_end())
                 } else {
@@ -68,7 +79,6 @@ impl Output {
                 };
                 Err(error).context(what)
             }
-            _ => Ok(()),
         }
     }
 }
@@ -98,13 +108,15 @@ mod tests {
         let error = done.write(&mut Broken(nix::errno::Errno::ENOSPC), false).expect_err("it is full");
         assert!(format!("{error:#}").contains("eth0: attached"), "{error:#}");
         assert!(format!("{error:#}").contains("No space left"), "{error:#}");
-        done.write(&mut Broken(nix::errno::Errno::EPIPE), false).expect("the reader has seen enough");
+        let gone = done.write(&mut Broken(nix::errno::Errno::EPIPE), false).expect("that is no error");
+        assert_eq!(gone, Reader::Gone);
     }
 
     #[test]
     fn what_has_nothing_to_tell_writes_nothing() {
         for json in [true, false] {
-            Output::nothing().write(&mut Broken(nix::errno::Errno::EIO), json).expect("nothing is written");
+            let nothing = Output::nothing().write(&mut Broken(nix::errno::Errno::EIO), json);
+            assert_eq!(nothing.expect("nothing is written"), Reader::There);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::config::span::Span;
+
 /// How long to wait for a confirmation, as it is typed: `60s`, `5min`, `250ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConfirmTimeout(pub Duration);
@@ -10,18 +12,11 @@ impl std::str::FromStr for ConfirmTimeout {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let units = [("ms", 1e-3), ("min", 60.0), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
-        let seconds = units.iter().find_map(|(suffix, unit)| {
-            Some(text.strip_suffix(suffix)?.trim_end().parse::<f64>().ok()? * unit)
-        });
-        seconds
-            .filter(|seconds| *seconds > 0.0)
-            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-            .filter(|within| *within <= Self::LONGEST)
-            .map(Self)
-            .ok_or_else(|| {
-                format!("{text:?} is no time to wait: write it like 60s, 5min or 250ms, up to 24h")
-            })
+        let Span(within) = text.parse()?;
+        if within > Self::LONGEST {
+            return Err(format!("{text:?} is too long: a confirmation is waited for up to 24h"));
+        }
+        Ok(Self(within))
     }
 }
 

@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 use icmp_common::types::Family;
 
 use crate::cli::confirm_timeout::ConfirmTimeout;
+use crate::config::span::Span;
 use crate::config::suggestions;
 use crate::config::units::Rate;
 use crate::config::words::Word;
@@ -257,7 +258,7 @@ pub enum Show {
     /// Addresses the program answers for
     Addresses,
     /// Frames and bytes by reason
-    Counters(Interfaces),
+    Counters(ShowCounters),
     /// Rates and bursts in force
     Limits,
     /// Sources that send most echo requests, and those that are limited most
@@ -268,12 +269,26 @@ pub enum Show {
     },
 }
 
-/// `status`, `show counters`
+/// `status`
 #[derive(Clone, Debug, Args)]
 pub struct Interfaces {
     /// Only these interfaces
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
+}
+
+/// `show counters`
+#[derive(Clone, Debug, Args)]
+pub struct ShowCounters {
+    /// Only these interfaces
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// Show rates over so long, like 1s, instead of all that was counted
+    #[arg(long, value_name = "TIME")]
+    pub rate: Option<Span>,
+    /// Go on with a line of rates for each second, or each `--rate`
+    #[arg(short, long)]
+    pub watch: bool,
 }
 
 /// `limit`

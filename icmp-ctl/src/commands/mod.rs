@@ -9,6 +9,7 @@ mod counters;
 mod detach;
 mod limit;
 mod policy;
+mod rates;
 mod rule;
 mod rule_list;
 mod serve;
@@ -55,7 +56,8 @@ pub fn run(cli: &Cli) -> Result<Output> {
             match what {
                 Show::Policy(args) => policy::run(args, cli.verbose),
                 Show::Addresses => addresses::show(),
-                Show::Counters(only) => counters::show(&only.interfaces),
+                Show::Counters(args) if args.watch || args.rate.is_some() => rates::show(args, cli.json),
+                Show::Counters(args) => counters::show(&args.interfaces),
                 Show::Limits => limit::show(),
                 Show::Sources { top } => sources::show(*top),
             }

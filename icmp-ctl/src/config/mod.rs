@@ -5,6 +5,7 @@ pub mod limits;
 mod plain;
 pub mod prefix;
 pub mod source;
+pub mod span;
 pub mod suggestions;
 pub mod units;
 pub mod words;

@@ -3,6 +3,7 @@
 pub mod connections;
 pub mod http;
 pub mod metrics;
+pub mod rates;
 pub mod sources;
 #[cfg(feature = "trace")]
 pub(crate) mod trace;

@@ -1,0 +1,92 @@
+//! `show counters --rate`, `--watch`: frames a second by verdict.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::table::only;
+use crate::cli::ShowCounters;
+use crate::observe::rates::{Reading, Totals, VERDICTS, three_digits};
+use crate::output::{Output, Reader};
+
+/// Lines after which the heading is written again: a screen of 24 has one.
+const HEADING_EVERY: usize = 20;
+const DEFAULT: Duration = Duration::from_secs(1);
+
+/// One span of time, or with `--watch` one after the other for as long as somebody reads.
+pub(super) fn show(args: &ShowCounters, json: bool) -> Result<Output> {
+    let interval = args.rate.map_or(DEFAULT, |span| span.0);
+    let mut before = Reading::now()?;
+    let mut written = 0;
+    loop {
+        std::thread::sleep(interval);
+        let now = Reading::now()?;
+        let (span, counted) = now.since(&before);
+        let counted = only(counted, &args.interfaces, |(name, _)| name)?;
+        let mut lines = Vec::new();
+        for (name, totals) in &counted {
+            if written % HEADING_EVERY == 0 {
+                lines.push(line([
+                    "INTERFACE",
+                    "RECEIVED/s",
+                    "ANSWER/s",
+                    "PASS/s",
+                    "DROP/s",
+                    "LIMIT/s",
+                    "BIT/s",
+                ]));
+            }
+            lines.push(row(name, totals, span));
+            written += 1;
+        }
+        let output = Output::shown(in_json(&counted, span), lines);
+        if !args.watch {
+            return Ok(output);
+        }
+        if output.print(json)? == Reader::Gone {
+            return Ok(Output::nothing());
+        }
+        before = now;
+    }
+}
+
+fn row(name: &str, totals: &Totals, span: Duration) -> String {
+    let rate = |count: u64| three_digits(count as f64 / span.as_secs_f64());
+    let [answer, pass, drop, limit] = totals.packets.map(rate);
+    let [received, bits] = [totals.received(), 8 * totals.bytes].map(rate);
+    line([name, &received, &answer, &pass, &drop, &limit, &bits])
+}
+
+/// Columns of one width, because the lines to come are not known; an interface's name has up to 15 letters.
+fn line([name, cells @ ..]: [&str; 7]) -> String {
+    let cells = cells.map(|cell| format!("{cell:>10}")).concat();
+    format!("{name:<15}{cells}")
+}
+
+fn in_json(counted: &[(&str, Totals)], span: Duration) -> Value {
+    let interfaces: Vec<Value> = counted
+        .iter()
+        .map(|(name, totals)| {
+            let mut interface = json!({ "name": name, "received": totals.received(), "bytes": totals.bytes });
+            for (verdict, packets) in VERDICTS.iter().zip(totals.packets) {
+                interface[verdict.name()] = packets.into();
+            }
+            interface
+        })
+        .collect();
+    json!({ "schema": 1, "seconds": span.as_secs_f64(), "interfaces": interfaces })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_its_figures_below_their_headings_and_fits_80_columns() {
+        let totals = Totals { packets: [1_000_000, 0, 12, 250_500], bytes: 98_000_000 };
+        let row = row("enp193s0f1np1vf", &totals, Duration::from_secs(1));
+        assert_eq!(row, "enp193s0f1np1vf     1.25M     1.00M         0        12      250k      784M");
+        assert!(row.len() <= 80);
+    }
+}

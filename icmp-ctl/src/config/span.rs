@@ -1,0 +1,46 @@
+//! Spans of time, as users write them.
+//!
+//! Owns the grammar (`250ms`, `60s`, `5min`, `1h`). How long a span may be is said by whoever takes one.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A span of time above zero.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+/// Units in seconds; a name that ends in another one's comes before it.
+const UNITS: [(&str, f64); 5] = [("ms", 1e-3), ("min", 60.0), ("s", 1.0), ("m", 60.0), ("h", 3600.0)];
+
+impl FromStr for Span {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        UNITS
+            .iter()
+            .find_map(|(unit, seconds)| {
+                Some(text.strip_suffix(unit)?.trim_end().parse::<f64>().ok()? * seconds)
+            })
+            .filter(|seconds| *seconds > 0.0)
+            .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+            .map(Self)
+            .ok_or_else(|| format!("{text:?} is no span of time: write it like 250ms, 60s, 5min or 1h"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_form_is_read_and_nonsense_is_refused_with_the_forms_that_work() {
+        for (text, milliseconds) in
+            [("250ms", 250), ("60s", 60_000), ("1.5 s", 1500), ("5min", 300_000), ("1h", 3_600_000)]
+        {
+            assert_eq!(text.parse(), Ok(Span(Duration::from_millis(milliseconds))), "{text}");
+        }
+        for text in ["", "60", "s", "0s", "-1s", "nans", "1e999s", "1 day"] {
+            assert!(text.parse::<Span>().expect_err(text).contains("5min"), "{text}");
+        }
+    }
+}

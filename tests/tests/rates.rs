@@ -1,0 +1,69 @@
+//! Rates: what happens in a span of time, shown as long as somebody reads.
+//!
+//! Owns `show counters --rate` and `--watch`. That counters count is proven elsewhere.
+
+use std::time::Duration;
+
+use icmp_tests::can_run;
+use icmp_tests::ctl::{self, Attached};
+use icmp_tests::netns::{HOST_IF, Pair};
+use icmp_tests::process::Watch;
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(20);
+const NOTHING_LOADED: Option<i32> = Some(3);
+
+#[test]
+fn each_line_has_what_came_in_its_span_and_all_lines_have_what_was_sent() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let _before = pair.peer.run("ping", &["-c7", "-i0.001", "-W2", "192.0.2.2"]).expect_success();
+    let mut watch = Watch::start(&mut ctl::command(&pair.host, "show counters --rate 50ms -w -j"));
+    let mut next = || -> Value { serde_json::from_str(&watch.wait_for("", LIMIT)).expect("a line of JSON") };
+    let first = next();
+    assert_eq!((first["schema"].as_u64(), first["interfaces"][0]["name"].as_str()), (Some(1), Some(HOST_IF)));
+    assert_eq!(first["interfaces"][0]["answer"], 0, "what came before is in no span");
+    let _sent = pair.peer.run("ping", &["-c120", "-i0.001", "-W2", "192.0.2.2"]).expect_success();
+    let mut answered = 0;
+    while answered < 120 {
+        let line = next();
+        let interface = &line["interfaces"][0];
+        answered += interface["answer"].as_u64().expect("a count");
+        let parts =
+            ["answer", "pass", "drop", "limit"].map(|name| interface[name].as_u64().expect("a count"));
+        assert_eq!(interface["received"].as_u64(), Some(parts.iter().sum()), "{line}");
+    }
+    assert_eq!(answered, 120);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_watch() {
+    let Some(pair) = pair(&["sh", "head"]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let script = "\"$0\" show counters -w --rate 10ms | head -2; exit ${PIPESTATUS[0]}";
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let lines = pair.host.run("bash", &["-c", script, program]).expect_success();
+    let lines: Vec<&str> = lines.lines().collect();
+    assert!(
+        lines.len() == 2 && lines[0].starts_with("INTERFACE") && lines[1].starts_with(HOST_IF),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn one_span_is_shown_without_watching_and_what_is_not_there_is_said() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    assert_eq!(ctl::run(host, "show counters --rate 10ms").code, NOTHING_LOADED);
+    let _attached = Attached::new(host, HOST_IF);
+    let shown = ctl::run(host, &format!("show counters {HOST_IF} --rate 10ms")).expect_success();
+    assert_eq!(shown.lines().count(), 2, "{shown}");
+    let done = ctl::run(host, "show counters eth9 --rate 10ms");
+    assert!(done.code == Some(1) && done.stderr.contains("eth9: nothing of ours is attached"), "{done}");
+    let done = ctl::run(host, "show counters --rate 10");
+    assert!(done.code == Some(2) && done.stderr.contains("write it like 250ms"), "{done}");
+}
+
+fn pair(programs: &[&str]) -> Option<Pair> {
+    can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
+}
