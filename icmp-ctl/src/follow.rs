@@ -4,22 +4,27 @@
 //! every failure once, is said.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use tokio::signal::unix::Signal;
+use tokio::sync::{Mutex, watch};
 
 use crate::config::file::Config;
+use crate::config::service::OnStop;
 use crate::diagnostics::{note, warn};
 use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
 use crate::instance::addresses::refresh;
 use crate::instance::attach::AttachMode;
+use crate::instance::links::{LinkPin, Whereabouts};
 use crate::instance::pins::{Instance, View};
 use crate::kernel::netlink::Changes;
 use crate::policy::start::{Configured, Wanted, start};
 use crate::policy::transaction::Allowed;
+use crate::service_manager;
 
 /// Least and longest time between two looks at the host.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
@@ -32,10 +37,25 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// When the host is looked at again without a change: of groups that are joined and left, kernels before 6.15 do not tell.
 const UNASKED: Duration = Duration::from_secs(10);
 
+/// The follower, of whom one thread at a time has something done.
+#[derive(Clone)]
+pub struct Following {
+    follower: Arc<Mutex<Follower>>,
+    on_stop: watch::Receiver<OnStop>,
+}
+
 /// What is wanted, and what has been said about it.
-pub struct Follower {
+struct Follower {
     path: Option<PathBuf>,
     config: Config,
+    /// What the configuration says is done when this ends, for whoever cannot wait for the follower.
+    on_stop: watch::Sender<OnStop>,
+    /// It has ended, and does nothing any more.
+    ended: bool,
+    /// Names of the interfaces that have the program.
+    attached: Vec<String>,
+    /// Why the configuration was not read again when that was asked for last.
+    not_reloaded: Option<String>,
     /// Interfaces that are waited for.
     missing: BTreeSet<String>,
     /// Interfaces that are there and refuse, by what the configuration calls them.
@@ -70,53 +90,56 @@ impl Refusal {
     }
 }
 
-/// Runs what blocks on a thread of its own.
-///
-/// # Errors
-/// It panicked.
-pub async fn run_on_thread<T: Send + 'static>(
-    mut follower: Follower,
-    run: impl FnOnce(&mut Follower) -> T + Send + 'static,
-) -> Result<(Follower, T)> {
-    let ran = tokio::task::spawn_blocking(move || {
-        let done = run(&mut follower);
-        (follower, done)
-    });
-    ran.await.context("following the host's addresses")
-}
-
-impl Follower {
-    /// Of a configuration, and of the file it was read from if one was named.
+impl Following {
+    /// By a configuration, and the file it was read from if one was named.
     pub fn new(path: Option<PathBuf>, config: Config) -> Self {
-        Self {
+        let (sender, on_stop) = watch::channel(config.serve.on_stop());
+        let follower = Follower {
             path,
             config,
+            on_stop: sender,
+            ended: false,
+            attached: Vec::new(),
+            not_reloaded: None,
             missing: BTreeSet::new(),
             refusals: BTreeMap::new(),
             failures: BTreeSet::new(),
             left_out: 0,
-        }
+        };
+        Self { follower: Arc::new(Mutex::new(follower)), on_stop }
     }
 
     /// Attaches to the interfaces that are there, and puts the configuration in force where a file was named.
     ///
     /// # Errors
     /// The configuration, an interface or the kernel refuses.
-    pub fn start(&mut self) -> Result<()> {
-        self.attach(&self.config.clone(), self.path.is_some())
+    pub async fn start(&self) -> Result<()> {
+        self.on_thread(|follower| follower.attach(&follower.config.clone(), follower.path.is_some())).await?
     }
 
-    /// Follows the host for ever.
+    /// Follows the host for ever, and has the service manager know of it: that `serve` is ready after the first look, which attaches
+    /// what is there and can be attached.
     ///
     /// # Errors
     /// The kernel does not tell of changes any more.
-    pub async fn follow(mut self, mut changes: Changes, mut hangups: Signal) -> Result<()> {
-        let mut reload = false;
+    pub async fn follow(&self, mut changes: Changes, mut hangups: Signal) -> Result<()> {
+        // A look is also the sign of life that the service manager waits for.
+        let unasked = service_manager::watchdog().map_or(UNASKED, |time| UNASKED.min(time / 2));
+        let (mut reload, mut is_ready) = (false, false);
         loop {
             let began = Instant::now();
-            (self, ()) = run_on_thread(self, move |follower| follower.look(reload)).await?;
+            let works = self
+                .on_thread(move |follower| {
+                    follower.look(reload);
+                    service_manager::alive(&follower.status());
+                    if reload || !is_ready {
+                        service_manager::ready();
+                    }
+                    follower.failures.is_empty()
+                })
+                .await?;
+            is_ready = true;
             tokio::time::sleep((began.elapsed() * IDLE_TIMES).clamp(PAUSES.0, PAUSES.1)).await;
-            let unasked = if self.failures.is_empty() { UNASKED } else { RETRY };
             reload = tokio::select! {
                 _ = hangups.recv() => true,
                 changed = changes.next() => {
@@ -125,19 +148,53 @@ impl Follower {
                     }
                     false
                 }
-                () = tokio::time::sleep(unasked) => false,
+                () = tokio::time::sleep(if works { unasked } else { RETRY.min(unasked) }) => false,
             };
         }
     }
 
+    /// What the configuration says is done when this ends.
+    pub fn on_stop(&self) -> OnStop {
+        *self.on_stop.borrow()
+    }
+
+    /// Ends it, after what it does just now, and does something else in its place.
+    ///
+    /// # Errors
+    /// It panicked.
+    pub async fn end<T: Send + 'static>(&self, then: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+        self.on_thread(|follower| {
+            follower.ended = true;
+            then()
+        })
+        .await
+    }
+
+    /// Runs what blocks on a thread of its own.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        run: impl FnOnce(&mut Follower) -> T + Send + 'static,
+    ) -> Result<T> {
+        let follower = Arc::clone(&self.follower);
+        let ran = tokio::task::spawn_blocking(move || run(&mut follower.blocking_lock()));
+        ran.await.context("following the host's addresses")
+    }
+}
+
+impl Follower {
     fn look(&mut self, reload: bool) {
+        // One that was already on its way.
+        if self.ended {
+            return;
+        }
         if reload {
-            match self.reload() {
-                Ok(()) => note("the configuration was read again, and is in force"),
-                Err(error) => warn(&format!(
-                    "reading the configuration again: {}; what was in force stays",
-                    sentence(&error)
-                )),
+            service_manager::reloading();
+            let reloaded = self.reload().context("reading the configuration again");
+            self.not_reloaded =
+                reloaded.err().map(|error| format!("{}; what was in force stays", sentence(&error)));
+            match &self.not_reloaded {
+                None => note("the configuration was read again, and is in force"),
+                Some(why) => warn(why),
             }
         }
         let attached = self.attach_each().context("attaching");
@@ -155,12 +212,32 @@ impl Follower {
         self.failures = failures;
     }
 
+    /// How it is, as a line.
+    fn status(&self) -> String {
+        let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+        let mut status = format!("attached: {}", list(self.attached.iter().map(String::as_str).collect()));
+        if !self.missing.is_empty() {
+            status += &format!("; waited for: {}", list(self.missing.iter().map(String::as_str).collect()));
+        }
+        for failure in self.failures.iter().chain(&self.not_reloaded) {
+            status += &format!("; {failure}");
+        }
+        status
+    }
+
     fn reload(&mut self) -> Result<()> {
+        // It was read to its end, and what would be read now is an empty configuration.
+        ensure!(
+            self.path.as_deref() != Some(Path::new("-")),
+            "it came from standard input; `icmp-ctl apply -f FILE` changes it"
+        );
         let config = Config::load(self.path.as_deref())?;
         self.attach(&config, true)?;
         if config.metrics.listen != self.config.metrics.listen {
             warn("`listen` of [metrics] has changed; that takes effect when `serve` is started again");
         }
+        self.on_stop.send_replace(config.serve.on_stop());
+        self.missing.retain(|name| config.interfaces.contains(name));
         self.config = config;
         Ok(())
     }
@@ -222,7 +299,10 @@ impl Follower {
 
     /// Brings the tables in line with the host.
     fn refresh(&mut self) -> Result<()> {
+        self.attached.clear();
         let Some(mut instance) = Instance::find()? else { return Ok(()) };
+        let here = |pin: &LinkPin| pin.whereabouts == Whereabouts::Here;
+        self.attached.extend(instance.links()?.into_iter().filter(here).map(|pin| pin.name));
         let refreshed = refresh(&mut instance, &Network::read_once()?)?;
         for interface in &refreshed.interfaces {
             note(&format!(

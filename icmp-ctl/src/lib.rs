@@ -17,3 +17,4 @@ pub mod kernel;
 pub mod observe;
 pub mod output;
 pub mod policy;
+pub mod service_manager;

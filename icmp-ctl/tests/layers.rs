@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&str] = &[
     "diagnostics",
     "failure",
+    "service_manager",
     "output",
     "kernel",
     "host",

@@ -1,6 +1,7 @@
 //! Owns the use of `icmp-ctl` by the tests, as a user has it: the built program and its JSON.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -57,6 +58,17 @@ pub fn command(namespace: &Namespace, arguments: &str) -> Command {
     let mut command = namespace.command(program().to_str().expect("a path in UTF-8"));
     command.args(arguments.split_whitespace());
     command
+}
+
+/// The lock of a namespace's instance.
+///
+/// # Panics
+/// If the namespace can't be asked for its number.
+#[must_use]
+pub fn lock_of(namespace: &Namespace) -> PathBuf {
+    let number =
+        namespace.enter(|| std::fs::metadata("/proc/thread-self/ns/net").expect("a namespace").ino());
+    PathBuf::from(format!("/sys/fs/bpf/icmp-ctl/locks/{number}"))
 }
 
 /// Configuration of a host that limits nothing: for tests that send more than a well-behaved client would.

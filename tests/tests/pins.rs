@@ -100,7 +100,7 @@ fn a_user_with_the_capabilities_makes_a_pin_directory_that_is_roots() {
 fn nobody_cannot_hold_the_lock() {
     let Some(pair) = pair(&["flock", "setpriv"]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);
-    for path in [PathBuf::from(ROOT), lock_of(&pair.host)] {
+    for path in [PathBuf::from(ROOT), ctl::lock_of(&pair.host)] {
         let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups", "--", "flock"];
         let path = path.to_str().expect("a path in UTF-8");
         let done = pair.host.run("setpriv", &[&nobody[..], &[path, "true"]].concat());
@@ -113,7 +113,7 @@ fn who_looks_waits_for_no_lock_and_who_changes_says_for_whom() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;
     let _attached = Attached::new(host, HOST_IF);
-    let lock = fs::File::open(lock_of(host)).expect("a lock");
+    let lock = fs::File::open(ctl::lock_of(host)).expect("a lock");
     let held = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
     for verb in [
         "status",
@@ -136,7 +136,7 @@ fn who_looks_waits_for_no_lock_and_who_changes_says_for_whom() {
 #[test]
 fn of_an_instance_that_is_gone_nothing_is_left() {
     let Some(pair) = pair(&[]) else { return };
-    let lock = lock_of(&pair.host);
+    let lock = ctl::lock_of(&pair.host);
     let attached = Attached::new(&pair.host, HOST_IF);
     assert!(lock.exists() && pins_of(&pair.host).exists());
     drop(attached);
@@ -317,8 +317,4 @@ fn number(namespace: &Namespace) -> u64 {
 
 fn pins_of(namespace: &Namespace) -> PathBuf {
     PathBuf::from(format!("{ROOT}/v{VERSION}/{}", number(namespace)))
-}
-
-fn lock_of(namespace: &Namespace) -> PathBuf {
-    PathBuf::from(format!("{ROOT}/locks/{}", number(namespace)))
 }

@@ -2,12 +2,12 @@
 //!
 //! Owns following, signals and connections. What the metrics say is proven elsewhere.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
-use std::{fs, path::PathBuf};
 
 use icmp_tests::can_run;
 use icmp_tests::ctl;
@@ -53,7 +53,7 @@ fn sigterm_ends_serve_while_another_process_keeps_it_from_following() {
     let config = configured(&folder, "");
     let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
     serve.wait_for(SERVING, LIMIT);
-    let lock = fs::File::open(lock_of(host)).expect("a lock");
+    let lock = fs::File::open(ctl::lock_of(host)).expect("a lock");
     let held = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
     host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
     serve.wait_for("waiting for process", LIMIT);
@@ -353,12 +353,6 @@ fn get(host: &Namespace) -> String {
         stream.read_to_string(&mut answer).unwrap_or_else(|e| panic!("{METRICS}: {e}"));
         answer
     })
-}
-
-fn lock_of(namespace: &Namespace) -> PathBuf {
-    use std::os::unix::fs::MetadataExt as _;
-    let number = namespace.enter(|| fs::metadata("/proc/thread-self/ns/net").expect("a namespace").ino());
-    PathBuf::from(format!("/sys/fs/bpf/icmp-ctl/locks/{number}"))
 }
 
 fn cpu_seconds(process: u32) -> f64 {

@@ -1,17 +1,28 @@
-//! `serve`: attaches what the configuration names, follows addresses and interfaces, serves metrics. The program goes on without it.
+//! `serve`: attaches what the configuration names, follows addresses and interfaces, serves metrics. The program goes on without it, unless
+//! the configuration says otherwise.
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
 
-use crate::cli::Serve;
+use super::detach;
+use crate::cli::{Detach, Serve};
 use crate::config::file::Config;
+use crate::config::service::OnStop;
 use crate::diagnostics::note;
-use crate::follow::{Follower, run_on_thread};
+use crate::failure::{Exit, exit_of};
+use crate::follow::Following;
 use crate::host::netlink::event_loop;
 use crate::kernel::netlink::Changes;
 use crate::observe::connections::accept;
 use crate::output::Output;
+use crate::service_manager;
+
+/// How long another process that changes the instance is waited for before the program is taken off.
+const FOR_DETACHING: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &Serve, config: Config) -> Result<Output> {
     let events = event_loop()?;
@@ -25,25 +36,41 @@ pub(super) fn run(args: &Serve, config: Config) -> Result<Output> {
 async fn until_ended(args: &Serve, config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
+    let listen = config.metrics.listen;
+    let following = Following::new(args.config.clone(), config);
     tokio::select! {
-        failed = serve(args, config) => failed,
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        failed = serve(&following, listen) => return failed,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    service_manager::stopping();
+    match following.on_stop() {
+        OnStop::Keep => Ok(()),
+        OnStop::Detach => timeout(FOR_DETACHING, following.end(detach_all)).await.with_context(|| {
+            format!(
+                "waited {} s to take the program off, as `on-stop` of [serve] says; it stays: `icmp-ctl detach --all` takes it off",
+                FOR_DETACHING.as_secs()
+            )
+        })??,
+    }
+}
+
+fn detach_all() -> Result<()> {
+    match detach::run(&Detach { interfaces: Vec::new(), all: true }) {
+        Err(error) if exit_of(&error) != Exit::NothingLoaded => Err(error),
+        _ => Ok(()),
     }
 }
 
 /// Ends with an error only, and with none once everything has worked for the first time.
-async fn serve(args: &Serve, config: Config) -> Result<()> {
+async fn serve(following: &Following, address: std::net::SocketAddr) -> Result<()> {
     // What can fail without touching the program comes first.
-    let address = config.metrics.listen;
     let listener = TcpListener::bind(address).await.with_context(|| {
         format!("listening on {address}, the `listen` of [metrics]; another may hold the port")
     })?;
     let changes = Changes::listen()?;
     let hangups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    let follower = Follower::new(args.config.clone(), config);
-    let (follower, started) = run_on_thread(follower, Follower::start).await?;
-    started?;
+    following.start().await?;
     #[cfg(feature = "trace")]
     std::thread::spawn(|| {
         if let Err(error) = crate::observe::trace::print() {
@@ -52,5 +79,5 @@ async fn serve(args: &Serve, config: Config) -> Result<()> {
     });
     note(&format!("serving metrics at http://{address}/metrics"));
     tokio::spawn(accept(listener));
-    follower.follow(changes, hangups).await
+    following.follow(changes, hangups).await
 }

@@ -16,6 +16,7 @@ use serde::Deserialize;
 use crate::config::limits::Limits;
 use crate::config::plain::plain;
 use crate::config::prefix::Prefix;
+use crate::config::service::Serve;
 use crate::config::source::{Invalid, Source};
 use crate::config::units::Rate;
 use crate::config::words::{OneOrMany, Word};
@@ -37,6 +38,8 @@ pub struct Config {
     pub policy: Policy,
     /// `[metrics]`
     pub metrics: Metrics,
+    /// `[serve]`
+    pub serve: Serve,
     /// Where it was read, for errors that are found later.
     #[serde(skip)]
     source: Source,
@@ -287,6 +290,8 @@ mod tests {
             "policy.rule",
             "metrics",
             "metrics.listen",
+            "serve",
+            "serve.on-stop",
         ];
         let values = ["1", "300", "-1", "1.5", "true", "\"x\"", "[[1]]", "[true]", "{ x = 1 }", "1979-05-27"];
         let of_rust = [

@@ -4,6 +4,7 @@ pub mod file;
 pub mod limits;
 mod plain;
 pub mod prefix;
+pub mod service;
 pub mod source;
 pub mod span;
 pub mod suggestions;

@@ -1,0 +1,176 @@
+//! `serve` under a service manager: what it tells it, and what becomes of the program when it is stopped.
+//!
+//! Owns the words of sd_notify(3), told to a socket of the test. What is followed is proven elsewhere.
+
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use icmp_tests::can_run;
+use icmp_tests::ctl;
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::process::Watch;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const DONE: Option<i32> = Some(0);
+const LIMIT: Duration = Duration::from_secs(40);
+
+#[test]
+fn serve_is_ready_with_what_is_there_and_names_what_it_waits_for() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let manager = Manager::new(&folder);
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\"]\n"));
+    let mut serve = manager.start(host, &config, None);
+    let status = manager.wait_for("STATUS=");
+    assert!(status.contains(&format!("STATUS=attached: {HOST_IF}; waited for: late0\n")), "{status}");
+    manager.wait_for("READY=1");
+    assert!(host.ip(&format!("link show {HOST_IF}")).contains("xdp"));
+    host.ip("link add late0 type veth peer name late1");
+    manager.wait_for(&format!("STATUS=attached: {HOST_IF}, late0\n"));
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    manager.wait_for("STOPPING=1");
+    assert!(host.ip(&format!("link show {HOST_IF}")).contains("xdp"), "the program goes on");
+    detach(host);
+}
+
+#[test]
+fn a_reload_is_told_from_its_beginning_to_its_end_whatever_comes_of_it() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let manager = Manager::new(&folder);
+    let config = configured(&folder, "");
+    let mut serve = manager.start(host, &config, None);
+    manager.wait_for("READY=1");
+    let attached = format!("STATUS=attached: {HOST_IF}");
+    for (on_stop, ends) in [("detahc", "what was in force stays"), ("detach", &attached)] {
+        let _same = configured(&folder, &format!("on-stop = \"{on_stop}\""));
+        hang_up(&serve);
+        let reloading = manager.wait_for("RELOADING=1");
+        let began = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
+        assert!(began.is_some_and(|time| time.parse::<u64>().is_ok()), "{reloading}");
+        let status = manager.wait_for("STATUS=");
+        assert!(status.contains(&attached) && status.trim_end().ends_with(ends), "{status}");
+        manager.wait_for("READY=1");
+    }
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    assert!(
+        !host.ip(&format!("link show {HOST_IF}")).contains("xdp"),
+        "as the file says since it was read again"
+    );
+    assert_eq!(ctl::run(host, "status").code, Some(3));
+}
+
+#[test]
+fn a_configuration_from_standard_input_is_not_read_again_as_an_empty_one() {
+    let Some(pair) = pair() else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let program = ctl::program().display();
+    let mut serve = host.watch("sh", &["-c", &format!("exec {program} serve -f - < {config}")]);
+    serve.wait_for("serving metrics", LIMIT);
+    hang_up(&serve);
+    serve.wait_for("came from standard input", LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn signs_of_life_come_while_the_host_is_followed_and_not_while_that_is_stuck() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let manager = Manager::new(&folder);
+    let config = configured(&folder, "");
+    // Nothing changes, so these are the following's own.
+    let mut serve = manager.start(host, &config, Some(Duration::from_millis(200)));
+    for _ in 0..3 {
+        manager.wait_for("WATCHDOG=1");
+    }
+    let lock = std::fs::File::open(ctl::lock_of(host)).expect("a lock");
+    let held = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+    serve.wait_for("waiting for process", LIMIT);
+    manager.forget();
+    assert_eq!(manager.next(Duration::from_secs(1)), None, "five times the time in which a sign is due");
+    drop(held);
+    manager.wait_for("WATCHDOG=1");
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+/// The service manager's end of the socket.
+struct Manager {
+    socket: UnixDatagram,
+    path: String,
+}
+
+impl Manager {
+    fn new(folder: &Folder) -> Self {
+        let path = folder.path().join("notify");
+        let socket = UnixDatagram::bind(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        Self { socket, path: path.to_str().expect("a path in UTF-8").to_owned() }
+    }
+
+    /// Starts `serve` under this manager.
+    fn start(&self, host: &Namespace, config: &str, watchdog: Option<Duration>) -> Watch {
+        let mut command: Command = ctl::command(host, &format!("serve -f {config}"));
+        command.stdin(Stdio::null()).env("NOTIFY_SOCKET", &self.path);
+        if let Some(time) = watchdog {
+            command.env("WATCHDOG_USEC", time.as_micros().to_string());
+        }
+        Watch::start(&mut command)
+    }
+
+    /// The next message within this time.
+    fn next(&self, limit: Duration) -> Option<String> {
+        self.socket.set_read_timeout(Some(limit)).expect("a timeout");
+        let mut bytes = [0; 4096];
+        match self.socket.recv(&mut bytes) {
+            Ok(length) => Some(String::from_utf8_lossy(&bytes[..length]).into_owned()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => None,
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.next(limit),
+            Err(error) => panic!("{}: {error}", self.path),
+        }
+    }
+
+    /// The next message that has this in it.
+    fn wait_for(&self, text: &str) -> String {
+        let deadline = Instant::now() + LIMIT;
+        let mut heard = String::new();
+        while let Some(message) =
+            self.next(deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1)))
+        {
+            if message.contains(text) {
+                return message;
+            }
+            heard += &message;
+        }
+        panic!("no {text:?} was told, but:\n{heard}");
+    }
+
+    /// Leaves out what was told so far.
+    fn forget(&self) {
+        while self.next(Duration::from_millis(1)).is_some() {}
+    }
+}
+
+fn pair() -> Option<Pair> {
+    can_run(&["ip", "nsenter", "sh"]).then(|| Pair::new(1500))
+}
+
+/// A configuration file for the host's interface with this in `[serve]`.
+fn configured(folder: &Folder, serve: &str) -> String {
+    folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n[serve]\n{serve}\n"))
+}
+
+fn hang_up(serve: &Watch) {
+    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
+}
+
+fn detach(host: &Namespace) {
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
