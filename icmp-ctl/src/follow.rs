@@ -1,7 +1,7 @@
 //! Following the host: what has changed is brought into the tables, what was not there or has come back is attached.
 //!
-//! Owns when the host is looked at, which is at once after a change, but for no more than a fifth of the time; and that every change, and
-//! every failure once, is said.
+//! Owns when the host is looked at, which is at once after a change, but for no more than a fifth of the time in the long run; and that every
+//! change, and every failure once, is said.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,7 @@ use crate::config::service::OnStop;
 use crate::diagnostics::{note, warn};
 use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
+use crate::host::patterns::{is_pattern, meant};
 use crate::instance::addresses::refresh;
 use crate::instance::attach::AttachMode;
 use crate::instance::links::{LinkPin, Whereabouts};
@@ -27,9 +28,11 @@ use crate::policy::transaction::Allowed;
 use crate::service_manager;
 
 /// Least and longest time between two looks at the host.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
-/// Times of what a look took that pass before the next one.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
+/// Times of what looks took that pass without one.
 const IDLE_TIMES: u32 = 4;
+/// How much of that may be owed: a few changes one after the other are each followed at once.
+const OWED: Duration = Duration::from_millis(200);
 /// When the host is looked at again if something did not work.
 const RETRY: Duration = Duration::from_secs(1);
 /// Longest time until an interface that refuses is tried again although it has not changed. Each trial may load and compile.
@@ -126,6 +129,7 @@ impl Following {
         // A look is also the sign of life that the service manager waits for.
         let unasked = service_manager::watchdog().map_or(UNASKED, |time| UNASKED.min(time / 2));
         let (mut reload, mut is_ready) = (false, false);
+        let mut rest = Rest { owed: Duration::ZERO, since: Instant::now() };
         loop {
             let began = Instant::now();
             let works = self
@@ -139,7 +143,7 @@ impl Following {
                 })
                 .await?;
             is_ready = true;
-            tokio::time::sleep((began.elapsed() * IDLE_TIMES).clamp(PAUSES.0, PAUSES.1)).await;
+            tokio::time::sleep(rest.after(began, Instant::now())).await;
             reload = tokio::select! {
                 _ = hangups.recv() => true,
                 changed = changes.next() => {
@@ -278,19 +282,20 @@ impl Follower {
     fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<(String, Link)>, bool)> {
         let network = Network::read_once()?;
         let pins = View::find()?.map(|view| view.links()).transpose()?;
-        let mut wanted = Vec::new();
+        let mut wanted: Vec<(String, Link)> = Vec::new();
         for name in &config.interfaces {
-            match network.link(name) {
-                None => {
-                    if self.missing.insert(name.clone()) {
-                        note(&format!("{name}: is not there, and is attached when it comes"));
-                    }
-                }
-                Some(link) => {
-                    self.missing.remove(name);
-                    if all || !pins.iter().flatten().any(|pin| pin.is_of(link)) {
-                        wanted.push((name.clone(), link.clone()));
-                    }
+            let links = meant(&network.links, name);
+            if !links.is_empty() {
+                self.missing.remove(name);
+            } else if self.missing.insert(name.clone()) {
+                note(&format!("{name}: is not there, and is attached when it comes"));
+            }
+            let is_attached = |link: &Link| pins.iter().flatten().any(|pin| pin.is_of(link));
+            for link in links.into_iter().filter(|link| all || !is_attached(link)) {
+                // Several patterns may fit one.
+                if wanted.iter().all(|(_, other)| other.index != link.index) {
+                    let name = if is_pattern(name) { &link.name } else { name };
+                    wanted.push((name.clone(), link.clone()));
                 }
             }
         }
@@ -322,6 +327,22 @@ impl Follower {
             Some(_) => {}
         }
         Ok(())
+    }
+}
+
+/// Time without a look that is still owed.
+struct Rest {
+    owed: Duration,
+    since: Instant,
+}
+
+impl Rest {
+    /// How long the host is not looked at after a look.
+    fn after(&mut self, began: Instant, ended: Instant) -> Duration {
+        let rested = began.saturating_duration_since(self.since);
+        self.owed = self.owed.saturating_sub(rested) + (ended - began) * IDLE_TIMES;
+        self.since = ended;
+        self.owed.saturating_sub(OWED).clamp(PAUSES.0, PAUSES.1)
     }
 }
 
@@ -359,5 +380,26 @@ mod tests {
             pause = Refusal::pause(Some(&before), &link, now).expect("its time has come");
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn a_change_is_looked_at_at_once_but_not_for_more_than_a_fifth_of_the_time() {
+        let millis = Duration::from_millis;
+        for (look, first) in [(millis(5), PAUSES.0), (millis(100), millis(200)), (millis(5_000), PAUSES.1)] {
+            let start = Instant::now();
+            let mut rest = Rest { owed: Duration::ZERO, since: start };
+            let mut pause = rest.after(start, start + look);
+            assert_eq!(pause, first, "{look:?}");
+            // A storm: there is a change whenever it can be looked at.
+            let (mut now, mut busy) = (start + look, look);
+            while now < start + millis(60_000) {
+                let began = now + pause;
+                now = began + look;
+                busy += look;
+                pause = rest.after(began, now);
+            }
+            let share = busy.as_secs_f64() / (now - start).as_secs_f64();
+            assert!(look > millis(1_000) || share < 0.22, "{look:?}: {share}");
+        }
     }
 }

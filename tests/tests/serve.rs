@@ -110,6 +110,61 @@ fn an_interface_is_attached_when_it_comes_and_again_when_it_comes_back() {
 }
 
 #[test]
+fn what_fits_a_pattern_is_attached_as_it_comes_and_stays_so_under_another_name() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", "interfaces = [\"late*\"]\n");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for("late*: is not there", LIMIT);
+    serve.wait_for(SERVING, LIMIT);
+    for (name, peer) in [("late0", "end0"), ("late1", "end1")] {
+        host.ip(&format!("link add {name} type veth peer name {peer}"));
+        serve.wait_for(&format!("{name}: attached"), LIMIT);
+    }
+    host.ip("link set late0 name other0");
+    serve.wait_for("late0: is called other0 now", LIMIT);
+    let status = shown(host, "status -j");
+    let names: Vec<_> = status["interfaces"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|row| row["name"].as_str())
+        .collect();
+    assert_eq!(names, ["other0", "late1"]);
+    host.ip("link delete other0");
+    serve.wait_for("other0: is gone", LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
+fn without_serve_a_changed_address_counts_when_a_command_changes_something() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", "interfaces = [\"nothing*\", \"host?\"]\n");
+    let done = ctl::run(host, &format!("attach -f {config}"));
+    assert!(done.code == DONE && done.stdout.contains(&format!("{HOST_IF}: attached")), "{done}");
+    assert!(done.stderr.contains("followed while `icmp-ctl serve` runs"), "{done}");
+    for command in [format!("apply -f {config}"), format!("attach {HOST_IF}")] {
+        host.ip(&format!("address add 192.0.2.99/24 dev {HOST_IF}"));
+        assert!(!shown(host, "show addresses -j").to_string().contains("192.0.2.99"));
+        let _done = ctl::run(host, &command).expect_success();
+        assert!(shown(host, "show addresses -j").to_string().contains("192.0.2.99"), "{command}");
+        host.ip(&format!("address del 192.0.2.99/24 dev {HOST_IF}"));
+        let _done = ctl::run(host, &command).expect_success();
+        assert!(!shown(host, "show addresses -j").to_string().contains("192.0.2.99"), "{command}");
+    }
+    detach(host);
+    let nothing = folder.file("nothing.toml", "interfaces = [\"nothing*\"]\n");
+    let refused = ctl::run(host, &format!("attach -f {nothing}"));
+    assert!(refused.code == Some(1) && refused.stderr.contains("no interface nothing*"), "{refused}");
+    let empty = folder.file("empty.toml", "");
+    assert_eq!(ctl::run(host, &format!("attach -f {empty}")).code, Some(2));
+}
+
+#[test]
 fn an_interface_that_comes_is_attached_while_another_one_has_another_program() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

@@ -128,8 +128,8 @@ pub enum Verb {
 /// `attach`
 #[derive(Debug, Args)]
 pub struct Attach {
-    /// Interfaces to attach to
-    #[arg(required = true, value_name = "IFACE")]
+    /// Interfaces to attach to, by name or by a pattern like 'eth*' [default: the `interfaces` of -f CONFIG]
+    #[arg(required_unless_present = "config", value_name = "IFACE")]
     pub interfaces: Vec<String>,
     /// How to attach; auto tries native and says loudly when it got generic
     #[arg(long, value_enum, default_value_t = AttachMode::Auto)]

@@ -6,6 +6,7 @@ use serde_json::json;
 use crate::cli::Attach;
 use crate::config::file::Config;
 use crate::diagnostics::note;
+use crate::failure::{Exit, Failure};
 use crate::instance::attach::Attached;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
@@ -16,9 +17,17 @@ use crate::policy::transaction::Allowed;
 pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
     let allowed = Allowed { breaks: &args.allow_break, empty: &args.allow_empty };
     let origin = config.as_ref().ok().map(|config| config.origin().to_owned());
-    let configured = || config.and_then(|config| Configured::new(config, allowed, args.interfaces.first()));
+    let named = config.as_ref().map(|config| config.interfaces.clone()).unwrap_or_default();
+    let interfaces = if args.interfaces.is_empty() { &named } else { &args.interfaces };
+    if interfaces.is_empty() {
+        return Err(Failure::error(
+            Exit::Usage,
+            "the configuration names no `interfaces` to attach to; `icmp-ctl attach IFACE -f CONFIG` does",
+        ));
+    }
+    let configured = || config.and_then(|config| Configured::new(config, allowed, interfaces.first()));
     let wanted = Wanted {
-        interfaces: &args.interfaces,
+        interfaces,
         mode: args.mode,
         keep_tags: args.disable_rx_vlan_offload,
         reconfigure: args.config.is_some(),
@@ -30,6 +39,10 @@ pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
         "limits, from {from}: {}; `icmp-ctl limit set per-source RATE` changes one, `icmp-ctl apply -f FILE` all",
         summary(settings, Tick::of_this_kernel()?)
     ));
+    note(
+        "addresses, MAC addresses and VLANs are followed while `icmp-ctl serve` runs; without it, a change counts when `icmp-ctl attach` or \
+         `icmp-ctl apply` is run again",
+    );
     let interfaces: Vec<_> = attached.iter().map(Attached::json).collect();
     let mut json = json!({ "schema": 1, "interfaces": interfaces });
     let mut lines: Vec<_> = attached.iter().map(Attached::text).collect();

@@ -1,6 +1,7 @@
 //! What the kernel puts in its own answers where the configuration says nothing.
 
 use crate::host::netlink::links_once;
+use crate::host::patterns::meant;
 
 /// The host's own defaults for what an answer carries.
 #[derive(Clone, Copy, Debug)]
@@ -12,7 +13,7 @@ pub struct HostDefaults {
 }
 
 impl HostDefaults {
-    /// What the kernel uses on an interface, or 64 where a family is not there.
+    /// What the kernel uses on an interface (of those that a pattern means, the first), or 64 where a family is not there.
     pub fn read(interface: Option<&String>) -> Self {
         let sysctl = |path: &str| {
             let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
@@ -22,7 +23,7 @@ impl HostDefaults {
             ttl: sysctl("/proc/sys/net/ipv4/ip_default_ttl").unwrap_or(64),
             hop_limit: interface
                 // The kernel has no such file for an alternative name.
-                .and_then(|name| links_once().ok()?.into_iter().find(|link| link.is_called(name)))
+                .and_then(|name| meant(&links_once().ok()?, name).first().map(|link| (*link).clone()))
                 .and_then(|link| sysctl(&format!("/proc/sys/net/ipv6/conf/{}/hop_limit", link.name)))
                 .unwrap_or(64),
         }

@@ -11,4 +11,5 @@ pub mod idle;
 mod iptables;
 pub mod netlink;
 mod nftables;
+pub mod patterns;
 pub mod vlan_stripping;

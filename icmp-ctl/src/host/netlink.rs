@@ -32,6 +32,8 @@ pub struct Link {
     pub mtu: u32,
     /// Whether it is up, as the administrator wants it.
     pub up: bool,
+    /// Whether it is the loopback interface.
+    pub loopback: bool,
     /// The XDP program on it.
     pub xdp: Option<Xdp>,
     /// All XDP programs on it, by their kernel ids: one for each mode.
@@ -190,6 +192,7 @@ fn link(message: &LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         up: message.header.flags.contains(LinkFlags::Up),
+        loopback: message.header.flags.contains(LinkFlags::Loopback),
         ..Link::default()
     };
     let mut lower_is_elsewhere = false;

@@ -4,7 +4,7 @@
 
 use std::os::fd::AsFd as _;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::XdpMode;
 use aya::programs::links::FdLink;
 use clap::ValueEnum;
@@ -17,6 +17,7 @@ use crate::failure::{Exit, Failure};
 use crate::host::addresses::interface_entry;
 use crate::host::idle;
 use crate::host::netlink::{Link, Network};
+use crate::host::patterns::{is_pattern, meant};
 use crate::host::vlan_stripping::stripping;
 use crate::instance::addresses::{Refreshed, refresh};
 use crate::instance::foreign;
@@ -74,23 +75,39 @@ impl Attached {
     }
 }
 
-/// An interface by its name.
+/// The interfaces that names and patterns mean, each once. A pattern may mean none.
 ///
 /// # Errors
-/// There is none of that name here, or none that carries Ethernet frames.
-pub(crate) fn find<'a>(network: &'a Network, name: &str) -> Result<&'a Link> {
-    let Some(link) = network.link(name) else {
-        let names: Vec<_> = network.links.iter().map(|link| link.name.as_str()).collect();
-        bail!(
-            "no interface {name} in this network namespace; there are: {}. One of another namespace is reached with \
-             `nsenter --net=/run/netns/NAME icmp-ctl attach {name}`",
-            names.join(", ")
-        );
-    };
-    if link.mac.is_none() {
-        bail!("{name}: no Ethernet interface, and the program answers Ethernet frames only");
+/// There is none of a name here, or none at all, or one that carries no Ethernet frames.
+pub(crate) fn find<'a>(network: &'a Network, names: &[String]) -> Result<Vec<&'a Link>> {
+    let mut links: Vec<&Link> = Vec::new();
+    for name in names {
+        let meant = meant(&network.links, name);
+        if meant.is_empty() && !is_pattern(name) {
+            return Err(not_there(network, name));
+        }
+        for link in meant {
+            if link.mac.is_none() {
+                bail!("{name}: no Ethernet interface, and the program answers Ethernet frames only");
+            }
+            if links.iter().all(|other| other.index != link.index) {
+                links.push(link);
+            }
+        }
     }
-    Ok(link)
+    if links.is_empty() && !names.is_empty() {
+        return Err(not_there(network, &names.join(" ")));
+    }
+    Ok(links)
+}
+
+fn not_there(network: &Network, name: &str) -> anyhow::Error {
+    let names: Vec<_> = network.links.iter().map(|link| link.name.as_str()).collect();
+    anyhow!(
+        "no interface {name} in this network namespace; there are: {}. One of another namespace is reached with \
+         `nsenter --net=/run/netns/NAME icmp-ctl attach {name}`",
+        names.join(", ")
+    )
 }
 
 /// Another's program stays where it is.

@@ -15,7 +15,7 @@ use crate::kernel::bpf as sys;
 
 /// Directory of an instance's links, each named after its interface's index (names may have dots, which this file system refuses).
 pub(super) const LINKS: &str = "links";
-/// Directory of symbolic links whose targets are the names of those interfaces when they were attached.
+/// Directory of symbolic links whose targets are the names of those interfaces, as they were last seen here.
 pub(super) const NAMES: &str = "names";
 
 /// A link.
@@ -23,7 +23,7 @@ pub(super) const NAMES: &str = "names";
 pub struct LinkPin {
     /// Index of the interface when it was attached; the link's pin is named after it.
     pub ifindex: u32,
-    /// Name of the interface when it was attached.
+    /// Name of the interface: as it is now, or was when it was last seen here.
     pub name: String,
     /// Kernel id of the program the link runs.
     pub program_id: u32,
@@ -77,15 +77,17 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
         let pin = pin(directory, ifindex);
         let info = sys::link_info(&pin)?;
         // The index alone may be that of another interface in another namespace.
-        let is_here = network.iter().any(|link| link.index == info.ifindex && link.runs(info.program_id));
+        let here = network
+            .iter()
+            .find(|link| link.index == ifindex && link.index == info.ifindex && link.runs(info.program_id));
         let whereabouts = match info.ifindex {
             0 => Whereabouts::Gone,
-            now if now == ifindex && is_here => Whereabouts::Here,
+            _ if here.is_some() => Whereabouts::Here,
             _ => Whereabouts::Moved,
         };
         let attached_at =
             fs::metadata(&pin).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let name = name(directory, ifindex);
+        let name = here.map_or_else(|| name(directory, ifindex), |link| link.name.clone());
         links.push(LinkPin { ifindex, name, program_id: info.program_id, attached_at, whereabouts });
     }
     links.sort_by_key(|link| link.ifindex);
@@ -119,15 +121,21 @@ pub(super) fn moved_to(directory: &Path, link: &Link) -> Result<Option<u32>> {
     Ok(None)
 }
 
-/// Notes what an interface is called, before its link is pinned.
+/// Notes what an interface is called, before its link is pinned and whenever it has got another name; the name of before if that is another
+/// one.
 ///
 /// # Errors
 /// The note cannot be pinned.
-pub(super) fn note_name(directory: &Path, link: &Link) -> Result<()> {
-    let note = directory.join(NAMES).join(link.index.to_string());
-    // That of an attach that was killed.
+pub(super) fn note_name(directory: &Path, ifindex: u32, now: &str) -> Result<Option<String>> {
+    let before = name(directory, ifindex);
+    if before == now {
+        return Ok(None);
+    }
+    let note = directory.join(NAMES).join(ifindex.to_string());
+    // The name of before, or that of an attach that was killed.
     remove_if_there(&note)?;
-    std::os::unix::fs::symlink(&link.name, &note).with_context(|| format!("pinning {}", note.display()))
+    std::os::unix::fs::symlink(now, &note).with_context(|| format!("pinning {}", note.display()))?;
+    Ok(Some(before))
 }
 
 /// Removes the pin of a link, and the note beside it.

@@ -198,7 +198,7 @@ impl Instance {
     /// # Errors
     /// The note cannot be pinned.
     pub(super) fn pin_for(&self, link: &Link) -> Result<PathBuf> {
-        links::note_name(&self.directory, link)?;
+        let _before = links::note_name(&self.directory, link.index, &link.name)?;
         Ok(links::pin(&self.directory, link.index))
     }
 
@@ -243,7 +243,11 @@ impl Instance {
         let links = self.links()?;
         for link in &links {
             match link.whereabouts {
-                Whereabouts::Here => continue,
+                Whereabouts::Here => {
+                    if let Some(before) = links::note_name(&self.directory, link.ifindex, &link.name)? {
+                        note(&format!("{before}: is called {} now, and stays attached", link.name));
+                    }
+                }
                 Whereabouts::Moved => {
                     self.detach(link.ifindex)?;
                     note(&format!(

@@ -71,13 +71,9 @@ pub struct Started {
 /// of before.
 pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>) -> Result<Option<Started>> {
     let network = Network::read_once()?;
-    let mut links: Vec<&Link> = Vec::new();
-    for name in wanted.interfaces {
-        let link = find(&network, name)?;
-        if links.iter().all(|other| other.index != link.index) {
-            refuse_others(link)?;
-            links.push(link);
-        }
+    let links = find(&network, wanted.interfaces)?;
+    for link in &links {
+        refuse_others(link)?;
     }
     let view = View::find()?;
     let configured = match configured() {

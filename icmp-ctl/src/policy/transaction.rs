@@ -11,9 +11,11 @@ use icmp_common::abi::Settings;
 use crate::config::file::Config;
 use crate::config::limits::Memory;
 use crate::diagnostics::warn;
+use crate::failure::sentence;
 use crate::host::conflicts;
 use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
+use crate::instance::addresses::refresh;
 use crate::instance::compiled::Compiled;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{Instance, Pins, View};
@@ -251,8 +253,17 @@ pub fn put_in_force(
     let mut instance = Instance::open()?;
     let transaction = planned.under_lock(&instance)?;
     transaction.commit(&mut instance, keep)?;
+    // Of the host, too, what is true now counts from now on; the policy is in force whatever becomes of that.
+    let refreshed = Network::read_once().and_then(|network| refresh(&mut instance, &network));
     // Whoever reads the warnings may be slow, and is not waited for under the lock.
     drop(instance);
+    match refreshed.map(|refreshed| refreshed.left_out()) {
+        Ok(left_out) => left_out.iter().for_each(|(_, text)| warn(text)),
+        Err(error) => warn(&format!(
+            "the host's addresses could not be read again, and those of before count: {}",
+            sentence(&error)
+        )),
+    }
     warn_all(&transaction.warnings);
     Ok(transaction)
 }

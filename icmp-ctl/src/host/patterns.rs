@@ -1,0 +1,72 @@
+//! Which interfaces a name means: one, by any of its names, or all those that a pattern with `*` and `?` fits.
+//!
+//! Owns what a pattern leaves out: what nobody could have attached by its name.
+
+use netlink_packet_route::link::InfoKind;
+use wildmatch::WildMatch;
+
+use crate::host::netlink::Link;
+
+/// Whether a name stands for whatever fits it.
+pub fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?'])
+}
+
+/// The interfaces that a name means, by their index.
+pub fn meant<'a>(links: &'a [Link], name: &str) -> Vec<&'a Link> {
+    if !is_pattern(name) {
+        return links.iter().find(|link| link.is_called(name)).into_iter().collect();
+    }
+    let pattern = WildMatch::new(name);
+    let is_called = |link: &&Link| {
+        pattern.matches(&link.name) || link.alternative_names.iter().any(|n| pattern.matches(n))
+    };
+    let mut meant: Vec<_> =
+        links.iter().filter(is_called).filter(|link| can_be_attached(links, link)).collect();
+    meant.sort_by_key(|link| link.index);
+    meant
+}
+
+/// Loopback has an Ethernet address, and no frame of another host; frames of a bond's port are the bond's.
+fn can_be_attached(links: &[Link], link: &Link) -> bool {
+    let controller = links.iter().find(|other| Some(other.index) == link.controller);
+    let is_aggregate = |kind: &InfoKind| matches!(kind, InfoKind::Bond | InfoKind::Team);
+    let in_aggregate = controller.and_then(|other| other.kind.as_ref()).is_some_and(is_aggregate);
+    link.mac.is_some() && !link.loopback && !in_aggregate
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_means_the_ethernet_interfaces_that_fit_and_no_port_of_a_bond() {
+        let link =
+            |index, name: &str| Link { index, name: name.to_owned(), mac: Some([2; 6]), ..Link::default() };
+        let links = [
+            link(5, "eth1"),
+            link(2, "eth0"),
+            Link { controller: Some(9), ..link(3, "eth2") },
+            Link { controller: Some(8), ..link(4, "eth3") },
+            Link { kind: Some(InfoKind::Bridge), ..link(8, "br0") },
+            Link {
+                kind: Some(InfoKind::Bond),
+                alternative_names: vec!["eth-bond".to_owned()],
+                ..link(9, "bond0")
+            },
+            Link { loopback: true, ..link(1, "lo") },
+            Link { mac: None, ..link(6, "eth-tun") },
+        ];
+        for (pattern, expected) in [
+            ("eth*", &["eth0", "eth3", "eth1", "bond0"][..]),
+            ("eth?", &["eth0", "eth3", "eth1"]),
+            ("*", &["eth0", "eth3", "eth1", "br0", "bond0"]),
+            ("eth0", &["eth0"]),
+            ("lo", &["lo"]),
+            ("en*", &[]),
+        ] {
+            let names: Vec<_> = meant(&links, pattern).iter().map(|link| link.name.as_str()).collect();
+            assert_eq!(names, expected, "{pattern}");
+        }
+    }
+}
