@@ -5,16 +5,19 @@
 //! instructions go to the kernel as they are, no object file, no pin. The attachment is a link owned by a file
 //! descriptor and ends with it.
 
-use std::ffi::c_void;
+use std::ffi::{CString, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use nix::libc;
 
 /// Keeps the program attached while it lives.
 #[derive(Debug)]
 pub struct PassLink {
-    _link: OwnedFd,
+    program: OwnedFd,
+    link: OwnedFd,
 }
 
 impl PassLink {
@@ -24,16 +27,45 @@ impl PassLink {
     /// If there is no such interface, or the kernel refuses.
     #[must_use]
     pub fn attach(interface: &str) -> Self {
+        Self::attach_as(interface, BPF_XDP)
+    }
+
+    /// The same, loaded without an attach type, as some libraries do it.
+    ///
+    /// # Panics
+    /// As [`Self::attach`].
+    #[must_use]
+    pub fn attach_without_type(interface: &str) -> Self {
+        Self::attach_as(interface, 0)
+    }
+
+    fn attach_as(interface: &str, expected_attach_type: u32) -> Self {
         let ifindex = nix::net::if_::if_nametoindex(interface)
             .unwrap_or_else(|e| panic!("no interface {interface}: {e}"));
-        let program = load_pass().unwrap_or_else(|e| panic!("loading the pass program: {e}"));
+        let program =
+            load_pass(expected_attach_type).unwrap_or_else(|e| panic!("loading the pass program: {e}"));
         let link = link(&program, ifindex)
             .unwrap_or_else(|e| panic!("attaching the pass program to {interface}: {e}"));
-        Self { _link: link }
+        Self { program, link }
+    }
+
+    /// Pins program and link.
+    ///
+    /// # Panics
+    /// If one of the paths is taken, or not in a BPF file system.
+    pub fn pin(&self, program: &Path, link: &Path) {
+        for (fd, path) in [(&self.program, program), (&self.link, link)] {
+            pin(fd, path).unwrap_or_else(|e| panic!("pinning {}: {e}", path.display()));
+        }
     }
 }
 
-fn load_pass() -> io::Result<OwnedFd> {
+fn pin(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    call(BPF_OBJ_PIN, &ObjectPin { path: path.as_ptr() as u64, fd: fd.as_raw_fd(), flags: 0 }).map(|_| ())
+}
+
+fn load_pass(expected_attach_type: u32) -> io::Result<OwnedFd> {
     // struct bpf_insn { u8 code; u8 registers; s16 offset; s32 immediate }
     const MOV64_IMMEDIATE: u64 = 0xb7;
     const EXIT: u64 = 0x95;
@@ -56,7 +88,7 @@ fn load_pass() -> io::Result<OwnedFd> {
         flags: BPF_F_XDP_HAS_FRAGS,
         name,
         ifindex: 0,
-        expected_attach_type: BPF_XDP,
+        expected_attach_type,
     };
     bpf(BPF_PROG_LOAD, &attributes)
 }
@@ -69,6 +101,12 @@ fn link(program: &OwnedFd, ifindex: u32) -> io::Result<OwnedFd> {
 
 /// One call whose result is a file descriptor.
 fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
+    let fd = call(command, attributes)?;
+    // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn call<T>(command: i32, attributes: &T) -> io::Result<RawFd> {
     let size = size_of::<T>();
     let attributes = std::ptr::from_ref(attributes).cast::<c_void>();
     // SAFETY: `attributes` points to `size` readable bytes, the head of `union bpf_attr` for this command; the kernel takes
@@ -77,9 +115,7 @@ fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
-    let fd = RawFd::try_from(result).expect("a file descriptor fits an int");
-    // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(RawFd::try_from(result).expect("a file descriptor fits an int"))
 }
 
 /// `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is used.
@@ -108,8 +144,17 @@ struct LinkCreate {
     flags: u32,
 }
 
+/// `union bpf_attr` for `BPF_OBJ_PIN`, as far as it is used.
+#[repr(C)]
+struct ObjectPin {
+    path: u64,
+    fd: RawFd,
+    flags: u32,
+}
+
 // From linux/bpf.h and linux/if_link.h.
 const BPF_PROG_LOAD: i32 = 5;
+const BPF_OBJ_PIN: i32 = 6;
 const BPF_LINK_CREATE: i32 = 28;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;

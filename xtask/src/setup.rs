@@ -108,6 +108,7 @@ const TEST: &[Program] = &[
     ("ethtool", &["ethtool"]),
     ("fping", &["fping"]),
     ("hping3", &["hping3"]),
+    ("strace", &["strace"]),
     ("iptables", &["iptables"]),
     ("mtr", &["mtr-tiny"]),
     ("ndisc6", &["ndisc6"]),

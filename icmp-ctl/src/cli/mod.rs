@@ -104,6 +104,12 @@ pub enum Verb {
     Attach(Attach),
     /// Take the program off interfaces; the last one removes it
     Detach(Detach),
+    /// Put the program of this icmp-ctl in the place of the one that is loaded; limits, counters, rules and policy stay
+    Upgrade {
+        /// Only say what would be done
+        #[arg(long)]
+        check: bool,
+    },
     /// Put a whole configuration in force at one instant
     Apply(Apply),
     /// Keep what `apply --confirm` put in force

@@ -16,6 +16,7 @@ mod serve;
 mod sources;
 mod status;
 mod table;
+mod upgrade;
 
 use anyhow::Result;
 
@@ -46,6 +47,10 @@ pub fn run(cli: &Cli) -> Result<Output> {
         Verb::Detach(args) => {
             prepare(Purpose::Use)?;
             detach::run(args)
+        }
+        Verb::Upgrade { check } => {
+            prepare(Purpose::Attach)?;
+            upgrade::run(*check)
         }
         Verb::Status(only) => {
             prepare(Purpose::Use)?;

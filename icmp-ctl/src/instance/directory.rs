@@ -21,6 +21,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 pub(super) const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
 /// Directory of their locks, each named after its network namespace.
 const LOCKS: &str = "locks";
+/// Directory in which instances are made that take the place of others, each named after its network namespace.
+const NEXT: &str = "next";
 
 /// The directory of the caller's network namespace.
 pub(super) fn directory() -> Result<PathBuf> {
@@ -98,21 +100,40 @@ pub(super) fn is_root_there() -> Result<bool> {
     Ok(true)
 }
 
-/// Two versions of the maps in one namespace would count and limit past each other.
-pub(super) fn refuse_other_versions(directory: &Path) -> Result<()> {
-    for version in fs::read_dir(ROOT).with_context(|| format!("reading {ROOT}"))? {
-        let version = version?.file_name();
-        let other = Path::new(ROOT).join(&version).join(namespace(directory));
-        if version != LOCKS && other != directory && links::is_alive(&other)? {
-            bail!(
-                "an icmp-ctl whose maps have another layout ({}) is loaded in this network namespace, this one's is v{VERSION}; \
-                 detach with the icmp-ctl that attached it, or remove its pins: rm -r {}",
-                version.to_string_lossy(),
-                other.display()
-            );
+/// Where the instance is made that is to take the place of the one in a directory; and once it has, where that one is.
+pub(super) fn next(directory: &Path) -> PathBuf {
+    Path::new(ROOT).join(NEXT).join(namespace(directory))
+}
+
+/// The instances of a directory's network namespace that are attached, each with the version of its maps, oldest first. The last one is in force:
+/// there are others only where an upgrade was cut off before it had removed them.
+pub(super) fn versions(directory: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let mut versions = Vec::new();
+    for folder in fs::read_dir(ROOT).with_context(|| format!("reading {ROOT}"))? {
+        let folder = folder?;
+        let name = folder.file_name();
+        let version =
+            name.to_str().and_then(|name| name.strip_prefix('v')).and_then(|name| name.parse().ok());
+        let Some(version) = version else { continue };
+        let instance = folder.path().join(namespace(directory));
+        if links::is_alive(&instance)? {
+            versions.push((version, instance));
         }
     }
-    Ok(())
+    versions.sort();
+    Ok(versions)
+}
+
+/// Two versions of the maps in one namespace would count and limit past each other.
+pub(super) fn refuse_other_versions(directory: &Path) -> Result<()> {
+    match versions(directory)?.last() {
+        Some((version, other)) if *version != VERSION => bail!(
+            "an icmp-ctl whose maps have another layout (v{version}) is loaded in this network namespace, this one's is v{VERSION}; \
+             detach with the icmp-ctl that attached it, or remove its pins: rm -r {}",
+            other.display()
+        ),
+        _ => Ok(()),
+    }
 }
 
 pub(super) fn remove(directory: &Path) -> Result<()> {

@@ -99,12 +99,21 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
 /// # Errors
 /// A pin cannot be read.
 pub(super) fn is_alive(directory: &Path) -> Result<bool> {
+    Ok(!attached(directory)?.is_empty())
+}
+
+/// Those of an instance's links, by the index under which they are pinned, that are on an interface, wherever that is.
+///
+/// # Errors
+/// A pin cannot be read.
+pub(super) fn attached(directory: &Path) -> Result<Vec<u32>> {
+    let mut attached = Vec::new();
     for ifindex in indexes(directory)? {
         if sys::link_info(&pin(directory, ifindex))?.ifindex != 0 {
-            return Ok(true);
+            attached.push(ifindex);
         }
     }
-    Ok(false)
+    Ok(attached)
 }
 
 /// The index under which the link is pinned that runs its program on this interface of another namespace, which was moved here.
@@ -156,7 +165,8 @@ fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
-fn name(directory: &Path, ifindex: u32) -> String {
+/// What an interface was called when it was attached.
+pub(super) fn name(directory: &Path, ifindex: u32) -> String {
     fs::read_link(directory.join(NAMES).join(ifindex.to_string()))
         .map_or_else(|_| format!("index {ifindex}"), |name| name.display().to_string())
 }

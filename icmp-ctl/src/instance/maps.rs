@@ -16,21 +16,18 @@ use icmp_common::abi::{
     SWITCH_SETTINGS, Settings,
 };
 use icmp_common::budget::rule_bucket;
-use icmp_common::limiter::SECRETS;
 use icmp_common::tables::interface_position;
 use ipnet::IpNet;
 
 use crate::host::address_table::AddressTable;
 use crate::instance::compiled::{Compiled, assign_slots};
 use crate::instance::prefixes::{self, Buckets};
-use crate::instance::program::{self, LoadOptions};
+use crate::instance::program;
 use crate::kernel::bpf;
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::membarrier::wait_for_readers;
 use crate::kernel::pod::Pod;
 
-/// Words of `SECRET`.
-const SECRET_WORDS: usize = SECRETS.next_power_of_two();
 /// Entries of both buffers of `OWN_FIRST`.
 const OWN_FIRST: usize = 2 * SCOPE_SLOTS as usize;
 
@@ -40,7 +37,6 @@ pub struct InstanceMaps {
     settings: Array<MapData, [Pod<Settings>; 2]>,
     interfaces: Array<MapData, [Pod<Interface>; INTERFACE_ENTRIES as usize]>,
     own_first: Array<MapData, [Pod<OwnFirst>; OWN_FIRST]>,
-    secret: Array<MapData, [u64; SECRET_WORDS]>,
     addresses4: Array<MapData, Pod<AddressBucket4>>,
     addresses6: Array<MapData, Pod<AddressBucket6>>,
     rules: Array<MapData, Pod<Rules>>,
@@ -82,7 +78,6 @@ impl InstanceMaps {
             settings: map!("SETTINGS"),
             interfaces: map!("INTERFACES"),
             own_first: map!("OWN_FIRST"),
-            secret: map!("SECRET"),
             addresses4: map!("ADDRESSES4"),
             addresses6: map!("ADDRESSES6"),
             rules: map!("RULES"),
@@ -300,17 +295,6 @@ impl InstanceMaps {
     /// Which buffer of the address tables is active.
     fn active_addresses(&self) -> Result<u32> {
         Ok(u32::from(self.switch()? & SWITCH_ADDRESSES != 0))
-    }
-
-    /// What was fixed when they were made.
-    ///
-    /// # Errors
-    /// A map cannot be read.
-    pub(super) fn load_options(&self) -> Result<LoadOptions> {
-        let words = self.secret.get(&0, 0).context("reading the limiter's secret")?;
-        let mut secret = [0; SECRETS];
-        secret.copy_from_slice(&words[..SECRETS]);
-        Ok(LoadOptions { lines: self.sources.len(), address_buckets: self.address_buckets(), secret })
     }
 
     /// Buckets in one buffer of each address table, fixed at load.

@@ -13,3 +13,5 @@ pub mod maps;
 pub mod pins;
 pub mod prefixes;
 pub mod program;
+mod successor;
+pub mod upgrade;

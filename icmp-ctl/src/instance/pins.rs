@@ -3,7 +3,7 @@
 //! Owns finding and making an instance, and removing what is left of those whose namespace is gone. The pins are the only truth: no process
 //! has to stay for them. Where they are is `directory.rs`'s, links are `links.rs`'s, the lock is `lock.rs`'s.
 
-use std::fs::{self, DirBuilder};
+use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType};
-use aya::programs::{ProgramInfo, Xdp};
+use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
 
 use crate::diagnostics::{note, say_if_it_takes_long};
@@ -19,15 +19,15 @@ use crate::failure::{Exit, Failure};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::directory::{
     ROOT, directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove,
+    versions,
 };
 use crate::instance::links::{self, LinkPin, Whereabouts};
 use crate::instance::lock::Lock;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::program::{self, BUILD, Entry, LoadOptions, MAPS, explain_refusal};
+use crate::instance::program::{self, Entry, LoadOptions, MAPS, explain_refusal};
+use crate::instance::successor;
 use crate::kernel::bpf as sys;
 
-/// Symbolic link whose target is the build that loaded the program.
-const BUILD_NAME: &str = "build";
 /// How often a reader looks again: one change meanwhile is common where `serve` follows a busy host.
 const READS: u32 = 100;
 
@@ -112,15 +112,15 @@ impl Instance {
             return Ok(None);
         }
         let directory = directory()?;
-        if !directory.exists() {
-            refuse_other_versions(&directory)?;
+        if !directory.exists() && versions(&directory)?.is_empty() {
             return Ok(None);
         }
         Ok(Self::find_under(lock(&directory)?, &directory)?.ok())
     }
 
     /// The instance of this namespace with the lock, or the lock alone.
-    fn find_under(lock: Lock, directory: &Path) -> Result<Result<Self, Lock>> {
+    pub(super) fn find_under(lock: Lock, directory: &Path) -> Result<Result<Self, Lock>> {
+        successor::settle(directory)?;
         refuse_other_versions(directory)?;
         if links::is_alive(directory)? {
             let mut instance = Self::under(lock, directory)?;
@@ -209,7 +209,7 @@ impl Instance {
     pub(super) fn program(&self, entry: Entry) -> Result<Xdp> {
         let pin = self.program_pin(entry);
         if !pin.exists() {
-            let options = self.maps.load_options()?;
+            let options = LoadOptions::of(&self.directory)?;
             say_if_it_takes_long("the kernel is verifying the program", || {
                 program::load_beside(&options, &self.directory, entry, &pin)
             })
@@ -271,6 +271,11 @@ impl Instance {
         Ok(())
     }
 
+    /// The lock alone.
+    pub(super) fn into_lock(self) -> Lock {
+        self.lock
+    }
+
     /// Removes the program and its maps; links that are left go with them.
     ///
     /// # Errors
@@ -322,15 +327,12 @@ impl Pins {
 
     /// The build that loaded the program.
     pub fn build(&self) -> String {
-        fs::read_link(self.directory.join(BUILD_NAME))
-            .map_or_else(|_| "unknown".to_owned(), |t| t.display().to_string())
+        program::build_of(&self.directory)
     }
 
     /// The entry point a program id belongs to.
     pub fn entry_of(&self, program_id: u32) -> Option<Entry> {
-        Entry::ALL.into_iter().find(|entry| {
-            ProgramInfo::from_pin(self.program_pin(*entry)).is_ok_and(|info| info.id() == program_id)
-        })
+        program::entry_of(&self.directory, program_id)
     }
 }
 
@@ -345,8 +347,7 @@ pub fn nothing_loaded() -> anyhow::Error {
 fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
     let mut object =
         program::create(program::OBJECT, options, Some(directory), &[]).map_err(explain_refusal)?;
-    std::os::unix::fs::symlink(BUILD, directory.join(BUILD_NAME))
-        .context("noting the build next to the pins")?;
+    program::note_build(directory)?;
     InstanceMaps::take(&mut object)
 }
 

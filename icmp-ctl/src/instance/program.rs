@@ -3,10 +3,14 @@
 //! Owns which object this binary carries, how it is loaded (sizes, secret, pins) and which entry point suits an interface. It
 //! does not attach anything and writes no configuration.
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
-use aya::{Ebpf, EbpfLoader, programs::Xdp};
+use aya::maps::MapInfo;
+use aya::programs::{ProgramInfo, Xdp};
+use aya::{Ebpf, EbpfLoader};
 use icmp_common::abi::ADDRESS_BUCKETS;
 use icmp_common::limiter::SECRETS;
 use nix::libc;
@@ -20,6 +24,9 @@ pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "
 
 /// Version and commit of this build.
 pub const BUILD: &str = env!("ICMP_CTL_BUILD");
+
+/// Symbolic link beside the pins whose target is the build that loaded the program.
+pub(super) const BUILD_NAME: &str = "build";
 
 /// Maps of an instance, in the order in which they are pinned.
 pub const MAPS: &[&str] = &[
@@ -111,15 +118,54 @@ impl LoadOptions {
     pub fn new(lines: u32) -> Result<Self> {
         use std::io::Read as _;
         let mut bytes = [0; 8 * SECRETS];
-        std::fs::File::open("/dev/urandom")
+        fs::File::open("/dev/urandom")
             .and_then(|mut file| file.read_exact(&mut bytes))
             .context("reading a secret for the limiter from /dev/urandom")?;
-        let mut secret = [0; SECRETS];
-        for (word, chunk) in secret.iter_mut().zip(bytes.chunks_exact(8)) {
-            *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
-        }
-        Ok(Self { lines, address_buckets: ADDRESS_BUCKETS, secret })
+        Ok(Self { lines, address_buckets: ADDRESS_BUCKETS, secret: words(&bytes) })
     }
+
+    /// Those of the maps that are pinned in a directory.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub(super) fn of(pins: &Path) -> Result<Self> {
+        let entries = |map: &str| {
+            let pin = pins.join(map);
+            let info = MapInfo::from_pin(&pin);
+            info.map(|info| info.max_entries())
+                .with_context(|| format!("asking about the map {}", pin.display()))
+        };
+        let secret = words(&bpf::read_value(&pins.join("SECRET"))?);
+        // Two buffers.
+        Ok(Self { lines: entries("SOURCES")?, address_buckets: entries("ADDRESSES4")? / 2, secret })
+    }
+}
+
+/// Notes beside the pins that this build has loaded the program.
+pub(super) fn note_build(pins: &Path) -> Result<()> {
+    symlink(BUILD, pins.join(BUILD_NAME)).context("noting the build next to the pins")
+}
+
+/// The build that loaded the program that is pinned in a directory.
+pub(super) fn build_of(pins: &Path) -> String {
+    let build = fs::read_link(pins.join(BUILD_NAME));
+    build.map_or_else(|_| "unknown".to_owned(), |build| build.display().to_string())
+}
+
+/// The secret in a map's value, which may be longer.
+fn words(bytes: &[u8]) -> [u64; SECRETS] {
+    let mut words = [0; SECRETS];
+    for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
+        *word = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight bytes"));
+    }
+    words
+}
+
+/// The entry point that a program is, of those pinned in a directory.
+pub(super) fn entry_of(pins: &Path, program_id: u32) -> Option<Entry> {
+    Entry::ALL.into_iter().find(|entry| {
+        ProgramInfo::from_pin(pins.join(entry.program())).is_ok_and(|info| info.id() == program_id)
+    })
 }
 
 /// Loads a private copy of the object with both entry points; nothing of it is pinned.

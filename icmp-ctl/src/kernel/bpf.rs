@@ -1,5 +1,5 @@
 //! bpf(2) where aya does not offer a command: elements of an array by the thousand, which interface a link is on, detaching it
-//! at once, and the kernel's tick counter.
+//! at once, having it run another program, and the kernel's tick counter.
 //!
 //! Owns the raw calls and nothing of what is made of the answers.
 
@@ -72,6 +72,15 @@ pub(crate) fn detach_link(pin: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Has a pinned XDP link run another pinned program from one frame to the next.
+pub(crate) fn update_link(link: &Path, program: &Path) -> std::io::Result<()> {
+    let (link, program) = (open(link)?, open(program)?);
+    let mut attr = no_attr();
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(|_| ())
+}
+
 /// The one value of a pinned array map, as bytes.
 pub(crate) fn read_value(pin: &Path) -> Result<Vec<u8>> {
     let map = MapData::from_pin(pin).with_context(|| format!("opening the map {}", pin.display()))?;
@@ -87,11 +96,14 @@ pub(crate) fn read_value(pin: &Path) -> Result<Vec<u8>> {
 }
 
 fn open_link(pin: &Path) -> Result<OwnedFd> {
-    let path = CString::new(pin.as_os_str().as_bytes()).context("a path without zero bytes")?;
+    open(pin).with_context(|| format!("opening the link {}", pin.display()))
+}
+
+fn open(pin: &Path) -> std::io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut attr = no_attr();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    let fd = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)
-        .with_context(|| format!("opening the link {}", pin.display()))?;
+    let fd = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
     // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

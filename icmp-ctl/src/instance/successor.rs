@@ -1,0 +1,105 @@
+//! The instance that takes another's place: made beside it out of its pins, put in its place at one instant, and cleared away where that was
+//! cut off.
+//!
+//! Owns the order that makes a kill at any point harmless: the directory of the version is in force until another one has its name, and
+//! whoever changes the instance next has its links run what is pinned there. What an upgrade is made of is `upgrade.rs`'s.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+
+use crate::diagnostics::note;
+use crate::instance::directory::{next, remove, versions};
+use crate::instance::links;
+use crate::instance::program::{self, Entry};
+use crate::kernel::bpf;
+
+/// Begins the successor of an instance: pins in its directory what it has in common with it, which is all but the pins of these names.
+///
+/// # Errors
+/// Something cannot be pinned.
+pub(super) fn begin(instance: &Path, successor: &Path, without: &[&str]) -> Result<()> {
+    if let Some(parent) = successor.parent() {
+        fs::create_dir_all(parent)
+            .with_context(|| format!("making the pin directory {}", parent.display()))?;
+    }
+    pin_again(instance, successor, without)
+        .with_context(|| format!("pinning what stays in {}", successor.display()))
+}
+
+/// Hard links are pins of the same object, and have its time.
+fn pin_again(from: &Path, to: &Path, without: &[&str]) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (name, kind) = (entry.file_name(), entry.file_type()?);
+        let (path, pin) = (entry.path(), to.join(&name));
+        if without.iter().any(|without| *without == name) {
+            continue;
+        }
+        if kind.is_dir() {
+            pin_again(&path, &pin, &[])?;
+        } else if kind.is_symlink() {
+            symlink(fs::read_link(&path)?, &pin)?;
+        } else {
+            fs::hard_link(&path, &pin)?;
+        }
+    }
+    Ok(())
+}
+
+/// Has an interface's link, which is pinned in the directory of an instance, run an entry point that is pinned in this one.
+pub(super) fn run(instance: &Path, ifindex: u32, programs: &Path, entry: Entry) -> std::io::Result<()> {
+    bpf::update_link(&links::pin(instance, ifindex), &programs.join(entry.program()))
+}
+
+/// Puts a successor in the place of an instance whose maps have the same layout: from now on it is the one that is in force.
+///
+/// # Errors
+/// The kernel refuses; the instance is still in force.
+pub(super) fn replace(instance: &Path, successor: &Path) -> Result<()> {
+    renameat2(AT_FDCWD, successor, AT_FDCWD, instance, RenameFlags::RENAME_EXCHANGE)
+        .with_context(|| format!("putting {} in the place of {}", successor.display(), instance.display()))
+}
+
+/// Has the instance that is in force be whole, whatever an upgrade that was cut off has left: its links run its programs, and of what it has
+/// taken the place of, or what was to take its own, nothing is left.
+///
+/// # Errors
+/// A link cannot be made to run the program, or a pin cannot be read or removed.
+pub(super) fn settle(directory: &Path) -> Result<()> {
+    let mut versions = versions(directory)?;
+    let in_force = versions.pop();
+    let next = next(directory);
+    if next.exists() {
+        if let Some((_, in_force)) = &in_force
+            && take_back(in_force, &next)?
+        {
+            note(
+                "an upgrade was cut off before it was done; the program of before is on all interfaces again",
+            );
+        }
+        remove(&next)?;
+    }
+    versions.iter().try_for_each(|(_, older)| remove(older))
+}
+
+/// True where a link ran a program that is not the instance's.
+fn take_back(in_force: &Path, next: &Path) -> Result<bool> {
+    let mut found = false;
+    for ifindex in links::attached(in_force)? {
+        let program_id = bpf::link_info(&links::pin(in_force, ifindex))?.program_id;
+        if program::entry_of(in_force, program_id).is_none()
+            && let Some(entry) = program::entry_of(next, program_id)
+        {
+            run(in_force, ifindex, in_force, entry).with_context(|| {
+                format!("putting the program of before on {} again", links::name(in_force, ifindex))
+            })?;
+            found = true;
+        }
+    }
+    Ok(found)
+}

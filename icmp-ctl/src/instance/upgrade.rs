@@ -1,0 +1,175 @@
+//! An upgrade: the program of this binary takes the place of the one that is loaded, on all interfaces of the network namespace or on none.
+//!
+//! Owns what is looked at before anything happens, and the order: load, switch the links, put the successor in place. The pins of the two, and
+//! what is left where that is cut off, are `successor.rs`'s.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use nix::libc;
+use serde_json::json;
+
+use crate::diagnostics::{say_if_it_takes_long, warn};
+use crate::failure::{Exit, Failure, sentence};
+use crate::host::netlink::links_once;
+use crate::instance::directory::{directory, is_root_there, lock, next, refuse_other_versions, versions};
+use crate::instance::links;
+use crate::instance::pins::{Instance, nothing_loaded};
+use crate::instance::program::{self, BUILD_NAME, Entry, LoadOptions, explain_refusal};
+use crate::instance::successor;
+
+/// What is loaded, and what an upgrade does with it.
+#[derive(Debug)]
+pub struct Upgrade {
+    instance: PathBuf,
+    /// The build that is loaded.
+    pub build: String,
+    /// The interfaces that get the program of this binary.
+    pub interfaces: Vec<Upgraded>,
+}
+
+/// An interface that an upgrade is about.
+#[derive(Clone, Debug)]
+pub struct Upgraded {
+    name: String,
+    ifindex: u32,
+    /// Entry point of the program, which stays what it is.
+    entry: Entry,
+    /// Kernel id of the program that is on it.
+    before: u32,
+    /// Kernel id of the program that has taken its place; `None` where none has.
+    after: Option<u32>,
+}
+
+impl Upgraded {
+    /// As a line.
+    pub fn text(&self) -> String {
+        let Self { name, entry, before, after, .. } = self;
+        let section = entry.section();
+        match after {
+            Some(after) => {
+                format!("{name}: program {after} has taken the place of program {before}, {section}")
+            }
+            None => format!("{name}: program {before}, {section}, would be replaced"),
+        }
+    }
+
+    /// As JSON.
+    pub fn json(&self) -> serde_json::Value {
+        json!({ "name": self.name, "entry": self.entry.section(), "program_id_before": self.before, "program_id": self.after })
+    }
+}
+
+impl Upgrade {
+    /// Looks at what is loaded in this network namespace.
+    ///
+    /// # Errors
+    /// Nothing is ([`Exit::NothingLoaded`]), or it is nothing that this binary could take the place of.
+    pub fn plan() -> Result<Self> {
+        if !is_root_there()? {
+            return Err(nothing_loaded());
+        }
+        let directory = directory()?;
+        refuse_other_versions(&directory)?;
+        let (_, instance) = versions(&directory)?.pop().ok_or_else(nothing_loaded)?;
+        let mut interfaces = Vec::new();
+        for link in links::read(&instance, &links_once()?)? {
+            if !links::attached(&instance)?.contains(&link.ifindex) {
+                continue;
+            }
+            let Some(entry) = program::entry_of(&instance, link.program_id) else {
+                bail!(
+                    "{0}: program {1} is on it, which icmp-ctl has not put there; `icmp-ctl detach {0}`, then `icmp-ctl attach {0}` puts \
+                     its own there",
+                    link.name,
+                    link.program_id
+                );
+            };
+            let (name, ifindex, before) = (link.name, link.ifindex, link.program_id);
+            interfaces.push(Upgraded { name, ifindex, entry, before, after: None });
+        }
+        Ok(Self { build: program::build_of(&instance), instance, interfaces })
+    }
+
+    /// Has the kernel verify the program of this binary, and does nothing else.
+    ///
+    /// # Errors
+    /// The kernel refuses it ([`Exit::Refused`]).
+    pub fn verify(&self) -> Result<()> {
+        let options = LoadOptions::of(&self.instance)?;
+        verifying(|| program::load(&options)).map(|_| ())
+    }
+}
+
+/// Does it; what is loaded then.
+///
+/// # Errors
+/// As [`Upgrade::plan`]; or the kernel refuses the program or does not let it take the place of the other on one of the interfaces
+/// ([`Exit::Refused`]). Then that one is on all of them, as before.
+pub fn upgrade() -> Result<(Instance, Upgrade)> {
+    if !is_root_there()? {
+        return Err(nothing_loaded());
+    }
+    let directory = directory()?;
+    // Takes off what was moved away, and ends what was cut off before.
+    let lock = match Instance::find_under(lock(&directory)?, &directory)? {
+        Ok(instance) => instance.into_lock(),
+        Err(_) => return Err(nothing_loaded()),
+    };
+    let mut plan = Upgrade::plan()?;
+    if let Err(error) = take_place(&plan, &next(&directory)) {
+        if let Err(also) = successor::settle(&directory) {
+            warn(&format!(
+                "taking the upgrade back failed, and the next command that changes something does so: {}",
+                sentence(&also)
+            ));
+        }
+        return Err(error);
+    }
+    let instance = Instance::find_under(lock, &directory)?.map_err(|_| nothing_loaded())?;
+    for link in instance.links()? {
+        plan.interfaces
+            .iter_mut()
+            .filter(|one| one.ifindex == link.ifindex)
+            .for_each(|one| one.after = Some(link.program_id));
+    }
+    Ok((instance, plan))
+}
+
+fn take_place(plan: &Upgrade, successor: &Path) -> Result<()> {
+    let Upgrade { instance, interfaces, .. } = plan;
+    let own = [BUILD_NAME, Entry::Xdp.program(), Entry::XdpFrags.program()];
+    successor::begin(instance, successor, &own)?;
+    program::note_build(successor)?;
+    let options = LoadOptions::of(successor)?;
+    for entry in Entry::ALL.into_iter().filter(|entry| interfaces.iter().any(|one| one.entry == *entry)) {
+        verifying(|| program::load_beside(&options, successor, entry, &successor.join(entry.program())))?;
+    }
+    for Upgraded { name, entry, ifindex, .. } in interfaces {
+        successor::run(instance, *ifindex, successor, *entry).map_err(|error| refusal(name, error))?;
+    }
+    successor::replace(instance, successor)
+}
+
+fn verifying<T>(load: impl FnOnce() -> Result<T>) -> Result<T> {
+    say_if_it_takes_long("the kernel is verifying the program", load).map_err(explain_refusal)
+}
+
+/// Why a link may not run another program: the kernel wants the attach type that the first one was loaded with (bpf_xdp_link_update() in
+/// net/core/dev.c), and the driver may refuse too.
+fn refusal(name: &str, error: std::io::Error) -> anyhow::Error {
+    let why = match error.raw_os_error() {
+        Some(libc::EINVAL) => {
+            ": it was loaded with another attach type, by a build with another library, or the driver refuses this one"
+        }
+        _ => "",
+    };
+    anyhow::Error::new(error).context(Failure {
+        exit: Exit::Refused,
+        message: format!(
+            "{name}: the program of this build cannot take the place of the one on it{why}; all is as before. `icmp-ctl detach --all` and \
+             `icmp-ctl attach` replace it, at this cost: until the program is loaded again, some seconds, the kernel answers, but not for VIPs, \
+             and nothing is limited; counters, buckets, known sources and what was changed since the configuration was read begin anew"
+        ),
+    })
+}
