@@ -14,6 +14,8 @@ pub struct Output {
     lines: Vec<String>,
     /// Something was changed, so that whoever cannot read the lines has to hear of it elsewhere.
     done: bool,
+    /// Why the command fails although there is something to tell.
+    failure: Option<String>,
 }
 
 /// Who reads standard output.
@@ -28,12 +30,12 @@ pub enum Reader {
 impl Output {
     /// What there is to see; `json` is what `-j` prints.
     pub fn shown(json: Value, lines: Vec<String>) -> Self {
-        Self { json, lines, done: false }
+        Self { json, lines, done: false, failure: None }
     }
 
     /// What was done.
     pub fn done(json: Value, lines: Vec<String>) -> Self {
-        Self { json, lines, done: true }
+        Self { json, lines, done: true, failure: None }
     }
 
     /// Text that has no other form.
@@ -46,12 +48,21 @@ impl Output {
         Self::shown(Value::Null, Vec::new())
     }
 
+    /// What the command fails with once it is told.
+    pub fn failing(self, why: impl Into<String>) -> Self {
+        Self { failure: Some(why.into()), ..self }
+    }
+
     /// Writes it to standard output.
     ///
     /// # Errors
-    /// As [`Self::write`].
+    /// As [`Self::write`]; and what it was to fail with.
     pub fn print(&self, json: bool) -> Result<Reader> {
-        self.write(&mut io::stdout().lock(), json)
+        let reader = self.write(&mut io::stdout().lock(), json)?;
+        match &self.failure {
+            Some(why) => Err(anyhow!("{why}")),
+            None => Ok(reader),
+        }
     }
 
     /// Writes it. A reader that has seen enough and has closed the pipe is no error.

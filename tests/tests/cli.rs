@@ -100,7 +100,7 @@ fn an_attach_that_can_do_nothing_says_so_and_what_helps() {
     let Some(pair) = pair(&["ping"]) else { return };
     let host = &pair.host;
     host.ip("link add idle0 type veth peer name idle1");
-    let done = ctl::run(host, "attach idle0");
+    let done = ctl::run(host, "attach idle0 --mode generic");
     for part in ["idle0: is down", "idle0: has no address"] {
         assert!(done.code == DONE && done.stderr.contains(part), "{part:?} in: {done}");
     }

@@ -118,6 +118,8 @@ pub enum Verb {
     Rollback,
     /// Show what is attached where, and how it is
     Status(Interfaces),
+    /// Say what would stop the program here or slow it, each with what helps; exit code 1 if something is broken
+    Doctor(Interfaces),
     /// Show what is in force
     #[command(subcommand)]
     Show(Show),
@@ -275,7 +277,7 @@ pub enum Show {
     },
 }
 
-/// `status`
+/// `status`, `doctor`
 #[derive(Clone, Debug, Args)]
 pub struct Interfaces {
     /// Only these interfaces

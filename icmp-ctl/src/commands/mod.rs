@@ -7,6 +7,7 @@ mod apply;
 mod attach;
 mod counters;
 mod detach;
+mod doctor;
 mod limit;
 mod policy;
 mod rates;
@@ -52,6 +53,7 @@ pub fn run(cli: &Cli) -> Result<Output> {
             prepare(Purpose::Attach)?;
             upgrade::run(*check)
         }
+        Verb::Doctor(only) => doctor::run(&only.interfaces),
         Verb::Status(only) => {
             prepare(Purpose::Use)?;
             status::run(&only.interfaces)

@@ -28,8 +28,8 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             Whereabouts::Moved => "moved",
             Whereabouts::Gone => "gone",
         };
-        if let Some(warning) = pin.warning() {
-            warn(&warning);
+        if let Some(finding) = pin.finding() {
+            warn(&finding.text());
         }
         let entry = instance.entry_of(pin.program_id);
         let tag = entry

@@ -5,13 +5,13 @@
 
 use icmp_common::abi::type_index;
 use icmp_common::types::Action;
-use std::collections::BTreeSet;
 use std::process::Command;
 
 use icmp_common::abi::Settings;
 use icmp_common::types::Family;
 
-use crate::host::firewall::{self, Packet};
+use crate::finding::{Finding, State};
+use crate::host::firewall::{self, Packet, Refusal};
 use crate::host::{iptables, nftables};
 
 /// Switches with which the kernel ignores echo requests to its own addresses; those for groups need none, as groups are always the
@@ -34,77 +34,90 @@ pub fn respect(settings: &mut Settings) {
     }
 }
 
-/// What the kernel would have refused and the program will answer.
-pub fn warnings(settings: &Settings) -> Vec<String> {
-    let mut warnings = Vec::new();
+/// Whether the program answers what the kernel would have refused.
+pub fn findings(settings: &Settings) -> Vec<Finding> {
     let answered = |family, icmp_type| {
         settings.types[type_index(family, icmp_type)].main.action == Action::Answer as u8
             && settings.flags & icmp_common::abi::SETTINGS_ECHO != 0
     };
+    let mut findings = Vec::new();
     for (family, icmp_type, switch) in SWITCHES {
-        if answered(family, icmp_type) && is_on(switch) {
-            warnings.push(format!(
-                "{switch} is on: the kernel would ignore echo requests of {} that the program will answer; `respect-sysctl = true` in \
-                 [responder] follows it",
+        findings.push(if answered(family, icmp_type) && is_on(switch) {
+            let what = format!(
+                "{switch} is on: the kernel would ignore echo requests of {} that the program will answer",
                 family.name()
-            ));
-        }
+            );
+            let why = "`respect-sysctl = true` in [responder] follows it";
+            Finding::new("sysctl", State::Broken, what, why).fixed_by(format!("sysctl -w {switch}=0"))
+        } else {
+            Finding::fine("sysctl", format!("{switch} and the program agree"))
+        });
     }
     let answered =
         |family| SWITCHES.iter().any(|(of, icmp_type, _)| *of == family && answered(family, *icmp_type));
     let packets: Vec<_> = Packet::ALL.into_iter().filter(|packet| answered(packet.family)).collect();
-    if !packets.is_empty() {
-        warnings.extend(filter_refusals(&packets));
-    }
-    warnings
+    findings.extend(filter_refusals(&packets));
+    findings
 }
 
-/// Where the packet filters refuse pings, or may; none where there are none.
-fn filter_refusals(packets: &[Packet]) -> Vec<String> {
-    let mut refusals: Vec<String> = Vec::new();
+/// Where the packet filters refuse pings, or may.
+fn filter_refusals(packets: &[Packet]) -> Vec<Finding> {
+    let mut refusals = Vec::new();
     let mut unknown = Vec::new();
+    if !packets.is_empty() {
+        of_nftables(packets, &mut refusals, &mut unknown);
+        of_iptables(packets, &mut refusals, &mut unknown);
+    }
+    // Of one rule for both families, or for both ways, what is certain counts.
+    refusals.sort_by(|a, b| (&a.text, b.certain).cmp(&(&b.text, a.certain)));
+    refusals.dedup_by(|a, b| a.text == b.text);
+    let refusals = refusals.into_iter().map(|Refusal { text, certain }| {
+        let (state, how) = if certain { (State::Broken, "refuses") } else { (State::Unknown, "may refuse") };
+        let what =
+            format!("the packet filter {how} pings that the program answers, which never reach it: {text}");
+        Finding::new("packet-filter", state, what, "a [[policy.rule]] can say the same")
+    });
+    let unknown = unknown.into_iter().map(|why| {
+        let what = "whether the packet filter refuses pings that the program answers is not known";
+        Finding::new("packet-filter", State::Unknown, what, why)
+    });
+    let mut findings: Vec<_> = refusals.chain(unknown).collect();
+    if findings.is_empty() {
+        findings.push(Finding::fine("packet-filter", "no rule refuses pings that the program answers"));
+    }
+    findings
+}
+
+fn of_nftables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Vec<String>) {
     match (ask("nft", &["-j", "list", "ruleset"]), ask("nft", &["-a", "list", "ruleset"])) {
-        (Ok(Some(ruleset)), Ok(listing)) => {
-            match serde_json::from_str(&ruleset) {
-                Ok(ruleset) => {
-                    let listing = listing.unwrap_or_default();
-                    refusals.extend(packets.iter().flat_map(|packet| {
-                        firewall::refusals(&nftables::chains(&ruleset, &listing, *packet))
-                    }));
-                }
-                Err(error) => unknown.push(format!("nft: {error}")),
+        (Ok(Some(ruleset)), Ok(listing)) => match serde_json::from_str(&ruleset) {
+            Ok(ruleset) => {
+                let listing = listing.unwrap_or_default();
+                let of = |packet: &Packet| firewall::refusals(&nftables::chains(&ruleset, &listing, *packet));
+                refusals.extend(packets.iter().flat_map(of));
             }
-        }
+            Err(error) => unknown.push(format!("nft: {error}")),
+        },
         (Err(error), _) | (_, Err(error)) => unknown.push(error),
         (Ok(None), _) => {}
     }
+}
+
+fn of_iptables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Vec<String>) {
     for (family, tables, command) in LEGACY {
         // Asking the command would load the tables where there are none.
-        let packets = packets.iter().filter(|packet| packet.family == family);
         if std::fs::read_to_string(tables).is_ok_and(|names| !names.trim().is_empty()) {
             match ask(command, &[]) {
                 Ok(Some(saved)) => {
-                    refusals.extend(
-                        packets.flat_map(|packet| firewall::refusals(&iptables::chains(&saved, *packet))),
-                    );
+                    let packets = packets.iter().filter(|packet| packet.family == family);
+                    let of = |packet: &Packet| firewall::refusals(&iptables::chains(&saved, *packet));
+                    refusals.extend(packets.flat_map(of));
                 }
                 Ok(None) => unknown.push(format!("{tables} has tables, and {command} is not installed")),
                 Err(error) => unknown.push(error),
             }
         }
     }
-    let mut seen = BTreeSet::new();
-    refusals.retain(|refusal| seen.insert(refusal.clone()));
-    let refusals = refusals.into_iter().map(|refusal| {
-        format!(
-            "the packet filter may refuse pings that the program answers, which never reach it: {refusal}; a [[policy.rule]] can say the \
-             same"
-        )
-    });
-    let unknown = unknown.into_iter().map(|why| {
-        format!("whether the packet filter refuses pings that the program answers is not known: {why}")
-    });
-    refusals.chain(unknown).collect()
 }
 
 /// Where the kernel lists the tables of iptables-legacy in this network namespace, and what prints them.

@@ -131,16 +131,28 @@ pub(super) struct Chain {
     pub(super) rules: Vec<Rule>,
 }
 
-/// Where the packet may be refused: rules and policies, as a user would write them.
-pub(super) fn refusals(chains: &[Chain]) -> Vec<String> {
+/// Where the packet is refused, or may be.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Refusal {
+    /// The rule or the policy, as a user would write it.
+    pub(super) text: String,
+    /// Every such packet comes there, and none gets past it.
+    pub(super) certain: bool,
+}
+
+/// Where the packet may be refused.
+pub(super) fn refusals(chains: &[Chain]) -> Vec<Refusal> {
     let mut walk = Walk {
         chains: chains.iter().map(|chain| (chain.name.as_str(), chain)).collect(),
         returns: HashMap::new(),
+        certain: true,
         found: Vec::new(),
     };
     for chain in chains.iter().filter(|chain| chain.hooked) {
+        // What an earlier chain may have refused does not come here, but is refused all the same.
+        walk.certain = true;
         if walk.may_end(chain) && chain.drops {
-            walk.found.push(format!("policy drop of {}, where no rule accepts all of them", chain.title));
+            walk.refused(format!("policy drop of {}, where no rule accepts all of them", chain.title));
         }
     }
     walk.found
@@ -151,7 +163,9 @@ struct Walk<'a> {
     chains: HashMap<&'a str, &'a Chain>,
     /// Of chains that were walked, whether the packet may come to their end. One that is being walked may, so that a jump back to it ends.
     returns: HashMap<&'a str, bool>,
-    found: Vec<String>,
+    /// Every packet comes to where the walk is now.
+    certain: bool,
+    found: Vec<Refusal>,
 }
 
 impl<'a> Walk<'a> {
@@ -166,14 +180,20 @@ impl<'a> Walk<'a> {
         returns
     }
 
+    fn refused(&mut self, text: String) {
+        self.found.push(Refusal { text, certain: self.certain });
+    }
+
     fn walk(&mut self, chain: &'a Chain) -> bool {
         for rule in &chain.rules {
             for (how, verdict) in &rule.outcomes {
+                // Only some come to what is behind a rule that matches some, and to the chain that it jumps to.
+                self.certain &= *how != Match::Maybe;
                 let goes_on = match verdict {
                     _ if *how == Match::Never => continue,
                     Verdict::Accept => false,
                     Verdict::Refuse => {
-                        self.found.push(format!("`{}` in {}", rule.text, chain.title));
+                        self.refused(format!("`{}` in {}", rule.text, chain.title));
                         false
                     }
                     Verdict::Return => {
@@ -235,6 +255,27 @@ mod tests {
                 chain("unhooked", false, true, &[(Always, Refuse)]),
             ];
             assert_eq!(refusals(&chains).len(), refused, "{rules:?} {in_other:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_is_certain_where_every_packet_comes_to_it() {
+        use Match::{Always, Maybe, Never};
+        use Verdict::{Accept, Jump, Refuse};
+        let other = || Jump("other".to_owned());
+        for (rules, in_other, expected) in [
+            (vec![(Always, Refuse)], vec![], vec![true]),
+            (vec![(Never, Accept), (Always, Refuse)], vec![], vec![true]),
+            (vec![(Maybe, Refuse), (Always, Accept)], vec![], vec![false]),
+            (vec![(Maybe, Accept), (Always, Refuse)], vec![], vec![false]),
+            (vec![(Always, other())], vec![(Always, Refuse)], vec![true]),
+            (vec![(Maybe, other()), (Always, Accept)], vec![(Always, Refuse)], vec![false]),
+            (vec![], vec![], vec![true]),
+            (vec![(Maybe, Accept)], vec![], vec![false]),
+        ] {
+            let chains = [chain("base", true, true, &rules), chain("other", false, false, &in_other)];
+            let certain: Vec<_> = refusals(&chains).iter().map(|refusal| refusal.certain).collect();
+            assert_eq!(certain, expected, "{rules:?} {in_other:?}");
         }
     }
 

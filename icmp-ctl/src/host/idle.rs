@@ -4,32 +4,46 @@
 
 use netlink_packet_route::link::InfoKind;
 
+use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, Network};
 
-/// Why no ping is answered on an interface now; `has_vips` is whether any address of others is answered for.
-pub fn reasons(network: &Network, link: &Link, has_vips: bool) -> Vec<String> {
+/// Whether frames come in on an interface.
+pub fn up(link: &Link) -> Finding {
     let name = &link.name;
-    let mut reasons = Vec::new();
-    if !link.up {
-        reasons.push(format!("{name}: is down, so no frame comes in; `ip link set dev {name} up` helps"));
+    if link.up {
+        Finding::fine("link", "is up").on(name)
+    } else {
+        Finding::new("link", State::Broken, "is down", "no frame comes in")
+            .on(name)
+            .fixed_by(format!("ip link set dev {name} up"))
     }
+}
+
+/// Whether any ping is for an interface; `has_vips` is whether any address of others is answered for.
+pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
+    let name = &link.name;
     let controller =
         link.controller.and_then(|index| network.links.iter().find(|other| other.index == index));
     if let Some(controller) = controller {
         let above = &controller.name;
+        if !controller.programs.is_empty() {
+            return Finding::fine("addresses", format!("is a port of {above}, which has a program")).on(name);
+        }
         // Frames of a bridge come in at it a second time, where a generic program sees them.
         let mode = if controller.kind == Some(InfoKind::Bridge) { " --mode generic" } else { "" };
-        reasons.push(format!(
-            "{name}: is a port of {above}, which has the addresses, so all pings are left to the kernel; `icmp-ctl attach {above}{mode}` \
-             answers for those of {above}"
-        ));
+        let what = format!("is a port of {above}, which has the addresses");
+        let why = format!("all pings are left to the kernel, unless the program is on {above}");
+        Finding::new("addresses", State::Slow, what, why)
+            .on(name)
+            .fixed_by(format!("icmp-ctl attach {above}{mode}"))
     } else if !has_vips && !has_address(network, link.index) {
-        reasons.push(format!(
-            "{name}: has no address, and neither has a VLAN device on it, so no ping is for it; `ip address add ADDRESS dev {name}` \
-             helps, or `vips` in [responder]"
-        ));
+        let what = "has no address, and neither has a VLAN device on it";
+        let why =
+            format!("no ping is for it; `ip address add ADDRESS dev {name}` helps, or `vips` in [responder]");
+        Finding::new("addresses", State::Broken, what, why).on(name)
+    } else {
+        Finding::fine("addresses", "pings are for it, or for a VLAN device on it").on(name)
     }
-    reasons
 }
 
 /// Whether an interface has an address, or a VLAN device above it.
@@ -69,7 +83,10 @@ mod tests {
                 .into(),
             ..Network::default()
         };
-        let of = |link: &Link| reasons(&network, link, false).join("\n");
+        let of = |link: &Link| {
+            let findings = [up(link), addressed(&network, link, false)];
+            findings.iter().filter(|it| it.state != State::Fine).map(Finding::text).collect::<String>()
+        };
         assert_eq!(
             (of(&link(1)), of(&link(2))),
             (String::new(), String::new()),
@@ -79,6 +96,6 @@ mod tests {
         assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
         assert!(of(&Link { controller: Some(8), ..link(4) }).contains("`icmp-ctl attach if8`"));
         assert!(of(&link(4)).contains("no address"));
-        assert!(reasons(&network, &link(4), true).is_empty(), "VIPs are everywhere");
+        assert_eq!(addressed(&network, &link(4), true).state, State::Fine, "VIPs are everywhere");
     }
 }

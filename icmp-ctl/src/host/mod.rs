@@ -2,6 +2,7 @@
 
 pub mod address_table;
 pub mod addresses;
+pub mod checks;
 pub mod conflicts;
 pub mod defaults;
 mod elsewhere;

@@ -44,6 +44,8 @@ pub struct Link {
     pub kind: Option<InfoKind>,
     /// Index of the interface below, in this namespace.
     pub lower: Option<u32>,
+    /// Where the interface below is in another namespace: this one's number for that namespace, and the index there.
+    pub lower_elsewhere: Option<(i32, u32)>,
     /// Index of the bridge, bond or other device that it is a port of.
     pub controller: Option<u32>,
     /// Whether it is a bridge that tells VLANs apart.
@@ -180,6 +182,27 @@ async fn links(handle: &rtnetlink::Handle) -> Result<Vec<Link>> {
     Ok(messages.iter().map(link).collect())
 }
 
+/// The other end of a veth, wherever it is; `None` where it cannot be seen from here.
+///
+/// # Errors
+/// rtnetlink cannot be reached.
+pub fn peer_once(network: &Network, link: &Link) -> Result<Option<Link>> {
+    if let Some(index) = link.lower {
+        return Ok(network.links.iter().find(|other| other.index == index).cloned());
+    }
+    let Some((namespace, index)) = link.lower_elsewhere else { return Ok(None) };
+    event_loop()?.block_on(async {
+        let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
+        let connection = tokio::spawn(connection);
+        let mut request = handle.link().get().match_index(index);
+        request.message_mut().attributes.push(LinkAttribute::IfNetnsId(namespace));
+        // Whoever may not look there is refused.
+        let message = request.execute().try_next().await.ok().flatten();
+        connection.abort();
+        Ok(message.as_ref().map(self::link))
+    })
+}
+
 /// An event loop of one thread.
 ///
 /// # Errors
@@ -195,7 +218,7 @@ fn link(message: &LinkMessage) -> Link {
         loopback: message.header.flags.contains(LinkFlags::Loopback),
         ..Link::default()
     };
-    let mut lower_is_elsewhere = false;
+    let mut elsewhere = None;
     for attribute in &message.attributes {
         match attribute {
             LinkAttribute::IfName(name) => link.name.clone_from(name),
@@ -208,7 +231,7 @@ fn link(message: &LinkMessage) -> Link {
             }
             LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::Link(index) => link.lower = Some(*index),
-            LinkAttribute::LinkNetNsId(_) => lower_is_elsewhere = true,
+            LinkAttribute::LinkNetNsId(id) => elsewhere = Some(*id),
             LinkAttribute::Xdp(attributes) => {
                 link.xdp = xdp(attributes);
                 link.programs = programs(attributes);
@@ -225,7 +248,8 @@ fn link(message: &LinkMessage) -> Link {
         }
     }
     // The index of an interface of another namespace means another one here.
-    link.lower = link.lower.filter(|_| !lower_is_elsewhere);
+    link.lower_elsewhere = elsewhere.zip(link.lower);
+    link.lower = link.lower.filter(|_| elsewhere.is_none());
     link.vlan = link.vlan.zip(link.lower).map(|(vlan, parent)| Vlan { parent, ..vlan });
     link
 }

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 use netlink_packet_route::link::InfoKind;
 
 use crate::diagnostics::note;
+use crate::finding::{Finding, State};
 use crate::host::elsewhere;
 use crate::host::netlink::{Link, Network};
 use crate::kernel::ethtool::TagOffloads;
@@ -58,37 +59,42 @@ fn tells_vlans_apart(network: &Network, link: &Link) -> bool {
         })
 }
 
-impl Stripping {
-    /// What it means for an interface, and what helps.
-    pub fn text(&self, network: &Network, link: &Link) -> String {
-        let interface = &link.name;
-        let vlans = if tells_vlans_apart(network, link) {
-            "VLANs are in use on it"
-        } else {
-            "a device above it is in another network namespace, where it may be a VLAN"
-        };
-        let (who, help) = match self {
-            Self::Driver(_) => (
-                "its driver takes VLAN tags out of frames before the program sees them (rx-vlan-offload, rx-vlan-stag-hw-parse)",
-                format!(
-                    "`icmp-ctl attach {interface} --disable-rx-vlan-offload` (or `ethtool -K {interface} rxvlan off rx-vlan-stag-hw-parse \
-                     off`) has it leave them in the frame"
-                ),
-            ),
-            Self::Unknown => (
-                "its driver does not say whether it takes VLAN tags out of frames before the program sees them",
-                "On an interface without VLANs they are answered".to_owned(),
-            ),
-            Self::Beside(InfoKind::Veth) => (
-                "the other end of a veth may send VLAN tags beside the frame, where the program does not see them",
-                "No setting of this end changes that".to_owned(),
-            ),
-            Self::Beside(_) => (
-                "the device below takes VLAN tags out of frames before the program sees them",
-                "No setting of this device changes that".to_owned(),
-            ),
-        };
-        format!("{interface}: {vlans}, and {who}. All pings on {interface} are left to the kernel. {help}.")
+/// Whether the program sees the VLAN tags of an interface's frames.
+pub fn tags(network: &Network, link: &Link) -> Finding {
+    let interface = &link.name;
+    let Some(stripping) = stripping(network, link) else {
+        return Finding::fine("vlan-tags", "in the frame, or no VLANs to tell apart").on(interface);
+    };
+    let vlans = if tells_vlans_apart(network, link) {
+        "VLANs are in use on it"
+    } else {
+        "a device above it is in another network namespace, where it may be a VLAN"
+    };
+    let (who, help) = match &stripping {
+        Stripping::Driver(_) => (
+            "its driver takes VLAN tags out of frames before the program sees them (rx-vlan-offload, rx-vlan-stag-hw-parse)",
+            "",
+        ),
+        Stripping::Unknown => (
+            "its driver does not say whether it takes VLAN tags out of frames before the program sees them",
+            "; on an interface without VLANs they are answered",
+        ),
+        Stripping::Beside(InfoKind::Veth) => (
+            "the other end of a veth may send VLAN tags beside the frame, where the program does not see them",
+            "; no setting of this end changes that",
+        ),
+        Stripping::Beside(_) => (
+            "the device below takes VLAN tags out of frames before the program sees them",
+            "; no setting of this device changes that",
+        ),
+    };
+    let why = format!("all pings on {interface} are left to the kernel{help}");
+    let finding = Finding::new("vlan-tags", State::Slow, format!("{vlans}, and {who}"), why).on(interface);
+    match stripping {
+        Stripping::Driver(_) => {
+            finding.fixed_by(format!("icmp-ctl attach {interface} --disable-rx-vlan-offload"))
+        }
+        _ => finding,
     }
 }
 

@@ -9,24 +9,22 @@ use aya::programs::XdpMode;
 use aya::programs::links::FdLink;
 use clap::ValueEnum;
 use icmp_common::abi::MAX_INTERFACES;
-use netlink_packet_route::link::InfoKind;
 use serde_json::json;
 
-use crate::diagnostics::{note, warn};
+use crate::diagnostics::warn;
 use crate::failure::{Exit, Failure};
+use crate::finding::{Finding, State, report};
 use crate::host::addresses::interface_entry;
-use crate::host::idle;
+use crate::host::checks::mtu::ONE_BUFFER_MTU;
+use crate::host::checks::{self, Place};
 use crate::host::netlink::{Link, Network};
 use crate::host::patterns::{is_pattern, meant};
-use crate::host::vlan_stripping::stripping;
 use crate::instance::addresses::{Refreshed, refresh};
 use crate::instance::foreign;
+use crate::instance::links::LinkPin;
 use crate::instance::pins::{Instance, View};
 use crate::instance::program::Entry;
 use crate::kernel::netlink;
-
-/// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
-const ONE_BUFFER_MTU: u32 = 3498;
 
 /// How a program is to be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -112,19 +110,26 @@ fn not_there(network: &Network, name: &str) -> anyhow::Error {
 
 /// Another's program stays where it is.
 pub(crate) fn refuse_others(link: &Link) -> Result<()> {
-    let Some(xdp) = link.xdp else { return Ok(()) };
     let pins = View::find()?.map(|instance| instance.links()).transpose()?.unwrap_or_default();
-    if pins.iter().any(|pin| pin.is_of(link)) {
-        return Ok(());
+    match program_of_others(link, &pins)? {
+        Some(finding) => bail!("{}", finding.text()),
+        None => Ok(()),
     }
-    if Instance::of_elsewhere(link)?.is_some() {
-        bail!(
-            "{0}: was moved here with the program of another network namespace on it, which answers here for addresses of that one; \
-             `icmp-ctl detach {0}` takes it off",
-            link.name
-        );
+}
+
+/// That there is a program on an interface which is none of these.
+///
+/// # Errors
+/// The pins of other network namespaces cannot be read.
+pub(crate) fn program_of_others(link: &Link, ours: &[LinkPin]) -> Result<Option<Finding>> {
+    let Some(xdp) = link.xdp.filter(|_| !ours.iter().any(|pin| pin.is_of(link))) else { return Ok(None) };
+    if Instance::of_elsewhere(link)?.is_none() {
+        return Ok(Some(foreign::finding(link, xdp)));
     }
-    bail!("{}", foreign::text(link, xdp))
+    let what = "was moved here with the program of another network namespace on it";
+    let why = "it answers here for addresses of that one";
+    let finding = Finding::new("programs", State::Broken, what, why).on(&link.name);
+    Ok(Some(finding.fixed_by(format!("icmp-ctl detach {}", link.name))))
 }
 
 /// Attaches to one interface, unless it is attached already.
@@ -140,9 +145,7 @@ pub(crate) fn attach(
     // Whatever can fail comes before the link, or it would be there and nobody would know.
     let has_vips = !instance.maps.vips()?.is_empty();
     let attached = attach_one(instance, network, link, mode)?;
-    for reason in idle::reasons(network, link, has_vips) {
-        warn(&reason);
-    }
+    report(&checks::attached(Place { network, link, mode: Some(&attached.mode), has_vips }));
     Ok(attached)
 }
 
@@ -195,16 +198,6 @@ fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: Att
              {refusal}",
             link.name
         ));
-    }
-    if mode == "native" && link.kind == Some(InfoKind::Veth) {
-        warn(&format!(
-            "{0}: a veth in native mode, whose replies arrive only if its other end has an XDP program, too; `icmp-ctl detach {0}`, then \
-             `icmp-ctl attach {0} --mode generic` needs none there",
-            link.name
-        ));
-    }
-    if let Some(stripping) = stripping(network, link) {
-        note(&stripping.text(network, link));
     }
     Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
 }

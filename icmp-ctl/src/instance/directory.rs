@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use icmp_common::abi::VERSION;
 use nix::libc;
 
+use crate::finding::{Finding, State};
 use crate::instance::links::{self, LINKS, NAMES};
 use crate::instance::lock::{DEADLINE, Lock};
 
@@ -68,36 +69,57 @@ fn namespace(directory: &Path) -> &Path {
     directory.file_name().map_or(directory, Path::new)
 }
 
-/// True where the directory of all instances is there. What is pinned there is believed, so nobody but root may have made it or put
-/// something there.
+/// True where the directory of all instances is there, and nobody but root may have put something there.
 pub(super) fn is_root_there() -> Result<bool> {
+    match ownership()? {
+        Some(finding) if finding.state == State::Broken => bail!("{}", finding.text()),
+        found => Ok(found.is_some()),
+    }
+}
+
+/// Whose the directory of all instances is; `None` where it is not there. What is pinned there is believed, so nobody but root may have made
+/// it or put something there.
+///
+/// # Errors
+/// It cannot be looked at.
+pub fn ownership() -> Result<Option<Finding>> {
     let there = match fs::symlink_metadata(ROOT) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         there => there.with_context(|| format!("looking at the pin directory {ROOT}"))?,
     };
     let top = fs::metadata(BPFFS).with_context(|| format!("looking at {BPFFS}"))?;
+    let broken = |what: String, why: &str, command: String| {
+        Ok(Some(Finding::new("pins", State::Broken, what, why).fixed_by(command)))
+    };
     if top.uid() != 0 || (top.mode() & 0o022 != 0 && top.mode() & libc::S_ISVTX == 0) {
-        bail!(
-            "{BPFFS}: others than root may replace what is in it (owner {}, mode {:04o}), {ROOT} included; `chown root {BPFFS} && chmod \
-             1777 {BPFFS}` ends that",
-            top.uid(),
-            top.mode() & 0o7777
+        return broken(
+            format!(
+                "{BPFFS} is owned by uid {} with mode {:04o}, so others than root may replace what is in it",
+                top.uid(),
+                top.mode() & 0o7777
+            ),
+            "what is pinned there would be believed",
+            format!("chown root {BPFFS} && chmod 1777 {BPFFS}"),
         );
     }
     if !there.is_dir() || there.uid() != 0 {
-        bail!(
-            "{ROOT} was made by another user (uid {}), who can change what is pinned there; `rm -r {ROOT}` removes it, and then this can be \
-             done",
-            there.uid()
+        return broken(
+            format!(
+                "{ROOT} was made by another user (uid {}), who can change what is pinned there",
+                there.uid()
+            ),
+            "removing it removes what is pinned there as well",
+            format!("rm -r {ROOT}"),
         );
     }
     if there.mode() & 0o077 != 0 {
-        bail!(
-            "{ROOT} can be entered by others than root (mode {:04o}); `chmod 700 {ROOT}` ends that, and then this can be done",
-            there.mode() & 0o7777
+        return broken(
+            format!("{ROOT} can be entered by others than root (mode {:04o})", there.mode() & 0o7777),
+            "they could open what is pinned there",
+            format!("chmod 700 {ROOT}"),
         );
     }
-    Ok(true)
+    Ok(Some(Finding::fine("pins", format!("{ROOT} is root's"))))
 }
 
 /// Where the instance is made that is to take the place of the one in a directory; and once it has, where that one is.

@@ -3,6 +3,7 @@
 use aya::programs::{ProgramInfo, loaded_programs};
 use nix::unistd::Pid;
 
+use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, Xdp};
 use crate::kernel::bpf::link_on;
 
@@ -14,29 +15,31 @@ enum Attachment {
     Interface,
 }
 
-/// That it is in the way, and what helps.
-pub(super) fn text(link: &Link, xdp: Xdp) -> String {
+/// That it is in the way, and what takes it off.
+pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
     let attachment = match link_on(link.index, xdp.program_id) {
         Some(id) => Attachment::Link { id, holder: holder(id) },
         None => Attachment::Interface,
     };
-    format!(
-        "{}: another XDP program is attached, {} with id {} ({} mode); {}",
-        link.name,
+    let what = format!(
+        "another XDP program is attached, {} with id {} ({} mode)",
         program_name(xdp.program_id),
         xdp.program_id,
         xdp.mode,
-        removal(&link.name, xdp.mode, &attachment)
-    )
+    );
+    let (why, command) = removal(&link.name, xdp.mode, &attachment);
+    Finding::new("programs", State::Broken, what, why).on(&link.name).fixed_by(command)
 }
 
-fn removal(interface: &str, mode: &str, attachment: &Attachment) -> String {
+/// Who has it attached, and the command that takes it off.
+fn removal(interface: &str, mode: &str, attachment: &Attachment) -> (String, String) {
     match attachment {
-        Attachment::Link { id, holder: Some((pid, name)) } => format!(
-            "{name} (process {pid}) holds it by link {id}: stop that, or take it off with `bpftool link detach id {id}`"
+        Attachment::Link { id, holder: Some((pid, name)) } => (
+            format!("{name} (process {pid}) holds it by link {id}, and would have to be stopped"),
+            format!("bpftool link detach id {id}"),
         ),
         Attachment::Link { id, holder: None } => {
-            format!("it is held by link {id}, which is pinned: `bpftool link detach id {id}` takes it off")
+            (format!("it is held by link {id}, which is pinned"), format!("bpftool link detach id {id}"))
         }
         Attachment::Interface => {
             let word = match mode {
@@ -45,7 +48,10 @@ fn removal(interface: &str, mode: &str, attachment: &Attachment) -> String {
                 "offload" => "xdpoffload",
                 _ => "xdp",
             };
-            format!("`ip link set dev {interface} {word} off` takes it off, or the tool that attached it")
+            (
+                "the tool that attached it takes it off".to_owned(),
+                format!("ip link set dev {interface} {word} off"),
+            )
         }
     }
 }
@@ -82,19 +88,20 @@ mod tests {
 
     #[test]
     fn what_takes_a_program_off_goes_by_how_it_is_attached() {
-        for (mode, attachment, command) in [
-            ("native", Attachment::Interface, "`ip link set dev eth0 xdpdrv off`"),
-            ("generic", Attachment::Interface, "`ip link set dev eth0 xdpgeneric off`"),
-            ("offload", Attachment::Interface, "`ip link set dev eth0 xdpoffload off`"),
-            ("native", Attachment::Link { id: 7, holder: None }, "`bpftool link detach id 7`"),
+        for (mode, attachment, holder, command) in [
+            ("native", Attachment::Interface, "", "ip link set dev eth0 xdpdrv off"),
+            ("generic", Attachment::Interface, "", "ip link set dev eth0 xdpgeneric off"),
+            ("offload", Attachment::Interface, "", "ip link set dev eth0 xdpoffload off"),
+            ("native", Attachment::Link { id: 7, holder: None }, "pinned", "bpftool link detach id 7"),
             (
                 "generic",
                 Attachment::Link { id: 7, holder: Some((Pid::from_raw(9), "xdp-filter".to_owned())) },
                 "xdp-filter (process 9) holds it by link 7",
+                "bpftool link detach id 7",
             ),
         ] {
-            let text = removal("eth0", mode, &attachment);
-            assert!(text.contains(command), "{text}");
+            let (why, found) = removal("eth0", mode, &attachment);
+            assert!(found == command && why.contains(holder), "{why} {found}");
         }
     }
 }

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
+use crate::finding::{Finding, State};
 use crate::host::netlink::Link;
 use crate::kernel::bpf as sys;
 
@@ -40,13 +41,13 @@ impl LinkPin {
     }
 
     /// What is wrong with it.
-    pub fn warning(&self) -> Option<String> {
+    pub fn finding(&self) -> Option<Finding> {
         (self.whereabouts == Whereabouts::Moved).then(|| {
-            format!(
-                "{0}: was moved to another network namespace, where the program answers for addresses of this one; `icmp-ctl detach {0}` \
-                 takes it off",
-                self.name
-            )
+            let what = "was moved to another network namespace";
+            let why = "the program answers there for addresses of this one";
+            Finding::new("link", State::Broken, what, why)
+                .on(&self.name)
+                .fixed_by(format!("icmp-ctl detach {}", self.name))
         })
     }
 }

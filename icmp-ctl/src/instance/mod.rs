@@ -5,7 +5,7 @@ pub mod attach;
 pub mod compiled;
 pub mod counters;
 pub mod datapath;
-mod directory;
+pub mod directory;
 mod foreign;
 pub mod links;
 mod lock;

@@ -11,6 +11,8 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, statfs};
 
+use crate::finding::{Finding, State};
+
 /// Where it is mounted by convention.
 const MOUNT_POINT: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
@@ -23,6 +25,23 @@ const INITIAL_PROCESSES: u64 = 0xefff_fffc;
 /// # Errors
 /// It is not mounted where pins would stay, and cannot be.
 pub(crate) fn ensure() -> Result<()> {
+    enter()?;
+    if is_mounted() {
+        return Ok(());
+    }
+    let mounted = mounted();
+    if mounted.state == State::Broken {
+        bail!("{}", mounted.text());
+    }
+    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+        .with_context(|| format!("mounting the BPF file system; by hand: mount -t bpf bpf {MOUNT_POINT}"))
+}
+
+/// Goes where pins outlive this command, if that is elsewhere. Call it while the process has one thread only.
+///
+/// # Errors
+/// It may not.
+pub(crate) fn enter() -> Result<()> {
     if let Some(oldest) = oldest_ancestor_elsewhere()
         && !is_that_of(oldest)
     {
@@ -33,18 +52,23 @@ pub(crate) fn ensure() -> Result<()> {
              `nsenter --net=/run/netns/NAME icmp-ctl ...` instead of `ip netns exec`",
         )?;
     }
+    Ok(())
+}
+
+/// Whether there is one, or can be.
+pub(crate) fn mounted() -> Finding {
     if is_mounted() {
-        return Ok(());
-    }
-    if !fs::metadata("/proc/self/ns/pid").is_ok_and(|processes| processes.ino() == INITIAL_PROCESSES) {
-        bail!(
-            "no BPF file system is mounted here, and this is a container, with which one that this command mounts would be gone, pins \
-             and program included; start the container with the system's (`-v {MOUNT_POINT}:{MOUNT_POINT}`), or, if it stays for as long \
-             as the program is to run, mount one in it: mount -t bpf bpf {MOUNT_POINT}"
+        Finding::fine("bpffs", format!("is mounted at {MOUNT_POINT}"))
+    } else if fs::metadata("/proc/self/ns/pid").is_ok_and(|processes| processes.ino() == INITIAL_PROCESSES) {
+        Finding::fine("bpffs", format!("none is mounted yet, `attach` mounts one at {MOUNT_POINT}"))
+    } else {
+        let what = "no BPF file system is mounted here, and this is a container";
+        let why = format!(
+            "with one that this command mounts would be gone pins and program; start the container with the system's \
+             (`-v {MOUNT_POINT}:{MOUNT_POINT}`), or mount one in it if it stays for as long as the program is to run"
         );
+        Finding::new("bpffs", State::Broken, what, why).fixed_by(format!("mount -t bpf bpf {MOUNT_POINT}"))
     }
-    mount(Some("bpf"), MOUNT_POINT, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
-        .with_context(|| format!("mounting the BPF file system; by hand: mount -t bpf bpf {MOUNT_POINT}"))
 }
 
 /// Whether what is mounted here is what another process sees there: then pins stay without this mount namespace.

@@ -1,6 +1,7 @@
-//! Which VLAN tags a driver takes out of the frames it receives, over ethtool's ioctl.
+//! What a driver does with the frames it receives, over ethtool's ioctl: which features are on, how many queues there are, what it is called.
 //!
-//! Owns the numbers of include/uapi/linux/ethtool.h. What follows from a tag that is gone is `host/vlan_stripping.rs`'s.
+//! Owns the numbers of include/uapi/linux/ethtool.h. What follows from a tag that is gone is `host/vlan_stripping.rs`'s, from the rest
+//! `host/checks`'s.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -8,6 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
+const ETHTOOL_GDRVINFO: u32 = 0x03;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
@@ -37,11 +40,7 @@ impl TagOffloads {
     /// # Errors
     /// The driver cannot be asked.
     pub fn read(interface: &str) -> Result<Self> {
-        let driver = Driver::open(interface)?;
-        let active = driver.features()?;
-        let [customer, service] = driver.positions()?.map(|position| {
-            position.is_some_and(|at| active.get(at / 32).is_some_and(|word| word & 1 << (at % 32) != 0))
-        });
+        let [customer, service] = are_on(interface, Self::FEATURES)?;
         Ok(Self { customer, service })
     }
 
@@ -53,7 +52,8 @@ impl TagOffloads {
         let driver = Driver::open(interface)?;
         // struct ethtool_set_features_block: which bits are meant, and what they shall be.
         let mut blocks = vec![[0_u32; 2]; driver.features()?.len()];
-        for (position, on) in driver.positions()?.into_iter().zip([self.customer, self.service]) {
+        for (position, on) in driver.positions(Self::FEATURES)?.into_iter().zip([self.customer, self.service])
+        {
             let Some(at) = position else { continue };
             let Some([valid, requested]) = blocks.get_mut(at / 32) else { continue };
             *valid |= 1 << (at % 32);
@@ -62,6 +62,60 @@ impl TagOffloads {
         let mut words = vec![ETHTOOL_SFEATURES, blocks.len() as u32];
         words.extend(blocks.into_iter().flatten());
         driver.ask(&mut words)
+    }
+}
+
+/// Whether features are on, by the kernel's names of them; those that this kernel does not know are off.
+///
+/// # Errors
+/// The driver cannot be asked.
+pub fn are_on<const N: usize>(interface: &str, features: [&str; N]) -> Result<[bool; N]> {
+    let driver = Driver::open(interface)?;
+    let active = driver.features()?;
+    let is_on = |at: usize| active.get(at / 32).is_some_and(|word| word & 1 << (at % 32) != 0);
+    Ok(driver.positions(features)?.map(|position| position.is_some_and(is_on)))
+}
+
+/// What a driver is called.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn driver_name(interface: &str) -> Result<String> {
+    // struct ethtool_drvinfo: command, the name in 32 bytes, and 160 bytes more.
+    let mut words = [ETHTOOL_GDRVINFO; 49];
+    words[1..].fill(0);
+    Driver::open(interface)?.ask(&mut words)?;
+    let bytes: Vec<u8> = words[1..9].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    Ok(String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned())
+}
+
+/// How many queues an interface has, and may have. Combined ones receive and transmit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Channels {
+    /// Those that receive.
+    pub receive: u32,
+    /// Those that do both.
+    pub combined: u32,
+    /// How many of those there may be.
+    pub most_combined: u32,
+}
+
+impl Channels {
+    /// Asks the driver.
+    ///
+    /// # Errors
+    /// It cannot be asked, as many a virtual device.
+    pub fn read(interface: &str) -> Result<Self> {
+        let mut words = [0; 9];
+        words[0] = ETHTOOL_GCHANNELS;
+        Driver::open(interface)?.ask(&mut words)?;
+        Ok(Self::of(words))
+    }
+
+    /// From struct ethtool_channels: command; the most that receive, transmit, do something else, and are combined; then as many as there are
+    /// of each.
+    fn of([_, _, _, _, most_combined, receive, _, _, combined]: [u32; 9]) -> Self {
+        Self { receive, combined, most_combined }
     }
 }
 
@@ -90,8 +144,8 @@ impl<'a> Driver<'a> {
         Ok(words[2..].chunks_exact(4).take(blocks).map(|block| block[2]).collect())
     }
 
-    /// Which bits stand for [`TagOffloads::FEATURES`]; `None` for those that this kernel does not know.
-    fn positions(&self) -> Result<[Option<usize>; 2]> {
+    /// Which bits stand for features; `None` for those that this kernel does not know.
+    fn positions<const N: usize>(&self, features: [&str; N]) -> Result<[Option<usize>; N]> {
         // struct ethtool_sset_info: command, reserved, a mask of 64 bits, and a count for each bit of it.
         let mask = (1_u64 << ETH_SS_FEATURES).to_ne_bytes();
         let half = |i: usize| u32::from_ne_bytes([mask[i], mask[i + 1], mask[i + 2], mask[i + 3]]);
@@ -103,7 +157,7 @@ impl<'a> Driver<'a> {
         self.ask(&mut words)?;
         let bytes: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
         let names = bytes.chunks_exact(ETH_GSTRING_LEN);
-        Ok(TagOffloads::FEATURES.map(|feature| {
+        Ok(features.map(|feature| {
             names.clone().position(|name| {
                 name.split(|byte| *byte == 0).next().is_some_and(|name| name == feature.as_bytes())
             })
@@ -125,5 +179,19 @@ impl<'a> Driver<'a> {
         nix::errno::Errno::result(result)
             .with_context(|| format!("asking the driver of {} about its features", self.interface))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn queues_are_read_from_where_the_kernel_writes_them() {
+        // What virtio_net says of one that has two of four, and of a card with queues for each direction.
+        let virtio = Channels::of([ETHTOOL_GCHANNELS, 0, 0, 0, 4, 0, 0, 0, 2]);
+        assert_eq!(virtio, Channels { receive: 0, combined: 2, most_combined: 4 });
+        let apart = Channels::of([ETHTOOL_GCHANNELS, 8, 8, 1, 0, 6, 7, 1, 0]);
+        assert_eq!(apart, Channels { receive: 6, combined: 0, most_combined: 0 });
     }
 }

@@ -1,10 +1,11 @@
 //! What is asked of the kernel that aya does not offer.
 
 pub(crate) mod bpf;
-mod bpffs;
+pub(crate) mod bpffs;
 pub mod clock;
 pub mod ethtool;
 pub(crate) mod membarrier;
+pub mod netdev;
 pub(crate) mod netlink;
 pub mod pod;
 pub(crate) mod requirements;

@@ -119,14 +119,7 @@ fn set_xdp(ifindex: u32, fd: i32, flags: u32) -> Result<Answer> {
     body.extend(ifindex.to_ne_bytes());
     body.extend([0; 8]);
     body.extend(attribute(IFLA_XDP_NESTED, &nested));
-    // struct nlmsghdr: length, type, flags, sequence, port.
-    let mut message = Vec::new();
-    message.extend((body.len() as u32 + 16).to_ne_bytes());
-    message.extend(RTM_SETLINK.to_ne_bytes());
-    message.extend(NLM_F_REQUEST_ACK.to_ne_bytes());
-    message.extend([0; 8]);
-    message.extend(&body);
-    send(socket.as_raw_fd(), &message, MsgFlags::empty())?;
+    send(socket.as_raw_fd(), &message(RTM_SETLINK, NLM_F_REQUEST_ACK, &body), MsgFlags::empty())?;
     let mut reply = [0; 4096];
     let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
     let reply = &reply[..length];
@@ -136,19 +129,34 @@ fn set_xdp(ifindex: u32, fd: i32, flags: u32) -> Result<Answer> {
     }
     // Behind the error comes the request, whole or only its header, then the attributes.
     let capped = word16(reply, 6) & NLM_F_CAPPED != 0;
-    let mut at = 20 + if capped { 16 } else { word32(reply, 20) as usize };
-    while at + 4 <= length {
-        let (attribute_len, kind) = (word16(reply, at) as usize, word16(reply, at + 2));
-        if kind == NLMSGERR_ATTR_MSG && attribute_len >= 4 && at + attribute_len <= length {
-            let text = String::from_utf8_lossy(&reply[at + 4..at + attribute_len]);
-            return Ok(Answer::Refused(Some(text.trim_end_matches('\0').to_owned())));
-        }
-        at += attribute_len.max(4).next_multiple_of(4);
-    }
-    Ok(Answer::Refused(None))
+    let at = 20 + if capped { 16 } else { word32(reply, 20) as usize };
+    let text = attributes(reply.get(at..).unwrap_or_default()).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG);
+    let text = text.map(|(_, text)| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
+    Ok(Answer::Refused(text))
 }
 
-fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+/// A message: struct nlmsghdr, which is length, type, flags, sequence and port, before what it carries.
+pub(super) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
+    let mut message = Vec::new();
+    message.extend((body.len() as u32 + 16).to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
+    message.extend(flags.to_ne_bytes());
+    message.extend([0; 8]);
+    message.extend(body);
+    message
+}
+
+/// Attributes, by their kind.
+pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    std::iter::from_fn(move || {
+        let length = usize::from(word16(bytes.get(..4)?, 0));
+        let (kind, value) = (word16(bytes, 2), bytes.get(4..length)?);
+        bytes = bytes.get(length.next_multiple_of(4)..).unwrap_or_default();
+        Some((kind, value))
+    })
+}
+
+pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend((value.len() as u16 + 4).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
@@ -157,11 +165,11 @@ fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn word16(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn word16(bytes: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn word32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn word32(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{Context as _, Result};
 
 use crate::failure::{Exit, Failure};
+use crate::finding::{Finding, State};
 use crate::kernel::bpffs;
 
 /// Oldest kernel the program is tested on.
@@ -76,24 +77,41 @@ fn effective(status: &str) -> Option<u64> {
 /// # Errors
 /// It cannot: a capability is missing, an old kernel, no BPF file system.
 pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
-    if let Some(missing) = purpose.missing() {
-        return Err(Failure::error(
-            Exit::Permission,
-            format!("this process lacks {missing}; run it as root, for example with sudo, or give it these"),
-        ));
-    }
-    let release = nix::sys::utsname::uname().context("asking for the kernel's version")?;
-    let release = release.release().to_string_lossy();
-    if version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
-        let (major, minor) = OLDEST_KERNEL;
-        return Err(Failure::error(
-            Exit::Refused,
-            format!(
-                "this kernel is {release}, the program needs {major}.{minor} or newer; boot a newer kernel"
-            ),
-        ));
+    for (finding, exit) in [(capabilities(purpose), Exit::Permission), (kernel()?, Exit::Refused)] {
+        if finding.state == State::Broken {
+            return Err(Failure::error(exit, finding.text()));
+        }
     }
     bpffs::ensure()
+}
+
+/// Whether this process may do it.
+pub(crate) fn capabilities(purpose: Purpose) -> Finding {
+    match purpose.missing() {
+        None => Finding::fine("capabilities", "this process has all that are needed"),
+        Some(missing) => Finding::new(
+            "capabilities",
+            State::Broken,
+            format!("this process lacks {missing}"),
+            "run it as root, for example with sudo, or give it these",
+        ),
+    }
+}
+
+/// Whether the kernel is new enough.
+///
+/// # Errors
+/// It does not say which it is.
+pub(crate) fn kernel() -> Result<Finding> {
+    let release = nix::sys::utsname::uname().context("asking for the kernel's version")?;
+    let release = release.release().to_string_lossy();
+    let (major, minor) = OLDEST_KERNEL;
+    Ok(if version(&release).is_some_and(|version| version < OLDEST_KERNEL) {
+        let what = format!("this kernel is {release}, the program needs {major}.{minor} or newer");
+        Finding::new("kernel", State::Broken, what, "boot a newer kernel")
+    } else {
+        Finding::fine("kernel", format!("{release}, {major}.{minor} or newer is needed"))
+    })
 }
 
 /// Major and minor version of a kernel release.

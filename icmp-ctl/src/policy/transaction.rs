@@ -12,6 +12,7 @@ use crate::config::file::Config;
 use crate::config::limits::Memory;
 use crate::diagnostics::warn;
 use crate::failure::sentence;
+use crate::finding::{Finding, State};
 use crate::host::conflicts;
 use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
@@ -106,6 +107,11 @@ impl Proposal {
         Ok(Self { policy, rules, warnings, file: None })
     }
 
+    /// What would be in force.
+    pub fn settings(&self) -> &Settings {
+        &self.policy.settings
+    }
+
     /// What is probably not meant.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
@@ -115,7 +121,8 @@ impl Proposal {
 /// What there is to say about a whole policy, whenever it is looked at.
 fn standing_warnings(policy: &Compiled, rules: &[Rule]) -> Vec<String> {
     let mut warnings = contradictions::warnings(rules, |_| true);
-    warnings.extend(conflicts::warnings(&policy.settings));
+    let findings = conflicts::findings(&policy.settings);
+    warnings.extend(findings.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
     warnings
 }
 

@@ -1,0 +1,132 @@
+//! What would stop the program here, or slow it: all checks, in the order in which they are read.
+//!
+//! Owns which interfaces are looked at, and what becomes of what cannot be. It changes nothing. The checks are those of `kernel`, `host` and
+//! `instance`, which other verbs make as well.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+use icmp_common::abi::Settings;
+
+use crate::config::file::Config;
+use crate::failure::{Exit, exit_of, sentence};
+use crate::finding::{Finding, State};
+use crate::host::checks::{self, Place, kernel};
+use crate::host::conflicts;
+use crate::host::netlink::{Link, Network};
+use crate::host::patterns::meant;
+use crate::instance::attach::{find, program_of_others};
+use crate::instance::directory::ownership;
+use crate::instance::links::LinkPin;
+use crate::instance::pins::View;
+use crate::kernel::bpffs;
+use crate::kernel::requirements::{self, Purpose};
+use crate::policy::transaction::{Allowed, Proposal};
+
+/// Looks at the kernel, at what is loaded and configured, and at interfaces: those that are named; or those that have the program or are to get
+/// it; or all that are up and can have it. Call it while the process has one thread only.
+///
+/// # Errors
+/// The kernel does not say which it is, or what interfaces there are.
+pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
+    // The configuration is read where the user sees it: pins may be in another mount namespace.
+    let (config, configured) = configuration();
+    let mut findings = vec![requirements::kernel()?, requirements::capabilities(Purpose::Attach)];
+    let mounted = bpffs::enter().map(|()| bpffs::mounted());
+    findings.push(mounted.unwrap_or_else(|error| failed("bpffs", &error)));
+    findings.extend(kernel::features());
+    let owned = ownership().map(|owned| owned.unwrap_or_else(|| Finding::fine("pins", "there are none yet")));
+    findings.push(owned.unwrap_or_else(|error| failed("pins", &error)));
+    let in_force = InForce::read();
+    findings.push(match &in_force {
+        Ok(InForce { settings: None, .. }) => Finding::fine("instance", "nothing is loaded here"),
+        Ok(_) => Finding::fine("instance", "the program is loaded here"),
+        Err(error) => failed("instance", error),
+    });
+    findings.push(configured);
+    let InForce { settings, has_vips, pins } = in_force.unwrap_or_default();
+    findings.extend(pins.iter().filter_map(LinkPin::finding));
+    let (config, planned) = config.unzip();
+    if let Some(settings) = settings.or(planned) {
+        findings.extend(conflicts::findings(&settings));
+    }
+    let has_vips = has_vips || config.as_ref().is_some_and(|config| !config.responder.vips.is_empty());
+    let network = Network::read_once()?;
+    let mut seen = BTreeSet::new();
+    for name in chosen(names, &network, &pins, config.as_ref()) {
+        match find(&network, &[name]) {
+            Ok(links) => {
+                for link in links.into_iter().filter(|link| seen.insert(link.index)) {
+                    findings.extend(of_interface(&network, link, &pins, has_vips));
+                }
+            }
+            Err(error) => findings.push(failed("link", &error)),
+        }
+    }
+    Ok(findings)
+}
+
+/// What could not be done: it is broken, or this user may not look.
+fn failed(check: &'static str, error: &anyhow::Error) -> Finding {
+    match exit_of(error) {
+        Exit::Permission => Finding::new(check, State::Unknown, sentence(error), "root may look"),
+        _ => Finding::new(check, State::Broken, sentence(error), ""),
+    }
+}
+
+/// The configuration at its usual place with the settings that follow from it, where it can be used; and whether it can.
+fn configuration() -> (Option<(Config, Settings)>, Finding) {
+    let checked = Config::load(None).and_then(|config| {
+        let settings = *Proposal::of_file(&config, Allowed::default(), None)?.settings();
+        Ok((config, settings))
+    });
+    match checked {
+        Ok(used) => {
+            let finding = Finding::fine("configuration", format!("{} can be used", used.0.origin()));
+            (Some(used), finding)
+        }
+        Err(error) => (None, failed("configuration", &error)),
+    }
+}
+
+/// What is loaded in this network namespace; nothing where nothing is.
+#[derive(Default)]
+struct InForce {
+    settings: Option<Settings>,
+    has_vips: bool,
+    pins: Vec<LinkPin>,
+}
+
+impl InForce {
+    fn read() -> Result<Self> {
+        let Some(view) = View::find()? else { return Ok(Self::default()) };
+        let has_vips = !view.maps.vips()?.is_empty();
+        Ok(Self { settings: view.maps.settings()?, has_vips, pins: view.links()? })
+    }
+}
+
+fn chosen(names: &[String], network: &Network, pins: &[LinkPin], config: Option<&Config>) -> Vec<String> {
+    if !names.is_empty() {
+        return names.to_vec();
+    }
+    let attached = network.links.iter().filter(|link| pins.iter().any(|pin| pin.is_of(link)));
+    let mut chosen: Vec<_> = attached.map(|link| link.name.clone()).collect();
+    chosen.extend(config.into_iter().flat_map(|config| config.interfaces.clone()));
+    if chosen.is_empty() {
+        let up = meant(&network.links, "*").into_iter().filter(|link| link.up);
+        chosen.extend(up.map(|link| link.name.clone()));
+    }
+    chosen
+}
+
+fn of_interface(network: &Network, link: &Link, pins: &[LinkPin], has_vips: bool) -> Vec<Finding> {
+    let is_ours = pins.iter().any(|pin| pin.is_of(link));
+    let mode = link.xdp.filter(|_| is_ours).map(|xdp| xdp.mode);
+    let mut findings = vec![match program_of_others(link, pins) {
+        Ok(None) => Finding::fine("programs", "no other XDP program is on it").on(&link.name),
+        Ok(Some(finding)) => finding,
+        Err(error) => failed("programs", &error).on(&link.name),
+    }];
+    findings.extend(checks::interface(Place { network, link, mode, has_vips }));
+    findings
+}

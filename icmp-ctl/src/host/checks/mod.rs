@@ -1,0 +1,50 @@
+//! What is checked of the kernel and of an interface, each check once, for `doctor` and for `attach`.
+//!
+//! Owns which checks there are. What each is about is its file's; those of a packet filter and of the kernel's switches are `conflicts.rs`'s,
+//! of VLAN tags `vlan_stripping.rs`'s, of a link and its addresses `idle.rs`'s.
+
+mod driver;
+pub mod kernel;
+pub mod mtu;
+mod peer;
+mod queues;
+mod traffic_control;
+
+use crate::finding::Finding;
+use crate::host::netlink::{Link, Network};
+use crate::host::{idle, vlan_stripping};
+
+/// An interface as it is checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// What there is around it.
+    pub network: &'a Network,
+    /// The interface.
+    pub link: &'a Link,
+    /// In which mode it has our program; `None` where it has not.
+    pub mode: Option<&'a str>,
+    /// Addresses of others are answered for.
+    pub has_vips: bool,
+}
+
+/// What may be in the way of a program that is on an interface.
+pub fn attached(place: Place<'_>) -> Vec<Finding> {
+    let Place { network, link, has_vips, .. } = place;
+    let mut findings = vec![
+        idle::up(link),
+        idle::addressed(network, link, has_vips),
+        vlan_stripping::tags(network, link),
+        mtu::fits(link),
+        traffic_control::is_bypassed(link),
+    ];
+    findings.extend(queues::enough(link));
+    findings.extend(peer::takes_answers(place));
+    findings
+}
+
+/// What may be in the way of a program on an interface, whether it is there or not.
+pub fn interface(place: Place<'_>) -> Vec<Finding> {
+    let mut findings = vec![driver::native(place), driver::merging(place)];
+    findings.extend(attached(place));
+    findings
+}

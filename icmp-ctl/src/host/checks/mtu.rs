@@ -1,0 +1,60 @@
+//! Whether the program can have frames as large as they come.
+
+use crate::finding::{Finding, State};
+use crate::host::netlink::Link;
+use crate::kernel::netdev::XdpFeatures;
+
+/// Largest MTU whose frames always fit one buffer of a 4 KiB page next to what the kernel keeps there.
+pub const ONE_BUFFER_MTU: u32 = 3498;
+/// Smallest MTU with which the kernel has IPv6 on an interface (RFC 8200 section 5).
+const IPV6_MTU: u32 = 1280;
+const CHECK: &str = "mtu";
+
+/// Whether it fits IPv6 and the driver.
+pub(super) fn fits(link: &Link) -> Finding {
+    let has_frags = XdpFeatures::read(link.index).ok().flatten().map(XdpFeatures::has_frags);
+    judge(link, has_frags).on(&link.name)
+}
+
+/// `has_frags` is whether the driver gives the program frames in several buffers, where the kernel tells.
+fn judge(link: &Link, has_frags: Option<bool>) -> Finding {
+    let Link { name, mtu, .. } = link;
+    let smaller = |to: u32| format!("ip link set dev {name} mtu {to}");
+    match *mtu {
+        0..IPV6_MTU => {
+            let why = format!(
+                "IPv6 needs {IPV6_MTU}, so the kernel has no IPv6 address on it, and no ping to one is answered"
+            );
+            Finding::new(CHECK, State::Broken, format!("is {mtu}"), why).fixed_by(smaller(IPV6_MTU))
+        }
+        IPV6_MTU..=ONE_BUFFER_MTU => Finding::fine(CHECK, format!("{mtu}, every frame fits one buffer")),
+        _ if has_frags == Some(false) => {
+            let why = format!(
+                "its driver gives the program frames in one buffer only, which fit for sure up to {ONE_BUFFER_MTU}; above that it may refuse \
+                 native mode, or keep large frames from the program"
+            );
+            Finding::new(CHECK, State::Slow, format!("is {mtu}"), why).fixed_by(smaller(ONE_BUFFER_MTU))
+        }
+        _ => Finding::fine(CHECK, format!("{mtu}, large frames come in several buffers")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_mtu_is_held_against_ipv6_and_the_buffers_of_the_driver() {
+        for (mtu, has_frags, expected) in [
+            (1279, Some(true), State::Broken),
+            (1280, Some(false), State::Fine),
+            (3498, Some(false), State::Fine),
+            (3499, Some(false), State::Slow),
+            (9000, Some(true), State::Fine),
+            (9000, None, State::Fine),
+        ] {
+            let link = Link { name: "eth0".to_owned(), mtu, ..Link::default() };
+            assert_eq!(judge(&link, has_frags).state, expected, "{mtu} {has_frags:?}");
+        }
+    }
+}
