@@ -15,6 +15,7 @@ use crate::host::checks::{self, Place, kernel};
 use crate::host::conflicts;
 use crate::host::netlink::{Link, Network};
 use crate::host::patterns::meant;
+use crate::instance::addresses::without_room;
 use crate::instance::attach::{find, program_of_others};
 use crate::instance::directory::ownership;
 use crate::instance::links::LinkPin;
@@ -37,21 +38,21 @@ pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
     findings.extend(kernel::features());
     let owned = ownership().map(|owned| owned.unwrap_or_else(|| Finding::fine("pins", "there are none yet")));
     findings.push(owned.unwrap_or_else(|error| failed("pins", &error)));
-    let in_force = InForce::read();
+    let network = Network::read_once()?;
+    let in_force = InForce::read(&network);
     findings.push(match &in_force {
         Ok(InForce { settings: None, .. }) => Finding::fine("instance", "nothing is loaded here"),
         Ok(_) => Finding::fine("instance", "the program is loaded here"),
         Err(error) => failed("instance", error),
     });
     findings.push(configured);
-    let InForce { settings, has_vips, pins } = in_force.unwrap_or_default();
-    findings.extend(pins.iter().filter_map(LinkPin::finding));
+    let InForce { settings, has_vips, pins, without_room } = in_force.unwrap_or_default();
+    findings.extend(pins.iter().filter_map(LinkPin::finding).chain(without_room));
     let (config, planned) = config.unzip();
     if let Some(settings) = settings.or(planned) {
         findings.extend(conflicts::findings(&settings));
     }
     let has_vips = has_vips || config.as_ref().is_some_and(|config| !config.responder.vips.is_empty());
-    let network = Network::read_once()?;
     let mut seen = BTreeSet::new();
     for name in chosen(names, &network, &pins, config.as_ref()) {
         match find(&network, &[name]) {
@@ -95,13 +96,15 @@ struct InForce {
     settings: Option<Settings>,
     has_vips: bool,
     pins: Vec<LinkPin>,
+    without_room: Option<Finding>,
 }
 
 impl InForce {
-    fn read() -> Result<Self> {
+    fn read(network: &Network) -> Result<Self> {
         let Some(view) = View::find()? else { return Ok(Self::default()) };
         let has_vips = !view.maps.vips()?.is_empty();
-        Ok(Self { settings: view.maps.settings()?, has_vips, pins: view.links()? })
+        let without_room = without_room(&view, network)?;
+        Ok(Self { settings: view.maps.settings()?, has_vips, pins: view.links()?, without_room })
     }
 }
 

@@ -232,6 +232,21 @@ fn filters_of_traffic_control_that_answered_pings_do_not_reach_are_named() {
 }
 
 #[test]
+fn an_address_that_may_not_be_used_yet_is_named() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    // For as long as this test takes, the kernel asks whether another host has it.
+    host.sysctl("net/ipv6/conf/host0/accept_dad", "1");
+    host.sysctl("net/ipv6/conf/host0/dad_transmits", "100");
+    host.ip("address add 2001:db8::99/64 dev host0");
+    let found = doctor(host, HOST_IF);
+    let worst = found.worst("addresses");
+    assert!(worst["state"] == "unknown" && worst["what"] == "2001:db8::99 is not answered", "{worst}");
+    host.ip("address del 2001:db8::99/64 dev host0");
+    assert_eq!(doctor(host, HOST_IF).state("addresses"), "fine");
+}
+
+#[test]
 fn vlans_whose_tags_are_not_seen_are_slow() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

@@ -99,6 +99,17 @@ pub struct Address {
     pub broadcast: Option<Ipv4Addr>,
 }
 
+/// An address that may not be used (RFC 4862 section 5.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// Index of the interface.
+    pub ifindex: u32,
+    /// The address.
+    pub address: IpAddr,
+    /// Another host on the link has it; otherwise that is being found out.
+    pub duplicate: bool,
+}
+
 /// Links and addresses at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Network {
@@ -106,6 +117,8 @@ pub struct Network {
     pub links: Vec<Link>,
     /// All addresses that may be used: tentative and duplicate ones are left out.
     pub addresses: Vec<Address>,
+    /// Addresses that may not be used: tentative and duplicate ones.
+    pub unusable: Vec<Unusable>,
     /// All groups.
     pub groups: Vec<Group>,
     /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
@@ -138,10 +151,14 @@ impl Network {
             .context("reading which MAC addresses interfaces take in")?;
         let taken_in = neighbours.iter().filter_map(taken_in).collect();
         connection.abort();
-        let addresses = addresses.iter().filter_map(address).collect();
+        let (usable, unusable): (Vec<_>, Vec<_>) =
+            addresses.iter().partition(|message| address(message).is_some());
+        let addresses = usable.into_iter().filter_map(address).collect();
+        let unusable = unusable.into_iter().filter_map(self::unusable).collect();
         Ok(Self {
             links,
             addresses,
+            unusable,
             groups: groups::read(),
             taken_in,
             all_hosts: groups::all_hosts_taken_in(),
@@ -338,6 +355,16 @@ fn address(message: &AddressMessage) -> Option<Address> {
     // On a point-to-point link the attribute "address" is the other end's (rtnetlink(7)).
     let address = local.or(peer)?;
     Some(Address { ifindex: message.header.index, address, prefix_len: message.header.prefix_len, broadcast })
+}
+
+/// What [`address`] leaves out.
+fn unusable(message: &AddressMessage) -> Option<Unusable> {
+    let address = message.attributes.iter().find_map(|attribute| match attribute {
+        AddressAttribute::Local(address) | AddressAttribute::Address(address) => Some(*address),
+        _ => None,
+    })?;
+    let duplicate = message.header.flags.contains(AddressHeaderFlags::Dadfailed);
+    Some(Unusable { ifindex: message.header.index, address, duplicate })
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use icmp_common::abi::ADDRESS_BUCKETS;
+use icmp_common::abi::{ADDRESS_BUCKETS, Interface};
 
+use crate::finding::{Finding, State};
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::{interface_entry, own_addresses};
 use crate::host::netlink::{Link, Network};
@@ -32,15 +33,35 @@ pub struct Refreshed {
 impl Refreshed {
     /// How many entries found no place, and what there is to say about them.
     pub fn left_out(&self) -> Option<(usize, String)> {
-        let first = self.left_out.first()?;
-        let text = format!(
-            "{} addresses do not fit the address tables, {} among them: the kernel answers for those, and a ping that claims to come from one \
-             is taken for one from outside; `icmp-ctl detach --all` and attaching again makes tables that are large enough",
-            self.left_out.len(),
-            first.address
-        );
-        Some((self.left_out.len(), text))
+        Some((self.left_out.len(), no_room(&self.left_out)?.text()))
     }
+}
+
+/// That entries found no place.
+fn no_room(left_out: &[OwnAddress]) -> Option<Finding> {
+    let what = format!(
+        "{} addresses do not fit the address tables, {} among them",
+        left_out.len(),
+        left_out.first()?.address
+    );
+    let why = "the kernel answers for those, and a ping that claims to come from one is taken for one from outside; `icmp-ctl detach --all` \
+               and attaching again makes tables that are large enough";
+    Some(Finding::new("addresses", State::Slow, what, why))
+}
+
+/// That addresses the host has now have no place in the tables, of whatever is in force.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn without_room(pins: &Pins, network: &Network) -> Result<Option<Finding>> {
+    let entries = pins.maps.interfaces()?;
+    let link_of = |entry: &Interface| {
+        Some((entry.slot, network.links.iter().find(|link| link.index == entry.ifindex)?))
+    };
+    let interfaces: Vec<_> = entries.iter().filter(|entry| entry.ifindex != 0).filter_map(link_of).collect();
+    let (_, left_out) =
+        AddressTable::build(&own_addresses(network, &interfaces), pins.maps.address_buckets());
+    Ok(no_room(&left_out))
 }
 
 /// Buckets that the address tables need for a host with these interfaces attached, and as many again.

@@ -3,6 +3,7 @@
 //! Owns which checks there are. What each is about is its file's; those of a packet filter and of the kernel's switches are `conflicts.rs`'s,
 //! of VLAN tags `vlan_stripping.rs`'s, of a link and its addresses `idle.rs`'s.
 
+mod addresses;
 mod driver;
 pub mod kernel;
 pub mod mtu;
@@ -37,6 +38,7 @@ pub fn attached(place: Place<'_>) -> Vec<Finding> {
         mtu::fits(link),
         traffic_control::is_bypassed(link),
     ];
+    findings.extend(addresses::unanswered(network, link));
     findings.extend(queues::enough(link));
     findings.extend(peer::takes_answers(place));
     findings

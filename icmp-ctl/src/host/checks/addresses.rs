@@ -1,0 +1,105 @@
+//! Addresses of an interface that will not be answered, and why.
+//!
+//! Owns what is said. Which addresses count where is `host/addresses.rs`'s.
+
+use std::net::IpAddr;
+
+use icmp_common::abi::{AddressKind, Scope};
+
+use crate::finding::{Finding, State};
+use crate::host::addresses::own_addresses;
+use crate::host::netlink::{Link, Network, Unusable};
+
+const CHECK: &str = "addresses";
+
+/// A finding for each reason there is.
+pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
+    let of_link = |unusable: &&Unusable| unusable.ifindex == link.index;
+    let unusable = |duplicate: bool| {
+        let unusable =
+            network.unusable.iter().filter(of_link).filter(|unusable| unusable.duplicate == duplicate);
+        unusable.map(|unusable| unusable.address).collect::<Vec<_>>()
+    };
+    // Any slot will do.
+    let own = own_addresses(network, &[(1, link)]);
+    let is_groups = |address: &IpAddr| {
+        own.iter().any(|own| {
+            own.address == *address && own.scope == Scope::new(1, 0) && own.kind == AddressKind::Group
+        })
+    };
+    let of_link = network.addresses.iter().filter(|address| address.ifindex == link.index);
+    let broadcast: Vec<_> = of_link
+        .map(|address| address.address)
+        .filter(|address| !address.is_multicast() && is_groups(address))
+        .collect();
+    [
+        (State::Broken, unusable(true), "another host on the link has it, and one of the two has to change"),
+        (
+            State::Unknown,
+            unusable(false),
+            "the kernel is finding out whether another host has it, and does not use it yet",
+        ),
+        (
+            State::Slow,
+            broadcast,
+            "it is also the broadcast address of a prefix of this host, so the kernel decides",
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(state, addresses, why)| {
+        let first = addresses.first()?;
+        let what = match addresses.len() {
+            1 => format!("{first} is not answered"),
+            number => format!("{first} and {} more are not answered", number - 1),
+        };
+        Some(Finding::new(CHECK, state, what, why).on(&link.name))
+    })
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::netlink::Address;
+
+    #[test]
+    fn addresses_that_are_not_answered_are_told_by_why() {
+        let link = Link { index: 3, name: "eth0".to_owned(), up: true, ..Link::default() };
+        let address = |text: &str, prefix_len| Address {
+            ifindex: 3,
+            address: text.parse().expect("an address"),
+            prefix_len,
+            broadcast: None,
+        };
+        let unusable = |text: &str, ifindex, duplicate| Unusable {
+            ifindex,
+            address: text.parse().expect("an address"),
+            duplicate,
+        };
+        let network = Network {
+            links: vec![link.clone()],
+            addresses: vec![address("192.0.2.1", 24), address("192.0.2.255", 32)],
+            unusable: vec![
+                unusable("2001:db8::1", 3, true),
+                unusable("2001:db8::2", 3, true),
+                unusable("2001:db8::3", 3, false),
+                unusable("2001:db8::4", 9, true),
+            ],
+            ..Network::default()
+        };
+        let found = unanswered(&network, &link);
+        let told: Vec<_> = found.iter().map(|finding| (finding.state, finding.what.as_str())).collect();
+        assert_eq!(
+            told,
+            [
+                (State::Broken, "2001:db8::1 and 1 more are not answered"),
+                (State::Unknown, "2001:db8::3 is not answered"),
+                (State::Slow, "192.0.2.255 is not answered"),
+            ]
+        );
+        assert_eq!(
+            unanswered(&Network { addresses: vec![address("192.0.2.1", 24)], ..Network::default() }, &link),
+            []
+        );
+    }
+}
