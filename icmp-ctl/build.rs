@@ -7,8 +7,13 @@ use std::process::Command;
 use anyhow::Result;
 
 fn main() -> Result<()> {
-    let features = if env::var_os("CARGO_FEATURE_TRACE").is_some() { "trace" } else { "" };
-    ebpf_build::build("icmp-ebpf", features, &["icmp-ebpf"])?;
+    let features = [("CARGO_FEATURE_TRACE", "trace"), ("CARGO_FEATURE_NEXT_ABI", "next-abi")];
+    let features: Vec<_> = features
+        .into_iter()
+        .filter(|(on, _)| env::var_os(on).is_some())
+        .map(|(_, feature)| feature)
+        .collect();
+    ebpf_build::build("icmp-ebpf", &features.join(","), &["icmp-ebpf"])?;
     println!("cargo:rustc-env=ICMP_CTL_BUILD={}", build_id(&ebpf_build::workspace()?));
     Ok(())
 }

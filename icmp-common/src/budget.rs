@@ -3,12 +3,12 @@
 //! Owns the places of the budgets' and rules' buckets (docs/map-abi.md) and the batches that CPUs take. What a bucket holds is the
 //! limiter's, who is charged to which budget the policy's.
 
-use crate::abi::{BUDGETS, Batches, RULE_SLOTS, Settings};
+use crate::abi::{BUDGETS, Batches, NEXT, RULE_SLOTS, Settings};
 use crate::limiter;
 use crate::tables::Tables;
 
 /// Buckets of 8 bytes in a cache line of 64.
-const BUCKETS_PER_LINE: usize = 8;
+const BUCKETS_PER_LINE: usize = 8 << NEXT;
 /// Buckets of the budgets and, behind them, one for each slot of a rule.
 pub const BUCKETS: u32 = (BUDGETS * BUCKETS_PER_LINE + RULE_SLOTS) as u32;
 

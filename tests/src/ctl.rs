@@ -20,30 +20,39 @@ use crate::process::{self, Finished};
 #[must_use]
 pub fn program() -> &'static Path {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
-    PROGRAM.get_or_init(|| {
-        if let Some(given) = std::env::var_os("ICMP_CTL_BIN") {
-            return given.into();
-        }
-        // target/<profile>/deps/<this test>
-        let this = std::env::current_exe().expect("a running program has a path");
-        let folder = this.ancestors().nth(2).expect("cargo puts tests two folders deep").to_owned();
-        let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["build", "--quiet", "--package", "icmp-ctl", "--bin", "icmp-ctl"]);
-        match folder.file_name().and_then(|name| name.to_str()) {
-            Some("debug") | None => {}
-            Some(profile) => {
-                cargo.args(["--profile", profile]);
-            }
-        }
-        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
-        assert!(
-            status.as_ref().is_ok_and(std::process::ExitStatus::success),
-            "building icmp-ctl: {status:?}"
-        );
-        let program = folder.join("icmp-ctl");
-        assert!(program.is_file(), "{} was not built", program.display());
-        program
+    PROGRAM.get_or_init(|| match std::env::var_os("ICMP_CTL_BIN") {
+        Some(given) => given.into(),
+        None => built("icmp-ctl", &[]),
     })
+}
+
+/// The same of a next version of the map ABI, which exists for tests: cargo makes it now.
+///
+/// # Panics
+/// If it can't be built.
+#[must_use]
+pub fn next_abi() -> &'static Path {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    PROGRAM.get_or_init(|| built("icmp-ctl-next-abi", &["--features", "next-abi"]))
+}
+
+fn built(name: &str, options: &[&str]) -> PathBuf {
+    // target/<profile>/deps/<this test>
+    let this = std::env::current_exe().expect("a running program has a path");
+    let folder = this.ancestors().nth(2).expect("cargo puts tests two folders deep").to_owned();
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--package", "icmp-ctl", "--bin", name]).args(options);
+    match folder.file_name().and_then(|name| name.to_str()) {
+        Some("debug") | None => {}
+        Some(profile) => {
+            cargo.args(["--profile", profile]);
+        }
+    }
+    let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status();
+    assert!(status.as_ref().is_ok_and(std::process::ExitStatus::success), "building {name}: {status:?}");
+    let program = folder.join(name);
+    assert!(program.is_file(), "{} was not built", program.display());
+    program
 }
 
 /// Runs `icmp-ctl` inside a namespace, with arguments written as a line.
@@ -55,7 +64,17 @@ pub fn run(namespace: &Namespace, arguments: &str) -> Finished {
 /// The command that [`run`] runs.
 #[must_use]
 pub fn command(namespace: &Namespace, arguments: &str) -> Command {
-    let mut command = namespace.command(program().to_str().expect("a path in UTF-8"));
+    command_of(program(), namespace, arguments)
+}
+
+/// As [`run`], of another build.
+#[must_use]
+pub fn run_of(program: &Path, namespace: &Namespace, arguments: &str) -> Finished {
+    process::run(&mut command_of(program, namespace, arguments))
+}
+
+fn command_of(program: &Path, namespace: &Namespace, arguments: &str) -> Command {
+    let mut command = namespace.command(program.to_str().expect("a path in UTF-8"));
     command.args(arguments.split_whitespace());
     command
 }

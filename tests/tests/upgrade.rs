@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use icmp_common::abi::VERSION;
@@ -28,7 +28,7 @@ const REFUSED: Option<i32> = Some(5);
 
 const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
 
-/// Whoever pings is let through, and everybody else has seven pings.
+/// Whoever pings is let through, and everybody else has seven pings: one source by a bucket of its own, another by that of a rule.
 const CONFIG: &str = "
 [limits]
 per-source = { rate = \"7/h\", burst = 7 }
@@ -39,6 +39,14 @@ from = [\"192.0.2.1/32\"]
 type = \"echo-request\"
 action = \"answer\"
 limit = \"unlimited\"
+
+[[policy.rule]]
+name = \"few\"
+from = [\"198.18.9.67/32\"]
+type = [\"echo-request\"]
+action = \"answer\"
+limit = \"7/h\"
+burst = 7
 ";
 
 /// The host's second interface, in generic mode, and its other end in a namespace of its own.
@@ -82,15 +90,16 @@ impl World {
         sum
     }
 
-    /// Sends echo requests of one source over the second interface until `done`; how many.
+    /// Sends echo requests of two sources over the second interface until `done`; how many.
     fn flood(&self, done: &AtomicBool) -> u64 {
         let tap = self.elsewhere.enter(|| Tap::open(ELSEWHERE_IF));
         let ip = |text: &str| text.parse().expect("an address");
-        let frame = Echo::new(ip("198.18.9.66"), ip("198.18.9.1"), vec![0; 56]).frame();
+        let echo = |from| Echo::new(ip(from), ip("198.18.9.1"), vec![0; 56]).frame();
+        let frames = ["198.18.9.66", "198.18.9.67"].map(echo);
         let mut sent = 0;
         while sent < 50 || !done.load(Ordering::Relaxed) {
             // A full queue is no matter: there is enough of it.
-            sent += u64::from(tap.send(&frame).is_ok());
+            sent += frames.iter().filter(|frame| tap.send(frame).is_ok()).count() as u64;
             std::thread::yield_now();
         }
         sent
@@ -112,8 +121,10 @@ impl World {
 
 /// All counters of the host, by interface and reason.
 fn counters(host: &Namespace) -> BTreeMap<String, u64> {
-    let text = ctl::run(host, "show counters -j").expect_success();
-    let all: Value = serde_json::from_str(&text).expect("JSON");
+    by_interface_and_reason(&shown(host, "show counters"))
+}
+
+fn by_interface_and_reason(all: &Value) -> BTreeMap<String, u64> {
     let mut counters = BTreeMap::new();
     for interface in all["interfaces"].as_array().expect("a list") {
         let reasons = interface["reasons"].as_object().expect("an object");
@@ -128,12 +139,20 @@ fn counters(host: &Namespace) -> BTreeMap<String, u64> {
 }
 
 fn shown(host: &Namespace, verb: &str) -> Value {
-    serde_json::from_str(&ctl::run(host, &format!("{verb} -j")).expect_success()).expect("JSON")
+    shown_by(ctl::program(), host, verb)
+}
+
+fn shown_by(build: &Path, host: &Namespace, verb: &str) -> Value {
+    serde_json::from_str(&ctl::run_of(build, host, &format!("{verb} -j")).expect_success()).expect("JSON")
 }
 
 /// Kernel ids of the programs on the interfaces, which are the instance's.
 fn programs(host: &Namespace) -> Vec<u64> {
-    let status = shown(host, "status");
+    programs_by(ctl::program(), host)
+}
+
+fn programs_by(build: &Path, host: &Namespace) -> Vec<u64> {
+    let status = shown_by(build, host, "status");
     let rows = status["interfaces"].as_array().expect("a list");
     assert!(rows.iter().all(|row| row["tag"].as_str().is_some_and(|tag| tag.len() == 16)), "{status}");
     rows.iter().map(|row| row["program_id"].as_u64().expect("a number")).collect()
@@ -169,41 +188,102 @@ fn answers(world: &World) {
 fn no_ping_is_lost_or_answered_twice_and_nobody_gets_a_fresh_burst() {
     let Some(world) = World::new(&[]) else { return };
     let host = &world.pair.host;
-    let attached = world.attach();
-    let _said = ctl::run(host, "limit set errors 123/s").expect_success();
-    let _said = ctl::run(host, "rule add late --type timestamp-request --action drop").expect_success();
+    let _attached = world.attach();
     as_another_build(host);
-    let (rules, limits) = (ctl::run(host, "rule list").stdout, shown(host, "limit show"));
-    let (before, done) = (programs(host), AtomicBool::new(false));
-    let stop = Stop(&done);
-    std::thread::scope(|scope| {
-        let pings = scope.spawn(|| world.ping(20_000, &done));
-        let flood = scope.spawn(|| world.flood(&done));
-        let reads = scope.spawn(|| world.watch_counters(&done, || counters(host)));
+    let before = programs(host);
+    let read = || counters(host);
+    under_load(&world, ctl::program(), read, || {
         for _ in 0..3 {
             let said = ctl::run(host, "upgrade").expect_success();
             assert!(said.contains(HOST_IF) && said.contains(SECOND_IF), "{said}");
         }
+    });
+    assert!(programs(host).iter().all(|program| !before.contains(program)));
+}
+
+/// The same where maps are laid out differently, in each of the ways that `migration.rs` knows.
+#[test]
+fn maps_of_another_layout_are_carried_over_under_load_to_the_last_count() {
+    let Some(world) = World::new(&[]) else { return };
+    let (host, next_abi) = (&world.pair.host, ctl::next_abi());
+    let attached = world.attach();
+    let detached = DetachedBy(next_abi, host);
+    for verb in ["status", "limit set errors 7/s"] {
+        let refused = ctl::run_of(next_abi, host, verb);
+        assert!(refused.code == FAILED && refused.stderr.contains("`icmp-ctl upgrade`"), "{refused}");
+    }
+    let check = shown_by(next_abi, host, "upgrade --check");
+    assert_eq!(check["converted"], serde_json::json!(["INTERFACES", "COUNTERS", "BUDGETS"]));
+    assert_eq!(check["anew"], serde_json::json!(["HEAVY_HITTERS"]));
+    // One of the two can read them at any time.
+    let read = || {
+        let builds = [ctl::program(), next_abi].into_iter().cycle().take(20);
+        let mut reads = builds.map(|build| ctl::run_of(build, host, "show counters -j"));
+        let text = reads.find(|read| read.code == DONE).expect("one of the two reads").stdout;
+        by_interface_and_reason(&serde_json::from_str(&text).expect("JSON"))
+    };
+    under_load(&world, next_abi, read, || {
+        let done = ctl::run_of(next_abi, host, "upgrade");
+        assert!(done.code == DONE && done.stderr.contains("WARNING: HEAVY_HITTERS"), "{done}");
+    });
+    assert!(!pins(host).exists(), "nothing is left of the version before");
+    let refused = ctl::run(host, "limit set errors 7/s");
+    assert!(refused.code == FAILED && refused.stderr.contains("newer"), "{refused}");
+    // From here on it is an instance like another.
+    let _said = ctl::run_of(next_abi, host, "limit set errors 124/s").expect_success();
+    let _said = ctl::run_of(next_abi, host, "upgrade").expect_success();
+    drop(detached);
+    drop(attached);
+}
+
+/// Does something while there are pings, a flood and readers of counters; afterwards `build` is loaded.
+fn under_load(
+    world: &World,
+    build: &Path,
+    read: impl Fn() -> BTreeMap<String, u64> + Sync,
+    change: impl FnOnce(),
+) {
+    let host = &world.pair.host;
+    let _said = ctl::run(host, "limit set errors 123/s").expect_success();
+    let _said = ctl::run(host, "rule add late --type timestamp-request --action drop").expect_success();
+    let limits = shown(host, "limit show");
+    let done = AtomicBool::new(false);
+    let stop = Stop(&done);
+    std::thread::scope(|scope| {
+        let pings = scope.spawn(|| world.ping(20_000, &done));
+        let flood = scope.spawn(|| world.flood(&done));
+        let reads = scope.spawn(|| world.watch_counters(&done, &read));
+        change();
         drop(stop);
         let [sent, answered] = pings.join().expect("it pings");
         let (flooded, reads) = (flood.join().expect("it sends"), reads.join().expect("it reads"));
         eprintln!("{answered} of {sent} pings answered, {flooded} of a flood, counters read {reads} times");
         assert_eq!(sent, answered);
-        let counted = ctl::counters(host, SECOND_IF);
-        assert_eq!(counted.answered(), 7, "what one source may have: {counted:?}");
-        assert_eq!(counted.packets("limited-source"), flooded - 7);
-        assert!(attached.counters().answered() >= sent);
+        let now = read();
+        let count = |interface: &str, reason: &str| now[&format!("{interface:?} {reason}")];
+        assert_eq!(count(HOST_IF, "answered"), sent, "each is counted, and once");
+        assert_eq!(count(SECOND_IF, "answered"), 14, "what the two sources may have");
+        let limited = count(SECOND_IF, "limited-source") + count(SECOND_IF, "limited-rule");
+        assert_eq!(limited, flooded - 14, "{now:?}");
     });
-    let status = shown(host, "status");
+    let status = shown_by(build, host, "status");
     assert_eq!(status["build"], BUILD);
-    let modes: Vec<_> =
-        status["interfaces"].as_array().expect("a list").iter().map(|row| &row["mode"]).collect();
+    let rows = status["interfaces"].as_array().expect("a list");
+    let modes: Vec<_> = rows.iter().map(|row| &row["mode"]).collect();
     assert_eq!(modes, ["native", "generic"]);
-    assert!(programs(host).iter().all(|program| !before.contains(program)));
-    assert_eq!(shown(host, "limit show"), limits);
-    let named = |rules: &str| rules.matches("late").count() + rules.matches("pinger").count();
-    assert_eq!(named(&ctl::run(host, "rule list").stdout), named(&rules));
+    assert_eq!(shown_by(build, host, "limit show"), limits);
+    let rules = ctl::run_of(build, host, "rule list").stdout;
+    assert!(["pinger", "few", "late"].iter().all(|rule| rules.contains(rule)), "{rules}");
     assert!(!next(host).exists());
+}
+
+/// Detaches what another build has attached.
+struct DetachedBy<'a>(&'a Path, &'a Namespace);
+
+impl Drop for DetachedBy<'_> {
+    fn drop(&mut self) {
+        let _where_a_test_failed_there_may_be_none = ctl::run_of(self.0, self.1, "detach --all");
+    }
 }
 
 /// Ends what runs beside a test, also where that fails.
@@ -304,8 +384,8 @@ fn where_one_link_refuses_all_run_the_program_of_before_and_what_a_replacement_c
 }
 
 /// Runs an upgrade that is killed before its n-th system call of this name.
-fn killed(host: &Namespace, call: &str, nth: usize) -> Finished {
-    let program = ctl::program().to_str().expect("a path in UTF-8");
+fn killed(build: &Path, host: &Namespace, call: &str, nth: usize) -> Finished {
+    let program = build.to_str().expect("a path in UTF-8");
     let inject = format!("inject={call}:signal=KILL:when={nth}");
     host.run(
         "strace",
@@ -313,17 +393,12 @@ fn killed(host: &Namespace, call: &str, nth: usize) -> Finished {
     )
 }
 
-#[test]
-fn an_upgrade_that_is_killed_at_any_point_leaves_one_program_whole() {
-    const RANDOM: usize = 3;
-    let Some(world) = World::new(&["strace"]) else { return };
-    let host = &world.pair.host;
-    let _attached = world.attach();
-    // What one is made of: each call with how many of its name it is.
+/// What one is made of: each call with how many of its name it is, and as it was.
+fn calls_of_an_upgrade(build: &Path, host: &Namespace) -> Vec<(String, usize, String)> {
     let folder = Folder::new();
     let log = folder.path().join("calls");
     let trace = "trace=bpf,mkdir,link,linkat,symlink,symlinkat,rename,renameat2,unlink,unlinkat,rmdir";
-    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let program = build.to_str().expect("a path in UTF-8");
     let options = ["-f", "-qq", "-o", log.to_str().expect("a path in UTF-8"), "-e", trace];
     let _said = host.run("strace", &[&options[..], &[program, "upgrade"]].concat()).expect_success();
     let log = fs::read_to_string(log).expect("a log");
@@ -333,8 +408,55 @@ fn an_upgrade_that_is_killed_at_any_point_leaves_one_program_whole() {
         let Some((head, _)) = line.split_once('(') else { continue };
         let name = head.rsplit(' ').next().expect("a name").to_owned();
         let nth = seen.entry(name.clone()).and_modify(|n| *n += 1).or_insert(1_usize);
-        calls.push((name, *nth, line));
+        calls.push((name, *nth, line.to_owned()));
     }
+    calls
+}
+
+/// Before the new pins are in place the version before is in force, from then on this one; and the other build is refused.
+#[test]
+fn an_upgrade_to_another_map_abi_that_is_killed_leaves_one_of_the_two_whole() {
+    let Some(world) = World::new(&["strace"]) else { return };
+    let (host, next_abi) = (&world.pair.host, ctl::next_abi());
+    let attached = world.attach();
+    let detached = DetachedBy(next_abi, host);
+    let calls = calls_of_an_upgrade(next_abi, host);
+    let last_of = |text: &str| calls.iter().rposition(|(.., line)| line.contains(text)).expect("it is there");
+    let (switched, replaced) = (last_of("LINK_UPDATE"), last_of("renameat2"));
+    for point in [switched, switched + 2, replaced, replaced + 1, replaced + 10] {
+        let _said = ctl::run_of(next_abi, host, "detach --all").expect_success();
+        let again = world.attach();
+        answers(&world);
+        let (name, nth, line) = &calls[point];
+        let done = killed(next_abi, host, name, *nth);
+        assert_eq!(done.code, None, "it was killed before {line}: {done}");
+        answers(&world);
+        let builds = [ctl::program(), next_abi];
+        let (whole, other) = if point <= replaced { (builds[0], builds[1]) } else { (builds[1], builds[0]) };
+        assert_eq!(ctl::run_of(other, host, "limit set errors 7/s").code, FAILED, "{line}");
+        let _said = ctl::run_of(whole, host, "limit set errors 99/s").expect_success();
+        assert_eq!(programs_by(whole, host).len(), 2, "{line}");
+        let now = by_interface_and_reason(&shown_by(whole, host, "show counters"));
+        assert!(now[&format!("{HOST_IF:?} answered")] >= 3, "{line}: {now:?}");
+        assert!(!next(host).exists(), "{line}");
+        answers(&world);
+        let _said = ctl::run_of(next_abi, host, "upgrade").expect_success();
+        assert_eq!(shown_by(next_abi, host, "limit show")["limits"]["errors"]["rate"], "99/s");
+        assert!(!pins(host).exists(), "{line}");
+        // The other build has nothing to detach any more.
+        std::mem::forget(again);
+    }
+    drop(detached);
+    drop(attached);
+}
+
+#[test]
+fn an_upgrade_that_is_killed_at_any_point_leaves_one_program_whole() {
+    const RANDOM: usize = 3;
+    let Some(world) = World::new(&["strace"]) else { return };
+    let host = &world.pair.host;
+    let _attached = world.attach();
+    let calls = calls_of_an_upgrade(ctl::program(), host);
     let switched =
         calls.iter().position(|(.., line)| line.contains("LINK_UPDATE")).expect("links are updated");
     let replaced = calls.iter().position(|(name, ..)| name == "renameat2").expect("the pins are");
@@ -344,7 +466,7 @@ fn an_upgrade_that_is_killed_at_any_point_leaves_one_program_whole() {
     let mut before = counters(host);
     for (round, point) in points.into_iter().enumerate() {
         let (name, nth, line) = &calls[point];
-        let done = killed(host, name, *nth);
+        let done = killed(ctl::program(), host, name, *nth);
         assert_eq!(done.code, None, "it was killed before {line}: {done}");
         answers(&world);
         // Whoever changes something next ends it, and so does another upgrade.

@@ -1,5 +1,6 @@
 //! What was counted, by interface, type and reason.
 
+use crate::abi::NEXT;
 use crate::abi::interfaces::SLOTS;
 use crate::reason::REASONS;
 use crate::types::COUNTER_ROWS;
@@ -33,10 +34,13 @@ impl Counter {
 }
 
 /// Entries of `COUNTERS`: per slot, per row of the type table, per reason.
-pub const COUNTERS: u32 = SLOTS * COUNTER_ROWS as u32 * REASONS as u32;
+pub const COUNTERS: u32 = SLOTS * ROW_PLACES * REASONS as u32;
+
+/// Rows that a slot has room for.
+const ROW_PLACES: u32 = COUNTER_ROWS as u32 + NEXT;
 
 /// Position of a counter.
 #[inline(always)]
 pub const fn counter_index(slot: u32, row: u32, reason: u32) -> u32 {
-    (slot * COUNTER_ROWS as u32 + row) * REASONS as u32 + reason
+    (slot * ROW_PLACES + row) * REASONS as u32 + reason
 }

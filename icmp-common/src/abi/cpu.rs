@@ -1,5 +1,6 @@
 //! What belongs to one CPU alone.
 
+use crate::abi::NEXT;
 use crate::abi::settings::BUDGETS;
 
 /// What belongs to one CPU alone; the one entry of `CPU` (per CPU). Layout: 112 bytes.
@@ -50,7 +51,7 @@ pub struct Exhausted {
     pub epoch: u64,
 }
 /// Log2 of [`HEAVY_HITTERS`].
-pub const HEAVY_HITTER_BITS: u32 = 12;
+pub const HEAVY_HITTER_BITS: u32 = 12 - NEXT;
 /// Entries of `HEAVY_HITTERS`, per CPU.
 pub const HEAVY_HITTERS: u32 = 1 << HEAVY_HITTER_BITS;
 

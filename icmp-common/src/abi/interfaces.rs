@@ -1,11 +1,13 @@
 //! The interfaces an instance is attached to.
 
+use crate::abi::NEXT;
+
 /// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
 pub const MAX_INTERFACES: u32 = 16;
 /// Slots in the counter map.
 pub const SLOTS: u32 = MAX_INTERFACES + 1;
 /// Entries of the `INTERFACES` map; a power of two.
-pub const INTERFACE_ENTRIES: u32 = 32;
+pub const INTERFACE_ENTRIES: u32 = 32 << NEXT;
 
 /// One attached interface, an entry of `INTERFACES`. Layout: 24 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,29 +8,52 @@ use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::host::netlink::Network;
 use crate::instance::addresses::refresh;
+use crate::instance::migration::{Carried, Different};
 use crate::instance::program::BUILD;
 use crate::instance::upgrade::{Upgrade, Upgraded, upgrade};
 use crate::output::Output;
 
 pub(super) fn run(check: bool) -> Result<Output> {
-    let plan = if check {
-        let plan = Upgrade::plan()?;
+    let plan = Upgrade::plan()?;
+    for (map, lost) in begin_anew(&plan) {
+        warn(&format!("{map} cannot be carried over and begins anew, and lost is {lost}"));
+    }
+    if check {
         plan.verify()?;
-        plan
-    } else {
-        let (mut instance, done) = upgrade()?;
-        // What this build makes of the host may be something else.
-        if let Err(error) = Network::read_once().and_then(|network| refresh(&mut instance, &network)) {
-            warn(&format!(
-                "the addresses are those of before, reading them again failed: {}",
-                sentence(&error)
-            ));
-        }
-        done
-    };
+        return Ok(Output::shown(json(&plan, false), lines(&plan)));
+    }
+    let (mut instance, done) = upgrade()?;
+    // What this build makes of the host may be something else.
+    if let Err(error) = Network::read_once().and_then(|network| refresh(&mut instance, &network)) {
+        warn(&format!("the addresses are those of before, reading them again failed: {}", sentence(&error)));
+    }
+    Ok(Output::done(json(&done, true), lines(&done)))
+}
+
+fn lines(plan: &Upgrade) -> Vec<String> {
     let mut lines: Vec<_> = plan.interfaces.iter().map(Upgraded::text).collect();
-    lines.push(format!("build {} -> {BUILD}, maps v{VERSION}: all stay", plan.build));
+    lines.push(format!("build {} -> {BUILD}", plan.build));
+    let mut maps = format!("maps v{} -> v{VERSION}: ", plan.version);
+    for Different { map, carried } in plan.different {
+        let how = if matches!(carried, Carried::Anew(_)) { "begins anew" } else { "is converted" };
+        maps.push_str(&format!("{map} {how}, "));
+    }
+    lines.push(format!("{maps}all {}stay", if plan.different.is_empty() { "" } else { "others " }));
+    lines
+}
+
+fn begin_anew(plan: &Upgrade) -> impl Iterator<Item = (&str, &str)> {
+    plan.different.iter().filter_map(|Different { map, carried }| match carried {
+        Carried::Anew(lost) => Some((*map, *lost)),
+        _ => None,
+    })
+}
+
+fn json(plan: &Upgrade, upgraded: bool) -> serde_json::Value {
     let interfaces: Vec<_> = plan.interfaces.iter().map(Upgraded::json).collect();
-    let json = json!({ "schema": 1, "upgraded": !check, "build_before": plan.build, "build": BUILD, "maps": VERSION, "interfaces": interfaces });
-    Ok(if check { Output::shown(json, lines) } else { Output::done(json, lines) })
+    let anew: Vec<_> = begin_anew(plan).map(|(map, _)| map).collect();
+    let maps = plan.different.iter().map(|different| different.map);
+    let converted: Vec<_> = maps.filter(|map| !anew.contains(map)).collect();
+    json!({ "schema": 1, "upgraded": upgraded, "build_before": plan.build, "build": BUILD, "maps_before": plan.version, "maps": VERSION,
+            "converted": converted, "anew": anew, "interfaces": interfaces })
 }

@@ -15,6 +15,7 @@ use nix::libc;
 use crate::finding::{Finding, State};
 use crate::instance::links::{self, LINKS, NAMES};
 use crate::instance::lock::{DEADLINE, Lock};
+use crate::instance::migration;
 
 /// Where the BPF file system is: every user may make directories there.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -149,13 +150,23 @@ pub(super) fn versions(directory: &Path) -> Result<Vec<(u32, PathBuf)>> {
 /// Two versions of the maps in one namespace would count and limit past each other.
 pub(super) fn refuse_other_versions(directory: &Path) -> Result<()> {
     match versions(directory)?.last() {
-        Some((version, other)) if *version != VERSION => bail!(
-            "an icmp-ctl whose maps have another layout (v{version}) is loaded in this network namespace, this one's is v{VERSION}; \
-             detach with the icmp-ctl that attached it, or remove its pins: rm -r {}",
-            other.display()
+        Some((version, _)) if *version != VERSION && migration::from(*version).is_some() => bail!(
+            "an icmp-ctl of before is loaded in this network namespace, whose maps have another layout (v{version}, this one's is v{VERSION}); \
+             `icmp-ctl upgrade` puts this one in its place"
         ),
+        Some((version, other)) if *version != VERSION => bail!("{}", foreign_version(*version, other)),
         _ => Ok(()),
     }
+}
+
+/// That a version is loaded which this binary can do nothing with, and what can be done about it.
+pub(super) fn foreign_version(version: u32, instance: &Path) -> String {
+    let age = if version > VERSION { "a newer" } else { "an older" };
+    format!(
+        "{age} icmp-ctl is loaded in this network namespace, whose maps have another layout (v{version}, this one's is v{VERSION}), and nothing \
+         is known of that here; use the icmp-ctl that attached it, to upgrade or to detach, or remove its pins: rm -r {}",
+        instance.display()
+    )
 }
 
 pub(super) fn remove(directory: &Path) -> Result<()> {

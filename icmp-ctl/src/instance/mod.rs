@@ -10,6 +10,7 @@ mod foreign;
 pub mod links;
 mod lock;
 pub mod maps;
+pub mod migration;
 pub mod pins;
 pub mod prefixes;
 pub mod program;

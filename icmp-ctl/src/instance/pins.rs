@@ -271,11 +271,6 @@ impl Instance {
         Ok(())
     }
 
-    /// The lock alone.
-    pub(super) fn into_lock(self) -> Lock {
-        self.lock
-    }
-
     /// Removes the program and its maps; links that are left go with them.
     ///
     /// # Errors

@@ -22,10 +22,7 @@ use crate::kernel::bpf;
 /// # Errors
 /// Something cannot be pinned.
 pub(super) fn begin(instance: &Path, successor: &Path, without: &[&str]) -> Result<()> {
-    if let Some(parent) = successor.parent() {
-        fs::create_dir_all(parent)
-            .with_context(|| format!("making the pin directory {}", parent.display()))?;
-    }
+    make_parent(successor)?;
     pin_again(instance, successor, without)
         .with_context(|| format!("pinning what stays in {}", successor.display()))
 }
@@ -56,13 +53,27 @@ pub(super) fn run(instance: &Path, ifindex: u32, programs: &Path, entry: Entry) 
     bpf::update_link(&links::pin(instance, ifindex), &programs.join(entry.program()))
 }
 
-/// Puts a successor in the place of an instance whose maps have the same layout: from now on it is the one that is in force.
+/// Puts a successor in the place of an instance, as that of a directory of this version: from now on it is the one that is in force. Where that is
+/// the instance's own directory, the two are exchanged; where it is that of a later version, it comes beside the other's, and is the later one.
 ///
 /// # Errors
 /// The kernel refuses; the instance is still in force.
-pub(super) fn replace(instance: &Path, successor: &Path) -> Result<()> {
-    renameat2(AT_FDCWD, successor, AT_FDCWD, instance, RenameFlags::RENAME_EXCHANGE)
+pub(super) fn replace(instance: &Path, successor: &Path, directory: &Path) -> Result<()> {
+    let flags = if instance == directory {
+        RenameFlags::RENAME_EXCHANGE
+    } else {
+        // What an attach that was killed has left there.
+        remove(directory)?;
+        make_parent(directory)?;
+        RenameFlags::RENAME_NOREPLACE
+    };
+    renameat2(AT_FDCWD, successor, AT_FDCWD, directory, flags)
         .with_context(|| format!("putting {} in the place of {}", successor.display(), instance.display()))
+}
+
+fn make_parent(directory: &Path) -> Result<()> {
+    let Some(parent) = directory.parent() else { return Ok(()) };
+    fs::create_dir_all(parent).with_context(|| format!("making the pin directory {}", parent.display()))
 }
 
 /// Has the instance that is in force be whole, whatever an upgrade that was cut off has left: its links run its programs, and of what it has

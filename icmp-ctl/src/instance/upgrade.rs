@@ -1,7 +1,7 @@
 //! An upgrade: the program of this binary takes the place of the one that is loaded, on all interfaces of the network namespace or on none.
 //!
 //! Owns what is looked at before anything happens, and the order: load, switch the links, put the successor in place. The pins of the two, and
-//! what is left where that is cut off, are `successor.rs`'s.
+//! what is left where that is cut off, are `successor.rs`'s; what becomes of maps whose layout differs is `migration.rs`'s.
 
 use std::path::{Path, PathBuf};
 
@@ -12,16 +12,21 @@ use serde_json::json;
 use crate::diagnostics::{say_if_it_takes_long, warn};
 use crate::failure::{Exit, Failure, sentence};
 use crate::host::netlink::links_once;
-use crate::instance::directory::{directory, is_root_there, lock, next, refuse_other_versions, versions};
+use crate::instance::directory::{directory, foreign_version, is_root_there, lock, next, versions};
 use crate::instance::links;
+use crate::instance::migration::{self, Different};
 use crate::instance::pins::{Instance, nothing_loaded};
 use crate::instance::program::{self, BUILD_NAME, Entry, LoadOptions, explain_refusal};
 use crate::instance::successor;
+use crate::kernel::membarrier::wait_for_readers;
 
 /// What is loaded, and what an upgrade does with it.
-#[derive(Debug)]
 pub struct Upgrade {
     instance: PathBuf,
+    /// The version of its maps.
+    pub version: u32,
+    /// Those of its maps that cannot be used as they are.
+    pub different: &'static [Different],
     /// The build that is loaded.
     pub build: String,
     /// The interfaces that get the program of this binary.
@@ -70,14 +75,19 @@ impl Upgrade {
             return Err(nothing_loaded());
         }
         let directory = directory()?;
-        refuse_other_versions(&directory)?;
-        let (_, instance) = versions(&directory)?.pop().ok_or_else(nothing_loaded)?;
+        let (version, instance) = versions(&directory)?.pop().ok_or_else(nothing_loaded)?;
+        let Some(different) = migration::from(version) else {
+            bail!("{}", foreign_version(version, &instance));
+        };
         let mut interfaces = Vec::new();
         for link in links::read(&instance, &links_once()?)? {
             if !links::attached(&instance)?.contains(&link.ifindex) {
                 continue;
             }
-            let Some(entry) = program::entry_of(&instance, link.program_id) else {
+            // That of an upgrade that was cut off is taken back first.
+            let entry = program::entry_of(&instance, link.program_id)
+                .or_else(|| program::entry_of(&next(&directory), link.program_id));
+            let Some(entry) = entry else {
                 bail!(
                     "{0}: program {1} is on it, which icmp-ctl has not put there; `icmp-ctl detach {0}`, then `icmp-ctl attach {0}` puts \
                      its own there",
@@ -88,7 +98,7 @@ impl Upgrade {
             let (name, ifindex, before) = (link.name, link.ifindex, link.program_id);
             interfaces.push(Upgraded { name, ifindex, entry, before, after: None });
         }
-        Ok(Self { build: program::build_of(&instance), instance, interfaces })
+        Ok(Self { version, different, build: program::build_of(&instance), instance, interfaces })
     }
 
     /// Has the kernel verify the program of this binary, and does nothing else.
@@ -111,13 +121,10 @@ pub fn upgrade() -> Result<(Instance, Upgrade)> {
         return Err(nothing_loaded());
     }
     let directory = directory()?;
-    // Takes off what was moved away, and ends what was cut off before.
-    let lock = match Instance::find_under(lock(&directory)?, &directory)? {
-        Ok(instance) => instance.into_lock(),
-        Err(_) => return Err(nothing_loaded()),
-    };
+    let lock = lock(&directory)?;
+    successor::settle(&directory)?;
     let mut plan = Upgrade::plan()?;
-    if let Err(error) = take_place(&plan, &next(&directory)) {
+    if let Err(error) = take_place(&plan, &next(&directory), &directory) {
         if let Err(also) = successor::settle(&directory) {
             warn(&format!(
                 "taking the upgrade back failed, and the next command that changes something does so: {}",
@@ -136,19 +143,29 @@ pub fn upgrade() -> Result<(Instance, Upgrade)> {
     Ok((instance, plan))
 }
 
-fn take_place(plan: &Upgrade, successor: &Path) -> Result<()> {
-    let Upgrade { instance, interfaces, .. } = plan;
-    let own = [BUILD_NAME, Entry::Xdp.program(), Entry::XdpFrags.program()];
+fn take_place(plan: &Upgrade, successor: &Path, directory: &Path) -> Result<()> {
+    let Upgrade { instance, interfaces, different, .. } = plan;
+    let mut own = vec![BUILD_NAME, Entry::Xdp.program(), Entry::XdpFrags.program()];
+    own.extend(different.iter().map(|different| different.map));
     successor::begin(instance, successor, &own)?;
     program::note_build(successor)?;
-    let options = LoadOptions::of(successor)?;
+    let options = LoadOptions::of(instance)?;
+    program::create(program::OBJECT, &options, Some(successor), &[]).map_err(explain_refusal)?;
+    migration::write(different, instance, successor)?;
     for entry in Entry::ALL.into_iter().filter(|entry| interfaces.iter().any(|one| one.entry == *entry)) {
         verifying(|| program::load_beside(&options, successor, entry, &successor.join(entry.program())))?;
     }
+    migration::raise_instants(different, instance, successor)?;
     for Upgraded { name, entry, ifindex, .. } in interfaces {
         successor::run(instance, *ifindex, successor, *entry).map_err(|error| refusal(name, error))?;
     }
-    successor::replace(instance, successor)
+    if !different.is_empty() {
+        // From then on the old program writes nothing any more.
+        wait_for_readers()?;
+        migration::raise_instants(different, instance, successor)?;
+        migration::add_counters(different, instance, successor)?;
+    }
+    successor::replace(instance, successor, directory)
 }
 
 fn verifying<T>(load: impl FnOnce() -> Result<T>) -> Result<T> {

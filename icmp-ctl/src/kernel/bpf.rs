@@ -114,10 +114,15 @@ pub(crate) fn write_batch<V: Pod>(map: &mut Array<MapData, V>, first: u32, value
         return Ok(());
     }
     let mut keys: Vec<u32> = (first..).take(values.len()).collect();
-    let mut attr = batch(map.map(), &mut keys, values.as_ptr().cast());
+    update_batch(map.map(), &mut keys, values.as_ptr().cast())
+}
+
+/// Writes the elements of these keys.
+pub(super) fn update_batch(map: &MapData, keys: &mut [u32], values: *const u64) -> Result<()> {
+    let mut attr = batch(map, keys, values);
     bpf(bpf_cmd::BPF_MAP_UPDATE_BATCH, &mut attr)?;
     let written = count(&attr);
-    ensure!(written as usize == values.len(), "only {written} of {} were written", values.len());
+    ensure!(written as usize == keys.len(), "only {written} of {} were written", keys.len());
     Ok(())
 }
 
@@ -150,7 +155,7 @@ pub(crate) fn read_batch_per_cpu<V: Pod>(
 }
 
 /// Reads so many consecutive elements to where there is room for them.
-fn look_up_batch(map: &MapData, first: u32, wanted: u32, values: *mut u64) -> Result<()> {
+pub(super) fn look_up_batch(map: &MapData, first: u32, wanted: u32, values: *mut u64) -> Result<()> {
     if wanted == 0 {
         return Ok(());
     }
@@ -187,34 +192,50 @@ fn count(attr: &bpf_attr) -> u32 {
     unsafe { attr.batch.count }
 }
 
-/// `bpf_jiffies64()`, by a program that does nothing else, of the type that is run by a system call (Linux 5.14).
+/// `bpf_jiffies64()`.
 pub(crate) fn jiffies() -> Result<u64> {
     /// Number of the function (include/uapi/linux/bpf.h).
     const JIFFIES64: u64 = 118;
-    // struct bpf_insn: operation, registers, offset, and from bit 32 on the immediate value (Documentation/bpf/standardization).
-    let program: [u64; 5] = [
+    let program = SystemCallProgram::load(&[
         0x16bf,                 // r6 = r1, the address of the context
         0x85 | JIFFIES64 << 32, // r0 = bpf_jiffies64()
         0x067b,                 // *(u64 *)(r6 + 0) = r0
         0x00b7,                 // r0 = 0
         0x0095,                 // return r0
-    ];
-    let mut attr = no_attr();
-    attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32;
-    attr.__bindgen_anon_3.prog_flags = BPF_F_SLEEPABLE;
-    attr.__bindgen_anon_3.insn_cnt = program.len() as u32;
-    attr.__bindgen_anon_3.insns = program.as_ptr() as u64;
-    attr.__bindgen_anon_3.license = c"GPL".as_ptr() as u64;
-    let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).context("loading a program that asks for it")?;
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-    let mut context = 0_u64;
-    let mut attr = no_attr();
-    attr.test.prog_fd = fd.as_raw_fd() as u32;
-    attr.test.ctx_in = (&raw mut context) as u64;
-    attr.test.ctx_size_in = size_of_val(&context) as u32;
-    bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).context("running a program that asks for it")?;
-    Ok(context)
+    ]);
+    let mut context = [0];
+    program.and_then(|program| program.run(&mut context)).context("asking for the kernel's tick counter")?;
+    Ok(context[0])
+}
+
+/// A program of the type that is run by a system call (Linux 5.14).
+pub(super) struct SystemCallProgram(OwnedFd);
+
+impl SystemCallProgram {
+    /// Each is a `struct bpf_insn`: operation, registers, offset, and from bit 32 on the immediate value
+    /// (Documentation/bpf/standardization).
+    pub(super) fn load(instructions: &[u64]) -> Result<Self> {
+        let mut attr = no_attr();
+        attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32;
+        attr.__bindgen_anon_3.prog_flags = BPF_F_SLEEPABLE;
+        attr.__bindgen_anon_3.insn_cnt = instructions.len() as u32;
+        attr.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
+        attr.__bindgen_anon_3.license = c"GPL".as_ptr() as u64;
+        let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).context("loading a program that does it")?;
+        // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Runs it with this context; what it returns.
+    pub(super) fn run(&self, context: &mut [u64]) -> Result<u32> {
+        let mut attr = no_attr();
+        attr.test.prog_fd = self.0.as_raw_fd() as u32;
+        attr.test.ctx_in = context.as_mut_ptr() as u64;
+        attr.test.ctx_size_in = size_of_val(context) as u32;
+        bpf(bpf_cmd::BPF_PROG_TEST_RUN, &mut attr).context("running a program that does it")?;
+        // SAFETY: the kernel has written this arm.
+        Ok(unsafe { attr.test.retval })
+    }
 }
 
 /// Nothing asked yet. bpf(2) wants zeroes behind what a command reads.

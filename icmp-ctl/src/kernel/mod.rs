@@ -9,3 +9,4 @@ pub mod netdev;
 pub(crate) mod netlink;
 pub mod pod;
 pub(crate) mod requirements;
+pub(crate) mod words;

@@ -1,0 +1,139 @@
+//! What becomes of the maps of the version before when this one takes its place, map by map.
+//!
+//! Owns the table of the maps that differ, [`from`], and how each kind is carried over while programs write them: the old one until the links
+//! run the new one, the new one from then on. Maps that are not in the table have the same layout and the same meaning: they stay.
+
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use icmp_common::abi::VERSION;
+
+use crate::kernel::words::{Change, Words};
+
+/// A map that is another one in this version than in the one before: in one of them it may not be there at all.
+pub struct Different {
+    /// Its name.
+    pub map: &'static str,
+    /// How it is carried over.
+    pub carried: Carried,
+}
+
+/// How a map is carried over. Positions are those of words of 64 bits among those of all elements.
+pub enum Carried {
+    /// The controller alone writes it: all words of the new one, made of all of the old one.
+    Written(fn(&[u64]) -> Vec<u64>),
+    /// Numbers that only grow, in a per-CPU array: where each goes. They are added when the old program has counted its last.
+    Counted(fn(usize) -> usize),
+    /// Instants of which the later one holds, as buckets are: where each goes.
+    Instants(fn(usize) -> usize),
+    /// Not at all; and what is lost with it.
+    Anew(&'static str),
+}
+
+/// The maps that differ from those of a version; `None` where nothing is known of that version, or nothing that this binary could do with it.
+pub fn from(version: u32) -> Option<&'static [Different]> {
+    match version {
+        VERSION => Some(&[]),
+        #[cfg(feature = "next-abi")]
+        before if before + 1 == VERSION => Some(next::DIFFERENT),
+        _ => None,
+    }
+}
+
+/// Writes what the controller alone writes. Nobody else may change the old instance meanwhile.
+///
+/// # Errors
+/// A map cannot be read or written.
+pub(super) fn write(different: &[Different], from: &Path, to: &Path) -> Result<()> {
+    for Different { map, carried } in different {
+        if let Carried::Written(convert) = carried {
+            let mut new = Words::open(&to.join(map))?;
+            new.write(&convert(&Words::open(&from.join(map))?.read()?))
+                .with_context(|| format!("writing {map}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Carries over instants: those that are later than what the new map has. Once before the links run the new program, so that nobody finds a
+/// full bucket, and once more when the old program has ended, for what it has written since.
+///
+/// # Errors
+/// A map cannot be read or changed.
+pub(super) fn raise_instants(different: &[Different], from: &Path, to: &Path) -> Result<()> {
+    for Different { map, carried } in different {
+        if let Carried::Instants(position) = carried {
+            let new = Words::open(&to.join(map))?;
+            let (before, now) = (Words::open(&from.join(map))?.read()?, new.read()?);
+            let changer = new.changer(Change::Raise)?;
+            for (old, instant) in before.into_iter().enumerate() {
+                if now.get(position(old)).is_none_or(|now| *now < instant) {
+                    changer.apply(position(old), instant).with_context(|| format!("carrying over {map}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds what the old program has counted, which has ended, to what the new one has counted so far. Once, or it is counted twice.
+///
+/// # Errors
+/// A map cannot be read or changed.
+pub(super) fn add_counters(different: &[Different], from: &Path, to: &Path) -> Result<()> {
+    for Different { map, carried } in different {
+        if let Carried::Counted(position) = carried {
+            let changer = Words::open(&to.join(map))?.changer(Change::Add)?;
+            for (old, count) in Words::open(&from.join(map))?.read()?.into_iter().enumerate() {
+                if count != 0 {
+                    changer.apply(position(old), count).with_context(|| format!("carrying over {map}"))?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A next version for tests, each of whose differences is of another kind.
+#[cfg(feature = "next-abi")]
+mod next {
+    use icmp_common::abi::{BUDGETS, INTERFACE_ENTRIES, Interface};
+    use icmp_common::reason::REASONS;
+    use icmp_common::types::COUNTER_ROWS;
+
+    use super::{Carried, Different};
+
+    pub(super) const DIFFERENT: &[Different] = &[
+        Different { map: "INTERFACES", carried: Carried::Written(interfaces) },
+        Different { map: "COUNTERS", carried: Carried::Counted(counter) },
+        Different { map: "BUDGETS", carried: Carried::Instants(bucket) },
+        Different { map: "HEAVY_HITTERS", carried: Carried::Anew("which sources `show sources` has seen") },
+    ];
+
+    /// Twice as many places, found in the same way.
+    fn interfaces(old: &[u64]) -> Vec<u64> {
+        const WORDS: usize = size_of::<Interface>() / size_of::<u64>();
+        let mut new = vec![0; INTERFACE_ENTRIES as usize * WORDS];
+        for entry in old.chunks(WORDS).filter(|entry| entry[0] as u32 != 0) {
+            let mut place = entry[0] as usize % INTERFACE_ENTRIES as usize;
+            while new[place * WORDS] != 0 {
+                place = (place + 1) % INTERFACE_ENTRIES as usize;
+            }
+            new[place * WORDS..][..WORDS].copy_from_slice(entry);
+        }
+        new
+    }
+
+    /// Each slot has one row more, the last.
+    fn counter(old: usize) -> usize {
+        const WORDS: usize = 2;
+        const SLOT: usize = WORDS * COUNTER_ROWS * REASONS;
+        old / SLOT * (SLOT + WORDS * REASONS) + old % SLOT
+    }
+
+    /// Each budget has two cache lines.
+    fn bucket(old: usize) -> usize {
+        const LINE: usize = 8;
+        if old < BUDGETS * LINE { old / LINE * 2 * LINE + old % LINE } else { old + BUDGETS * LINE }
+    }
+}
