@@ -1,35 +1,67 @@
-//! Standard error: what is said beside the data.
+//! Diagnostics: what is said beside the data, on standard error or in the journal.
 //!
-//! Owns its form, text or with `-j` one JSON object a line, and that it never stops what it is about: a line that cannot be written is
-//! lost, and nothing else.
+//! Owns their form and where they go. They are events of `tracing`; in text and with `-j` they are lines on standard error, and where that
+//! is the journal's, they go there with their fields. One that cannot be written is lost, and never stops what it is about.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use nix::sys::stat::fstat;
+use serde_json::{Map, Value, json};
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
 
-static JSON: AtomicBool = AtomicBool::new(false);
+/// What marks our own events: libraries may have theirs.
+const TARGET: &str = "icmp_ctl";
 
-/// Has everything be said as JSON from now on, or as text.
+/// Has everything be said as JSON from now on, or as text, or in the journal where standard error leads there and nobody wants JSON.
 pub fn configure(json: bool) {
-    JSON.store(json, Ordering::Relaxed);
+    let journal = if json { None } else { journal() };
+    let lines = journal.is_none().then_some(Lines { json });
+    let ours = filter_fn(|metadata| metadata.target() == TARGET);
+    // Configured twice, it stays as it is.
+    let _ = tracing_subscriber::registry().with(ours).with(journal).with(lines).try_init();
+}
+
+/// The journal, where standard error is a stream of it (systemd.exec(5), `JOURNAL_STREAM`).
+fn journal() -> Option<tracing_journald::Layer> {
+    let stream = std::env::var("JOURNAL_STREAM").ok()?;
+    let stderr = fstat(io::stderr()).ok()?;
+    if stream != format!("{}:{}", stderr.st_dev, stderr.st_ino) {
+        return None;
+    }
+    let journal = tracing_journald::layer().ok()?;
+    Some(journal.with_syslog_identifier("icmp-ctl".to_owned()).with_field_prefix(None))
 }
 
 /// Says something worth knowing.
 pub fn note(text: &str) {
-    say(text, json!({ "schema": 1, "note": text }));
+    tracing::info!(target: TARGET, "{text}");
+}
+
+/// Says something worth knowing about an event, and about which interface that is, for who searches a log.
+pub fn note_about(what: &str, interface: Option<&str>, text: &str) {
+    tracing::info!(target: TARGET, what, interface, "{text}");
 }
 
 /// Says something that is probably not what was meant.
 pub fn warn(text: &str) {
-    say(&format!("WARNING: {text}"), json!({ "schema": 1, "warning": text }));
+    tracing::warn!(target: TARGET, "{text}");
+}
+
+/// Says something that is probably not what was meant, and about what it is, as [`note_about`] does.
+pub fn warn_about(what: &str, interface: Option<&str>, text: &str) {
+    tracing::warn!(target: TARGET, what, interface, "{text}");
 }
 
 /// Says why the command has failed.
 pub fn error(text: &str, exit_code: u8) {
-    say(text, json!({ "schema": 1, "error": text, "exit_code": exit_code }));
+    tracing::error!(target: TARGET, exit_code, "{text}");
 }
 
 /// Does something, and says on a terminal what it is if it takes longer than a second.
@@ -51,8 +83,54 @@ pub fn say_if_it_takes_long<T>(text: &str, work: impl FnOnce() -> T) -> T {
     })
 }
 
-fn say(text: &str, json: Value) {
-    let line = if JSON.load(Ordering::Relaxed) { format!("{json}\n") } else { format!("icmp-ctl: {text}\n") };
-    // There is nowhere left to say that this has failed.
-    let _ = io::stderr().lock().write_all(line.as_bytes());
+/// Writes each event as a line to standard error.
+struct Lines {
+    json: bool,
+}
+
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        // There is nowhere left to say that this has failed.
+        let _ = io::stderr().lock().write_all(line(event, self.json).as_bytes());
+    }
+}
+
+/// An event as a line, with its end.
+fn line(event: &Event<'_>, json: bool) -> String {
+    let mut said = Said::default();
+    event.record(&mut said);
+    let (key, prefix) = match *event.metadata().level() {
+        Level::ERROR => ("error", ""),
+        Level::WARN => ("warning", "WARNING: "),
+        _ => ("note", ""),
+    };
+    if !json {
+        return format!("icmp-ctl: {prefix}{}\n", said.message);
+    }
+    let mut object = Map::from_iter([("schema".to_owned(), json!(1)), (key.to_owned(), json!(said.message))]);
+    object.extend(said.fields);
+    format!("{}\n", Value::Object(object))
+}
+
+/// What an event has to say.
+#[derive(Default)]
+struct Said {
+    message: String,
+    fields: Map<String, Value>,
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.fields.insert(field.name().to_owned(), value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.fields.insert(field.name().to_owned(), value.into());
+    }
 }

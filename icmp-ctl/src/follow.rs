@@ -14,7 +14,7 @@ use tokio::sync::{Mutex, watch};
 
 use crate::config::file::Config;
 use crate::config::service::OnStop;
-use crate::diagnostics::{note, warn};
+use crate::diagnostics::{note_about, warn_about};
 use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
 use crate::host::patterns::{is_pattern, meant};
@@ -63,8 +63,8 @@ struct Follower {
     missing: BTreeSet<String>,
     /// Interfaces that are there and refuse, by what the configuration calls them.
     refusals: BTreeMap<String, Refusal>,
-    /// What does not work.
-    failures: BTreeSet<String>,
+    /// What does not work, and on which interface.
+    failures: BTreeSet<(String, Option<String>)>,
     /// For how many addresses there was no room when that was said last.
     left_out: usize,
 }
@@ -148,7 +148,7 @@ impl Following {
                 _ = hangups.recv() => true,
                 changed = changes.next() => {
                     if changed? {
-                        note("more has changed than the kernel could keep; everything is read again");
+                        note_about("resync", None, "more has changed than the kernel could keep; everything is read again");
                     }
                     false
                 }
@@ -197,21 +197,22 @@ impl Follower {
             self.not_reloaded =
                 reloaded.err().map(|error| format!("{}; what was in force stays", sentence(&error)));
             match &self.not_reloaded {
-                None => note("the configuration was read again, and is in force"),
-                Some(why) => warn(why),
+                None => note_about("reload", None, "the configuration was read again, and is in force"),
+                Some(why) => warn_about("reload", None, why),
             }
         }
         let attached = self.attach_each().context("attaching");
         let refreshed = self.refresh().context("following the host's addresses");
         let failures =
             [attached, refreshed].into_iter().filter_map(Result::err).map(|error| sentence(&error));
-        let refusals = self.refusals.values().map(|refusal| refusal.error.clone());
-        let failures: BTreeSet<String> = failures.chain(refusals).collect();
-        for failure in failures.difference(&self.failures) {
-            warn(&format!("{failure}; tried again until it works"));
+        let refusals =
+            self.refusals.iter().map(|(name, refusal)| (refusal.error.clone(), Some(name.clone())));
+        let failures: BTreeSet<_> = failures.map(|failure| (failure, None)).chain(refusals).collect();
+        for (failure, interface) in failures.difference(&self.failures) {
+            warn_about("failure", interface.as_deref(), &format!("{failure}; tried again until it works"));
         }
         if failures.is_empty() && !self.failures.is_empty() {
-            note("what did not work works again");
+            note_about("recovery", None, "what did not work works again");
         }
         self.failures = failures;
     }
@@ -223,7 +224,7 @@ impl Follower {
         if !self.missing.is_empty() {
             status += &format!("; waited for: {}", list(self.missing.iter().map(String::as_str).collect()));
         }
-        for failure in self.failures.iter().chain(&self.not_reloaded) {
+        for failure in self.failures.iter().map(|(failure, _)| failure).chain(&self.not_reloaded) {
             status += &format!("; {failure}");
         }
         status
@@ -238,7 +239,11 @@ impl Follower {
         let config = Config::load(self.path.as_deref())?;
         self.attach(&config, true)?;
         if config.metrics.listen != self.config.metrics.listen {
-            warn("`listen` of [metrics] has changed; that takes effect when `serve` is started again");
+            warn_about(
+                "reload",
+                None,
+                "`listen` of [metrics] has changed; that takes effect when `serve` is started again",
+            );
         }
         self.on_stop.send_replace(config.serve.on_stop());
         self.missing.retain(|name| config.interfaces.contains(name));
@@ -288,7 +293,8 @@ impl Follower {
             if !links.is_empty() {
                 self.missing.remove(name);
             } else if self.missing.insert(name.clone()) {
-                note(&format!("{name}: is not there, and is attached when it comes"));
+                let text = format!("{name}: is not there, and is attached when it comes");
+                note_about("missing", Some(name), &text);
             }
             let is_attached = |link: &Link| pins.iter().flatten().any(|pin| pin.is_of(link));
             for link in links.into_iter().filter(|link| all || !is_attached(link)) {
@@ -310,18 +316,26 @@ impl Follower {
         self.attached.extend(instance.links()?.into_iter().filter(here).map(|pin| pin.name));
         let refreshed = refresh(&mut instance, &Network::read_once()?)?;
         for interface in &refreshed.interfaces {
-            note(&format!(
-                "{interface}: its MAC address, its VLANs, or who else takes in its frames has changed"
-            ));
+            note_about(
+                "changed",
+                Some(interface),
+                &format!(
+                    "{interface}: its MAC address, its VLANs, or who else takes in its frames has changed"
+                ),
+            );
         }
         if refreshed.entered + refreshed.removed > 0 {
-            note(&format!("addresses: {} entered, {} removed", refreshed.entered, refreshed.removed));
+            note_about(
+                "addresses",
+                None,
+                &format!("addresses: {} entered, {} removed", refreshed.entered, refreshed.removed),
+            );
         }
         // Said again when it is twice as many, and not at every change of a host that has too many.
         match refreshed.left_out() {
             None => self.left_out = 0,
             Some((number, text)) if number >= 2 * self.left_out => {
-                warn(&text);
+                warn_about("addresses", None, &text);
                 self.left_out = number;
             }
             Some(_) => {}
@@ -353,7 +367,7 @@ fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Resul
     let started = start(wanted, configured)?;
     for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
     {
-        note(&attached.text());
+        note_about("attached", Some(&attached.name), &attached.text());
     }
     Ok(())
 }

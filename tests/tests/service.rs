@@ -102,6 +102,58 @@ fn signs_of_life_come_while_the_host_is_followed_and_not_while_that_is_stuck() {
     detach(host);
 }
 
+#[test]
+fn in_the_journal_each_line_has_its_priority_and_fields_and_with_j_its_fields() {
+    if !can_run(&["unshare", "mount", "stat"]) {
+        return;
+    }
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let journal = Manager::at(&folder, "socket");
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\"]\n"));
+    // Where the journal is, and standard error as one of its streams.
+    let script = "mount -t tmpfs none /run && mkdir -p /run/systemd/journal && mount --bind \"$1\" /run/systemd/journal && \
+                  exec 2> \"$1/stderr\" && JOURNAL_STREAM=$(stat -L -c %d:%i /dev/stderr) exec \"$0\" serve -f \"$2\"";
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let path = folder.path().to_str().expect("a path in UTF-8");
+    let mut serve = host.watch("unshare", &["--mount", "sh", "-ec", script, program, path, &config]);
+    let missing = journal.wait_for("late0: is not there");
+    for (field, value) in
+        [("PRIORITY", "5"), ("SYSLOG_IDENTIFIER", "icmp-ctl"), ("WHAT", "missing"), ("INTERFACE", "late0")]
+    {
+        assert_eq!(field_of(&missing, field), Some(value), "{missing:?}");
+    }
+    journal.wait_for("serving metrics");
+    let _broken = folder.file("icmp-ctl.toml", "interfaces = 1\n");
+    hang_up(&serve);
+    let refused = journal.wait_for("what was in force stays");
+    assert_eq!((field_of(&refused, "PRIORITY"), field_of(&refused, "WHAT")), (Some("4"), Some("reload")));
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("stderr")).expect("a text"),
+        "",
+        "all of it is there"
+    );
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -j -f {config}")));
+    let line = serve.wait_for("serving metrics", LIMIT);
+    assert!(
+        line.starts_with("{\"schema\":1,\"note\":\"serving") && line.contains("\"what\":\"metrics\""),
+        "{line}"
+    );
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+/// A field of an entry in the journal's own protocol: `NAME=value`, or the name, a line feed, eight bytes of length, and the value.
+fn field_of<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
+    let rest = entry.match_indices(name).map(|(at, _)| &entry[at + name.len()..]);
+    rest.filter_map(|rest| {
+        rest.strip_prefix('=').or_else(|| rest.strip_prefix('\n').and_then(|rest| rest.get(8..)))
+    })
+    .find_map(|value| value.lines().next())
+}
+
 /// The service manager's end of the socket.
 struct Manager {
     socket: UnixDatagram,
@@ -110,7 +162,11 @@ struct Manager {
 
 impl Manager {
     fn new(folder: &Folder) -> Self {
-        let path = folder.path().join("notify");
+        Self::at(folder, "notify")
+    }
+
+    fn at(folder: &Folder, name: &str) -> Self {
+        let path = folder.path().join(name);
         let socket = UnixDatagram::bind(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         Self { socket, path: path.to_str().expect("a path in UTF-8").to_owned() }
     }

@@ -12,7 +12,7 @@ use super::detach;
 use crate::cli::{Detach, Serve};
 use crate::config::file::Config;
 use crate::config::service::OnStop;
-use crate::diagnostics::note;
+use crate::diagnostics::note_about;
 use crate::failure::{Exit, exit_of};
 use crate::follow::Following;
 use crate::host::netlink::event_loop;
@@ -77,7 +77,7 @@ async fn serve(following: &Following, address: std::net::SocketAddr) -> Result<(
             crate::diagnostics::warn(&format!("tracing: {error:#}"));
         }
     });
-    note(&format!("serving metrics at http://{address}/metrics"));
+    note_about("metrics", None, &format!("serving metrics at http://{address}/metrics"));
     tokio::spawn(accept(listener));
     following.follow(changes, hangups).await
 }

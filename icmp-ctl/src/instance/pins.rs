@@ -14,7 +14,7 @@ use aya::maps::{Map, MapData, MapInfo, MapType};
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
 
-use crate::diagnostics::{note, say_if_it_takes_long};
+use crate::diagnostics::{note_about, say_if_it_takes_long};
 use crate::failure::{Exit, Failure};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::directory::{
@@ -245,20 +245,26 @@ impl Instance {
             match link.whereabouts {
                 Whereabouts::Here => {
                     if let Some(before) = links::note_name(&self.directory, link.ifindex, &link.name)? {
-                        note(&format!("{before}: is called {} now, and stays attached", link.name));
+                        let text = format!("{before}: is called {} now, and stays attached", link.name);
+                        note_about("renamed", Some(&link.name), &text);
                     }
                 }
                 Whereabouts::Moved => {
                     self.detach(link.ifindex)?;
-                    note(&format!(
-                        "{}: was moved to another network namespace, where the program would answer for addresses of this one; it was \
+                    note_about(
+                        "moved",
+                        Some(&link.name),
+                        &format!(
+                            "{}: was moved to another network namespace, where the program would answer for addresses of this one; it was \
                          taken off",
-                        link.name
-                    ));
+                            link.name
+                        ),
+                    );
                 }
                 Whereabouts::Gone => {
                     self.forget(link.ifindex)?;
-                    note(&format!("{}: is gone, and the program with it", link.name));
+                    let text = format!("{}: is gone, and the program with it", link.name);
+                    note_about("gone", Some(&link.name), &text);
                 }
             }
         }

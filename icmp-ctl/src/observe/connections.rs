@@ -9,7 +9,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-use crate::diagnostics::warn;
+use crate::diagnostics::warn_about;
 use crate::observe::http::respond;
 
 /// Connections at a time. One more, and the oldest has to go.
@@ -39,9 +39,9 @@ pub async fn accept(listener: TcpListener) {
             }
             Err(error) => {
                 if !failed {
-                    warn(&format!(
-                        "accepting connections for the metrics: {error}; tried again until it works"
-                    ));
+                    let text =
+                        format!("accepting connections for the metrics: {error}; tried again until it works");
+                    warn_about("metrics", None, &text);
                 }
                 failed = true;
                 tokio::time::sleep(PAUSE).await;
