@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use icmp_common::path::checks::{Check, Mode};
 use icmp_common::policy::Preset;
 use icmp_common::types::Family;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::limits::Limits;
 use crate::config::plain::plain;
@@ -24,8 +24,11 @@ use crate::config::words::{OneOrMany, Word};
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
 
+/// What is before the path of a list of prefixes.
+pub const LIST: &str = "file:";
+
 /// The whole file.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// What `serve` attaches to.
@@ -46,7 +49,7 @@ pub struct Config {
 }
 
 /// Whom the program answers, and how.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Responder {
     /// Whether echo requests are answered at all; if not, the kernel does it, within the limits.
@@ -66,7 +69,7 @@ pub struct Responder {
 }
 
 /// What is done with which messages.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Policy {
     /// The table of all types to start from.
@@ -84,7 +87,7 @@ pub struct Policy {
 }
 
 /// What is done with messages that make no sense.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Checks {
     /// Errors about packets that this host cannot have sent.
@@ -111,10 +114,20 @@ impl Checks {
         };
         configured.map_or(default, |word| word.0)
     }
+
+    /// What is written about a check.
+    pub const fn mode_mut(&mut self, check: Check) -> &mut Option<Word<Mode>> {
+        match check {
+            Check::Quote => &mut self.quote,
+            Check::PathMtu => &mut self.path_mtu,
+            Check::NeighbourDiscovery => &mut self.neighbour_discovery,
+            Check::RouterGuard => &mut self.router_guard,
+        }
+    }
 }
 
 /// One rule.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
     /// What it is called, for as long as it is to keep its counters.
@@ -149,12 +162,12 @@ pub struct Rule {
     #[serde(default)]
     pub burst: Option<u64>,
     /// Count what it would do, and do nothing.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub audit: bool,
 }
 
 /// How much is verified before an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verify {
     /// Both checksums.
@@ -164,7 +177,7 @@ pub enum Verify {
 }
 
 /// The metrics endpoint of `serve`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Metrics {
     /// Where it listens.
@@ -216,6 +229,21 @@ impl Config {
     /// The folder of the file, against which it names others.
     pub fn folder(&self) -> &Path {
         Path::new(&self.source.name).parent().unwrap_or_else(|| Path::new(""))
+    }
+
+    /// The same, wherever it is read: with the whole path of each list that it names.
+    ///
+    /// # Errors
+    /// The current folder, in which the lists of standard input are, cannot be had.
+    pub fn with_whole_paths(mut self) -> Result<Self> {
+        let folder = std::path::absolute(self.folder().join(".")).context("looking up the current folder")?;
+        let lists = self.policy.rule.iter_mut().flat_map(|rule| [&mut rule.from, &mut rule.to]);
+        for word in lists.flatten().flat_map(|words| &mut words.0) {
+            if let Some(path) = word.strip_prefix(LIST) {
+                *word = format!("{LIST}{}", folder.join(path).display());
+            }
+        }
+        Ok(self)
     }
 
     /// Reads the file that `-f` names (`-` is standard input), or the default one, or the defaults where that does not exist.

@@ -4,12 +4,12 @@
 
 use icmp_common::abi::Line;
 use icmp_common::types::Budget;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::units::Rate;
 
 /// Rates and bursts; what is not given has the default of [`Limits::budget`], [`Limits::source`] or [`Limits::prefix`].
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
     /// Memory of the limiter's buckets, like `4MiB`; fixed when the program is loaded.
@@ -37,7 +37,7 @@ pub struct Limits {
 }
 
 /// A rate and a burst.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, expecting = "a table like { rate = \"1k/s\", burst = 2000 }")]
 pub struct Bucket {
     /// Average.
@@ -47,7 +47,7 @@ pub struct Bucket {
 }
 
 /// A rate and a burst for each address prefix.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 #[serde(
     default,
     deny_unknown_fields,
@@ -79,6 +79,20 @@ pub struct ResolvedLevel {
 }
 
 impl Limits {
+    /// What is written of a budget; known sources have their share of the replies.
+    pub const fn bucket_mut(&mut self, budget: Budget) -> &mut Bucket {
+        match budget {
+            Budget::Replies | Budget::KnownSources => &mut self.replies,
+            Budget::Errors => &mut self.errors,
+            Budget::PathMtu => &mut self.path_mtu,
+            Budget::NeighbourDiscovery => &mut self.neighbour_discovery,
+            Budget::MulticastListener => &mut self.multicast_listener,
+            Budget::Queries => &mut self.queries,
+            Budget::Redirects => &mut self.redirects,
+            Budget::Unverified => &mut self.unverified,
+        }
+    }
+
     /// Rate and burst of a budget; the reserve for known sources is made from the replies' by `policy/limits.rs`.
     pub fn budget(&self, budget: Budget) -> (Rate, u64) {
         let (bucket, rate, burst) = match budget {
@@ -126,6 +140,9 @@ impl Level {
     }
 }
 
+/// Units of memory and their bytes, the largest first.
+const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+
 /// Bytes, written like `4MiB` or `512KiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory(pub u64);
@@ -139,8 +156,7 @@ impl Default for Memory {
 impl<'de> Deserialize<'de> for Memory {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let bytes = units.iter().find_map(|(suffix, unit): &(&str, u64)| {
+        let bytes = UNITS.iter().find_map(|(suffix, unit)| {
             text.strip_suffix(suffix)?.trim_end().parse::<u64>().ok()?.checked_mul(*unit)
         });
         match bytes {
@@ -149,6 +165,13 @@ impl<'de> Deserialize<'de> for Memory {
                 "{text:?} is no size for the limiter: write it like 512KiB or 4MiB, from 128KiB to 1GiB"
             ))),
         }
+    }
+}
+
+impl Serialize for Memory {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (unit, bytes) = UNITS.iter().find(|(_, bytes)| self.0 % bytes == 0).unwrap_or(&UNITS[UNITS.len() - 1]);
+        serializer.collect_str(&format_args!("{}{unit}", self.0 / bytes))
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration as users write it.
 
+pub mod edit;
 pub mod file;
 pub mod limits;
 mod plain;

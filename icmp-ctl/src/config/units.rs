@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Packets per time.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -69,28 +69,46 @@ impl fmt::Display for Rate {
             Self::Unlimited => f.write_str("unlimited"),
             Self::PerSecond(0.0) => f.write_str("0"),
             Self::PerSecond(rate) => {
-                // The shortest span that leaves at least one, and the largest multiple without needless digits.
-                let (rate, span) = [("/s", 1.0), ("/min", 60.0)]
-                    .into_iter()
-                    .map(|(suffix, span)| (rate * span, suffix))
-                    .find(|(number, _)| *number >= 1.0)
-                    .unwrap_or((rate * 3600.0, "/h"));
-                let (rate, multiple) = MULTIPLES
-                    .iter()
-                    .rev()
-                    .find(|(_, m)| rate >= *m && (rate / m * 10.0).fract() == 0.0)
-                    .map_or((rate, ""), |(suffix, m)| (rate / m, *suffix));
-                // Four digits; more are leftovers of the division.
-                let scale = 10_f64.powf(3.0 - rate.log10().floor()).max(1.0);
-                write!(f, "{}{multiple}{span}", (rate * scale).round() / scale)
+                // The shortest span that leaves at least one, unless another takes fewer digits than a number should have.
+                let spans = [("/s", 1.0), ("/min", 60.0), ("/h", 3600.0)];
+                let at_least_one = spans.iter().filter(|(suffix, span)| rate * span >= 1.0 || *suffix == "/h");
+                let written = at_least_one.filter_map(|(suffix, span)| over_span(rate, suffix, *span));
+                match written.min_by_key(|(digits, _)| (*digits).max(ENOUGH_DIGITS)) {
+                    Some((_, text)) => f.write_str(&text),
+                    None => write!(f, "{rate}/s"),
+                }
             }
         }
     }
 }
 
+/// Digits behind the first that do not ask for another span.
+pub const ENOUGH_DIGITS: usize = 3;
+
+/// A rate over a span with the fewest digits that are read as exactly this rate, and how many are behind the first.
+fn over_span(rate: f64, suffix: &str, span: f64) -> Option<(usize, String)> {
+    (0..17).find_map(|digits| {
+        let number: f64 = format!("{:.digits$e}", rate * span).parse().ok()?;
+        // The largest multiple without needless digits.
+        let (number, multiple) = MULTIPLES
+            .iter()
+            .rev()
+            .find(|(_, m)| number >= *m && (number / m * 10.0).fract() == 0.0)
+            .map_or((number, ""), |(multiple, m)| (number / m, *multiple));
+        let text = format!("{number}{multiple}{suffix}");
+        (text.parse() == Ok(Rate::PerSecond(rate))).then_some((digits, text))
+    })
+}
+
 impl<'de> Deserialize<'de> for Rate {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
@@ -125,11 +143,13 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_typed() {
-        for rate in [0.0, 0.5, 1.0, 10.0, 100.0, 1500.0, 5000.0, 1.5e6, 1e6, 123_456.0] {
+        for rate in
+            [0.0, 0.5, 1.0, 10.0, 100.0, 1500.0, 5000.0, 1.5e6, 1e6, 123_456.0, 12_345.67, 2e9 / 7.0, 1e-7 / 3.0]
+        {
             let printed = Rate::PerSecond(rate).to_string();
             assert_eq!(printed.parse(), Ok(Rate::PerSecond(rate)), "{printed}");
         }
-        for text in ["1/h", "7/min", "0.25/h", "30/min", "1.5M/s"] {
+        for text in ["1/h", "7/min", "0.25/h", "30/min", "1.5M/s", "100/min", "12345.67/s"] {
             assert_eq!(text.parse::<Rate>().expect("a rate").to_string(), text);
         }
     }

@@ -6,7 +6,7 @@ use std::fmt;
 use icmp_common::path::checks::Mode;
 use icmp_common::policy::Preset;
 use icmp_common::types::Family;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::suggestions::did_you_mean;
 
@@ -65,6 +65,12 @@ impl<'de, T: Named> Deserialize<'de> for Word<T> {
     }
 }
 
+impl<T: Named> Serialize for Word<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.0.name())
+    }
+}
+
 /// One word or number, or a list of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OneOrMany(pub Vec<String>);
@@ -98,5 +104,14 @@ impl<'de> Deserialize<'de> for OneOrMany {
         }
 
         deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl Serialize for OneOrMany {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.0[..] {
+            [word] => serializer.serialize_str(word),
+            words => serializer.collect_seq(words),
+        }
     }
 }

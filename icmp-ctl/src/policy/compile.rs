@@ -73,7 +73,7 @@ fn level(tick: Tick, key: &str, level: ResolvedLevel) -> Result<Level> {
 }
 
 /// The table of all types: the preset's, but for what the configuration says of single ones.
-fn types(preset: Preset, policy: &config::Policy) -> Result<[TypeEntry; TYPE_ENTRIES]> {
+pub(super) fn types(preset: Preset, policy: &config::Policy) -> Result<[TypeEntry; TYPE_ENTRIES]> {
     let mut types = preset_types(preset);
     for (family, key, actions) in [(Family::V4, "ipv4", &policy.ipv4), (Family::V6, "ipv6", &policy.ipv6)] {
         for (text, action) in actions {

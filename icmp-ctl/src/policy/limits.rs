@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use icmp_common::abi::{Level, Limit, Mask, Settings};
 use icmp_common::limiter::UNITS_PER_TICK;
 
-use crate::config::units::Rate;
+use crate::config::units::{ENOUGH_DIGITS, Rate};
 use crate::kernel::clock::Tick;
 
 impl Tick {
@@ -67,12 +67,16 @@ impl Tick {
         }
         let rate = self.per_second * UNITS_PER_TICK as f64 / limit.interval as f64;
         // Many rates round to one interval; the one with the fewest digits is what somebody has written.
-        let span = if rate >= 1.0 { 1.0 } else { 3600.0 };
-        let shortest = (0..17)
-            .filter_map(|digits| format!("{:.digits$e}", rate * span).parse::<f64>().ok())
-            .map(|number| number / span)
-            .find(|short| self.interval(*short) == limit.interval as f64);
-        (Rate::PerSecond(shortest.unwrap_or(rate)), burst)
+        let spans: &[f64] = if rate >= 1.0 { &[1.0, 60.0] } else { &[3600.0] };
+        let shortest = spans.iter().filter_map(|span| {
+            (0..17).find_map(|digits| {
+                let number: f64 = format!("{:.digits$e}", rate * span).parse().ok()?;
+                let short = number / span;
+                (self.interval(short) == limit.interval as f64).then_some((digits, short))
+            })
+        });
+        let shortest = shortest.min_by_key(|(digits, _)| (*digits).max(ENOUGH_DIGITS));
+        (Rate::PerSecond(shortest.map_or(rate, |(_, short)| short)), burst)
     }
 
     /// Units of time one packet costs at this many packets a second.

@@ -2,6 +2,7 @@
 
 pub mod compile;
 pub mod contradictions;
+pub mod decompile;
 pub mod difference;
 pub mod guards;
 pub mod layout;

@@ -207,7 +207,7 @@ fn nets(words: &OneOrMany, at: &[&str], folder: &Path) -> Result<Vec<IpNet>> {
     for (i, text) in words.0.iter().enumerate() {
         let i = i.to_string();
         let at = [at, &[&i]].concat();
-        match text.strip_prefix("file:") {
+        match text.strip_prefix(config::LIST) {
             None => nets.push(text.parse::<Prefix>().map_err(anyhow::Error::msg).map_err(invalid(&at))?.0),
             Some(path) => nets.extend(nets_of_file(&folder.join(path)).map_err(invalid(&at))?),
         }

@@ -71,7 +71,7 @@ impl Rule {
     }
 }
 
-fn range_text<T: PartialEq + std::fmt::Display>(first: &T, last: &T, open: &T) -> String {
+pub(super) fn range_text<T: PartialEq + std::fmt::Display>(first: &T, last: &T, open: &T) -> String {
     if first == last {
         first.to_string()
     } else if last == open {

@@ -144,7 +144,7 @@ fn unknown(text: &str, name: &str, families: &[Family]) -> String {
 
 /// Names that iptables and firewalld have for types and codes, where nftables has another or none.
 #[rustfmt::skip]
-const OTHER_NAMES: &[(&str, Family, u8, Option<u8>)] = &[
+pub(super) const OTHER_NAMES: &[(&str, Family, u8, Option<u8>)] = &[
     ("network-unreachable", Family::V4, 3, Some(0)),
     ("host-unreachable", Family::V4, 3, Some(1)),
     ("protocol-unreachable", Family::V4, 3, Some(2)),
