@@ -11,7 +11,8 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 
 /// Guards are another test's.
-const BREAKS: &str = "allow-break = [\"pmtud\", \"errors\", \"neighbour-discovery\", \"multicast-listener\"]\n";
+const BREAKS: &str =
+    "allow-break = [\"pmtud\", \"errors\", \"neighbour-discovery\", \"multicast-listener\"]\n";
 
 const HOST: HostDefaults = HostDefaults { ttl: 64, hop_limit: 64 };
 
@@ -68,7 +69,10 @@ fn limit(name: &'static str, prefixes: bool) -> BoxedStrategy<String> {
 fn rule(name: &'static str) -> impl Strategy<Value = String> {
     // Types by families: a number needs one.
     let about = prop_oneof![
-        one_of("type", &["\"echo-request\"", "[\"host-unreachable\", \"echo-reply\"]", "\"port-unreachable\""]),
+        one_of(
+            "type",
+            &["\"echo-request\"", "[\"host-unreachable\", \"echo-reply\"]", "\"port-unreachable\""]
+        ),
         one_of("type", &["\"time-exceeded\"", "[\"time-exceeded\", \"parameter-problem\", \"redirect\"]"]),
         Just("family = \"ipv4\"\n".to_owned()),
         select(&["\"8\"", "[\"11-13\", \"3/1\", \"3/4\"]", "[\"redirect\", 5]"][..])
@@ -103,7 +107,13 @@ fn config() -> impl Strategy<Value = String> {
     let actions = &["\"pass\"", "\"drop\"", "\"limit\""];
     let modes = &["\"off\"", "\"count\"", "\"drop\""];
     let rules = ["a", "b", "c", "d"].map(|name| prop_oneof![Just(String::new()), rule(name)].boxed());
-    let limits = [("per-source", true), ("per-prefix", true), ("replies", false), ("errors", false), ("redirects", false)];
+    let limits = [
+        ("per-source", true),
+        ("per-prefix", true),
+        ("replies", false),
+        ("errors", false),
+        ("redirects", false),
+    ];
     (
         list_of("interfaces", &["eth0", "eth1"]),
         lines(vec![

@@ -21,6 +21,7 @@ use crate::config::words::Word;
 use crate::failure::{Exit, Failure};
 use crate::instance::attach::AttachMode;
 use crate::policy::limits::LimitName;
+use crate::policy::saved::{Save, Words};
 
 /// What a command line asks for.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ pub enum Verb {
     /// Put a whole configuration in force at one instant
     Apply(Apply),
     /// Keep what `apply --confirm` put in force
-    Confirm,
+    Confirm(SaveTo),
     /// Take back what `apply --confirm` put in force, before its time is over
     Rollback,
     /// Show what is attached where, and how it is
@@ -163,10 +164,10 @@ pub struct Apply {
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub config: PathBuf,
     /// Only validate, and print the difference to what is in force
-    #[arg(long)]
+    #[arg(long, conflicts_with = "save")]
     pub check: bool,
     /// Go back to the policy before by itself after this time, unless `icmp-ctl confirm` is run, whatever happens to this shell
-    #[arg(long, value_name = "TIME", conflicts_with = "check")]
+    #[arg(long, value_name = "TIME", conflicts_with_all = ["check", "save"])]
     pub confirm: Option<ConfirmTimeout>,
     /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]
@@ -174,6 +175,9 @@ pub struct Apply {
     /// Let this rule's lists have become empty, so that it matches nothing
     #[arg(long, value_name = "RULE")]
     pub allow_empty: Vec<String>,
+    /// Whether it is saved
+    #[command(flatten)]
+    pub save: SaveTo,
 }
 
 /// `rule`
@@ -184,21 +188,37 @@ pub enum Rule {
     /// Add a rule behind the others, or before one of them
     Add(Box<RuleAdd>),
     /// Remove a rule; the others keep their counters
-    Del {
-        /// Its name
-        name: String,
-        /// Let the policy break this guard
-        #[arg(long, value_name = "GUARD")]
-        allow_break: Vec<String>,
-    },
+    Del(RuleNamed),
     /// Make an audit rule do what it has counted so far
-    Promote {
-        /// Its name
-        name: String,
-        /// Let the policy break this guard
-        #[arg(long, value_name = "GUARD")]
-        allow_break: Vec<String>,
-    },
+    Promote(RuleNamed),
+}
+
+/// `rule del`, `rule promote`
+#[derive(Debug, Args)]
+pub struct RuleNamed {
+    /// Its name
+    pub name: String,
+    /// Let the policy break this guard
+    #[arg(long, value_name = "GUARD")]
+    pub allow_break: Vec<String>,
+    /// Whether it is saved
+    #[command(flatten)]
+    pub save: SaveTo,
+}
+
+/// Whether a change is saved, and where.
+#[derive(Clone, Debug, Args)]
+pub struct SaveTo {
+    /// Also write what is in force to the file it comes back from, or to this one
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    save: Option<Option<PathBuf>>,
+}
+
+impl SaveTo {
+    /// As what changes what is in force takes it; what has just been read or typed has the words for it.
+    pub fn wanted<'a>(&'a self, like: Words<'a>) -> Option<Save<'a>> {
+        self.save.as_ref().map(|file| Save { file: file.as_deref(), like })
+    }
 }
 
 /// `rule add`
@@ -245,6 +265,9 @@ pub struct RuleAdd {
     /// Let the policy break this guard
     #[arg(long, value_name = "GUARD")]
     pub allow_break: Vec<String>,
+    /// Whether it is saved
+    #[command(flatten)]
+    pub save: SaveTo,
 }
 
 /// `detach`
@@ -269,6 +292,8 @@ pub enum Show {
     Counters(ShowCounters),
     /// Rates and bursts in force
     Limits,
+    /// All of it, as the configuration that `apply` takes
+    Config,
     /// Sources that send most echo requests, and those that are limited most
     Sources {
         /// How many of each
@@ -322,6 +347,9 @@ pub struct LimitSet {
     /// Let the limit break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]
     pub allow_break: Vec<String>,
+    /// Whether it is saved
+    #[command(flatten)]
+    pub save: SaveTo,
 }
 
 /// `show policy`

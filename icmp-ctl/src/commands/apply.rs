@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::cli::Apply;
+use crate::cli::{Apply, SaveTo};
 use crate::config::file::Config;
 use crate::diagnostics::note;
 use crate::instance::compiled::Compiled;
@@ -12,6 +12,7 @@ use crate::instance::pins::{Instance, Pins, View};
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 use crate::policy::difference::Difference;
+use crate::policy::saved::Words;
 use crate::policy::transaction::{self, Allowed, Keep, Proposal, Transaction, put_in_force, warn_all};
 
 pub(super) fn run(args: &Apply) -> Result<Output> {
@@ -29,6 +30,7 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
     }
     prepare(Purpose::Use)?;
     let plan = |pins: &Pins, in_force: Option<&Compiled>| Transaction::plan(pins, in_force, proposal.clone());
+    let save = args.save.wanted(Words::Of(&config));
     let transaction = if args.check {
         let Some(view) = View::find()? else {
             warn_all(proposal.warnings());
@@ -39,7 +41,7 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
         warn_all(&transaction.warnings);
         transaction
     } else {
-        put_in_force(args.confirm.map_or(Keep::Always, |time| Keep::IfConfirmedWithin(time.0)), plan)?
+        put_in_force(args.confirm.map_or(Keep::Always, |time| Keep::IfConfirmedWithin(time.0)), save, plan)?
     };
     if let Some(time) = args.confirm {
         note(&format!(
@@ -56,13 +58,13 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
     Ok(if args.check { Output::shown(json, lines) } else { Output::done(json, lines) })
 }
 
-pub(super) fn confirm() -> Result<Output> {
-    transaction::confirm(&mut Instance::open()?)?;
+pub(super) fn confirm(save: &SaveTo) -> Result<Output> {
+    transaction::confirm(Instance::open()?, save.wanted(Words::OfFile))?;
     Ok(Output::done(json!({ "schema": 1, "confirmed": true }), vec!["confirmed".to_owned()]))
 }
 
 pub(super) fn rollback() -> Result<Output> {
-    let difference = transaction::roll_back(&mut Instance::open()?)?;
+    let difference = transaction::roll_back(Instance::open()?)?;
     Ok(Output::done(of_difference(&difference), difference.lines()))
 }
 

@@ -12,11 +12,12 @@ use crate::instance::pins::View;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::limits::{LimitName, prefix_lengths};
+use crate::policy::saved::Words;
 use crate::policy::transaction::change;
 
 pub(super) fn set(args: &LimitSet) -> Result<Output> {
     let tick = Tick::of_this_kernel()?;
-    let transaction = change(&args.allow_break, |draft| {
+    let transaction = change(&args.allow_break, args.save.wanted(Words::OfFile), |draft| {
         let (_, burst_now) = tick.rate_and_burst(&args.limit.of(&draft.settings));
         let burst = args.burst.unwrap_or_else(|| match args.rate {
             // Where there was no burst to keep: two seconds' worth, as the defaults have.

@@ -5,6 +5,7 @@
 mod addresses;
 mod apply;
 mod attach;
+mod config;
 mod counters;
 mod detach;
 mod doctor;
@@ -66,13 +67,14 @@ pub fn run(cli: &Cli) -> Result<Output> {
                 Show::Counters(args) if args.watch || args.rate.is_some() => rates::show(args, cli.json),
                 Show::Counters(args) => counters::show(&args.interfaces),
                 Show::Limits => limit::show(),
+                Show::Config => config::show(),
                 Show::Sources { top } => sources::show(*top),
             }
         }
         Verb::Apply(args) => apply::run(args),
-        Verb::Confirm => {
+        Verb::Confirm(save) => {
             prepare(Purpose::Use)?;
-            apply::confirm()
+            apply::confirm(save)
         }
         Verb::Rollback => {
             prepare(Purpose::Use)?;

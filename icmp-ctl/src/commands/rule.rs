@@ -5,12 +5,13 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use super::rule_list::list;
-use crate::cli::{Rule, RuleAdd};
+use crate::cli::{Rule, RuleAdd, RuleNamed};
 use crate::config::file as config;
 use crate::config::words::OneOrMany;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::resolve::resolve_rule;
+use crate::policy::saved::Words;
 use crate::policy::transaction::{Transaction, change};
 
 pub(super) fn run(what: &Rule) -> Result<Output> {
@@ -20,21 +21,25 @@ pub(super) fn run(what: &Rule) -> Result<Output> {
             return Ok(Output::shown(json, lines));
         }
         Rule::Add(args) => add(args),
-        Rule::Del { name, allow_break } => change(allow_break, |draft| {
-            let rules = &mut draft.rules;
-            let position = position(rules, name)?;
-            rules.remove(position);
-            Ok(())
-        }),
-        Rule::Promote { name, allow_break } => change(allow_break, |draft| {
-            let rules = &mut draft.rules;
-            let position = position(rules, name)?;
-            if !rules[position].audit {
-                bail!("rule {name:?} is no audit rule: it is in force already");
-            }
-            rules[position].audit = false;
-            Ok(())
-        }),
+        Rule::Del(RuleNamed { name, allow_break, save }) => {
+            change(allow_break, save.wanted(Words::OfFile), |draft| {
+                let rules = &mut draft.rules;
+                let position = position(rules, name)?;
+                rules.remove(position);
+                Ok(())
+            })
+        }
+        Rule::Promote(RuleNamed { name, allow_break, save }) => {
+            change(allow_break, save.wanted(Words::OfFile), |draft| {
+                let rules = &mut draft.rules;
+                let position = position(rules, name)?;
+                if !rules[position].audit {
+                    bail!("rule {name:?} is no audit rule: it is in force already");
+                }
+                rules[position].audit = false;
+                Ok(())
+            })
+        }
     };
     let _transaction = changed?;
     let (json, _) = list()?;
@@ -66,14 +71,19 @@ fn add(args: &RuleAdd) -> Result<Transaction> {
         burst: args.burst,
         audit: args.audit,
     };
-    let rule = resolve_rule(&rule, &[], Path::new(""), Tick::of_this_kernel()?)?;
-    change(&args.allow_break, |draft| {
+    let save = args.save.wanted(Words::OfRule(&rule));
+    let resolved = resolve_rule(&rule, &[], Path::new(""), Tick::of_this_kernel()?)?;
+    change(&args.allow_break, save, |draft| {
         let rules = &mut draft.rules;
-        if rules.iter().any(|other| other.name == rule.name) {
-            bail!("there is a rule {:?} already; `icmp-ctl rule del {}` removes it", rule.name, rule.name);
+        if rules.iter().any(|other| other.name == resolved.name) {
+            bail!(
+                "there is a rule {:?} already; `icmp-ctl rule del {}` removes it",
+                resolved.name,
+                resolved.name
+            );
         }
         let position = args.before.as_ref().map_or(Ok(rules.len()), |name| position(rules, name))?;
-        rules.insert(position, rule.clone());
+        rules.insert(position, resolved.clone());
         Ok(())
     })
 }

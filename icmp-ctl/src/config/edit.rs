@@ -6,7 +6,9 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use toml_edit::{Array, ArrayOfTables, Decor, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value};
+use toml_edit::{
+    Array, ArrayOfTables, Decor, DocumentMut, InlineTable, Item, RawString, Table, TableLike, Value,
+};
 
 use crate::config::file::Config;
 
@@ -39,6 +41,7 @@ fn tables(config: &Config) -> Result<InlineTable> {
 
 fn edit_table(item: &mut Item, old: &InlineTable, new: &InlineTable, path: &str, changed: &mut Vec<String>) {
     let inline = item.is_inline_table();
+    let before_end = item.as_inline_table().and_then(|table| suffix(table.iter().last()?.1));
     let Some(table) = item.as_table_like_mut() else { return };
     for (key, _) in old.iter().filter(|(key, _)| !new.contains_key(key)) {
         if table.remove(key).is_some() {
@@ -67,6 +70,20 @@ fn edit_table(item: &mut Item, old: &InlineTable, new: &InlineTable, path: &str,
             }
         }
     }
+    if let (Some(table), Some(before_end)) = (item.as_inline_table_mut(), before_end) {
+        // Room before the brace stays there, whichever key is the last now.
+        let last = table.len().saturating_sub(1);
+        for (i, (_, value)) in table.iter_mut().enumerate() {
+            let room = if i == last { &before_end } else { "" };
+            if suffix(value).is_none_or(|suffix| suffix.trim().is_empty()) {
+                value.decor_mut().set_suffix(room);
+            }
+        }
+    }
+}
+
+fn suffix(value: &Value) -> Option<String> {
+    value.decor().suffix().and_then(RawString::as_str).map(str::to_owned)
 }
 
 /// The one list of tables there is.
@@ -171,7 +188,8 @@ fn edit_rules(
         _ => Vec::new(),
     };
     let order: Vec<String> = written.iter().filter_map(Item::as_table_like).map(name_of).collect();
-    let mut positions: Vec<_> = written.iter().filter_map(Item::as_table).filter_map(Table::position).collect();
+    let mut positions: Vec<_> =
+        written.iter().filter_map(Item::as_table).filter_map(Table::position).collect();
     positions.sort_unstable();
     let mut positions = positions.into_iter();
     let mut written: BTreeMap<String, Item> = order.iter().cloned().zip(written).collect();
@@ -196,7 +214,9 @@ fn edit_rules(
             if one.position().is_some() {
                 one.set_position(positions.next());
             } else {
-                one.iter_mut().filter_map(|(_, item)| item.as_value_mut()).for_each(|value| value.decor_mut().clear());
+                one.iter_mut()
+                    .filter_map(|(_, item)| item.as_value_mut())
+                    .for_each(|value| value.decor_mut().clear());
                 one.decor_mut().set_prefix("\n");
             }
             tables.push(one);

@@ -20,6 +20,7 @@ use crate::config::service::Serve;
 use crate::config::source::{Invalid, Source};
 use crate::config::units::Rate;
 use crate::config::words::{OneOrMany, Word};
+use crate::kernel::files::seen_by_caller;
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
@@ -226,6 +227,11 @@ impl Config {
         if self.source.name.is_empty() { "the defaults" } else { &self.source.name }
     }
 
+    /// The file it was read from, if it was one.
+    pub fn file(&self) -> Option<&Path> {
+        Some(Path::new(&self.source.name)).filter(|path| !["", "-"].map(Path::new).contains(path))
+    }
+
     /// The folder of the file, against which it names others.
     pub fn folder(&self) -> &Path {
         Path::new(&self.source.name).parent().unwrap_or_else(|| Path::new(""))
@@ -235,8 +241,17 @@ impl Config {
     ///
     /// # Errors
     /// The current folder, in which the lists of standard input are, cannot be had.
-    pub fn with_whole_paths(mut self) -> Result<Self> {
-        let folder = std::path::absolute(self.folder().join(".")).context("looking up the current folder")?;
+    pub fn with_whole_paths(self) -> Result<Self> {
+        let folder = self.folder().to_owned();
+        self.with_whole_paths_in(&folder)
+    }
+
+    /// As [`Self::with_whole_paths`], where lists are in a folder of their own.
+    ///
+    /// # Errors
+    /// The current folder cannot be had.
+    pub fn with_whole_paths_in(mut self, folder: &Path) -> Result<Self> {
+        let folder = std::path::absolute(folder.join(".")).context("looking up the current folder")?;
         let lists = self.policy.rule.iter_mut().flat_map(|rule| [&mut rule.from, &mut rule.to]);
         for word in lists.flatten().flat_map(|words| &mut words.0) {
             if let Some(path) = word.strip_prefix(LIST) {
@@ -252,7 +267,7 @@ impl Config {
     /// The file cannot be read, or is no configuration.
     pub fn load(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else {
-            return match std::fs::read_to_string(DEFAULT_PATH) {
+            return match std::fs::read_to_string(seen_by_caller(Path::new(DEFAULT_PATH))) {
                 Ok(text) => Self::parse(&text, DEFAULT_PATH),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
                 Err(error) => Err(error).with_context(|| format!("reading the configuration {DEFAULT_PATH}")),
@@ -263,7 +278,8 @@ impl Config {
             std::io::read_to_string(std::io::stdin())
                 .context("reading the configuration from standard input")?
         } else {
-            std::fs::read_to_string(path).with_context(|| format!("reading the configuration {name}"))?
+            std::fs::read_to_string(seen_by_caller(path))
+                .with_context(|| format!("reading the configuration {name}"))?
         };
         Self::parse(&text, &name)
     }

@@ -170,7 +170,8 @@ impl<'de> Deserialize<'de> for Memory {
 
 impl Serialize for Memory {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let (unit, bytes) = UNITS.iter().find(|(_, bytes)| self.0 % bytes == 0).unwrap_or(&UNITS[UNITS.len() - 1]);
+        let (unit, bytes) =
+            UNITS.iter().find(|(_, bytes)| self.0.is_multiple_of(*bytes)).unwrap_or(&UNITS[UNITS.len() - 1]);
         serializer.collect_str(&format_args!("{}{unit}", self.0 / bytes))
     }
 }

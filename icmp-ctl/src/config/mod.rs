@@ -3,6 +3,7 @@
 pub mod edit;
 pub mod file;
 pub mod limits;
+pub mod on_disk;
 mod plain;
 pub mod prefix;
 pub mod service;

@@ -1,11 +1,11 @@
 //! `[serve]`: what concerns the daemon alone.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::words::{Named, Word};
 
 /// `[serve]`
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Serve {
     /// What becomes of the program when `serve` is stopped; it stays where nothing is said.

@@ -71,9 +71,10 @@ impl fmt::Display for Rate {
             Self::PerSecond(rate) => {
                 // The shortest span that leaves at least one, unless another takes fewer digits than a number should have.
                 let spans = [("/s", 1.0), ("/min", 60.0), ("/h", 3600.0)];
-                let at_least_one = spans.iter().filter(|(suffix, span)| rate * span >= 1.0 || *suffix == "/h");
+                let at_least_one =
+                    spans.iter().filter(|(suffix, span)| rate * span >= 1.0 || *suffix == "/h");
                 let written = at_least_one.filter_map(|(suffix, span)| over_span(rate, suffix, *span));
-                match written.min_by_key(|(digits, _)| (*digits).max(ENOUGH_DIGITS)) {
+                match written.min_by_key(|(digits, _)| *digits > ENOUGH_DIGITS) {
                     Some((_, text)) => f.write_str(&text),
                     None => write!(f, "{rate}/s"),
                 }
@@ -143,9 +144,21 @@ mod tests {
 
     #[test]
     fn what_is_printed_can_be_typed() {
-        for rate in
-            [0.0, 0.5, 1.0, 10.0, 100.0, 1500.0, 5000.0, 1.5e6, 1e6, 123_456.0, 12_345.67, 2e9 / 7.0, 1e-7 / 3.0]
-        {
+        for rate in [
+            0.0,
+            0.5,
+            1.0,
+            10.0,
+            100.0,
+            1500.0,
+            5000.0,
+            1.5e6,
+            1e6,
+            123_456.0,
+            12_345.67,
+            2e9 / 7.0,
+            1e-7 / 3.0,
+        ] {
             let printed = Rate::PerSecond(rate).to_string();
             assert_eq!(printed.parse(), Ok(Rate::PerSecond(rate)), "{printed}");
         }

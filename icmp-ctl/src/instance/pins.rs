@@ -3,6 +3,7 @@
 //! Owns finding and making an instance, and removing what is left of those whose namespace is gone. The pins are the only truth: no process
 //! has to stay for them. Where they are is `directory.rs`'s, links are `links.rs`'s, the lock is `lock.rs`'s.
 
+use std::fs;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
@@ -28,6 +29,9 @@ use crate::instance::program::{self, Entry, LoadOptions, MAPS, explain_refusal};
 use crate::instance::successor;
 use crate::kernel::bpf as sys;
 
+/// Symbolic link whose target is the file of the configuration that it was started with, where that is not the usual one.
+const FILE_NAME: &str = "file";
+const NOTING_FILE: &str = "noting the configuration's file next to the pins";
 /// How often a reader looks again: one change meanwhile is common where `serve` follows a busy host.
 const READS: u32 = 100;
 
@@ -202,6 +206,20 @@ impl Instance {
         Ok(links::pin(&self.directory, link.index))
     }
 
+    /// Notes the file that the configuration it is started with is in.
+    ///
+    /// # Errors
+    /// The note cannot be made; what was noted before is gone then.
+    pub fn note_file(&mut self, file: Option<&Path>) -> Result<()> {
+        let note = self.directory.join(FILE_NAME);
+        match fs::remove_file(&note) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error).context(NOTING_FILE),
+            _ => {}
+        }
+        let Some(file) = file else { return Ok(()) };
+        std::path::absolute(file).and_then(|file| std::os::unix::fs::symlink(file, note)).context(NOTING_FILE)
+    }
+
     /// An entry point, which is loaded if no interface has had a use for it so far.
     ///
     /// # Errors
@@ -298,6 +316,13 @@ impl Instance {
     }
 }
 
+impl Instance {
+    /// Lets others change it.
+    pub fn unlock(self) -> Pins {
+        self.pins
+    }
+}
+
 impl Deref for Instance {
     type Target = Pins;
 
@@ -329,6 +354,11 @@ impl Pins {
     /// The build that loaded the program.
     pub fn build(&self) -> String {
         program::build_of(&self.directory)
+    }
+
+    /// The file that the configuration it was started with is in; `None` for the usual one.
+    pub fn file(&self) -> Option<PathBuf> {
+        fs::read_link(self.directory.join(FILE_NAME)).ok()
     }
 
     /// The entry point a program id belongs to.

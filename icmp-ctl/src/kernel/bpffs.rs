@@ -12,6 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::statfs::{FsType, statfs};
 
 use crate::finding::{Finding, State};
+use crate::kernel::files;
 
 /// Where it is mounted by convention.
 const MOUNT_POINT: &str = "/sys/fs/bpf";
@@ -47,6 +48,7 @@ pub(crate) fn enter() -> Result<()> {
     {
         let system =
             File::open(format!("/proc/{oldest}/ns/mnt")).context("opening the system's mount namespace")?;
+        files::keep().context("keeping what files this command sees")?;
         setns(system, CloneFlags::CLONE_NEWNS).context(
             "pins would be gone with the mount namespace of this command, and the system's cannot be entered; run it with \
              `nsenter --net=/run/netns/NAME icmp-ctl ...` instead of `ip netns exec`",

@@ -4,6 +4,7 @@ pub(crate) mod bpf;
 pub(crate) mod bpffs;
 pub mod clock;
 pub mod ethtool;
+pub mod files;
 pub(crate) mod membarrier;
 pub mod netdev;
 pub(crate) mod netlink;

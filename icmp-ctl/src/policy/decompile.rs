@@ -52,8 +52,7 @@ pub fn configuration(policy: &Compiled, like: &Config, host: HostDefaults, tick:
 fn set_responder(responder: &mut config::Responder, policy: &Compiled, host: HostDefaults) {
     let settings = &policy.settings;
     responder.echo = settings.flags & SETTINGS_ECHO != 0;
-    responder.verify =
-        if settings.flags & SETTINGS_VERIFY_FULL != 0 { Verify::Full } else { Verify::Header };
+    responder.verify = if settings.flags & SETTINGS_VERIFY_FULL != 0 { Verify::Full } else { Verify::Header };
     let mut said: Vec<_> = responder.vips.iter().map(|vip| vip.0).collect();
     said.sort();
     said.dedup();
@@ -77,8 +76,8 @@ fn set_limits(limits: &mut written::Limits, settings: &Settings, tick: Tick) {
         let (rate, burst) = limits.budget(*budget);
         let in_force = LimitName::Budget(*budget).of(settings);
         if !says(tick, rate, burst, in_force) {
-            let (rate, burst) = rate_and_burst(tick, in_force);
-            *limits.bucket_mut(*budget) = written::Bucket { rate, burst };
+            let bucket = limits.bucket_mut(*budget);
+            (bucket.rate, bucket.burst) = rate_and_burst(tick, in_force, burst, bucket.burst);
         }
     }
     let (source, prefix) = (limits.source(), limits.prefix());
@@ -92,7 +91,7 @@ fn set_limits(limits: &mut written::Limits, settings: &Settings, tick: Tick) {
 
 fn set_level(level: &mut written::Level, said: written::ResolvedLevel, in_force: &Level, tick: Tick) {
     if !says(tick, said.rate, said.burst, in_force.limit) {
-        (level.rate, level.burst) = rate_and_burst(tick, in_force.limit);
+        (level.rate, level.burst) = rate_and_burst(tick, in_force.limit, said.burst, level.burst);
     }
     if !mask("", said.ipv4_prefix, said.ipv6_prefix).is_ok_and(|mask| mask == in_force.mask) {
         let (v4, v6) = prefix_lengths(in_force);
@@ -104,10 +103,10 @@ fn says(tick: Tick, rate: Rate, burst: u64, in_force: Limit) -> bool {
     tick.limit("", rate, burst).is_ok_and(|limit| limit == in_force)
 }
 
-/// As they are written: without a burst where there is none.
-fn rate_and_burst(tick: Tick, limit: Limit) -> (Option<Rate>, Option<u64>) {
+/// As they are written: the burst as it is `written` where that means it, or where there is none.
+fn rate_and_burst(tick: Tick, limit: Limit, means: u64, written: Option<u64>) -> (Option<Rate>, Option<u64>) {
     let (rate, burst) = tick.rate_and_burst(&limit);
-    (Some(rate), (burst != 0).then_some(burst))
+    (Some(rate), if burst == 0 || burst == means { written } else { Some(burst) })
 }
 
 /// The table of all types, and what is said about the host's switches that change it.
@@ -148,18 +147,40 @@ fn set_checks(checks: &mut config::Checks, policy: &Compiled) {
         .collect();
 }
 
-/// A rule in the words of the one of its name while those mean it, or else in words of its own.
+/// A rule in the words of the one of its name as far as those mean it, and for the rest in words of its own.
 fn rule_like(rule: &Rule, like: &Config, tick: Tick) -> config::Rule {
-    // As the program has them: a rule may be said in several ways.
-    let same = |other: &Rule| match (compile(std::slice::from_ref(rule)), compile(std::slice::from_ref(other))) {
-        (Ok(one), Ok(other)) => one == other,
+    let own = written_rule(rule, tick);
+    let resolve = |said: &config::Rule| resolve_rule(said, &[], like.folder(), tick).ok();
+    let said = like.policy.rule.iter().find(|said| said.name == rule.name);
+    let Some((said, meant)) = said.and_then(|said| Some((said, resolve(said)?))) else { return own };
+    let mut mixed = config::Rule { action: own.action, audit: own.audit, ..said.clone() };
+    if meant.from != rule.from {
+        mixed.from.clone_from(&own.from);
+    }
+    if meant.to != rule.to {
+        mixed.to.clone_from(&own.to);
+    }
+    if meant.vlans != rule.vlans {
+        mixed.vlan.clone_from(&own.vlan);
+    }
+    if meant.length != rule.length {
+        mixed.length.clone_from(&own.length);
+    }
+    if meant.hop_limit != rule.hop_limit {
+        mixed.hop_limit.clone_from(&own.hop_limit);
+    }
+    if meant.limit != rule.limit {
+        (mixed.limit, mixed.burst) = (own.limit, own.burst);
+    }
+    // As the program has them: types may be said in several ways.
+    let same = |one: &Rule, other: &Rule| match [one, other].map(|rule| compile(std::slice::from_ref(rule))) {
+        [Ok(one), Ok(other)] => one == other,
         _ => false,
     };
-    let said = like.policy.rule.iter().find(|said| said.name == rule.name);
-    let said = said.filter(|said| {
-        resolve_rule(said, &[], like.folder(), tick).is_ok_and(|meant| same(&meant))
-    });
-    said.cloned().unwrap_or_else(|| written_rule(rule, tick))
+    if !resolve(&mixed).is_some_and(|meant| same(&meant, rule)) {
+        (mixed.family, mixed.types) = (own.family, own.types.clone());
+    }
+    if resolve(&mixed).is_some_and(|meant| same(&meant, rule)) { mixed } else { own }
 }
 
 fn written_rule(rule: &Rule, tick: Tick) -> config::Rule {
@@ -168,7 +189,7 @@ fn written_rule(rule: &Rule, tick: Tick) -> config::Rule {
     };
     let (limit, burst) = match rule.limit {
         Limit::UNLIMITED => (None, None),
-        limit => rate_and_burst(tick, limit),
+        limit => rate_and_burst(tick, limit, 0, None),
     };
     let types = type_names(rule);
     let vlans: Vec<_> = rule.vlans.iter().map(ToString::to_string).collect();
@@ -188,7 +209,10 @@ fn written_rule(rule: &Rule, tick: Tick) -> config::Rule {
     }
 }
 
-fn range<T: PartialEq + std::fmt::Display>(range: &RangeInclusive<T>, any: &RangeInclusive<T>) -> Option<OneOrMany> {
+fn range<T: PartialEq + std::fmt::Display>(
+    range: &RangeInclusive<T>,
+    any: &RangeInclusive<T>,
+) -> Option<OneOrMany> {
     (range != any).then(|| OneOrMany(vec![range_text(range.start(), range.end(), any.end())]))
 }
 

@@ -37,9 +37,14 @@ impl Difference {
         self.added.push(format!("limits.memory = {} KiB, when the program is loaded again", wanted >> 10));
     }
 
+    /// True where nothing differs.
+    pub fn is_empty(&self) -> bool {
+        self.removed.is_empty() && self.added.is_empty()
+    }
+
     /// As it is shown: a line each, or that there is none.
     pub fn lines(&self) -> Vec<String> {
-        if self.removed.is_empty() && self.added.is_empty() {
+        if self.is_empty() {
             return vec!["no change".to_owned()];
         }
         let removed = self.removed.iter().map(|line| format!("- {line}"));

@@ -257,6 +257,15 @@ impl Compiled {
         (families, if all { Vec::new() } else { types })
     }
 
+    /// True where both mean the same, wherever their rules count.
+    pub fn says_the_same_as(&self, other: &Self) -> bool {
+        let settings = |policy: &Self| Settings { rules: 0, ..policy.settings };
+        settings(self) == settings(other)
+            && self.rules.routers == other.rules.routers
+            && self.vips() == other.vips()
+            && self.rules() == other.rules()
+    }
+
     /// The same with other settings and rules; routers and VIPs stay.
     ///
     /// # Errors

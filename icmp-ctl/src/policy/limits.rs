@@ -75,7 +75,7 @@ impl Tick {
                 (self.interval(short) == limit.interval as f64).then_some((digits, short))
             })
         });
-        let shortest = shortest.min_by_key(|(digits, _)| (*digits).max(ENOUGH_DIGITS));
+        let shortest = shortest.min_by_key(|(digits, _)| *digits > ENOUGH_DIGITS);
         (Rate::PerSecond(shortest.map_or(rate, |(_, short)| short)), burst)
     }
 

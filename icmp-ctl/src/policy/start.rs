@@ -112,7 +112,14 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
         bring_up(&mut instance, &network, &links, wanted, loaded, transaction, &mut undo)
     });
     match done {
-        Ok(started) => Ok(Some(started)),
+        Ok(started) => {
+            if let Some(configured) = configured.as_ref().filter(|_| loaded || wanted.reconfigure)
+                && let Err(error) = instance.note_file(configured.config.file())
+            {
+                warn(&format!("{}; `--save` will take the usual file for it", sentence(&error)));
+            }
+            Ok(Some(started))
+        }
         Err(error) => {
             undo.undo(instance, loaded);
             Err(error)

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
@@ -21,10 +21,11 @@ use crate::instance::compiled::Compiled;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{Instance, Pins, View};
 use crate::kernel::clock::{Tick, monotonic_ns};
-use crate::policy::compile::compile_policy;
 use crate::policy::difference::Difference;
 use crate::policy::limits::cpus;
+use crate::policy::of_file::{compiled, first_attached};
 use crate::policy::rules::Rule;
+use crate::policy::saved::{Save, Saving, say_if_unsaved};
 use crate::policy::{contradictions, guards};
 
 /// What somebody has said by name to be meant.
@@ -69,10 +70,7 @@ impl Proposal {
     /// A value that cannot be, or a guard that refuses ([`crate::failure::Exit::Guarded`]).
     pub fn of_file(config: &Config, allowed: Allowed<'_>, interface: Option<&String>) -> Result<Self> {
         let tick = Tick::of_this_kernel()?;
-        let mut policy = compile_policy(config, tick, HostDefaults::read(interface), cpus()?)?;
-        if config.responder.respect_sysctl {
-            conflicts::respect(&mut policy.settings);
-        }
+        let policy = compiled(config, interface)?;
         let rules = policy.rules();
         let breaks = [allowed.breaks, &config.policy.allow_break].concat();
         guards::check(&policy.settings, &rules, tick, &breaks)?;
@@ -175,7 +173,8 @@ impl Transaction {
         let mut difference = Difference::default();
         if let Some(OfFile { memory, allow_empty, hop_limit_of_attached }) = file {
             if hop_limit_of_attached {
-                policy.settings.hop_limit = hop_limit_of_attached_interface(pins)?;
+                let host = HostDefaults::read(first_attached(pins)?.as_ref());
+                policy.settings.hop_limit = u32::from(host.hop_limit);
             }
             let before = in_force.map(Compiled::rules).unwrap_or_default();
             guards::check_lists(&before, &rules, &allow_empty)?;
@@ -254,16 +253,29 @@ impl<P: Fn(&Pins, Option<&Compiled>) -> Result<Transaction>> Planned<P> {
 /// Nothing is loaded ([`crate::failure::Exit::NothingLoaded`]), `plan` refuses, or it cannot be written.
 pub fn put_in_force(
     keep: Keep,
+    save: Option<Save<'_>>,
     plan: impl Fn(&Pins, Option<&Compiled>) -> Result<Transaction>,
 ) -> Result<Transaction> {
     let planned = Planned::new(&View::open()?, plan)?;
     let mut instance = Instance::open()?;
     let transaction = planned.under_lock(&instance)?;
+    let saving = save.map(|save| {
+        // What is only changed goes when what it changes does.
+        let pending = matches!(keep, Keep::AsBefore) && instance.maps.rollback_at()?.is_some();
+        ensure!(
+            !pending,
+            "what is in force awaits confirmation; `icmp-ctl confirm --save` keeps and saves it"
+        );
+        save.prepare(&instance, &transaction.policy)
+    });
+    let saving = saving.transpose()?;
     transaction.commit(&mut instance, keep)?;
+    let (may_be_unsaved, saved) = (saving.is_none(), saving.map_or(Ok(()), Saving::finish));
     // Of the host, too, what is true now counts from now on; the policy is in force whatever becomes of that.
     let refreshed = Network::read_once().and_then(|network| refresh(&mut instance, &network));
+    let pending = instance.maps.rollback_at()?.is_some();
     // Whoever reads the warnings may be slow, and is not waited for under the lock.
-    drop(instance);
+    let pins = instance.unlock();
     match refreshed.map(|refreshed| refreshed.left_out()) {
         Ok(left_out) => left_out.iter().for_each(|(_, text)| warn(text)),
         Err(error) => warn(&format!(
@@ -272,15 +284,22 @@ pub fn put_in_force(
         )),
     }
     warn_all(&transaction.warnings);
-    Ok(transaction)
+    if may_be_unsaved && !pending && !transaction.difference.is_empty() {
+        say_if_unsaved(&pins, &transaction.policy);
+    }
+    saved.map(|()| transaction)
 }
 
 /// Changes what is in force, for as long as that is.
 ///
 /// # Errors
 /// Nothing is in force, the change is refused, or it cannot be written.
-pub fn change(allow_break: &[String], change: impl Fn(&mut Draft) -> Result<()>) -> Result<Transaction> {
-    put_in_force(Keep::AsBefore, |pins, in_force| {
+pub fn change(
+    allow_break: &[String],
+    save: Option<Save<'_>>,
+    change: impl Fn(&mut Draft) -> Result<()>,
+) -> Result<Transaction> {
+    put_in_force(Keep::AsBefore, save, |pins, in_force| {
         let in_force =
             in_force.context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
         let proposal = Proposal::of_change(in_force, allow_break, &change)?;
@@ -291,16 +310,28 @@ pub fn change(allow_break: &[String], change: impl Fn(&mut Draft) -> Result<()>)
 /// Keeps what awaits confirmation.
 ///
 /// # Errors
-/// Nothing does, or it cannot be written.
-pub fn confirm(instance: &mut Instance) -> Result<()> {
-    if instance.maps.confirm()? { Ok(()) } else { bail!("{NOTHING_PENDING}") }
+/// Nothing does, or it cannot be written or saved.
+pub fn confirm(mut instance: Instance, save: Option<Save<'_>>) -> Result<()> {
+    let policy = instance.maps.policy()?.filter(|_| instance.maps.rollback_at().is_ok_and(|at| at.is_some()));
+    let policy = policy.context(NOTHING_PENDING)?;
+    let saving = save.map(|save| save.prepare(&instance, &policy)).transpose()?;
+    if !instance.maps.confirm()? {
+        bail!("{NOTHING_PENDING}");
+    }
+    match saving {
+        Some(saving) => saving.finish(),
+        None => {
+            say_if_unsaved(&instance.unlock(), &policy);
+            Ok(())
+        }
+    }
 }
 
 /// Goes back to what was confirmed last; what that changes.
 ///
 /// # Errors
 /// Nothing awaits confirmation, or it cannot be written.
-pub fn roll_back(instance: &mut Instance) -> Result<Difference> {
+pub fn roll_back(mut instance: Instance) -> Result<Difference> {
     let before = instance.maps.policy()?;
     if !instance.maps.roll_back()? {
         bail!("{NOTHING_PENDING}");
@@ -308,17 +339,10 @@ pub fn roll_back(instance: &mut Instance) -> Result<Difference> {
     let mut difference = Difference::default();
     if let Some(policy) = instance.maps.policy()? {
         difference.add(before.as_ref(), &policy, Tick::of_this_kernel()?);
+        say_if_unsaved(&instance.unlock(), &policy);
     }
     Ok(difference)
 }
 
 const NOTHING_PENDING: &str = "nothing awaits confirmation: it was confirmed, replaced, or not confirmed in time and rolled back; `icmp-ctl show \
                                policy` tells what is in force";
-
-/// The host's hop limit of the first interface that is attached.
-fn hop_limit_of_attached_interface(pins: &Pins) -> Result<u32> {
-    let attached = pins.links()?.first().map(|pin| pin.ifindex);
-    let network = Network::read_once()?;
-    let link = network.links.iter().find(|link| Some(link.index) == attached);
-    Ok(u32::from(HostDefaults::read(link.map(|link| &link.name)).hop_limit))
-}

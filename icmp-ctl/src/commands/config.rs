@@ -1,0 +1,21 @@
+//! `show config`: what is in force, as the file that `apply` takes.
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use crate::config::edit::edit;
+use crate::config::file::Config;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::View;
+use crate::output::Output;
+use crate::policy::saved::shown;
+
+pub(super) fn show() -> Result<Output> {
+    let view = View::open()?;
+    let policy = view.read(InstanceMaps::policy)?;
+    let policy = policy.context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
+    let config = shown(&view, &policy)?;
+    let text = edit("", &Config::default(), &config)?.text;
+    let lines = text.lines().map(str::to_owned).collect();
+    Ok(Output::shown(json!({ "schema": 1, "config": config, "toml": text }), lines))
+}

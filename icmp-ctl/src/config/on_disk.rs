@@ -1,0 +1,183 @@
+//! The file of a configuration: reading it, and putting another text in its place.
+//!
+//! Owns that there is the old text or the new one at any time, whoever is killed and whatever disk is full; that links to it stay, and its owner
+//! and its mode; and that nothing is lost that somebody has written meanwhile. What the text says is `file.rs`'s.
+
+use std::fs::{self, File, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::{Builder, NamedTempFile};
+
+use crate::kernel::files::seen_by_caller;
+
+/// Mode of a file that is new.
+const MODE: u32 = 0o644;
+
+/// A file as it was read.
+#[derive(Debug)]
+pub struct OnDisk {
+    path: PathBuf,
+    /// Its text; `None` where it is not there.
+    pub text: Option<String>,
+}
+
+/// A text that waits to take the place of a file's.
+#[derive(Debug)]
+pub struct Replacement {
+    file: OnDisk,
+    temporary: NamedTempFile,
+    to: PathBuf,
+}
+
+impl OnDisk {
+    /// Reads a file, which need not exist.
+    ///
+    /// # Errors
+    /// It exists and cannot be read.
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = match fs::read_to_string(seen_by_caller(path)) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => {
+                return Err(error).with_context(|| format!("reading the configuration {}", path.display()));
+            }
+        };
+        Ok(Self { path: path.to_owned(), text })
+    }
+
+    /// Writes another text beside it, which takes no effect before [`Replacement::finish`].
+    ///
+    /// # Errors
+    /// It cannot be written there with the owner and the mode of the file; nothing is left of it.
+    pub fn replace(self, text: &str) -> Result<Replacement> {
+        let what = format!("writing the configuration {}", self.path.display());
+        let written = self.write_beside(text).context(what)?;
+        Ok(Replacement { to: written.1, temporary: written.0, file: self })
+    }
+
+    fn write_beside(&self, text: &str) -> Result<(NamedTempFile, PathBuf)> {
+        let to = seen_by_caller(&behind_links(&self.path)?);
+        let folder = to.parent().unwrap_or_else(|| Path::new("/"));
+        if self.text.is_none() {
+            fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
+        }
+        let mut temporary = Builder::new().prefix(".icmp-ctl-").tempfile_in(folder)?;
+        let mut mode = MODE;
+        if self.text.is_some() {
+            let (old, new) = (fs::metadata(&to)?, temporary.as_file().metadata()?);
+            mode = old.mode() & 0o7777;
+            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+                fchown(temporary.as_file(), Some(old.uid()), Some(old.gid())).context("keeping its owner")?;
+            }
+        }
+        temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
+        temporary.write_all(text.as_bytes())?;
+        temporary.as_file().sync_all()?;
+        Ok((temporary, to))
+    }
+}
+
+impl Replacement {
+    /// Puts the text in the place of the file's.
+    ///
+    /// # Errors
+    /// The file is not as it was read, or cannot be replaced; it is as it was.
+    pub fn finish(self) -> Result<()> {
+        let Self { file, temporary, to } = self;
+        let name = file.path.display();
+        ensure!(
+            OnDisk::read(&file.path)?.text == file.text,
+            "{name} was changed by somebody else meanwhile, and is left as it is now"
+        );
+        let folder = to.parent().map(File::open);
+        temporary.persist(&to).with_context(|| format!("replacing the configuration {name}"))?;
+        // The text is in place. Without this a loss of power may bring back the old one, whole.
+        if let Some(Ok(folder)) = folder {
+            let _ = folder.sync_all();
+        }
+        Ok(())
+    }
+}
+
+/// The file that a path leads to, by however many symbolic links.
+fn behind_links(path: &Path) -> Result<PathBuf> {
+    let mut path = std::path::absolute(path)?;
+    // As many as the kernel follows.
+    for _ in 0..40 {
+        let Ok(target) = fs::read_link(seen_by_caller(&path)) else { break };
+        path = path.parent().unwrap_or_else(|| Path::new("/")).join(target);
+    }
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a folder")
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder).expect("a folder");
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.expect("an entry").file_name().into_string().expect("UTF-8")).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_file_keeps_its_mode_and_the_links_to_it() {
+        let folder = folder();
+        let (real, link) = (folder.path().join("real.toml"), folder.path().join("link.toml"));
+        fs::write(&real, "old").expect("written");
+        fs::set_permissions(&real, Permissions::from_mode(0o640)).expect("ours");
+        std::os::unix::fs::symlink("real.toml", &link).expect("a link");
+        OnDisk::read(&link).expect("there").replace("new").expect("written").finish().expect("replaced");
+        assert_eq!(fs::read_to_string(&real).expect("there"), "new");
+        assert_eq!(fs::read_link(&link).expect("a link"), Path::new("real.toml"));
+        assert_eq!(fs::metadata(&real).expect("there").mode() & 0o7777, 0o640);
+        assert_eq!(names(folder.path()), ["link.toml", "real.toml"]);
+    }
+
+    #[test]
+    fn a_file_that_somebody_has_changed_meanwhile_is_left_as_it_is() {
+        let folder = folder();
+        let path = folder.path().join("c.toml");
+        for before in [None, Some("old")] {
+            if let Some(text) = before {
+                fs::write(&path, text).expect("written");
+            }
+            let replacement = OnDisk::read(&path).expect("readable").replace("ours").expect("written");
+            fs::write(&path, "theirs").expect("written");
+            let error = replacement.finish().expect_err("it is another one").to_string();
+            assert!(error.contains("somebody else"), "{error}");
+            assert_eq!(fs::read_to_string(&path).expect("there"), "theirs");
+            assert_eq!(names(folder.path()), ["c.toml"]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_finished_leaves_the_old_text_and_nothing_else() {
+        let folder = folder();
+        let path = folder.path().join("c.toml");
+        fs::write(&path, "old").expect("written");
+        drop(OnDisk::read(&path).expect("there").replace("new").expect("written"));
+        assert_eq!(
+            (fs::read_to_string(&path).expect("there").as_str(), names(folder.path())),
+            ("old", vec!["c.toml".to_owned()])
+        );
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_made_with_its_folder() {
+        let folder = folder();
+        let path = folder.path().join("etc/icmp-ctl/c.toml");
+        OnDisk::read(&path).expect("none").replace("new").expect("written").finish().expect("made");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "new");
+        assert_eq!(fs::metadata(&path).expect("there").mode() & 0o777, MODE);
+    }
+}

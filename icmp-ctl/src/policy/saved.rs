@@ -1,0 +1,166 @@
+//! What is in force and the file it comes back from: whether they say the same, and making them.
+//!
+//! Owns which file that is, and what of it is kept. The maps are the only truth about what is in force; the file lends its words, and what the
+//! program does not know. Making the text is `config/edit.rs`'s, replacing the file `config/on_disk.rs`'s.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::config::edit::edit;
+use crate::config::file::{Config, DEFAULT_PATH, Rule};
+use crate::config::limits::Memory;
+use crate::config::on_disk::{OnDisk, Replacement};
+use crate::diagnostics::note;
+use crate::failure::sentence;
+use crate::host::defaults::HostDefaults;
+use crate::host::netlink::Network;
+use crate::host::patterns::meant;
+use crate::instance::compiled::Compiled;
+use crate::instance::links::Whereabouts;
+use crate::instance::pins::Pins;
+use crate::kernel::clock::Tick;
+use crate::kernel::files::seen_by_caller;
+use crate::policy::decompile::configuration;
+use crate::policy::of_file::compiled_for;
+
+/// That a change is to be saved.
+#[derive(Clone, Copy, Debug)]
+pub struct Save<'a> {
+    /// The file; the one that comes back by itself where none is named.
+    pub file: Option<&'a Path>,
+    /// Whose words are used.
+    pub like: Words<'a>,
+}
+
+/// Who has said what is put in force in words of his own.
+#[derive(Clone, Copy, Debug)]
+pub enum Words<'a> {
+    /// Nobody but the file that it is saved to.
+    OfFile,
+    /// A whole configuration.
+    Of(&'a Config),
+    /// One rule; the file for all else. Lists that it names are in the current folder.
+    OfRule(&'a Rule),
+}
+
+impl Words<'_> {
+    fn beside(self, there: &Config) -> Result<Config> {
+        Ok(match self {
+            Self::OfFile => there.clone(),
+            Self::Of(config) => config.clone().with_whole_paths()?,
+            Self::OfRule(rule) => {
+                let mut like = there.clone();
+                like.policy.rule.retain(|other| other.name != rule.name);
+                like.policy.rule.push(rule.clone());
+                like.with_whole_paths_in(Path::new(""))?
+            }
+        })
+    }
+}
+
+/// A file that is about to say what is going to be in force.
+#[derive(Debug)]
+pub struct Saving {
+    file: PathBuf,
+    /// Nothing where it says so already.
+    replacement: Option<Replacement>,
+    changed: Vec<String>,
+}
+
+impl Save<'_> {
+    /// Does all that can fail of it: nothing but to put the new file in the place of the old one is left.
+    ///
+    /// # Errors
+    /// The file is no configuration, or cannot be written.
+    pub fn prepare(self, pins: &Pins, policy: &Compiled) -> Result<Saving> {
+        let file = self.file.map_or_else(|| comes_from(pins), Path::to_owned);
+        let on_disk = OnDisk::read(&file)?;
+        let text = on_disk.text.clone().unwrap_or_default();
+        let parsed = |text: &str| Config::parse(text, &file.display().to_string());
+        let there = parsed(&text)
+            .and_then(Config::with_whole_paths)
+            .context("what is there cannot be changed; mend it, or move it away")?;
+        let edited = edit(&text, &there, &in_words_of(&self.like.beside(&there)?, pins, policy)?)?;
+        let again = parsed(&edited.text).and_then(|config| compiled_for(&config, pins));
+        ensure!(
+            again.context("reading what would be written")?.says_the_same_as(policy),
+            "{} is left as it is: what would be written to it means something else than what is in force",
+            file.display()
+        );
+        let replacement = if edited.changed.is_empty() { None } else { Some(on_disk.replace(&edited.text)?) };
+        Ok(Saving { file, replacement, changed: edited.changed })
+    }
+}
+
+impl Saving {
+    /// Saves it, and says what of the file has changed.
+    ///
+    /// # Errors
+    /// Somebody has changed the file meanwhile, or it cannot be replaced; it is as it was.
+    pub fn finish(self) -> Result<()> {
+        let file = self.file.display();
+        let Some(replacement) = self.replacement else {
+            note(&format!("{file} says so already"));
+            return Ok(());
+        };
+        replacement.finish().with_context(|| format!("what is in force now was not saved to {file}"))?;
+        note(&format!("saved to {file}: {}", self.changed.join(", ")));
+        Ok(())
+    }
+}
+
+/// Says it where what is in force does not come back when the program is loaded again.
+pub fn say_if_unsaved(pins: &Pins, policy: &Compiled) {
+    let file = comes_from(pins);
+    let name = file.display();
+    let comes_back = in_file(&file).and_then(|config| compiled_for(&config.unwrap_or_default(), pins));
+    let then = match comes_back {
+        Ok(saved) if saved.says_the_same_as(policy) => return,
+        Ok(_) if seen_by_caller(&file).exists() => format!("what {name} says is"),
+        Ok(_) => format!("the defaults are, because there is no {name}"),
+        Err(error) => format!("nothing is, because of {}", sentence(&error)),
+    };
+    note(&format!(
+        "not saved: when the program is loaded again, {then} in force; with `--save` a change is written to {name}"
+    ));
+}
+
+/// What is in force, as a configuration: that of the file where it means the same.
+///
+/// # Errors
+/// The links or the host cannot be read.
+pub fn shown(pins: &Pins, policy: &Compiled) -> Result<Config> {
+    // A file that cannot be used has no words to lend.
+    let like = in_file(&comes_from(pins)).ok().flatten().unwrap_or_default();
+    let mut config = in_words_of(&like.with_whole_paths()?, pins, policy)?;
+    let loaded = pins.maps.limiter_bytes();
+    if config.limits.memory.bytes_used() != loaded {
+        config.limits.memory = Memory(loaded);
+    }
+    Ok(config)
+}
+
+/// The file that what is in force comes from, and comes back from.
+fn comes_from(pins: &Pins) -> PathBuf {
+    pins.file().unwrap_or_else(|| PathBuf::from(DEFAULT_PATH))
+}
+
+/// The configuration in a file; `None` where it is not there.
+fn in_file(file: &Path) -> Result<Option<Config>> {
+    let text = OnDisk::read(file)?.text;
+    text.map(|text| Config::parse(&text, &file.display().to_string())).transpose()
+}
+
+fn in_words_of(like: &Config, pins: &Pins, policy: &Compiled) -> Result<Config> {
+    let network = Network::read_once()?;
+    let mut like = like.clone();
+    for pin in pins.links()?.iter().filter(|pin| pin.whereabouts == Whereabouts::Here) {
+        let Some(link) = network.links.iter().find(|link| link.index == pin.ifindex) else { continue };
+        let is_meant = |name: &String| meant(&network.links, name).iter().any(|one| one.index == link.index);
+        if !like.interfaces.iter().any(is_meant) {
+            like.interfaces.push(link.name.clone());
+        }
+    }
+    Ok(configuration(policy, &like, HostDefaults::read(like.interfaces.first()), Tick::of_this_kernel()?))
+}
