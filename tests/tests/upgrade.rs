@@ -423,7 +423,7 @@ fn an_upgrade_to_another_map_abi_that_is_killed_leaves_one_of_the_two_whole() {
     let calls = calls_of_an_upgrade(next_abi, host);
     let last_of = |text: &str| calls.iter().rposition(|(.., line)| line.contains(text)).expect("it is there");
     let (switched, replaced) = (last_of("LINK_UPDATE"), last_of("renameat2"));
-    for point in [switched, switched + 2, replaced, replaced + 1, replaced + 10] {
+    for point in [switched, switched + 2, replaced, replaced + 1, last_of("unlinkat") - 1] {
         let _said = ctl::run_of(next_abi, host, "detach --all").expect_success();
         let again = world.attach();
         answers(&world);

@@ -131,17 +131,25 @@ pub(super) fn next(directory: &Path) -> PathBuf {
 /// The instances of a directory's network namespace that are attached, each with the version of its maps, oldest first. The last one is in force:
 /// there are others only where an upgrade was cut off before it had removed them.
 pub(super) fn versions(directory: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let mut attached = Vec::new();
+    for (version, instance) in all_versions(directory)? {
+        if links::is_alive(&instance)? {
+            attached.push((version, instance));
+        }
+    }
+    Ok(attached)
+}
+
+/// The same with what is left of others, which have no link any more.
+pub(super) fn all_versions(directory: &Path) -> Result<Vec<(u32, PathBuf)>> {
     let mut versions = Vec::new();
     for folder in fs::read_dir(ROOT).with_context(|| format!("reading {ROOT}"))? {
         let folder = folder?;
         let name = folder.file_name();
         let version =
             name.to_str().and_then(|name| name.strip_prefix('v')).and_then(|name| name.parse().ok());
-        let Some(version) = version else { continue };
         let instance = folder.path().join(namespace(directory));
-        if links::is_alive(&instance)? {
-            versions.push((version, instance));
-        }
+        versions.extend(version.map(|version| (version, instance)).filter(|(_, instance)| instance.exists()));
     }
     versions.sort();
     Ok(versions)

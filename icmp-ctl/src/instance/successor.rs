@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::diagnostics::note;
-use crate::instance::directory::{next, remove, versions};
+use crate::instance::directory::{all_versions, next, remove, versions};
 use crate::instance::links;
 use crate::instance::program::{self, Entry};
 use crate::kernel::bpf;
@@ -82,8 +82,7 @@ fn make_parent(directory: &Path) -> Result<()> {
 /// # Errors
 /// A link cannot be made to run the program, or a pin cannot be read or removed.
 pub(super) fn settle(directory: &Path) -> Result<()> {
-    let mut versions = versions(directory)?;
-    let in_force = versions.pop();
+    let in_force = versions(directory)?.pop();
     let next = next(directory);
     if next.exists() {
         if let Some((_, in_force)) = &in_force
@@ -95,7 +94,11 @@ pub(super) fn settle(directory: &Path) -> Result<()> {
         }
         remove(&next)?;
     }
-    versions.iter().try_for_each(|(_, older)| remove(older))
+    // What was being removed may have lost its links, and with them all that tells it from none, before the rest.
+    let others = all_versions(directory)?
+        .into_iter()
+        .filter(|other| in_force.as_ref().is_some_and(|one| one != other));
+    others.map(|(_, other)| remove(&other)).collect()
 }
 
 /// True where a link ran a program that is not the instance's.
