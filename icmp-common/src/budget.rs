@@ -14,7 +14,7 @@ pub const BUCKETS: u32 = (BUDGETS * BUCKETS_PER_LINE + RULE_SLOTS) as u32;
 
 /// Position of a budget's bucket, each in a cache line of its own.
 #[inline(always)]
-pub(crate) const fn budget_bucket(budget: usize) -> u32 {
+pub const fn budget_bucket(budget: usize) -> u32 {
     (budget * BUCKETS_PER_LINE) as u32
 }
 

@@ -20,3 +20,4 @@ pub mod observe;
 pub mod output;
 pub mod policy;
 pub mod service_manager;
+pub mod top;

@@ -19,6 +19,7 @@ const LAYERS: &[&str] = &[
     "doctor",
     "follow",
     "observe",
+    "top",
     "cli",
     "commands",
 ];

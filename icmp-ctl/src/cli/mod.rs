@@ -124,6 +124,8 @@ pub enum Verb {
     /// Show what is in force
     #[command(subcommand)]
     Show(Show),
+    /// Watch what happens, on a screen of its own
+    Top(Top),
     /// Show and change the rules one at a time
     #[command(subcommand)]
     Rule(Rule),
@@ -322,6 +324,14 @@ pub struct ShowCounters {
     /// Go on with a line of rates for each second, or each `--rate`
     #[arg(short, long)]
     pub watch: bool,
+}
+
+/// `top`
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Time between two readings
+    #[arg(short = 'd', long = "interval", value_name = "TIME", default_value = "1s")]
+    pub interval: Span,
 }
 
 /// `limit`

@@ -18,6 +18,7 @@ mod serve;
 mod sources;
 mod status;
 mod table;
+mod top;
 mod upgrade;
 
 use anyhow::Result;
@@ -70,6 +71,10 @@ pub fn run(cli: &Cli) -> Result<Output> {
                 Show::Config => config::show(),
                 Show::Sources { top } => sources::show(*top),
             }
+        }
+        Verb::Top(args) => {
+            prepare(Purpose::Use)?;
+            top::run(args.interval, cli.json)
         }
         Verb::Apply(args) => apply::run(args),
         Verb::Confirm(save) => {

@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 
 use super::table::only;
 use crate::cli::ShowCounters;
+use crate::host::netlink::Network;
+use crate::instance::pins::View;
 use crate::observe::rates::{Reading, Totals, VERDICTS, three_digits};
 use crate::output::{Output, Reader};
 
@@ -17,12 +19,14 @@ const DEFAULT: Duration = Duration::from_secs(1);
 /// One span of time, or with `--watch` one after the other for as long as somebody reads.
 pub(super) fn show(args: &ShowCounters, json: bool) -> Result<Output> {
     let interval = args.rate.map_or(DEFAULT, |span| span.0);
-    let mut before = Reading::now()?;
+    let read = || Reading::of(&View::open()?, &Network::read_once()?);
+    let mut before = read()?;
     let mut written = 0;
     loop {
         std::thread::sleep(interval);
-        let now = Reading::now()?;
+        let now = read()?;
         let (span, counted) = now.since(&before);
+        let counted = counted.into_iter().map(|(name, rows)| (name, rows.total())).collect();
         let counted = only(counted, &args.interfaces, |(name, _)| name)?;
         let mut lines = Vec::new();
         for (name, totals) in &counted {

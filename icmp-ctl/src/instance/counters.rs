@@ -8,6 +8,7 @@ use aya::maps::PerCpuValues;
 use icmp_common::abi::{
     Counter, Cpu, HEAVY_HITTERS, HeavyHitter, Line, RULE_COUNTERS, RuleCounter, SLOTS, counter_index,
 };
+use icmp_common::budget::BUCKETS;
 use icmp_common::reason::REASONS;
 use icmp_common::types::COUNTER_ROWS;
 
@@ -15,7 +16,7 @@ use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::instance::compiled::name_text;
 use crate::instance::maps::InstanceMaps;
-use crate::kernel::bpf::read_batch_per_cpu;
+use crate::kernel::bpf::{read_batch, read_batch_per_cpu};
 use crate::kernel::clock::{Tick, ticks};
 use crate::kernel::pod::Pod;
 
@@ -55,6 +56,14 @@ impl InstanceMaps {
             })
         };
         Ok(counters.into_iter().map(sum).collect())
+    }
+
+    /// The buckets of budgets and, behind them, of rules (`icmp_common::budget`).
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn limit_buckets(&self) -> Result<Vec<u64>> {
+        read_batch(&self.budgets, 0, BUCKETS).context("reading the budgets")
     }
 
     /// Bytes of the limiter's tables.

@@ -43,7 +43,7 @@ pub struct InstanceMaps {
     prefixes4: Array<MapData, Pod<PrefixBucket4>>,
     prefixes6: Array<MapData, Pod<PrefixBucket6>>,
     pub(super) rule_counters: PerCpuArray<MapData, Pod<RuleCounter>>,
-    budgets: Array<MapData, u64>,
+    pub(super) budgets: Array<MapData, u64>,
     pub(super) sources: Array<MapData, Pod<Line>>,
     pub(super) cpus: PerCpuArray<MapData, Pod<Cpu>>,
     pub(super) heavy_hitters: PerCpuArray<MapData, Pod<HeavyHitter>>,

@@ -2,6 +2,7 @@
 
 pub mod connections;
 pub mod http;
+pub mod levels;
 pub mod metrics;
 pub mod rates;
 pub mod sources;

@@ -16,8 +16,12 @@ use crate::instance::pins::View;
 #[derive(Debug)]
 pub struct Reading {
     at: Instant,
-    interfaces: BTreeMap<String, Totals>,
+    interfaces: BTreeMap<String, Rows>,
 }
+
+/// Totals by the row of the type table that frames are counted in (`icmp_common::types::row_labels`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rows(pub BTreeMap<u8, Totals>);
 
 /// Packets by verdict, and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,11 +41,15 @@ impl Totals {
         self.packets.iter().sum()
     }
 
-    /// What has come since; the counters of an interface that was attached anew have begun at zero again.
-    fn since(&self, before: &Self) -> Self {
-        if self.received() < before.received() {
-            return *self;
+    /// Adds others.
+    pub fn add(&mut self, others: &Self) {
+        for (packets, more) in self.packets.iter_mut().zip(others.packets) {
+            *packets += more;
         }
+        self.bytes += others.bytes;
+    }
+
+    fn since(&self, before: &Self) -> Self {
         Self {
             packets: std::array::from_fn(|i| self.packets[i].saturating_sub(before.packets[i])),
             bytes: self.bytes.saturating_sub(before.bytes),
@@ -49,18 +57,36 @@ impl Totals {
     }
 }
 
+impl Rows {
+    /// All rows together.
+    pub fn total(&self) -> Totals {
+        let mut total = Totals::default();
+        self.0.values().for_each(|totals| total.add(totals));
+        total
+    }
+
+    /// What has come since; the counters of an interface that was attached anew have begun at zero again.
+    fn since(&self, before: &Self) -> Self {
+        if self.total().received() < before.total().received() {
+            return self.clone();
+        }
+        let none = Totals::default();
+        Self(self.0.iter().map(|(row, now)| (*row, now.since(before.0.get(row).unwrap_or(&none)))).collect())
+    }
+}
+
 impl Reading {
     /// Reads the counters.
     ///
     /// # Errors
-    /// Nothing is loaded, or its maps cannot be read.
-    pub fn now() -> Result<Self> {
-        let instance = View::open()?;
-        let slots = slots(&instance, &Network::read_once()?)?;
+    /// The maps cannot be read.
+    pub fn of(instance: &View, network: &Network) -> Result<Self> {
+        let slots = slots(instance, network)?;
         let at = Instant::now();
         let interfaces = slots.into_iter().map(|(slot, name)| {
-            let mut totals = Totals::default();
-            for ((_, reason), counter) in instance.maps.counters_of(slot)? {
+            let mut rows = Rows::default();
+            for ((row, reason), counter) in instance.maps.counters_of(slot)? {
+                let totals = rows.0.entry(row).or_default();
                 let verdict = Reason::ALL[usize::from(reason)].verdict();
                 for (_, packets) in VERDICTS.iter().zip(&mut totals.packets).filter(|(of, _)| **of == verdict)
                 {
@@ -68,17 +94,18 @@ impl Reading {
                 }
                 totals.bytes += counter.bytes;
             }
-            Ok((name, totals))
+            Ok((name, rows))
         });
         Ok(Self { at, interfaces: interfaces.collect::<Result<_>>()? })
     }
 
     /// What has come since another reading, by interface, and in which time.
-    pub fn since(&self, before: &Self) -> (Duration, Vec<(&str, Totals)>) {
-        let none = Totals::default();
-        let counted = self.interfaces.iter().map(|(name, totals)| {
-            (name.as_str(), totals.since(before.interfaces.get(name).unwrap_or(&none)))
-        });
+    pub fn since(&self, before: &Self) -> (Duration, Vec<(&str, Rows)>) {
+        let none = Rows::default();
+        let counted = self
+            .interfaces
+            .iter()
+            .map(|(name, rows)| (name.as_str(), rows.since(before.interfaces.get(name).unwrap_or(&none))));
         (self.at.duration_since(before.at), counted.collect())
     }
 }
@@ -123,8 +150,10 @@ mod tests {
 
     #[test]
     fn an_interface_that_was_attached_anew_has_what_was_counted_since() {
-        let totals = |answered: u64| Totals { packets: [answered, 0, 0, 0], bytes: 100 * answered };
-        assert_eq!(totals(30).since(&totals(10)), totals(20));
-        assert_eq!(totals(3).since(&totals(10)), totals(3));
+        let rows = |answered: u64| {
+            Rows(BTreeMap::from([(7, Totals { packets: [answered, 0, 0, 0], bytes: 100 * answered })]))
+        };
+        assert_eq!(rows(30).since(&rows(10)), rows(20));
+        assert_eq!(rows(3).since(&rows(10)), rows(3));
     }
 }

@@ -1,0 +1,54 @@
+//! How full the budgets are.
+//!
+//! Owns what a bucket's word says at a moment. What a bucket is, and how it is drawn from, is `icmp_common::limiter`'s.
+
+use anyhow::Result;
+use icmp_common::abi::{Limit, Settings};
+use icmp_common::budget::budget_bucket;
+use icmp_common::limiter;
+
+use crate::instance::maps::InstanceMaps;
+use crate::policy::limits::LimitName;
+
+/// The parts of budgets that are left, from 0 to 1, by the names they have in `[limits]`; `None` where there is no limit.
+///
+/// # Errors
+/// The map cannot be read.
+pub fn levels(maps: &InstanceMaps, settings: &Settings, ticks: u64) -> Result<Vec<(LimitName, Option<f64>)>> {
+    let buckets = maps.limit_buckets()?;
+    let level = |name: LimitName| match name {
+        LimitName::Budget(budget) => {
+            let bucket = buckets[budget_bucket(budget as usize) as usize];
+            Some((name, left(bucket, &name.of(settings), limiter::now(ticks))))
+        }
+        LimitName::Source | LimitName::Prefix => None,
+    };
+    Ok(LimitName::settable().filter_map(level).collect())
+}
+
+/// The part of a bucket that is left: its word is when it was, or will have been, empty.
+fn left(bucket: u64, limit: &Limit, now: u64) -> Option<f64> {
+    if limit.is_unlimited() {
+        return None;
+    }
+    if limit.capacity < limit.interval {
+        return Some(0.0);
+    }
+    let filled = (now.wrapping_sub(bucket) as i64).max(0) as f64;
+    Some((filled / limit.capacity as f64).min(1.0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_is_full_when_it_was_never_touched_and_empty_at_its_word() {
+        let limit = Limit { interval: 10, capacity: 100 };
+        for (bucket, part) in [(0, 1.0), (999_900, 1.0), (999_950, 0.5), (1_000_000, 0.0), (1_000_010, 0.0)] {
+            assert_eq!(left(bucket, &limit, 1_000_000), Some(part), "{bucket}");
+        }
+        assert_eq!(left(0, &Limit::UNLIMITED, 7), None);
+        assert_eq!(left(0, &Limit::NOTHING, 7), Some(0.0));
+    }
+}

@@ -1,0 +1,58 @@
+//! The terminal of the live view.
+//!
+//! Owns taking it over and giving it back as it was, also when the program panics or is told to end by a signal, and when to read and draw.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::top::model::{Model, Seen, Wish};
+use crate::top::screen::draw;
+
+/// How long a signal may go unnoticed: a terminal's input is waited for in between.
+const NOTICE: Duration = Duration::from_millis(100);
+
+/// Shows a model until somebody leaves. `read` is asked for what was seen, once in each interval.
+///
+/// # Errors
+/// The terminal cannot be used.
+pub fn show(mut model: Model, colour: bool, mut read: impl FnMut() -> Result<Seen, String>) -> Result<()> {
+    let ends = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
+    }
+    // From here on a panic gives the terminal back before it says anything.
+    let mut terminal = ratatui::try_init().context("taking over the terminal")?;
+    let shown = (|| -> Result<()> {
+        let mut next = Instant::now();
+        while !ends.load(Ordering::Relaxed) {
+            if Instant::now() >= next {
+                model.take(read());
+                next = Instant::now() + model.interval;
+            }
+            terminal.draw(|frame| draw(frame, &model, colour)).context("drawing")?;
+            if press(&mut model, next)? == Wish::Leave {
+                break;
+            }
+        }
+        Ok(())
+    })();
+    ratatui::try_restore().context("giving the terminal back")?;
+    shown
+}
+
+/// Waits for a key, a change of size or the next reading.
+fn press(model: &mut Model, next: Instant) -> Result<Wish> {
+    let wait = next.saturating_duration_since(Instant::now()).min(NOTICE);
+    if !event::poll(wait).context("waiting for a key")? {
+        return Ok(Wish::Stay);
+    }
+    match event::read().context("reading a key")? {
+        Event::Key(key) if key.kind == KeyEventKind::Press => Ok(model.press(key)),
+        _ => Ok(Wish::Stay),
+    }
+}

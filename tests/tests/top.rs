@@ -1,0 +1,132 @@
+//! `top` on a terminal: it shows what happens, and leaves the terminal as it was.
+//!
+//! Owns what needs a terminal and a loaded program. How screens look is held by icmp-ctl's own tests.
+
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use icmp_tests::can_run;
+use icmp_tests::ctl::{self, Attached};
+use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use nix::pty::{Winsize, openpty};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{Termios, tcgetattr};
+use nix::unistd::Pid;
+
+const LIMIT: Duration = Duration::from_secs(20);
+/// What a terminal is told so that the screen before comes back (xterm's control sequences, DECSET 1049).
+const LEAVE_SCREEN: &str = "\x1b[?1049l";
+
+/// `top` on a terminal of its own.
+struct Top {
+    child: Child,
+    terminal: OwnedFd,
+    /// As it was before.
+    before: Termios,
+    keys: File,
+    shown: Receiver<String>,
+    text: String,
+}
+
+impl Top {
+    fn start(host: &Namespace, arguments: &str) -> Self {
+        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
+        let pty = openpty(&size, None).expect("a terminal");
+        let before = tcgetattr(&pty.slave).expect("its state");
+        let side = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
+        let child = ctl::command(host, &format!("top {arguments}"))
+            .stdin(side())
+            .stdout(side())
+            .stderr(side())
+            .spawn()
+            .expect("it starts");
+        let keys = File::from(pty.master);
+        let mut screen = keys.try_clone().expect("a descriptor");
+        let (sender, shown) = mpsc::channel();
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1 << 14];
+            while let Ok(read @ 1..) = screen.read(&mut buffer) {
+                if sender.send(String::from_utf8_lossy(&buffer[..read]).into_owned()).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { child, terminal: pty.slave, before, keys, shown, text: String::new() }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.keys.write_all(keys.as_bytes()).expect("typed");
+    }
+
+    fn wait_for(&mut self, text: &str) {
+        let deadline = Instant::now() + LIMIT;
+        while !self.text.contains(text) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let more = self.shown.recv_timeout(left);
+            self.text.push_str(&more.unwrap_or_else(|e| panic!("{text:?}: {e}: {:?}", self.text)));
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it is there");
+    }
+
+    /// The end that a key or a signal has brought; the terminal is as it was.
+    fn ends(mut self) {
+        self.wait_for(LEAVE_SCREEN);
+        assert_eq!(self.child.wait().expect("it ends").code(), Some(0), "{:?}", self.text);
+        assert_eq!(tcgetattr(&self.terminal).expect("its state"), self.before);
+    }
+}
+
+impl Drop for Top {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
+        let _status = self.child.wait();
+    }
+}
+
+#[test]
+fn top_shows_what_comes_and_leaves_the_terminal_as_it_was() {
+    let Some(pair) = pair() else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let mut top = Top::start(&pair.host, "--interval 50ms");
+    top.wait_for("neighbour-discovery");
+    let mut ping = pair.peer.watch("ping", &["-i0.002", "192.0.2.2"]);
+    top.wait_for("echo-request");
+    ping.end_by(Signal::SIGTERM);
+    top.press("?");
+    top.wait_for("Any key goes on");
+    top.press("xq");
+    top.ends();
+}
+
+#[test]
+fn a_signal_ends_top_as_its_key_does() {
+    let Some(pair) = pair() else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
+        let mut top = Top::start(&pair.host, "");
+        top.wait_for("neighbour-discovery");
+        top.signal(signal);
+        top.ends();
+    }
+}
+
+#[test]
+fn without_a_terminal_top_names_what_writes_lines() {
+    let Some(pair) = pair() else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    for arguments in ["top", "top -j"] {
+        let done = ctl::run(&pair.host, arguments);
+        assert!(done.code == Some(1) && done.stderr.contains("show counters -w"), "{done}");
+    }
+}
+
+fn pair() -> Option<Pair> {
+    can_run(&["ip", "nsenter", "ping"]).then(|| Pair::new(1500))
+}
