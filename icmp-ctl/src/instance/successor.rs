@@ -95,10 +95,10 @@ pub(super) fn settle(directory: &Path) -> Result<()> {
         remove(&next)?;
     }
     // What was being removed may have lost its links, and with them all that tells it from none, before the rest.
-    let others = all_versions(directory)?
+    let mut others = all_versions(directory)?
         .into_iter()
         .filter(|other| in_force.as_ref().is_some_and(|one| one != other));
-    others.map(|(_, other)| remove(&other)).collect()
+    others.try_for_each(|(_, other)| remove(&other))
 }
 
 /// True where a link ran a program that is not the instance's.
