@@ -4,11 +4,11 @@
 //! change, and every failure once, is said.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, watch};
 
@@ -231,12 +231,7 @@ impl Follower {
     }
 
     fn reload(&mut self) -> Result<()> {
-        // It was read to its end, and what would be read now is an empty configuration.
-        ensure!(
-            self.path.as_deref() != Some(Path::new("-")),
-            "it came from standard input; `icmp-ctl apply -f FILE` changes it"
-        );
-        let config = Config::load(self.path.as_deref())?;
+        let config = Config::load_again(self.path.as_deref())?;
         self.attach(&config, true)?;
         if config.metrics.listen != self.config.metrics.listen {
             warn_about(

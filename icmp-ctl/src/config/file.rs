@@ -7,7 +7,7 @@ use icmp_common::types::Action;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use icmp_common::path::checks::{Check, Mode};
 use icmp_common::policy::Preset;
 use icmp_common::types::Family;
@@ -20,7 +20,7 @@ use crate::config::service::Serve;
 use crate::config::source::{Invalid, Source};
 use crate::config::units::Rate;
 use crate::config::words::{OneOrMany, Word};
-use crate::kernel::files::seen_by_caller;
+use crate::kernel::files::{read_again, seen_by_caller};
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
@@ -283,6 +283,19 @@ impl Config {
         };
         Self::parse(&text, &name)
     }
+
+    /// Reads what [`Self::load`] has read, as it is now. Nothing stands for a file that is gone.
+    ///
+    /// # Errors
+    /// It cannot be read again, or is no configuration.
+    pub fn load_again(path: Option<&Path>) -> Result<Self> {
+        let path = path.unwrap_or(Path::new(DEFAULT_PATH));
+        // It was read to its end, and what would be read now is an empty configuration.
+        ensure!(path != Path::new("-"), "it came from standard input; `icmp-ctl apply -f FILE` changes it");
+        let name = path.display().to_string();
+        let text = read_again(path).with_context(|| format!("reading the configuration {name}"))?;
+        Self::parse(&text, &name)
+    }
 }
 
 #[cfg(test)]
@@ -295,6 +308,15 @@ mod tests {
         assert!(config.responder.echo);
         assert_eq!(config.responder.verify, Verify::Full);
         assert_eq!(config.limits.source().burst, 2_000);
+    }
+
+    #[test]
+    fn nothing_stands_for_a_configuration_that_is_gone_or_cannot_be_read_again() {
+        let gone = Path::new("/nonexistent/icmp-ctl.toml");
+        let default = (!Path::new(DEFAULT_PATH).exists()).then_some(None);
+        for path in [Some(gone), Some(Path::new("-"))].into_iter().chain(default) {
+            let _refused = Config::load_again(path).expect_err("there is nothing to read");
+        }
     }
 
     #[test]

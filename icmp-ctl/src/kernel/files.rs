@@ -1,19 +1,36 @@
 //! Files as whoever calls the command sees them, also after it has entered another mount namespace.
 //!
-//! Owns what is kept of the first one. `ip netns exec` shows the command files of that network namespace's own
+//! Owns what is kept of the first one, and reading what may have to be read again. `ip netns exec` shows the command files of that network namespace's own
 //! (`/etc/netns/NAME/` over `/etc/`), and the command leaves that view to reach the pins.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-/// The root of the first mount namespace, and that namespace, without which what is mounted in it would be gone.
-static FIRST: OnceLock<(File, File)> = OnceLock::new();
+use anyhow::{Result, bail};
+use nix::libc;
+
+/// The longest file that is read: several times what there is room for.
+const LONGEST: u64 = 64 << 20;
+
+/// What a command sees.
+static FIRST: OnceLock<View> = OnceLock::new();
+
+struct View {
+    root: File,
+    /// The current folder; whoever enters another mount namespace is in its root.
+    folder: File,
+    /// The mount namespace, without which what is mounted in it would be gone.
+    _mounts: File,
+}
 
 /// Keeps what this process sees now.
 pub(super) fn keep() -> std::io::Result<()> {
-    let seen = (File::open("/")?, File::open("/proc/self/ns/mnt")?);
+    let folder = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(".")?;
+    let seen = View { root: File::open("/")?, folder, _mounts: File::open("/proc/self/ns/mnt")? };
     // The first one is the caller's.
     let _ = FIRST.set(seen);
     Ok(())
@@ -21,8 +38,44 @@ pub(super) fn keep() -> std::io::Result<()> {
 
 /// The path by which to open what the caller calls so.
 pub fn seen_by_caller(path: &Path) -> PathBuf {
-    match (FIRST.get(), path.strip_prefix("/")) {
-        (Some((root, _)), Ok(below)) => Path::new(&format!("/proc/self/fd/{}", root.as_raw_fd())).join(below),
-        _ => path.to_owned(),
+    let Some(View { root, folder, .. }) = FIRST.get() else { return path.to_owned() };
+    let (top, below) = path.strip_prefix("/").map_or((folder, path), |below| (root, below));
+    Path::new(&format!("/proc/self/fd/{}", top.as_raw_fd())).join(below)
+}
+
+/// Reads what the caller calls so, as text, where that may have to be done again by somebody who has other things to do.
+///
+/// # Errors
+/// It cannot be read; it is no regular file, so that it may keep whoever reads it waiting, or be another one the next time; it is longer
+/// than anything there is room for.
+pub fn read_again(path: &Path) -> Result<String> {
+    // Opening a FIFO would wait for somebody who writes.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(seen_by_caller(path))?;
+    if !file.metadata()?.is_file() {
+        bail!("it is no regular file, and only such a one can be read again");
+    }
+    let mut text = String::new();
+    file.take(LONGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LONGEST {
+        bail!("it is longer than {} MiB", LONGEST >> 20);
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_not_read_again_and_keeps_nobody_waiting() {
+        let path = std::env::temp_dir().join(format!("icmp-ctl-fifo-{}", std::process::id()));
+        // Nobody writes into it, so whoever waited would wait for ever.
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let (fifo, device) = (read_again(&path), read_again(Path::new("/dev/zero")));
+        std::fs::remove_file(&path).expect("it is there");
+        for refused in [fifo, device] {
+            let error = refused.expect_err("it is none");
+            assert!(error.to_string().contains("no regular file"), "{error}");
+        }
     }
 }

@@ -18,7 +18,7 @@ use crate::config::source::{invalid, refuse};
 use crate::config::units::Rate;
 use crate::config::words::{OneOrMany, Word};
 use crate::kernel::clock::Tick;
-use crate::kernel::files::seen_by_caller;
+use crate::kernel::files::read_again;
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, MAX_LENGTH, Rule};
 use crate::policy::types::TypeName;
 
@@ -228,8 +228,7 @@ fn nets(words: &OneOrMany, at: &[&str], folder: &Path) -> Result<Vec<IpNet>> {
 /// One prefix a line; what follows a # or ; is a comment.
 fn nets_of_file(path: &Path) -> Result<Vec<IpNet>> {
     let name = path.display();
-    let text = std::fs::read_to_string(seen_by_caller(path))
-        .map_err(|error| anyhow::anyhow!("reading {name}: {error}"))?;
+    let text = read_again(path).map_err(|error| anyhow::anyhow!("reading {name}: {error}"))?;
     let mut nets = Vec::new();
     // Editors of Windows write a byte order mark.
     for (i, line) in text.trim_start_matches('\u{feff}').lines().enumerate() {
