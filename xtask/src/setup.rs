@@ -115,6 +115,7 @@ const TEST: &[Program] = &[
     ("nft", &["nftables"]),
     ("nping", &["nmap"]),
     ("prometheus", &["prometheus"]),
+    ("systemd-analyze", &["systemd"]),
     ("tcpdump", &["tcpdump"]),
     ("traceroute", &["traceroute"]),
     ("xdp-loader", &["xdp-tools"]),

@@ -1,0 +1,80 @@
+//! The units that are shipped: systemd takes them, they leave little to whoever takes over `serve`, and `serve` works with what they leave it.
+//!
+//! Owns the units and the capabilities they name. What `serve` tells systemd is proven elsewhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use icmp_tests::can_run;
+use icmp_tests::ctl;
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, Pair};
+use icmp_tests::process;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const LIMIT: Duration = Duration::from_secs(40);
+/// A unit, and how an instance of it is called.
+const UNITS: [(&str, &str); 2] =
+    [("icmp-ctl.service", "icmp-ctl.service"), ("icmp-ctl@.service", "icmp-ctl@blue.service")];
+
+#[test]
+fn systemd_takes_the_units_and_finds_them_exposed_by_2_5_at_most() {
+    if !can_run(&["systemd-analyze"]) {
+        return;
+    }
+    for (unit, instance) in UNITS {
+        let folder = Folder::new();
+        // It wants the program to be there.
+        let program = ctl::program().to_str().expect("a path in UTF-8");
+        let text = fs::read_to_string(shipped(unit)).expect("a unit").replace("/usr/bin/icmp-ctl", program);
+        let file = folder.file(instance, &text);
+        let said = process::run(Command::new("systemd-analyze").args(["verify", "--man=no", &file]));
+        assert!(said.code == Some(0) && said.stderr.is_empty(), "{said}");
+        let security = ["security", "--offline=true", "--threshold=25", "--no-pager", &file];
+        let _said = process::run(Command::new("systemd-analyze").args(security)).expect_success();
+    }
+}
+
+#[test]
+fn serve_works_with_the_capabilities_that_the_units_leave_it() {
+    if !can_run(&["ip", "nsenter", "setpriv", "nft"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let (host, folder) = (&pair.host, Folder::new());
+    let unit = fs::read_to_string(shipped("icmp-ctl.service")).expect("a unit");
+    let capabilities = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let bounds: String = capabilities
+        .expect("the unit bounds them")
+        .split_whitespace()
+        .map(|name| name.replace("CAP_", ",+").to_lowercase())
+        .collect();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\"]\n"));
+    let bounds = format!("--bounding-set=-all{bounds}");
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let mut serve = host.watch("setpriv", &[&bounds, "--no-new-privs", program, "serve", "-f", &config]);
+    serve.wait_for("serving metrics", LIMIT);
+    let status = fs::read_to_string(format!("/proc/{}/status", serve.id())).expect("it runs");
+    // CAP_PERFMON and CAP_BPF are 38 and 39, CAP_NET_ADMIN is 12.
+    let held = format!("CapEff:\t{:016x}\n", 3_u64 << 38 | 1 << 12);
+    assert!(status.contains(&held) && status.contains("NoNewPrivs:\t1\n"), "{status}");
+    host.ip(&format!("address add 192.0.2.99/24 dev {HOST_IF}"));
+    serve.wait_for("addresses:", LIMIT);
+    host.ip("link add late0 type veth peer name late1");
+    serve.wait_for("late0: attached", LIMIT);
+    // A reload asks nftables, which needs one of them.
+    let rule = "add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c icmp type echo-request drop";
+    let _said = host.run("nft", &[rule]).expect_success();
+    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
+    serve.wait_for("`icmp type echo-request drop`", LIMIT);
+    serve.wait_for("was read again", LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+fn shipped(unit: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd").join(unit)
+}
