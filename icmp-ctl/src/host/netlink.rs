@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
@@ -134,8 +134,10 @@ impl Network {
     /// # Errors
     /// rtnetlink cannot be reached or refuses.
     pub async fn read() -> Result<Self> {
-        let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
-        let connection = tokio::spawn(connection);
+        ask(Self::ask).await
+    }
+
+    async fn ask(handle: rtnetlink::Handle) -> Result<Self> {
         let links = links(&handle).await?;
         let addresses = handle
             .address()
@@ -150,7 +152,6 @@ impl Network {
             .await
             .context("reading which MAC addresses interfaces take in")?;
         let taken_in = neighbours.iter().filter_map(taken_in).collect();
-        connection.abort();
         let (usable, unusable): (Vec<_>, Vec<_>) =
             addresses.iter().partition(|message| address(message).is_some());
         let addresses = usable.into_iter().filter_map(address).collect();
@@ -184,13 +185,25 @@ impl Network {
 /// # Errors
 /// As [`Network::read`].
 pub fn links_once() -> Result<Vec<Link>> {
-    event_loop()?.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
-        let connection = tokio::spawn(connection);
-        let links = links(&handle).await;
-        connection.abort();
-        links
-    })
+    event_loop()?.block_on(ask(async |handle| links(&handle).await))
+}
+
+/// Asks the kernel over a connection of its own. What the library makes of one that has failed is an answer that ends too early, or says
+/// nothing: that there are no interfaces any more is not to be believed then.
+///
+/// # Errors
+/// rtnetlink cannot be reached or refuses, or has failed meanwhile.
+pub(crate) async fn ask<T>(work: impl AsyncFnOnce(rtnetlink::Handle) -> Result<T>) -> Result<T> {
+    let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
+    let connection = tokio::spawn(connection);
+    // It ends by itself once nobody can ask any more, and before only where it has failed.
+    let keep = handle.clone();
+    let answer = work(handle).await;
+    let failed = connection.is_finished();
+    drop(keep);
+    connection.abort();
+    ensure!(!failed, "the rtnetlink socket failed while the kernel was asked; try again");
+    answer
 }
 
 async fn links(handle: &rtnetlink::Handle) -> Result<Vec<Link>> {
@@ -208,16 +221,13 @@ pub fn peer_once(network: &Network, link: &Link) -> Result<Option<Link>> {
         return Ok(network.links.iter().find(|other| other.index == index).cloned());
     }
     let Some((namespace, index)) = link.lower_elsewhere else { return Ok(None) };
-    event_loop()?.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
-        let connection = tokio::spawn(connection);
+    event_loop()?.block_on(ask(async |handle| {
         let mut request = handle.link().get().match_index(index);
         request.message_mut().attributes.push(LinkAttribute::IfNetnsId(namespace));
         // Whoever may not look there is refused.
         let message = request.execute().try_next().await.ok().flatten();
-        connection.abort();
         Ok(message.as_ref().map(self::link))
-    })
+    }))
 }
 
 /// An event loop of one thread.

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt as _;
 use netlink_packet_route::tc::TcAttribute;
 
 use crate::finding::{Finding, State};
-use crate::host::netlink::{Link, event_loop};
+use crate::host::netlink::{Link, ask, event_loop};
 
 const CHECK: &str = "traffic-control";
 
@@ -39,9 +39,7 @@ pub(super) fn is_bypassed(link: &Link) -> Finding {
 
 /// Kinds of the filters at the ingress of an interface.
 fn filters(index: u32) -> Result<BTreeSet<String>> {
-    event_loop()?.block_on(async {
-        let (connection, handle, _) = rtnetlink::new_connection().context("opening an rtnetlink socket")?;
-        let connection = tokio::spawn(connection);
+    event_loop()?.block_on(ask(async |handle| {
         let filters = handle
             .traffic_filter(index.cast_signed())
             .get()
@@ -49,7 +47,6 @@ fn filters(index: u32) -> Result<BTreeSet<String>> {
             .execute()
             .try_collect::<Vec<_>>()
             .await;
-        connection.abort();
         let attributes = filters
             .context("reading the filters at its ingress")?
             .into_iter()
@@ -57,5 +54,5 @@ fn filters(index: u32) -> Result<BTreeSet<String>> {
         Ok(attributes
             .filter_map(|attribute| if let TcAttribute::Kind(kind) = attribute { Some(kind) } else { None })
             .collect())
-    })
+    }))
 }
