@@ -86,7 +86,7 @@ reasons! {
     NotIcmp "not-icmp" Pass
     /// Neither IPv4 nor IPv6: another EtherType, or an 802.3 length.
     NotIp "not-ip" Pass
-    /// Tagged for a VLAN this interface is not configured for.
+    /// Tagged for a VLAN this interface is not configured for, or an echo request in several tags of which one is of VLAN 0.
     UnknownVlan "unknown-vlan" Pass
     /// The tag may have been removed before XDP, so an untagged answer could reach the wrong VLAN.
     StrippedVlan "stripped-vlan" Pass
@@ -100,9 +100,9 @@ reasons! {
     IpOptions "ip-options" Pass
     /// The IPv4 flag bit that must be zero is set.
     ReservedFlag "reserved-flag" Pass
-    /// A fragment, the first one included.
+    /// A fragment; the first one within the limits.
     Fragment "fragment" Pass
-    /// IPv6 with an extension header, listener messages among them.
+    /// IPv6 with an extension header: an echo request within the limits, or nothing that the kernel acts on as ICMPv6.
     ExtensionHeader "extension-header" Pass
     /// IP length beyond the frame, or too short for an ICMP header.
     BadLength "bad-length" Pass

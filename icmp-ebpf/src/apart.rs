@@ -53,4 +53,5 @@ steps! {
     INTERFACE icmp_interface
     PATH_MTU icmp_path_mtu
     BUDGET icmp_budget
+    TAGS icmp_tags
 }

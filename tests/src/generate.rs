@@ -178,6 +178,13 @@ fn change_meaning(echo: &mut Echo, random: &mut Random) {
                 tci: random.word_or(&[0, 0xe000, 1, 100, 4095]),
             };
             echo.tags = (0..random.pick(&[1, 1, 1, 2, 2, 3])).map(|_| tag(random)).collect();
+            if random.once_in(3) {
+                // Among tags of VLAN 0, which count for none.
+                let priority = Tag { tpid: 0x8100, tci: random.pick(&[0, 0x2000]) };
+                for _ in 0..random.pick(&[1, 2, 9, 62, 64]) {
+                    echo.tags.insert(random.below(echo.tags.len() + 1), priority);
+                }
+            }
         }
         4 => {
             let count = random.pick(&[1, 4, 8, 39, 40]);
@@ -189,10 +196,15 @@ fn change_meaning(echo: &mut Echo, random: &mut Random) {
             };
         }
         5 => {
-            for _ in 0..random.pick(&[1, 1, 2, 3]) {
-                let kind = random.byte_or(&[0, 43, 44, 51, 60, 135, 50, 59, 6, 17, 1]);
-                let mut content = random.bytes(7);
-                content[0] = 0;
+            for _ in 0..random.pick(&[1, 1, 2, 3, 8, 9]) {
+                let kind = random.byte_or(&[0, 0, 43, 44, 44, 60, 60, 60, 51, 135, 50, 59, 6, 17, 1]);
+                let units = random.pick(&[0, 0, 0, 1, 7]);
+                let mut content = random.bytes(if kind == 44 { 7 } else { 7 + 8 * usize::from(units) });
+                content[0] = units;
+                if kind == 44 && !random.once_in(3) {
+                    // The first fragment, or all there is.
+                    put16(&mut content, 1, random.pick(&[0, 1]));
+                }
                 echo.extensions.push((kind, content));
             }
         }

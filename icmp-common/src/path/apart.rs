@@ -5,12 +5,14 @@
 
 use crate::abi::PrefixKind;
 use crate::frame::Frame;
+use crate::path::parse::Unusual;
 use crate::path::{limit, own, parse, policy, reply};
 use crate::prefixes::{self};
 use crate::tables::{self, Tables};
 use crate::types::Family;
+use crate::wire::ethernet;
 
-/// Names the reason why a packet has no [`parse::Headers`]: a [`crate::reason::Reason`] as a number.
+/// Finds the ICMP message of a packet that is not the usual one, or the reason why there is none ([`parse::unusual`]).
 pub const UNUSUAL: u32 = 0;
 /// Looks up whom a packet is addressed to and where it comes from ([`own::look_up`]).
 pub const OWN: u32 = 1;
@@ -30,8 +32,10 @@ pub const INTERFACE: u32 = 7;
 pub const PATH_MTU: u32 = 8;
 /// Charges a message to the budget of its kind ([`policy::charge`]).
 pub const BUDGET: u32 = 9;
+/// Reads the tags of a frame that has more than one ([`parse::tags`]).
+pub const TAGS: u32 = 10;
 /// How many steps there are.
-pub const STEPS: u32 = 10;
+pub const STEPS: u32 = 11;
 
 /// A frame on whose behalf steps run apart.
 pub trait Apart: Frame + Sized {
@@ -52,20 +56,21 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
 ) -> u64 {
     const { assert!(STEP < STEPS) };
     match STEP {
-        UNUSUAL => parse::unusual(frame, &about) as u64,
+        UNUSUAL => parse::unusual(frame, tables, &about),
         OWN => own::look_up(frame, tables, &about, more[0], more[1] as u32),
-        POLICY => policy::evaluate(frame, tables, &about),
+        POLICY => policy::evaluate(frame, tables, &about, Unusual(more[0])),
         LONGEST => prefixes::longest::<F, T>(tables, &about, (more[0], more[1])) as u64,
         STOP => limit::stop(frame, tables, &about),
         NOTE => limit::note(frame, tables, &about, more[0]),
-        PATH_MTU => policy::note_mtu(frame, tables, &about),
+        PATH_MTU => policy::note_mtu(frame, tables, &about, Unusual(more[0])),
         BUDGET => policy::charge(frame, tables, &about, more[0]),
+        TAGS => parse::tags(frame),
         INTERFACE => tables::interface_place::<F, T>(tables, more[0] as u32) as u64,
         _ => reply::sum(frame, more[0] as usize, more[1] as usize),
     }
 }
 
-/// What a step that runs apart is told, in one word: bits 0 to 7 `l3`, 8 the family, 9 `settings`, 10 `addresses`, 11 to 15 `slot`, 16 to 31 `len`,
+/// What a step that runs apart is told, in one word: bits 0 to 7 how many tags the frame has, 8 the family, 9 `settings`, 10 `addresses`, 11 to 15 `slot`, 16 to 31 `len`,
 /// 32 to 55 `vlan`, 56 to 63 `switch` or, for a search of prefixes, `kind`.
 #[derive(Clone, Copy)]
 pub struct About(pub u64);
@@ -77,12 +82,13 @@ impl About {
     /// A frame whose IP header starts at `l3`.
     #[inline(always)]
     pub(crate) const fn new(family: Family, l3: usize, vlan: u32) -> Self {
-        Self((l3 & MAX_START) as u64 | (family as u64) << 8 | (vlan as u64) << 32)
+        let tags = (l3 - ethernet::LEN) / ethernet::TAG_LEN;
+        Self((tags & MAX_TAGS) as u64 | (family as u64) << 8 | (vlan as u64) << 32)
     }
 
     /// No frame, but an address of this family: what a search for prefixes is told.
     pub const fn of_kind(family: Family, kind: PrefixKind) -> Self {
-        Self::new(family, 0, 0).with_kind(kind as u8)
+        Self::new(family, ethernet::LEN, 0).with_kind(kind as u8)
     }
 
     /// The same frame, with where it came in and what was in force then: the steps are to go by the same.
@@ -118,7 +124,7 @@ impl About {
     /// Where the IP header starts.
     #[inline(always)]
     pub(crate) const fn l3(self) -> usize {
-        self.0 as usize & MAX_START
+        ethernet::LEN + (self.0 as usize & MAX_TAGS) * ethernet::TAG_LEN
     }
 
     /// IPv4 or IPv6.
@@ -164,5 +170,7 @@ impl About {
     }
 }
 
-/// Where an IP header can start at most, as a mask: behind two tags.
-pub(crate) const MAX_START: usize = 31;
+/// How many tags a frame can have before its IP header, as a mask.
+pub(crate) const MAX_TAGS: usize = 63;
+/// Where something that is looked for in a frame can start at most, as a mask: in the first page, which is the usual size of a buffer.
+pub(crate) const MAX_START: usize = 4095;

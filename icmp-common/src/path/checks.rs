@@ -5,7 +5,8 @@
 
 use crate::abi::{CHECKS, ROUTERS, RULE_SLOTS, Settings};
 use crate::frame::{Frame, field};
-use crate::path::apart::{About, Apart};
+use crate::path::apart::{About, Apart, MAX_START};
+use crate::path::parse::Unusual;
 use crate::path::reply;
 use crate::reason::Reason;
 use crate::rules::Facts;
@@ -128,12 +129,14 @@ pub(crate) fn failed<F: Apart, T: Tables>(
     tables: &T,
     settings: &Settings,
     about: About,
+    unusual: Unusual,
     facts: &Facts,
     mtu: Option<u32>,
 ) -> Failed {
+    let start = unusual.start(about);
     let failed = match about.family() {
-        Family::V4 => failed_v4(frame, about, facts, mtu),
-        Family::V6 => failed_v6(frame, tables, settings, about, facts, mtu),
+        Family::V4 => failed_v4(frame, start, facts, mtu),
+        Family::V6 => failed_v6(frame, tables, settings, start, facts, mtu),
     };
     let summed = if mtu.is_some() {
         Check::PathMtu
@@ -144,7 +147,13 @@ pub(crate) fn failed<F: Apart, T: Tables>(
     };
     // Last, because it takes longest, and only where that check is not failed anyway.
     let open = failed.modes(3 << mode_shift(summed)) == 0;
-    failed.and(summed, open && !reply::message_verifies(frame, tables, about))
+    let verifies = if unusual.is_fragment() {
+        // The sum of a fragment is that of the whole message. Neighbour discovery is ignored where there are any (RFC 6980 section 5).
+        matches!(summed, Check::PathMtu)
+    } else {
+        !open || reply::message_verifies(frame, tables, about, start)
+    };
+    failed.and(summed, !verifies)
 }
 
 #[inline(always)]
@@ -154,7 +163,7 @@ fn is_discovery(facts: &Facts) -> bool {
 
 /// The MTU that a message reports; `None` where it is not about one.
 #[inline(always)]
-pub(crate) fn reported_mtu<F: Frame>(frame: &mut F, about: About, facts: &Facts) -> Option<u32> {
+pub(crate) fn reported_mtu<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> Option<u32> {
     let (is_about_one, bits) = match facts.family {
         Family::V4 => (
             facts.icmp_type == icmpv4::DESTINATION_UNREACHABLE && facts.code == icmpv4::FRAGMENTATION_NEEDED,
@@ -165,14 +174,14 @@ pub(crate) fn reported_mtu<F: Frame>(frame: &mut F, about: About, facts: &Facts)
     if !is_about_one {
         return None;
     }
-    let message = frame.window::<{ icmpv6::LEN }>(about.l3() + reply::header_len(facts.family))?;
+    let message = frame.window::<{ icmpv6::LEN }>(start)?;
     // The word where ICMPv6 has it ends in that of ICMPv4.
     Some(u32::from_be_bytes(field::<{ icmpv6::MTU }, 4, _>(message)) & bits)
 }
 
 /// What of an ICMPv4 message cannot be.
 #[inline(always)]
-fn failed_v4<F: Frame>(frame: &mut F, about: About, facts: &Facts, mtu: Option<u32>) -> Failed {
+fn failed_v4<F: Frame>(frame: &mut F, start: usize, facts: &Facts, mtu: Option<u32>) -> Failed {
     let Facts { len, icmp_type, destination, .. } = *facts;
     if !icmpv4::is_error(icmp_type) {
         return Failed::NONE;
@@ -184,7 +193,7 @@ fn failed_v4<F: Frame>(frame: &mut F, about: About, facts: &Facts, mtu: Option<u
     if len < WINDOW {
         return failed.and(Check::Quote, true);
     }
-    let Some(message) = frame.window::<WINDOW>(about.l3() + ipv4::LEN) else { return failed };
+    let Some(message) = frame.window::<WINDOW>(start) else { return failed };
     let version_ihl = message[icmpv4::LEN + ipv4::VERSION_IHL];
     let header_len = (version_ihl & 0x0f) as usize * 4;
     let total_len = u16::from_be_bytes(field::<{ icmpv4::LEN + ipv4::TOTAL_LEN }, 2, _>(message)) as usize;
@@ -206,12 +215,11 @@ fn failed_v6<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
     settings: &Settings,
-    about: About,
+    start: usize,
     facts: &Facts,
     mtu: Option<u32>,
 ) -> Failed {
     let Facts { len, icmp_type, code, hop_limit, source, destination, .. } = *facts;
-    let start = about.l3() + ipv6::LEN;
     if icmpv6::is_error(icmp_type) {
         //= https://www.rfc-editor.org/rfc/rfc8201#section-4
         //# A node MUST NOT reduce its estimate of the Path MTU below the IPv6
@@ -258,9 +266,6 @@ fn is_named(routers: &[[u64; 2]; ROUTERS], source: Halves) -> bool {
 /// Options looked at; the RFC sets no bound, and what is behind these is the kernel's to judge.
 const OPTIONS: usize = 8;
 
-/// Where an option may start in the frame, as a mask: a page; what is behind it is the kernel's to judge too.
-const MAX_OPTION_START: usize = 4095;
-
 /// RFC 4861 sections 6.1.1, 6.1.2, 7.1.1, 7.1.2 and 8.1, but for hop limit, code and checksum.
 #[inline(always)]
 fn is_valid_discovery<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> bool {
@@ -305,10 +310,11 @@ fn is_valid_discovery<F: Frame>(frame: &mut F, start: usize, facts: &Facts) -> b
     let mut left = F::opaque(OPTIONS);
     while left != 0 {
         left -= 1;
-        if at >= end || at > MAX_OPTION_START {
+        // What is behind the first page is the kernel's to judge too.
+        if at >= end || at > MAX_START {
             break;
         }
-        at &= MAX_OPTION_START;
+        at &= MAX_START;
         let Some([kind, units]) = frame.window::<2>(at).copied() else { return false };
         let names_sender =
             kind == icmpv6::SOURCE_LINK_LAYER_ADDRESS && icmp_type != icmpv6::NEIGHBOUR_ADVERTISEMENT;

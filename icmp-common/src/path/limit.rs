@@ -69,7 +69,7 @@ pub(crate) fn admit<F: Apart, T: Tables>(
     if flags & REFUSED != 0 {
         admitted = Err(Reason::LimitedTotal);
     } else if matches!(answer, Answer::Limited) {
-        match within(tables, ingress.settings, family, headers.source, limiter::now(ticks)) {
+        match within(tables, ingress.settings, family, headers.ip.source, limiter::now(ticks)) {
             Ok(is_to_note) => flags |= is_to_note,
             Err(reason) => admitted = Err(reason),
         }
@@ -192,7 +192,7 @@ impl Sender {
     #[inline(always)]
     fn of<F: Apart, T: Tables>(frame: &mut F, tables: &T, settings: &Settings, about: About) -> Option<Self> {
         let family = about.family();
-        let (high, low) = masked(&settings.source.mask, family, parse::headers_again(frame, about)?.source);
+        let (high, low) = masked(&settings.source.mask, family, parse::ip_again(frame, about)?.source);
         let ip_version = if matches!(family, Family::V4) { 4 } else { 6 };
         Some(Self {
             source: Source { high, low, ip_version, reserved: 0 },

@@ -58,7 +58,7 @@ fn interface<'t, F: Apart, T: Tables>(frame: &mut F, tables: &'t T, ifindex: u32
 
 #[inline(always)]
 fn decide<F: Apart, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Interface>) -> Step<Outcome> {
-    let link = parse::link(frame)?;
+    let link = parse::link(frame, tables)?;
     let (ingress, request) = match link.ether_type {
         ethernet::IPV4 => packet(frame, tables, interface, &link, Family::V4),
         ethernet::IPV6 => packet(frame, tables, interface, &link, Family::V6),
@@ -89,7 +89,7 @@ fn packet<'t, F: Apart, T: Tables>(
     link: &Link,
     family: Family,
 ) -> Step<(Ingress<'t>, Request)> {
-    parse::protocol(frame, tables, link, family)?;
+    parse::protocol(frame, link, family)?;
     let ingress = Ingress::find(tables, interface, family)?;
     match request(frame, tables, &ingress, link, family) {
         Ok(request) => Ok((ingress, request)),
@@ -122,7 +122,8 @@ fn answer<F: Apart, T: Tables>(
 ) -> Result<(), Reason> {
     let Request { family, ref headers, target, answer } = *request;
     limit::admit(frame, tables, ingress, link, headers, family, answer)?;
-    if let Some(reason) = ingress.no_answer(frame, target, headers.code) {
+    if let Some(reason) = headers.unusual.reason().or_else(|| ingress.no_answer(frame, target, headers.code))
+    {
         return Err(reason);
     }
     if mtu::is_exceeded(tables, headers.ip_len(family), family) {

@@ -9,7 +9,7 @@ use crate::frame::Frame;
 use crate::outcome::{Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, LONGEST, OWN};
-use crate::path::parse::{self, Headers, Link};
+use crate::path::parse::{self, Headers, Ip, Link};
 use crate::reason::Reason;
 use crate::tables::{self, Tables, kind_bits};
 use crate::types::Family;
@@ -74,19 +74,19 @@ fn is_first<T: Tables>(tables: &T, ingress: &Ingress<'_>, family: Family, header
     let OwnFirst { v4, v6, any4, any6, .. } = first;
     match family {
         Family::V4 => {
-            let source = headers.source.0 as u32;
+            let source = headers.ip.source.0 as u32;
             let (word, bit) = own_bit(source as u64);
             // An interface that has no address has 0 here, which a packet may be addressed to.
             *v4 != 0
-                && headers.destination.0 as u32 == *v4
+                && headers.ip.destination.0 as u32 == *v4
                 && any4[word] & bit == 0
                 && !ipv4::is_martian_source(source)
         }
         Family::V6 => {
-            let (high, low) = headers.source;
+            let (high, low) = headers.ip.source;
             let (word, bit) = own_bit(low);
             v6[0] != 0
-                && headers.destination == (v6[0], v6[1])
+                && headers.ip.destination == (v6[0], v6[1])
                 && any6[word] & bit == 0
                 && !ipv6::is_martian_source(high)
         }
@@ -117,8 +117,7 @@ fn checked<F: Apart, T: Tables>(
     flags: u32,
 ) -> Result<Target, Reason> {
     let is_group_frame = link(frame, tables, about, mac)?;
-    let headers = parse::headers_again(frame, about).ok_or(Reason::Truncated)?;
-    let (source, destination) = (headers.source, headers.destination);
+    let Ip { source, destination, .. } = parse::ip_again(frame, about).ok_or(Reason::Truncated)?;
     let target = match about.family() {
         Family::V4 => own_v4(frame, tables, about, flags, source.0 as u32, destination.0 as u32),
         Family::V6 => own_v6(frame, tables, about, flags, source, destination),

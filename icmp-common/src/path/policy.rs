@@ -8,12 +8,12 @@ use crate::abi::{BUDGETS, Decision, Limit, Rule, SETTINGS_RULES, Settings, type_
 use crate::budget::{self, Draw, rule_bucket};
 use crate::frame::Frame;
 use crate::limiter::{self, Admission, Pair, PairIndex, Table, hash6};
-use crate::outcome::{Outcome, Step, end};
+use crate::outcome::{Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, BUDGET, PATH_MTU, POLICY};
 use crate::path::checks::{self, Check, Failed, Mode, check_counter};
 use crate::path::mtu;
-use crate::path::parse::{self, Headers, Link};
+use crate::path::parse::{self, Headers, Ip, Link, Unusual};
 use crate::reason::{Reason, Verdict};
 use crate::rules::{self, Facts};
 use crate::tables::Tables;
@@ -37,6 +37,8 @@ pub(crate) enum Answer {
 const REASONS: u64 = 3;
 /// Where in that number the counter row is.
 const ROW_SHIFT: u32 = 32;
+/// In that number: the message has failed a check, whatever its mode.
+const FAILED: u64 = 1 << 40;
 
 /// The type of a family's echo requests.
 #[inline(always)]
@@ -64,19 +66,29 @@ pub(crate) fn answer<F: Apart, T: Tables>(
     if headers.icmp_type == echo_request(family) && settings.flags & SETTINGS_RULES == 0 && is_answered {
         return Ok(Answer::Limited);
     }
-    match frame.apart::<POLICY, T>(tables, ingress.about(link, headers, family), [0; 2]) {
+    let about = ingress.about(link, headers, family);
+    match frame.apart::<POLICY, T>(tables, about, [headers.unusual.0, 0]) {
         0 => Ok(Answer::Limited),
         1 => Ok(Answer::Exempt),
         2 => Ok(Answer::Charged),
         ended => {
             let reason = Reason::from_number((ended - REASONS) as u8);
-            // Only what the kernel gets to see may be believed.
-            if headers.icmp_type == mtu_report(family) && matches!(reason.verdict(), Verdict::Pass) {
-                frame.apart::<PATH_MTU, T>(tables, ingress.about(link, headers, family), [0; 2]);
+            // A path MTU is believed where there is nothing against it, and only if the kernel gets to see it too.
+            if headers.icmp_type == mtu_report(family)
+                && ended & FAILED == 0
+                && matches!(reason.verdict(), Verdict::Pass)
+            {
+                frame.apart::<PATH_MTU, T>(tables, about, [headers.unusual.0, 0]);
             }
             end(reason, (ended >> ROW_SHIFT) as u8)
         }
     }
+}
+
+/// A reason behind the answers, with a row.
+#[inline(always)]
+const fn ended(reason: Reason, row: u8) -> u64 {
+    (REASONS + reason as u64) | (row as u64) << ROW_SHIFT
 }
 
 /// The type that reports a path MTU, in IPv4 with a code of its own.
@@ -88,14 +100,17 @@ const fn mtu_report(family: Family) -> u8 {
     }
 }
 
-/// Notes the path MTU that a message reports, if there is a reason to believe it.
+/// Notes the path MTU that a message reports.
 #[inline(always)]
-pub(crate) fn note_mtu<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
-    let Some(settings) = tables.settings(about.settings()) else { return 0 };
-    let Some(facts) = facts(frame, *about) else { return 0 };
-    let mtu = checks::reported_mtu(frame, *about, &facts);
-    if let Some(reported) = mtu
-        && checks::failed(frame, tables, settings, *about, &facts, mtu) == Failed::NONE
+pub(crate) fn note_mtu<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: &About,
+    unusual: Unusual,
+) -> u64 {
+    if let Some(settings) = tables.settings(about.settings())
+        && let Some(facts) = facts(frame, *about, unusual)
+        && let Some(reported) = checks::reported_mtu(frame, unusual.start(*about), &facts)
     {
         mtu::note(tables, settings, mtu::at_least(reported));
     }
@@ -104,33 +119,40 @@ pub(crate) fn note_mtu<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &A
 
 /// Judges a message: an [`Answer`] as a number, or a [`Reason`] behind those, with the row that is counted.
 #[inline(always)]
-pub(crate) fn evaluate<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &About) -> u64 {
-    match evaluated(frame, tables, *about) {
-        Ok(answer) => answer as u64,
-        Err(Outcome { reason, row }) => (REASONS + reason as u64) | ((row as u64) << ROW_SHIFT),
-    }
-}
-
-#[inline(always)]
-fn evaluated<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Step<Answer> {
+pub(crate) fn evaluate<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: &About,
+    unusual: Unusual,
+) -> u64 {
+    let about = *about;
     let row = parse::row(about.family());
-    let Some(settings) = tables.settings(about.settings()) else { return end(Reason::Unconfigured, row) };
-    let Some(facts) = facts(frame, about) else { return end(Reason::Truncated, row) };
+    let Some(settings) = tables.settings(about.settings()) else { return ended(Reason::Unconfigured, row) };
+    let Some(facts) = facts(frame, about, unusual) else { return ended(Reason::Truncated, row) };
     let Some(entry) = settings.types.get(type_index(facts.family, facts.icmp_type)) else {
-        return end(Reason::Unconfigured, row);
+        return ended(Reason::Unconfigured, row);
     };
     let decision = entry.decision(facts.code);
     let failed = if facts.icmp_type == echo_request(facts.family) {
         Failed::NONE
     } else {
-        let mtu = checks::reported_mtu(frame, about, &facts);
-        checks::failed(frame, tables, settings, about, &facts, mtu)
+        let mtu = checks::reported_mtu(frame, unusual.start(about), &facts);
+        checks::failed(frame, tables, settings, about, unusual, &facts, mtu)
     };
-    let evaluated = by_all(frame, tables, settings, about, &facts, decision, failed);
-    evaluated.map_err(|reason| Outcome { reason, row: decision.row })
+    let has_failed = match is_counted(tables, failed.modes(settings.checks)) {
+        Ok(has_failed) => has_failed,
+        Err(reason) => return ended(reason, decision.row),
+    };
+    // In one word, for which the stack has room; opaque, or the compiler makes two of it again.
+    let failures = F::opaque((failed != Failed::NONE) as usize | (has_failed as usize) << 1);
+    let ended = match by_all(frame, tables, settings, about, &facts, decision, failures & 2 != 0) {
+        Ok(answer) => return answer as u64,
+        Err(reason) => ended(reason, decision.row),
+    };
+    if failures & 1 != 0 { ended | FAILED } else { ended }
 }
 
-/// Checks, rules and type table, in this order.
+/// Rules and type table, in this order.
 #[inline(always)]
 fn by_all<F: Apart, T: Tables>(
     frame: &mut F,
@@ -139,10 +161,9 @@ fn by_all<F: Apart, T: Tables>(
     about: About,
     facts: &Facts,
     decision: Decision,
-    failed: Failed,
+    has_failed: bool,
 ) -> Result<Answer, Reason> {
     let is_echo = facts.icmp_type == echo_request(facts.family);
-    let has_failed = is_counted(tables, failed.modes(settings.checks))?;
     if settings.flags & SETTINGS_RULES != 0
         && let Some(answer) = by_rules(frame, tables, settings, about, facts, is_echo)?
     {
@@ -153,17 +174,19 @@ fn by_all<F: Apart, T: Tables>(
 
 /// What rules ask about a message.
 #[inline(always)]
-fn facts<F: Apart>(frame: &mut F, about: About) -> Option<Facts> {
-    let headers = parse::headers_again(frame, about)?;
+fn facts<F: Apart>(frame: &mut F, about: About, unusual: Unusual) -> Option<Facts> {
+    let Ip { source, destination, hop_limit } = parse::ip_again(frame, about)?;
+    let [icmp_type, code] =
+        if unusual.is_unreadable() { [0; 2] } else { *frame.window::<2>(unusual.start(about))? };
     Some(Facts {
         family: about.family(),
-        icmp_type: headers.icmp_type,
-        code: headers.code,
-        hop_limit: headers.hop_limit,
+        icmp_type,
+        code,
+        hop_limit,
         vlan: about.vlan() & 0xfff,
-        len: headers.icmp_len,
-        source: headers.source,
-        destination: headers.destination,
+        len: about.len(),
+        source,
+        destination,
     })
 }
 
@@ -323,15 +346,22 @@ mod tests {
     use crate::path::testing::{self, interface};
     use crate::policy::Preset;
 
-    /// The policy's answer about a message, and that of [`evaluated`].
+    /// The policy's answer about a message, and that of [`evaluate`].
     fn both(tables: &HostTables, family: Family, message: &mut [u8]) -> [Step<Answer>; 2] {
         let frame = &mut SliceFrame::new(message);
         let interface = interface();
         let ingress = Ingress::find(tables, Some(&interface), family).expect("settings");
-        let link = parse::link(frame).expect("a link");
+        let link = parse::link(frame, tables).expect("a link");
         let headers = parse::headers(frame, tables, &link, family).expect("headers");
         let quick = answer(frame, tables, &ingress, &link, &headers, family);
-        [quick, evaluated(frame, tables, ingress.about(&link, &headers, family))]
+        let number = evaluate(frame, tables, &ingress.about(&link, &headers, family), headers.unusual);
+        let evaluated = match number {
+            0 => Ok(Answer::Limited),
+            1 => Ok(Answer::Exempt),
+            2 => Ok(Answer::Charged),
+            _ => end(Reason::from_number((number - REASONS) as u8), (number >> ROW_SHIFT) as u8),
+        };
+        [quick, evaluated]
     }
 
     #[test]
@@ -346,7 +376,7 @@ mod tests {
             let frame = &mut SliceFrame::new(&mut message);
             let interface = interface();
             let ingress = Ingress::find(&tables, Some(&interface), family).expect("settings");
-            let link = parse::link(frame).expect("a link");
+            let link = parse::link(frame, &tables).expect("a link");
             let headers = parse::headers(frame, &tables, &link, family).expect("headers");
             tables.set_switch(SWITCH_CHANGE);
             // All that there is, as a batch.

@@ -6,7 +6,7 @@ use crate::abi::{SETTINGS_VERIFY_FULL, Settings};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32};
 use crate::frame::{Frame, field, set_field, swap_fields};
 use crate::path::Ingress;
-use crate::path::apart::{About, Apart, SUM};
+use crate::path::apart::{About, Apart, MAX_START, SUM};
 use crate::path::parse::{Headers, Link};
 use crate::reason::Reason;
 use crate::tables::Tables;
@@ -31,7 +31,8 @@ pub(crate) fn unverified<F: Apart, T: Tables>(
     let sum = if headers.icmp_len <= SHORT {
         short(frame, link.l3 + header_len(family), headers.icmp_len)
     } else {
-        apart(frame, tables, ingress.about(link, headers, family))
+        let about = ingress.about(link, headers, family);
+        apart(frame, tables, about, link.l3 + header_len(family), headers.icmp_len)
     };
     match sum.zip(pseudo_header(frame, link.l3, headers.icmp_len, family)) {
         None => Some(Reason::MultiBuffer),
@@ -40,15 +41,20 @@ pub(crate) fn unverified<F: Apart, T: Tables>(
     }
 }
 
-/// True where the checksum of a message is right, or the message is too long to be summed here.
+/// True where the checksum of the message at `start` is right, or the message is too long to be summed here.
 #[inline(always)]
-pub(crate) fn message_verifies<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> bool {
+pub(crate) fn message_verifies<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: About,
+    start: usize,
+) -> bool {
     let pseudo = pseudo_header(frame, about.l3(), about.len(), about.family());
-    let sum = apart(frame, tables, about).zip(pseudo);
+    let sum = apart(frame, tables, about, start, about.len()).zip(pseudo);
     sum.is_none_or(|(sum, pseudo)| sum.plus(pseudo).verifies())
 }
 
-/// Bytes before a message.
+/// Bytes between the start of a usual packet and its message.
 #[inline(always)]
 pub(crate) const fn header_len(family: Family) -> usize {
     match family {
@@ -78,27 +84,26 @@ const MAX_CHUNKS: usize = 4096 / CHUNK;
 /// In the place of a sum: the message is longer than that.
 const TOO_LONG: u64 = u64::MAX;
 
+/// Sum over the `len` bytes at `start`; `None` where they are too long to be summed here.
 #[inline(always)]
-fn apart<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> Option<Sum> {
-    let sum = frame.apart::<SUM, T>(
-        tables,
-        about,
-        [(about.l3() + header_len(about.family())) as u64, about.len() as u64],
-    );
+pub(crate) fn apart<F: Apart, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    about: About,
+    start: usize,
+    len: usize,
+) -> Option<Sum> {
+    let sum = frame.apart::<SUM, T>(tables, about, [start as u64, len as u64]);
     (sum != TOO_LONG).then(|| Sum::ZERO.add_u16(sum as u16))
 }
 
-/// Sum over the ICMP message of `len` bytes at `start`, R-24, R-30 and R-69, folded; or [`TOO_LONG`].
+/// Sum over the `len` bytes at `start`, a message mostly, R-24, R-30 and R-69, folded; or [`TOO_LONG`].
 ///
 /// All lengths were proved before; the windows prove them again for the verifier.
 #[inline(always)]
 pub(crate) fn sum<F: Frame>(frame: &mut F, start: usize, len: usize) -> u64 {
     chunks(frame, start & MAX_START, len).map_or(TOO_LONG, |sum| sum.fold() as u64)
 }
-
-/// Where a message can start at most, as a mask: behind two tags and an IPv6 header.
-const MAX_START: usize = 127;
-const _: () = assert!(ethernet::LEN + 2 * ethernet::TAG_LEN + ipv6::LEN <= MAX_START);
 
 /// Where a message's last eight bytes can start at most, as a mask.
 const MAX_LAST: usize = 2 * MAX_CHUNKS * CHUNK - 1;

@@ -25,6 +25,12 @@ pub const CUSTOMER_TAG: u16 = 0x8100;
 /// Service tag, IEEE 802.1ad.
 pub const SERVICE_TAG: u16 = 0x88a8;
 
+/// True for the EtherType of a tag.
+#[inline(always)]
+pub fn is_tag(ether_type: u16) -> bool {
+    ether_type == CUSTOMER_TAG || ether_type == SERVICE_TAG
+}
+
 /// The VLAN identifier in a tag's control information; the other four bits are priority and drop eligibility.
 pub const VLAN_ID_MASK: u16 = 0x0fff;
 

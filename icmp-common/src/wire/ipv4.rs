@@ -41,6 +41,8 @@ pub const RESERVED_FLAG: u16 = 0x8000;
 pub const DONT_FRAGMENT: u16 = 0x4000;
 /// More fragments, and the fragment offset: any of these set makes a fragment.
 pub const FRAGMENT_MASK: u16 = 0x3fff;
+/// The fragment offset: zero in the first fragment, and where there is no other.
+pub const OFFSET_MASK: u16 = 0x1fff;
 
 /// Sources that no single host on another machine has: "this network", loopback, multicast, class E with the limited
 /// broadcast address (RFC 1122 section 3.2.1.3).

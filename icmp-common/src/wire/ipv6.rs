@@ -50,6 +50,26 @@ pub fn is_extension(next_header: u8) -> bool {
     found
 }
 
+/// Hop-by-hop options, which have to come first (RFC 8200 section 4.3).
+pub const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
+/// Fragment (RFC 8200 section 4.5): eight bytes, the offset in the third and fourth.
+pub const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
+/// The offset in a fragment header: zero in the first fragment, and where there is no other.
+pub const OFFSET_MASK: u16 = 0xfff8;
+/// Bytes of the shortest extension header, and what the length of all but the fragment header counts, itself left out.
+pub const UNIT: usize = 8;
+/// How many extension headers fit a packet of 1500 bytes before an ICMPv6 header.
+pub const MAX_CHAIN: usize = 8;
+
+/// True for an extension header behind which the kernel goes on whatever is loaded: hop-by-hop, routing, fragment, destination options. Behind
+/// AH it does so for a packet that is authentic, and the others end a packet.
+#[inline(always)]
+pub fn is_walked(next_header: u8) -> bool {
+    const WALKED: u64 =
+        1 << HOP_BY_HOP | 1 << IpProto::Ipv6Route as u8 | 1 << FRAGMENT | 1 << IpProto::Ipv6Opts as u8;
+    next_header < 64 && WALKED >> next_header & 1 != 0
+}
+
 /// An address as two big-endian halves.
 pub type Halves = (u64, u64);
 
