@@ -15,6 +15,7 @@ mod release;
 mod run;
 mod setup;
 mod soak;
+mod stack;
 mod test;
 mod verifier;
 mod vm_test;

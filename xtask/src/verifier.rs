@@ -1,7 +1,7 @@
 //! `cargo xtask verifier`: what each entry point costs the kernel's verifier.
 //!
-//! Owns the measuring, on this machine's kernel, and the comparison with the bounds in `verifier-budget.toml`. The kernel
-//! gives up at a million instructions processed, and older verifiers need more of them for the same program.
+//! Owns the measuring, on this machine's kernel, and the comparison with the bounds in `verifier-budget.toml` and with the stack that Linux
+//! 6.1 has (`stack.rs`). The kernel gives up at a million instructions processed, and older verifiers need more of them for the same program.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;
@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
 use serde::Deserialize;
 
+use crate::stack::{self, Functions};
 use crate::{build, run, setup};
 
 const BPFFS: &str = "/sys/fs/bpf";
@@ -38,9 +39,15 @@ pub(crate) fn check() -> Result<()> {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("  on Linux {}", kernel.trim());
     println!(
-        "  {:<16} {:>22} {:>22} {:>22}",
-        "entry point", "instructions / bound", "xlated bytes / bound", "jited bytes / bound"
+        "  {:<16} {:>22} {:>22} {:>22} {:>20}",
+        "entry point",
+        "instructions / bound",
+        "xlated bytes / bound",
+        "jited bytes / bound",
+        "stack on 6.1 / limit"
     );
+    let functions =
+        Functions::of(&fs::read(&object).with_context(|| format!("reading {}", object.display()))?)?;
     let mut over = Vec::new();
     let programs = loaded.programs()?;
     for (name, cost) in &programs {
@@ -58,6 +65,14 @@ pub(crate) fn check() -> Result<()> {
             if measured > bound {
                 over.push(format!("{name} needs {measured} {what}, the bound is {bound}"));
             }
+        }
+        let stack = functions.deepest(name)?;
+        row.push_str(&format!(" {:>20}", format!("{stack} / {}", stack::LIMIT)));
+        if stack > stack::LIMIT {
+            over.push(format!(
+                "{name} and what it calls take {stack} bytes of stack on Linux 6.1, which has {}",
+                stack::LIMIT
+            ));
         }
         println!("{row}");
     }
