@@ -210,16 +210,21 @@ fn a_flood_spends_the_budget_of_its_kind_and_no_other() {
         (Budget::Errors, error(FAR4, OWN4, 11, 0, 0, OWN4)),
         (Budget::PathMtu, error(FAR6, OWN6, 2, 0, 1400, OWN6)),
         (Budget::NeighbourDiscovery, solicitation()),
-        (Budget::MulticastListener, message(NEIGHBOUR, OWN_LINK, 130, 0, vec![0; 16])),
+        (Budget::MulticastListener, hop_by_hop.clone()),
         (Budget::Queries, message(FAR4, OWN4, 0, 7, vec![0; 8])),
         (Budget::Redirects, redirect),
     ];
-    let floods: [(Budget, Echo); 8] = [
+    // As from a router on the link, but for one thing each.
+    let listener_far = message(FAR6, OWN6, 143, 0, vec![0; 16]);
+    let listener_hop_limit = Echo { ttl: 2, ..hop_by_hop.clone() };
+    let floods: [(Budget, Echo); 10] = [
         (Budget::Errors, error(FAR4, OWN4, 3, 1, 0, OWN4)),
         (Budget::PathMtu, error(FAR6, OWN6, 2, 0, 1400, OWN6)),
         (Budget::Queries, message(FAR6, OWN6, 129, 7, vec![0; 8])),
         (Budget::Queries, message(FAR6, OWN6, 141, 0, vec![0; 24])),
-        (Budget::MulticastListener, message(FAR6, OWN6, 143, 0, vec![0; 16])),
+        (Budget::MulticastListener, hop_by_hop),
+        (Budget::Unverified, Echo { ttl: 1, ..listener_far }),
+        (Budget::Unverified, listener_hop_limit),
         (Budget::Redirects, error(FAR4, OWN4, 5, 1, 0, OWN4)),
         (Budget::Unverified, error(FAR4, OWN4, 5, 1, 0, FAR4)),
         (Budget::Unverified, error(FAR6, OWN6, 4, 0, 0, FAR6)),
@@ -232,7 +237,6 @@ fn a_flood_spends_the_budget_of_its_kind_and_no_other() {
             let expected = if *budget == spent { Reason::LimitedBudget } else { Reason::WithinLimit };
             both.ends(&echo.frame(), expected, &format!("{} in a flood of {}", budget.name(), spent.name()));
         }
-        both.ends(&hop_by_hop.frame(), Reason::ExtensionHeader, "listener messages as hosts send them");
         both.ends(&Echo::new(address(FAR4), address(OWN4), vec![]).frame(), Reason::Answered, "a ping");
     }
 }

@@ -5,14 +5,14 @@
 
 use crate::abi::PrefixKind;
 use crate::frame::Frame;
-use crate::path::parse::Unusual;
-use crate::path::{limit, own, parse, policy, reply};
+use crate::path::unusual::{self, Unusual};
+use crate::path::{limit, link, own, policy, reply};
 use crate::prefixes::{self};
 use crate::tables::{self, Tables};
 use crate::types::Family;
 use crate::wire::ethernet;
 
-/// Finds the ICMP message of a packet that is not the usual one, or the reason why there is none ([`parse::unusual`]).
+/// Finds the ICMP message of a packet that is not the usual one, or the reason why there is none ([`unusual::unusual`]).
 pub const UNUSUAL: u32 = 0;
 /// Looks up whom a packet is addressed to and where it comes from ([`own::look_up`]).
 pub const OWN: u32 = 1;
@@ -32,7 +32,7 @@ pub const INTERFACE: u32 = 7;
 pub const PATH_MTU: u32 = 8;
 /// Charges a message to the budget of its kind ([`policy::charge`]).
 pub const BUDGET: u32 = 9;
-/// Reads the tags of a frame that has more than one ([`parse::tags`]).
+/// Reads the tags of a frame that has more than one ([`link::tags`]).
 pub const TAGS: u32 = 10;
 /// How many steps there are.
 pub const STEPS: u32 = 11;
@@ -56,7 +56,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
 ) -> u64 {
     const { assert!(STEP < STEPS) };
     match STEP {
-        UNUSUAL => parse::unusual(frame, tables, &about),
+        UNUSUAL => unusual::unusual(frame, tables, &about),
         OWN => own::look_up(frame, tables, &about, more[0], more[1] as u32),
         POLICY => policy::evaluate(frame, tables, &about, Unusual(more[0])),
         LONGEST => prefixes::longest::<F, T>(tables, &about, (more[0], more[1])) as u64,
@@ -64,7 +64,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
         NOTE => limit::note(frame, tables, &about, more[0]),
         PATH_MTU => policy::note_mtu(frame, tables, &about, Unusual(more[0])),
         BUDGET => policy::charge(frame, tables, &about, more[0]),
-        TAGS => parse::tags(frame),
+        TAGS => link::tags(frame),
         INTERFACE => tables::interface_place::<F, T>(tables, more[0] as u32) as u64,
         _ => reply::sum(frame, more[0] as usize, more[1] as usize),
     }

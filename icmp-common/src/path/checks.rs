@@ -6,8 +6,8 @@
 use crate::abi::{CHECKS, ROUTERS, RULE_SLOTS, Settings};
 use crate::frame::{Frame, field};
 use crate::path::apart::{About, Apart, MAX_START};
-use crate::path::parse::Unusual;
 use crate::path::reply;
+use crate::path::unusual::Unusual;
 use crate::reason::Reason;
 use crate::rules::Facts;
 use crate::tables::Tables;
@@ -251,6 +251,13 @@ fn failed_v6<F: Apart, T: Tables>(
         return failed.and(Check::RouterGuard, !is_named(&rules.routers, source));
     }
     failed
+}
+
+/// True for a listener message as hosts and routers send them; every other is ignored: hop limit 1, from a link-local address or, in a report
+/// of a host that has none yet, from `::` (RFC 2710 section 3, RFC 3590, RFC 3810 sections 5.1.14, 5.2.13 and 6.2, RFC 4286 section 5).
+#[inline(always)]
+pub(crate) fn is_listener_message(facts: &Facts) -> bool {
+    facts.hop_limit == 1 && (ipv6::is_link_local(facts.source.0) || facts.source == (0, 0))
 }
 
 /// True for a router that is named. Unused places are zero, and `::` is no router.

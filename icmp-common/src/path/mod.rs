@@ -10,6 +10,7 @@
 pub mod apart;
 pub mod checks;
 mod limit;
+mod link;
 pub mod mtu;
 mod own;
 mod parse;
@@ -17,6 +18,7 @@ mod policy;
 mod reply;
 #[cfg(test)]
 mod testing;
+mod unusual;
 
 use crate::abi::{
     INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT,
@@ -30,8 +32,9 @@ use crate::types::{Family, NO_IP_ROW, echo_row};
 use crate::wire::ethernet;
 
 use apart::{About, Apart, INTERFACE};
+use link::Link;
 use own::Target;
-use parse::{Headers, Link};
+use parse::Headers;
 
 /// Handles one frame that came in on `ifindex`: decides, turns it into its reply if it is answered, counts.
 ///
@@ -58,7 +61,7 @@ fn interface<'t, F: Apart, T: Tables>(frame: &mut F, tables: &'t T, ifindex: u32
 
 #[inline(always)]
 fn decide<F: Apart, T: Tables>(frame: &mut F, tables: &T, interface: Option<&Interface>) -> Step<Outcome> {
-    let link = parse::link(frame, tables)?;
+    let link = link::link(frame, tables)?;
     let (ingress, request) = match link.ether_type {
         ethernet::IPV4 => packet(frame, tables, interface, &link, Family::V4),
         ethernet::IPV6 => packet(frame, tables, interface, &link, Family::V6),
@@ -194,7 +197,7 @@ impl<'t> Ingress<'t> {
     #[inline(always)]
     fn no_answer<F: Frame>(&self, frame: &mut F, target: Target, code: u8) -> Option<Reason> {
         let Interface { mac, flags, .. } = self.interface;
-        let Some(source_mac) = parse::source_mac(frame) else { return Some(Reason::Truncated) };
+        let Some(source_mac) = link::source_mac(frame) else { return Some(Reason::Truncated) };
         if self.settings.flags & SETTINGS_ECHO == 0 {
             return Some(Reason::PolicyPass);
         }

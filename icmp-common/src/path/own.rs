@@ -9,7 +9,8 @@ use crate::frame::Frame;
 use crate::outcome::{Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, LONGEST, OWN};
-use crate::path::parse::{self, Headers, Ip, Link};
+use crate::path::link::{self, Link};
+use crate::path::parse::{self, Headers, Ip};
 use crate::reason::Reason;
 use crate::tables::{self, Tables, kind_bits};
 use crate::types::Family;
@@ -50,7 +51,7 @@ pub(crate) fn target<F: Apart, T: Tables>(
     family: Family,
 ) -> Step<Target> {
     if link.vlan == 0
-        && parse::destination_mac(frame) == Some(ingress.interface.mac)
+        && link::destination_mac(frame) == Some(ingress.interface.mac)
         && is_first(tables, ingress, family, headers)
     {
         return Ok(Target::Own);
@@ -128,7 +129,7 @@ fn checked<F: Apart, T: Tables>(
 /// who the frame is for on the link; true where that is a group. Frames of a VLAN that is not configured are nobody's here.
 #[inline(always)]
 fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) -> Result<bool, Reason> {
-    let destination = parse::destination_mac(frame).ok_or(Reason::Truncated)?;
+    let destination = link::destination_mac(frame).ok_or(Reason::Truncated)?;
     if destination != mac && destination & ethernet::GROUP_BIT == 0 {
         return Err(Reason::ForeignMac);
     }

@@ -12,8 +12,10 @@ use crate::outcome::{Step, end};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, BUDGET, PATH_MTU, POLICY};
 use crate::path::checks::{self, Check, Failed, Mode, check_counter};
+use crate::path::link::{self, Link};
 use crate::path::mtu;
-use crate::path::parse::{self, Headers, Ip, Link, Unusual};
+use crate::path::parse::{self, Headers, Ip};
+use crate::path::unusual::Unusual;
 use crate::reason::{Reason, Verdict};
 use crate::rules::{self, Facts};
 use crate::tables::Tables;
@@ -169,7 +171,7 @@ fn by_all<F: Apart, T: Tables>(
     {
         return Ok(answer);
     }
-    by_type(frame, tables, about, decision, is_echo, has_failed)
+    by_type(frame, tables, about, facts, decision, is_echo, has_failed)
 }
 
 /// What rules ask about a message.
@@ -276,6 +278,7 @@ fn by_type<F: Apart, T: Tables>(
     frame: &mut F,
     tables: &T,
     about: About,
+    facts: &Facts,
     decision: Decision,
     is_echo: bool,
     has_failed: bool,
@@ -290,8 +293,9 @@ fn by_type<F: Apart, T: Tables>(
     if action != Action::Limit as u8 {
         return Err(Reason::PolicyPass);
     }
-    // What fails a check spends nothing that a message that passes it needs.
-    let budget = if has_failed { Budget::Unverified as u8 } else { budget };
+    // What fails a check, or is ignored without one, spends nothing that a message that is in order needs.
+    let is_ignored = budget == Budget::MulticastListener as u8 && !checks::is_listener_message(facts);
+    let budget = if has_failed || is_ignored { Budget::Unverified as u8 } else { budget };
     match frame.apart::<BUDGET, T>(tables, about, [budget as u64, 0]) {
         0 => Err(Reason::WithinLimit),
         _ => Err(Reason::LimitedBudget),
@@ -327,7 +331,7 @@ fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &S
     };
     // A larger cost out of the same capacity: rate and burst are both divided.
     let limit = Limit { interval: interval.wrapping_mul(SENDER_SHARE), capacity: *capacity };
-    let Some(sender) = parse::source_mac(frame) else { return true };
+    let Some(sender) = link::source_mac(frame) else { return true };
     if limit.is_unlimited() || limit.capacity < limit.interval {
         return true;
     }
@@ -351,7 +355,7 @@ mod tests {
         let frame = &mut SliceFrame::new(message);
         let interface = interface();
         let ingress = Ingress::find(tables, Some(&interface), family).expect("settings");
-        let link = parse::link(frame, tables).expect("a link");
+        let link = link::link(frame, tables).expect("a link");
         let headers = parse::headers(frame, tables, &link, family).expect("headers");
         let quick = answer(frame, tables, &ingress, &link, &headers, family);
         let number = evaluate(frame, tables, &ingress.about(&link, &headers, family), headers.unusual);
@@ -376,7 +380,7 @@ mod tests {
             let frame = &mut SliceFrame::new(&mut message);
             let interface = interface();
             let ingress = Ingress::find(&tables, Some(&interface), family).expect("settings");
-            let link = parse::link(frame, &tables).expect("a link");
+            let link = link::link(frame, &tables).expect("a link");
             let headers = parse::headers(frame, &tables, &link, family).expect("headers");
             tables.set_switch(SWITCH_CHANGE);
             // All that there is, as a batch.

@@ -7,7 +7,8 @@ use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32}
 use crate::frame::{Frame, field, set_field, swap_fields};
 use crate::path::Ingress;
 use crate::path::apart::{About, Apart, MAX_START, SUM};
-use crate::path::parse::{Headers, Link};
+use crate::path::link::Link;
+use crate::path::parse::Headers;
 use crate::reason::Reason;
 use crate::tables::Tables;
 use crate::types::Family;

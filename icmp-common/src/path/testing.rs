@@ -13,9 +13,10 @@ use crate::abi::{
     Scope, Search, Search4, Search6, Settings, Step6, TYPE_ENTRIES, TypeRules, VLANS,
 };
 use crate::checksum::tests::rfc1071;
-use crate::frame::SliceFrame;
+use crate::frame::{Frame, SliceFrame};
 use crate::host_tables::{HostTables, Layouts};
 use crate::path;
+use crate::path::apart::Apart;
 use crate::policy::{Preset, preset_types};
 use crate::reason::Reason;
 use crate::tables::{insert4, insert6};
@@ -30,6 +31,36 @@ const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const OWN4: u32 = 0xc000_0201;
 /// 2001:db8::1, the host's.
 const OWN6: (u64, u64) = (0x2001_0db8_0000_0000, 1);
+
+/// Where the IP header starts, without a tag.
+pub(super) const L3: usize = ethernet::LEN;
+
+/// A frame whose first buffer has less than all of it.
+pub(super) struct Cut<'a> {
+    pub(super) first: SliceFrame<'a>,
+    pub(super) total: usize,
+}
+
+impl Apart for Cut<'_> {}
+
+impl Frame for Cut<'_> {
+    fn linear_len(&self) -> usize {
+        self.first.linear_len()
+    }
+
+    fn total_len(&self) -> usize {
+        self.total
+    }
+
+    fn window<const N: usize>(&mut self, offset: usize) -> Option<&mut [u8; N]> {
+        self.first.window(offset)
+    }
+}
+
+std::thread_local! {
+    /// For tests that ask no table: making one takes long.
+    pub(super) static UNASKED: HostTables = tables(settings(Preset::Host), rules());
+}
 
 /// Settings under which every echo request that is in order is answered, and none refused.
 pub(super) fn settings(preset: Preset) -> Settings {
