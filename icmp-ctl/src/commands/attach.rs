@@ -32,12 +32,13 @@ pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
         keep_tags: args.disable_rx_vlan_offload,
         reconfigure: args.config.is_some(),
     };
+    let tick = Tick::of_this_kernel()?;
     let Some(started) = start(wanted, configured)? else { return Ok(Output::nothing()) };
     let Started { attached, difference, loaded, settings } = &started;
     let from = origin.as_deref().filter(|_| *loaded || wanted.reconfigure).unwrap_or("what was in force");
     note(&format!(
         "limits, from {from}: {}; `icmp-ctl limit set per-source RATE` changes one, `icmp-ctl apply -f FILE` all",
-        summary(settings, Tick::of_this_kernel()?)
+        summary(settings, tick)
     ));
     note(
         "addresses, MAC addresses and VLANs are followed while `icmp-ctl serve` runs; without it, a change counts when `icmp-ctl attach` or \

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use crate::cli::Detach;
 use crate::diagnostics::warn;
+use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
 use crate::instance::addresses::refresh;
 use crate::instance::links::LinkPin;
@@ -28,6 +29,7 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
             None => pin.name == *name,
         });
         match (pin, link.filter(moved_here)) {
+            (Some(pin), _) if own.iter().any(|other| other.ifindex == pin.ifindex) => {}
             (Some(pin), _) => own.push(pin),
             (None, Some(link)) => others.push(link),
             (None, None) if pins.is_empty() => return Err(nothing_loaded()),
@@ -39,35 +41,56 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
     if own.is_empty() && others.is_empty() {
         return Err(nothing_loaded());
     }
-    let mut detached: Vec<String> = Vec::new();
-    for link in others {
-        if let Some((mut instance, ifindex)) = Instance::of_elsewhere(link)? {
-            instance.detach(ifindex)?;
-            instance.remove_if_unused()?;
-        }
-        detached.push(link.name.clone());
-    }
-    if let Some(mut instance) = Instance::find()?.filter(|_| !own.is_empty()) {
-        let pending = instance.maps.pending()?.is_some();
-        for pin in instance.links()?.iter().filter(|pin| own.iter().any(|own| own.ifindex == pin.ifindex)) {
-            instance.detach(pin.ifindex)?;
-        }
-        match instance.remove_if_unused()? {
-            Some(mut instance) => _ = refresh(&mut instance, &network)?,
-            None if pending => warn(
-                "the policy in force awaited confirmation: it and the one that would have come back are gone with the program. The next \
-                 `attach` starts from its `-f FILE`, or /etc/icmp-ctl/config.toml where it exists, or the defaults",
-            ),
-            None => {}
-        }
-    }
-    for pin in own {
-        let now = network.links.iter().find(|link| pin.is_of(link));
-        let name = now.map_or(&pin.name, |link| &link.name);
-        if !detached.contains(name) {
-            detached.push(name.clone());
-        }
+    let mut detached = Vec::new();
+    if let Err(error) = take_off(&own, &others, &network, &mut detached) {
+        return Err(match detached.as_slice() {
+            [] => error,
+            some => error.context(format!("{} detached, and nothing else", some.join(", "))),
+        });
     }
     let lines = detached.iter().map(|name| format!("{name}: detached")).collect();
     Ok(Output::done(json!({ "schema": 1, "detached": detached }), lines))
+}
+
+/// Takes the program off one interface after the other; `detached` names those that it is off, also where another one fails.
+fn take_off(own: &[&LinkPin], others: &[&Link], network: &Network, detached: &mut Vec<String>) -> Result<()> {
+    for link in others {
+        if let Some((mut instance, ifindex)) = Instance::of_elsewhere(link)? {
+            instance.detach(ifindex)?;
+            remove_if_unused(instance);
+        }
+        detached.push(link.name.clone());
+    }
+    let Some(mut instance) = Instance::find()?.filter(|_| !own.is_empty()) else {
+        detached.extend(own.iter().map(|pin| pin.name.clone()));
+        return Ok(());
+    };
+    let (pending, links) = (instance.maps.pending()?.is_some(), instance.links()?);
+    for pin in own {
+        if links.iter().any(|link| link.ifindex == pin.ifindex) {
+            instance.detach(pin.ifindex)?;
+        }
+        detached.push(pin.name.clone());
+    }
+    match remove_if_unused(instance) {
+        Some(mut instance) => {
+            if let Err(error) = refresh(&mut instance, network) {
+                warn(&format!("its addresses are known until the next change: {}", sentence(&error)));
+            }
+        }
+        None if pending => warn(
+            "the policy in force awaited confirmation: it and the one that would have come back are gone with the program. The next \
+             `attach` starts from its `-f FILE`, or /etc/icmp-ctl/config.toml where it exists, or the defaults",
+        ),
+        None => {}
+    }
+    Ok(())
+}
+
+/// Removes what no interface has any more. What is off is off, whether that can be cleared away now or not.
+fn remove_if_unused(instance: Instance) -> Option<Instance> {
+    instance.remove_if_unused().unwrap_or_else(|error| {
+        warn(&format!("{}; the next command that changes something does it", sentence(&error)));
+        None
+    })
 }

@@ -8,6 +8,8 @@ use super::rule_list::list;
 use crate::cli::{Rule, RuleAdd, RuleNamed};
 use crate::config::file as config;
 use crate::config::words::OneOrMany;
+use crate::diagnostics::warn;
+use crate::failure::sentence;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::resolve::resolve_rule;
@@ -42,7 +44,11 @@ pub(super) fn run(what: &Rule) -> Result<Output> {
         }
     };
     let _transaction = changed?;
-    let (json, _) = list()?;
+    // It is done, whether it can be looked at or not.
+    let (json, _) = list().unwrap_or_else(|error| {
+        warn(&format!("the rules cannot be listed: {}", sentence(&error)));
+        Default::default()
+    });
     Ok(Output::done(json, Vec::new()))
 }
 

@@ -22,10 +22,15 @@ pub(super) fn run(check: bool) -> Result<Output> {
         plan.verify()?;
         return Ok(Output::shown(json(&plan, false), lines(&plan)));
     }
-    let (mut instance, done) = upgrade()?;
+    let (done, instance) = upgrade()?;
     // What this build makes of the host may be something else.
-    if let Err(error) = Network::read_once().and_then(|network| refresh(&mut instance, &network)) {
-        warn(&format!("the addresses are those of before, reading them again failed: {}", sentence(&error)));
+    let refreshed = instance.and_then(|mut instance| refresh(&mut instance, &Network::read_once()?));
+    if let Err(error) = refreshed {
+        warn(&format!(
+            "the upgrade is done, but what it replaced may not be cleared away, and the addresses are those of before, until the next command that \
+             changes something: {}",
+            sentence(&error)
+        ));
     }
     Ok(Output::done(json(&done, true), lines(&done)))
 }

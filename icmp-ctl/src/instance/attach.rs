@@ -213,7 +213,7 @@ struct AttachResult {
     mode: &'static str,
     entry: Entry,
     program_id: u32,
-    /// Why no better mode was taken.
+    /// Why no better mode was taken; `None` where it is the best that was asked for.
     instead_of: Option<String>,
 }
 
@@ -240,7 +240,8 @@ fn attach_link(instance: &Instance, link: &Link, mode: AttachMode) -> Result<Att
                     fd_link
                         .pin(&link_pin)
                         .with_context(|| format!("pinning the link as {}", link_pin.display()))?;
-                    return Ok(AttachResult { mode, entry, program_id, instead_of: refusal });
+                    let instead_of = refusal.filter(|_| *mode != modes[0].1);
+                    return Ok(AttachResult { mode, entry, program_id, instead_of });
                 }
                 Err(error) => {
                     let words =

@@ -182,8 +182,12 @@ impl InstanceMaps {
     /// # Errors
     /// The map cannot be read.
     pub fn settings(&self) -> Result<Option<Settings>> {
+        self.settings_in(self.active_settings()?)
+    }
+
+    fn settings_in(&self, buffer: u32) -> Result<Option<Settings>> {
         let buffers = self.settings.get(&0, 0).context("reading the settings in force")?;
-        let settings = buffers[self.active_settings()? as usize].0;
+        let settings = buffers[buffer as usize].0;
         Ok((settings.flags & SETTINGS_PRESENT != 0).then_some(settings))
     }
 
@@ -192,10 +196,26 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be read.
     pub fn policy(&self) -> Result<Option<Compiled>> {
-        let Some(settings) = self.settings()? else { return Ok(None) };
+        self.settings()?.map(|settings| self.policy_of(settings)).transpose()
+    }
+
+    /// The whole policy that was confirmed last, while another one awaits confirmation; `None` where none does.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn confirmed_policy(&self) -> Result<Option<Compiled>> {
+        if self.rollback_at()?.is_none() {
+            return Ok(None);
+        }
+        self.settings_in(self.switch()? & SWITCH_SETTINGS ^ SWITCH_SETTINGS)?
+            .map(|settings| self.policy_of(settings))
+            .transpose()
+    }
+
+    fn policy_of(&self, settings: Settings) -> Result<Compiled> {
         let rules = self.rules(settings.rules)?;
         let buckets = self.buckets(settings.rules, &rules)?;
-        Ok(Some(Compiled { settings, prefixes: buckets.prefixes(&rules), rules, buckets }))
+        Ok(Compiled { settings, prefixes: buckets.prefixes(&rules), rules, buckets })
     }
 
     /// True where this is the whole policy in force, as it was read; of `None`, where none has been set.
@@ -221,37 +241,63 @@ impl InstanceMaps {
     /// can be held, and that one is to be kept whole.
     ///
     /// # Errors
-    /// CPUs may still be reading what is to be written over, and then nothing has changed; or a map cannot be written, or the time of the
-    /// roll-back is over, and then the policy that was confirmed last is in force, whole.
+    /// CPUs may still be reading what is to be written over, a map cannot be read or written, or the time of the roll-back is over. What was in
+    /// force is; where that awaited confirmation and something of it was written over, it is what was confirmed last, and the error says so.
     pub fn publish(&mut self, policy: &Compiled, rollback_at: Option<u64>) -> Result<()> {
         self.finish_rollback()?;
         let pending = self.settings()?.filter(|_| self.rollback_at().is_ok_and(|at| at.is_some()));
         let pending_rules = pending.map(|pending| self.rules(pending.rules)).transpose()?;
         let replaces = self.roll_back()?;
-        if let Err(error) = wait_for_readers() {
-            if replaces {
-                self.publish_bits(SWITCH_SETTINGS | SWITCH_AWAITS)?;
-            }
-            return Err(error);
+        let prepared = wait_for_readers().and_then(|()| self.prepare(policy, pending_rules.as_deref()));
+        let published = match prepared {
+            Ok((rules, buffer)) => self.write_over(policy, rules.as_deref(), buffer, rollback_at),
+            // Nothing of what awaited confirmation was written over so far.
+            Err(error) if replaces => match self.publish_bits(SWITCH_SETTINGS | SWITCH_AWAITS) {
+                Ok(()) => return Err(error),
+                Err(_) => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+        if replaces {
+            published.context(
+                "the change failed half-way: what was confirmed last is in force, and what awaited confirmation is gone",
+            )
+        } else {
+            published
         }
+    }
+
+    /// Gives the rules of a policy that is about to be written their slots; the rules where they are to be written, and to which buffer. Rules
+    /// and prefixes that are those in force are not: a buffer may be that of both settings.
+    fn prepare(&mut self, policy: &Compiled, pending: Option<&Rules>) -> Result<(Option<Box<Rules>>, u32)> {
         let old = self.settings()?;
         let old_rules = old.map(|old| self.rules(old.rules)).transpose()?;
         let mut rules = policy.rules.clone();
-        let fresh = assign_slots(&mut rules, old_rules.iter().chain(&pending_rules).map(|rules| &**rules));
-        for slot in fresh {
+        for slot in assign_slots(&mut rules, old_rules.as_deref().into_iter().chain(pending)) {
             self.clear_counter(slot)?;
             self.budgets.set(rule_bucket(slot), 0, 0).context("filling the bucket of a new rule")?;
         }
         let shared = old.zip(old_rules).filter(|(_, old_rules)| *old_rules == rules);
-        let buffer = match shared {
-            Some((old, old_rules)) if self.buckets(old.rules, &old_rules)? == policy.buckets => old.rules,
-            _ => {
-                let buffer = old.map_or(0, |old| old.rules ^ 1);
-                self.write_buckets(buffer, &policy.buckets)?;
-                self.rules.set(buffer, Pod::of(&*rules), 0).context("writing the new rules")?;
-                buffer
+        match shared {
+            Some((old, old_rules)) if self.buckets(old.rules, &old_rules)? == policy.buckets => {
+                Ok((None, old.rules))
             }
-        };
+            _ => Ok((Some(rules), old.map_or(0, |old| old.rules ^ 1))),
+        }
+    }
+
+    /// Writes a policy over the one that is not in force, its rules where there are any to be written, and switches to it.
+    fn write_over(
+        &mut self,
+        policy: &Compiled,
+        rules: Option<&Rules>,
+        buffer: u32,
+        rollback_at: Option<u64>,
+    ) -> Result<()> {
+        if let Some(rules) = rules {
+            self.write_buckets(buffer, &policy.buckets)?;
+            self.rules.set(buffer, Pod::of(rules), 0).context("writing the new rules")?;
+        }
         let idle = self.switch()? & SWITCH_SETTINGS ^ SWITCH_SETTINGS;
         // The active buffer is written as it is.
         let mut buffers = self.settings.get(&0, 0).context("reading the settings in force")?;

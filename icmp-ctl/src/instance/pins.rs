@@ -15,8 +15,8 @@ use aya::maps::{Map, MapData, MapInfo, MapType};
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
 
-use crate::diagnostics::{note_about, say_if_it_takes_long};
-use crate::failure::{Exit, Failure};
+use crate::diagnostics::{note_about, say_if_it_takes_long, warn};
+use crate::failure::{Exit, Failure, sentence};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::directory::{
     ROOT, directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove,
@@ -240,10 +240,17 @@ impl Instance {
     /// Takes a link off its interface, wherever that is.
     ///
     /// # Errors
-    /// The pin cannot be removed.
+    /// It cannot be taken off.
     pub fn detach(&mut self, ifindex: u32) -> Result<()> {
         sys::detach_link(&links::pin(&self.directory, ifindex))?;
-        self.forget(ifindex)
+        // It is off; what is left of it is cleared away by whoever changes the instance next.
+        if let Err(error) = self.forget(ifindex) {
+            warn(&format!(
+                "clearing away what a detached link has left: {}; the next change does it",
+                sentence(&error)
+            ));
+        }
+        Ok(())
     }
 
     /// Removes what there is of a link that is off its interface, or was never on it.

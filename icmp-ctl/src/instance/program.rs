@@ -163,9 +163,14 @@ fn words(bytes: &[u8]) -> [u64; SECRETS] {
 
 /// The entry point that a program is, of those pinned in a directory.
 pub(super) fn entry_of(pins: &Path, program_id: u32) -> Option<Entry> {
-    Entry::ALL.into_iter().find(|entry| {
-        ProgramInfo::from_pin(pins.join(entry.program())).is_ok_and(|info| info.id() == program_id)
-    })
+    Entry::ALL.into_iter().find(|entry| program_id_of(pins, *entry).is_ok_and(|id| id == program_id))
+}
+
+/// Kernel id of an entry point that is pinned in a directory.
+pub(super) fn program_id_of(pins: &Path, entry: Entry) -> Result<u32> {
+    let pin = pins.join(entry.program());
+    let info = ProgramInfo::from_pin(&pin);
+    info.map(|info| info.id()).with_context(|| format!("asking about the program {}", pin.display()))
 }
 
 /// Loads a private copy of the object with both entry points; nothing of it is pinned.

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use nix::libc;
 use serde_json::json;
 
-use crate::diagnostics::{say_if_it_takes_long, warn};
+use crate::diagnostics::say_if_it_takes_long;
 use crate::failure::{Exit, Failure, sentence};
 use crate::host::netlink::links_once;
 use crate::instance::directory::{directory, foreign_version, is_root_there, lock, next, versions};
@@ -111,12 +111,12 @@ impl Upgrade {
     }
 }
 
-/// Does it; what is loaded then.
+/// Does it; what it was, and the instance that is in force then, where what that has replaced could be cleared away.
 ///
 /// # Errors
 /// As [`Upgrade::plan`]; or the kernel refuses the program or does not let it take the place of the other on one of the interfaces
-/// ([`Exit::Refused`]). Then that one is on all of them, as before.
-pub fn upgrade() -> Result<(Instance, Upgrade)> {
+/// ([`Exit::Refused`]). Then that one is on all of them, as before, or the error says that it may not be.
+pub fn upgrade() -> Result<(Upgrade, Result<Instance>)> {
     if !is_root_there()? {
         return Err(nothing_loaded());
     }
@@ -124,26 +124,22 @@ pub fn upgrade() -> Result<(Instance, Upgrade)> {
     let lock = lock(&directory)?;
     successor::settle(&directory)?;
     let mut plan = Upgrade::plan()?;
-    if let Err(error) = take_place(&plan, &next(&directory), &directory) {
-        if let Err(also) = successor::settle(&directory) {
-            warn(&format!(
-                "taking the upgrade back failed, and the next command that changes something does so: {}",
+    if let Err(error) = take_place(&mut plan, &next(&directory), &directory) {
+        return Err(match successor::settle(&directory) {
+            Ok(()) => error.context("all is as before"),
+            Err(also) => error.context(format!(
+                "taking the upgrade back failed, and until the next command that changes something does so, both programs may be on interfaces: {}",
                 sentence(&also)
-            ));
-        }
-        return Err(error);
+            )),
+        });
     }
-    let instance = Instance::find_under(lock, &directory)?.map_err(|_| nothing_loaded())?;
-    for link in instance.links()? {
-        plan.interfaces
-            .iter_mut()
-            .filter(|one| one.ifindex == link.ifindex)
-            .for_each(|one| one.after = Some(link.program_id));
-    }
-    Ok((instance, plan))
+    // It is done, whatever becomes of what it has replaced.
+    let instance =
+        Instance::find_under(lock, &directory).and_then(|found| found.map_err(|_| nothing_loaded()));
+    Ok((plan, instance))
 }
 
-fn take_place(plan: &Upgrade, successor: &Path, directory: &Path) -> Result<()> {
+fn take_place(plan: &mut Upgrade, successor: &Path, directory: &Path) -> Result<()> {
     let Upgrade { instance, interfaces, different, .. } = plan;
     let mut own = vec![BUILD_NAME, Entry::Xdp.program(), Entry::XdpFrags.program()];
     own.extend(different.iter().map(|different| different.map));
@@ -156,6 +152,9 @@ fn take_place(plan: &Upgrade, successor: &Path, directory: &Path) -> Result<()> 
         verifying(|| program::load_beside(&options, successor, entry, &successor.join(entry.program())))?;
     }
     migration::raise_instants(different, instance, successor)?;
+    for Upgraded { entry, after, .. } in interfaces.iter_mut() {
+        *after = Some(program::program_id_of(successor, *entry)?);
+    }
     for Upgraded { name, entry, ifindex, .. } in interfaces {
         successor::run(instance, *ifindex, successor, *entry).map_err(|error| refusal(name, error))?;
     }
@@ -184,7 +183,7 @@ fn refusal(name: &str, error: std::io::Error) -> anyhow::Error {
     anyhow::Error::new(error).context(Failure {
         exit: Exit::Refused,
         message: format!(
-            "{name}: the program of this build cannot take the place of the one on it{why}; all is as before. `icmp-ctl detach --all` and \
+            "{name}: the program of this build cannot take the place of the one on it{why}. `icmp-ctl detach --all` and \
              `icmp-ctl attach` replace it, at this cost: until the program is loaded again, some seconds, the kernel answers, but not for VIPs, \
              and nothing is limited; counters, buckets, known sources and what was changed since the configuration was read begin anew"
         ),

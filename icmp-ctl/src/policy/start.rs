@@ -191,11 +191,15 @@ fn bring_up(
         // When it has worked: who tries it again and again says it once.
         warn_about_policy_in_force(instance)?;
     }
+    let settings = match &transaction {
+        Some(transaction) => *transaction.settings(),
+        None => instance.maps.settings()?.context("the program has no settings")?,
+    };
     let transaction = transaction.filter(|_| !loaded);
+    // Nothing that could fail comes behind it.
     if let Some(transaction) = &transaction {
         transaction.commit(instance, Keep::Always)?;
     }
-    let settings = instance.maps.settings()?.context("the program has no settings")?;
     Ok(Started {
         attached,
         difference: transaction.map(|transaction| transaction.difference),

@@ -273,7 +273,7 @@ pub fn put_in_force(
     let (may_be_unsaved, saved) = (saving.is_none(), saving.map_or(Ok(()), Saving::finish));
     // Of the host, too, what is true now counts from now on; the policy is in force whatever becomes of that.
     let refreshed = Network::read_once().and_then(|network| refresh(&mut instance, &network));
-    let pending = instance.maps.rollback_at()?.is_some();
+    let pending = !instance.maps.rollback_at().is_ok_and(|at| at.is_none());
     // Whoever reads the warnings may be slow, and is not waited for under the lock.
     let pins = instance.unlock();
     match refreshed.map(|refreshed| refreshed.left_out()) {
@@ -330,17 +330,17 @@ pub fn confirm(mut instance: Instance, save: Option<Save<'_>>) -> Result<()> {
 /// Goes back to what was confirmed last; what that changes.
 ///
 /// # Errors
-/// Nothing awaits confirmation, or it cannot be written.
+/// Nothing awaits confirmation, or it cannot be read or written; what was in force is.
 pub fn roll_back(mut instance: Instance) -> Result<Difference> {
     let before = instance.maps.policy()?;
+    let confirmed = instance.maps.confirmed_policy()?.context(NOTHING_PENDING)?;
+    let mut difference = Difference::default();
+    difference.add(before.as_ref(), &confirmed, Tick::of_this_kernel()?);
+    // Nothing that could fail comes behind it.
     if !instance.maps.roll_back()? {
         bail!("{NOTHING_PENDING}");
     }
-    let mut difference = Difference::default();
-    if let Some(policy) = instance.maps.policy()? {
-        difference.add(before.as_ref(), &policy, Tick::of_this_kernel()?);
-        say_if_unsaved(&instance.unlock(), &policy);
-    }
+    say_if_unsaved(&instance.unlock(), &confirmed);
     Ok(difference)
 }
 
