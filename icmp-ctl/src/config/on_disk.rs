@@ -4,14 +4,14 @@
 //! and its mode; and that nothing is lost that somebody has written meanwhile. What the text says is `file.rs`'s.
 
 use std::fs::{self, File, Permissions};
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::{Builder, NamedTempFile};
 
-use crate::kernel::files::seen_by_caller;
+use crate::kernel::files::{read_again, seen_by_caller};
 
 /// Mode of a file that is new.
 const MODE: u32 = 0o644;
@@ -36,13 +36,14 @@ impl OnDisk {
     /// Reads a file, which need not exist.
     ///
     /// # Errors
-    /// It exists and cannot be read.
+    /// It exists and cannot be read, or is no regular file: to put one in the place of a device would break whoever uses that.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = match fs::read_to_string(seen_by_caller(path)) {
+        let is_absent = |error: &io::Error| error.kind() == ErrorKind::NotFound;
+        let text = match read_again(path) {
             Ok(text) => Some(text),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) if error.downcast_ref().is_some_and(is_absent) => None,
             Err(error) => {
-                return Err(error).with_context(|| format!("reading the configuration {}", path.display()));
+                return Err(error.context(format!("reading the configuration {}", path.display())));
             }
         };
         Ok(Self { path: path.to_owned(), text })
@@ -157,6 +158,20 @@ mod tests {
             assert!(error.contains("somebody else"), "{error}");
             assert_eq!(fs::read_to_string(&path).expect("there"), "theirs");
             assert_eq!(names(folder.path()), ["c.toml"]);
+        }
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_is_read_or_replaced() {
+        let folder = folder();
+        let fifo = folder.path().join("fifo");
+        // Nobody writes into it, so whoever read it would wait for ever; of /dev/zero there is no end.
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).expect("a link");
+        for path in [&fifo, &link, Path::new("/dev/null"), Path::new("/dev/zero")] {
+            let error = format!("{:#}", OnDisk::read(path).expect_err("it is none"));
+            assert!(error.contains(&format!("{}: it is no regular file", path.display())), "{error}");
         }
     }
 
