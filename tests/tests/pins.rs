@@ -72,6 +72,22 @@ fn a_pin_directory_that_others_may_enter_or_replace_is_refused_with_the_command_
 }
 
 #[test]
+fn nothing_is_pinned_in_a_file_system_that_is_another_users() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    let done = in_a_container(
+        &pair.host,
+        &format!(
+            "mount -t bpf -o uid=65534 bpf /sys/fs/bpf
+             if $ctl attach {HOST_IF}; then exit 9; fi
+             test ! -e /sys/fs/bpf/icmp-ctl
+             chown root /sys/fs/bpf; $ctl attach {HOST_IF}; $ctl detach --all"
+        ),
+    );
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(done.stderr.contains("`chown root /sys/fs/bpf"), "{done}");
+}
+
+#[test]
 fn a_user_with_the_capabilities_makes_a_pin_directory_that_is_roots() {
     let Some(pair) = pair(&["unshare", "setpriv"]) else { return };
     let caps = "+bpf,+perfmon,+net_admin,+dac_override";

@@ -4,7 +4,7 @@
 //! in an instance's directory is `pins.rs`'s and `links.rs`'s.
 
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
@@ -79,16 +79,16 @@ pub(super) fn is_root_there() -> Result<bool> {
 }
 
 /// Whose the directory of all instances is; `None` where it is not there. What is pinned there is believed, so nobody but root may have made
-/// it or put something there.
+/// it or put something there, or may once it is made.
 ///
 /// # Errors
 /// It cannot be looked at.
 pub fn ownership() -> Result<Option<Finding>> {
-    let there = match fs::symlink_metadata(ROOT) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        there => there.with_context(|| format!("looking at the pin directory {ROOT}"))?,
+    let looked_at = |path: &str, found: io::Result<fs::Metadata>| match found {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        found => found.map(Some).with_context(|| format!("looking at {path}")),
     };
-    let top = fs::metadata(BPFFS).with_context(|| format!("looking at {BPFFS}"))?;
+    let Some(top) = looked_at(BPFFS, fs::metadata(BPFFS))? else { return Ok(None) };
     let broken = |what: String, why: &str, command: String| {
         Ok(Some(Finding::new("pins", State::Broken, what, why).fixed_by(command)))
     };
@@ -103,6 +103,7 @@ pub fn ownership() -> Result<Option<Finding>> {
             format!("chown root {BPFFS} && chmod 1777 {BPFFS}"),
         );
     }
+    let Some(there) = looked_at(ROOT, fs::symlink_metadata(ROOT))? else { return Ok(None) };
     if !there.is_dir() || there.uid() != 0 {
         return broken(
             format!(

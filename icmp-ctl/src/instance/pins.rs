@@ -159,12 +159,15 @@ impl Instance {
     /// # Errors
     /// As [`Self::find`]; and `options` fails, or the kernel refuses the program ([`Exit::Refused`]).
     pub fn open_or_load(options: impl FnOnce() -> Result<LoadOptions>) -> Result<(Self, bool)> {
-        match DirBuilder::new().mode(0o700).create(ROOT) {
-            Ok(()) => give_to_root()?,
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(error).with_context(|| format!("making the pin directory {ROOT}"));
+        if !is_root_there()? {
+            match DirBuilder::new().mode(0o700).create(ROOT) {
+                Ok(()) => give_to_root()?,
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                    return Err(error).with_context(|| format!("making the pin directory {ROOT}"));
+                }
+                // Made by another in between, who may be anybody.
+                _ => _ = is_root_there()?,
             }
-            _ => _ = is_root_there()?,
         }
         let directory = directory()?;
         let lock = match Self::find_under(lock(&directory)?, &directory)? {
