@@ -368,6 +368,28 @@ fn what_awaits_confirmation_shows_in_status_json_and_metrics() {
     let _done = ctl::run(host, "detach --all").expect_success();
 }
 
+#[test]
+fn the_time_for_a_confirmation_goes_by_the_programs_clock_in_a_time_namespace_too() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let folder = Folder::new();
+    let file = folder.file("c.toml", "[policy]\npreset = \"strict\"\n");
+    // The clock of a container that was moved here from a machine that has run for longer.
+    let inside = |arguments: &str| {
+        let mut command = host.command("unshare");
+        command.args(["--time", "--monotonic", "1000000"]).arg(ctl::program());
+        process::run(command.args(arguments.split_whitespace())).expect_success()
+    };
+    let _said = inside(&format!("apply -f {file} --confirm 1h"));
+    for said in [inside("status -j"), ctl::run(host, "status -j").expect_success()] {
+        let status: Value = serde_json::from_str(&said).expect("JSON");
+        let left = status["confirmation_pending_seconds"].as_f64().expect("it is pending");
+        assert!((3000.0..=3600.0).contains(&left), "{said}");
+    }
+    let _said = inside("rollback");
+}
+
 /// Three policies that any mix would give away.
 fn three(folder: &Folder) -> [String; 3] {
     ["11", "22", "33"].map(|ttl| {

@@ -194,17 +194,25 @@ fn count(attr: &bpf_attr) -> u32 {
 
 /// `bpf_jiffies64()`.
 pub(crate) fn jiffies() -> Result<u64> {
-    /// Number of the function (include/uapi/linux/bpf.h).
-    const JIFFIES64: u64 = 118;
+    asked_of_helper(118).context("asking for the kernel's tick counter")
+}
+
+/// `bpf_ktime_get_ns()`.
+pub(crate) fn ktime_ns() -> Result<u64> {
+    asked_of_helper(5).context("asking for the kernel's clock")
+}
+
+/// What a helper function of the kernel's that takes nothing returns; by its number (include/uapi/linux/bpf.h).
+fn asked_of_helper(number: u64) -> Result<u64> {
     let program = SystemCallProgram::load(&[
-        0x16bf,                 // r6 = r1, the address of the context
-        0x85 | JIFFIES64 << 32, // r0 = bpf_jiffies64()
-        0x067b,                 // *(u64 *)(r6 + 0) = r0
-        0x00b7,                 // r0 = 0
-        0x0095,                 // return r0
+        0x16bf,              // r6 = r1, the address of the context
+        0x85 | number << 32, // r0 = the function's
+        0x067b,              // *(u64 *)(r6 + 0) = r0
+        0x00b7,              // r0 = 0
+        0x0095,              // return r0
     ]);
     let mut context = [0];
-    program.and_then(|program| program.run(&mut context)).context("asking for the kernel's tick counter")?;
+    program?.run(&mut context)?;
     Ok(context[0])
 }
 

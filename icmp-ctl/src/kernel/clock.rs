@@ -29,13 +29,13 @@ impl Tick {
     }
 }
 
-/// Nanoseconds of CLOCK_MONOTONIC, which the program asks while a confirmation is awaited.
+/// Nanoseconds of CLOCK_MONOTONIC as the program has them while a confirmation is awaited, told by the function that it asks (`bpf_ktime_get_ns`): this
+/// process's own may be another one, where it is in a time namespace (time_namespaces(7)).
 ///
 /// # Errors
-/// The kernel does not tell.
+/// The kernel does not let this process ask.
 pub(crate) fn monotonic_ns() -> Result<u64> {
-    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).context("asking for the time")?;
-    Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+    bpf::ktime_ns().context("asking for the time")
 }
 
 /// Ticks as the packet path counts them, told by the function of the kernel's that it asks (`bpf_jiffies64`): /proc/timer_list has them too,
