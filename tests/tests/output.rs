@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
+use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use serde_json::Value;
 
@@ -60,6 +61,13 @@ fn diagnostics_that_cannot_be_written_stop_nothing() {
         assert!(text(&done.stdout).contains("attached"), "{done:?}");
         let _said = ctl::run(&pair.host, "detach --all").expect_success();
     }
+    // A log that may not grow, as a service manager's LimitFSIZE= has it.
+    let log = File::create(Folder::new().path().join("log")).expect("our folder");
+    let mut command = pair.host.command("prlimit");
+    command.args(["--fsize=0", ctl::program().to_str().expect("UTF-8"), "attach", HOST_IF]);
+    let done = command.stderr(log).output().expect("it runs");
+    assert_eq!(done.status.code(), Some(0), "{done:?}");
+    let _said = ctl::run(&pair.host, "detach --all").expect_success();
     // An error keeps its code.
     let done = run_into(&pair.host, "attach nosuch0", Stdio::piped(), closed_pipe());
     assert_eq!(done.status.code(), Some(1), "{done:?}");
@@ -116,7 +124,7 @@ fn with_j_an_error_is_json_on_stderr_too() {
 }
 
 fn pair() -> Option<Pair> {
-    can_run(&["ip", "nsenter"]).then(|| Pair::new(1500))
+    can_run(&["ip", "nsenter", "prlimit"]).then(|| Pair::new(1500))
 }
 
 fn is_a_sentence(done: &Output, what: &str) {

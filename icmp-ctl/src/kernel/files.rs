@@ -1,6 +1,6 @@
 //! Files as whoever calls the command sees them, also after it has entered another mount namespace.
 //!
-//! Owns what is kept of the first one, and reading what may have to be read again. `ip netns exec` shows the command files of that network namespace's own
+//! Owns what is kept of the first one, reading what may have to be read again, and that a write which may not be is an error. `ip netns exec` shows the command files of that network namespace's own
 //! (`/etc/netns/NAME/` over `/etc/`), and the command leaves that view to reach the pins.
 
 use std::fs::{File, OpenOptions};
@@ -10,8 +10,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use nix::libc;
+use nix::sys::signal::{SigHandler, Signal, signal};
 
 /// The longest file that is read: several times what there is room for.
 const LONGEST: u64 = 64 << 20;
@@ -33,6 +34,17 @@ pub(super) fn keep() -> std::io::Result<()> {
     let seen = View { root: File::open("/")?, folder, _mounts: File::open("/proc/self/ns/mnt")? };
     // The first one is the caller's.
     let _ = FIRST.set(seen);
+    Ok(())
+}
+
+/// Has a write beyond the longest file that this process may make (setrlimit(2), `RLIMIT_FSIZE`) fail, as one to a full device does, and not end
+/// the process in the middle of a change.
+///
+/// # Errors
+/// None that the kernel knows for this signal.
+pub fn outlive_size_limit() -> Result<()> {
+    // SAFETY: a signal that is ignored runs nothing.
+    unsafe { signal(Signal::SIGXFSZ, SigHandler::SigIgn) }.context("ignoring SIGXFSZ")?;
     Ok(())
 }
 
