@@ -188,14 +188,15 @@ fn an_interface_that_refuses_costs_no_compilation_at_each_look() {
     let Some(pair) = pair(&["nft"]) else { return };
     let host = &pair.host;
     let folder = Folder::new();
-    // Each compilation asks nftables what it would do with pings.
+    // Each compilation asks nftables what it would do with pings. What serve runs may open no file to write: it has one that is open.
     let asked = folder.file("asked", "");
-    let nft = folder.file("nft", &format!("#!/bin/sh\necho asked >> {asked}\nexec /usr/sbin/nft \"$@\"\n"));
+    let nft = folder.file("nft", "#!/bin/sh\necho asked >&9\nexec /usr/sbin/nft \"$@\"\n");
     fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("it is ours");
     let compilations = || fs::read_to_string(&asked).expect("a text").lines().count();
     let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"taken0\"]\n"));
-    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap_or_default());
-    let mut serve = Watch::start(ctl::command(host, &format!("serve -f {config}")).env("PATH", path));
+    let (path, program) = (folder.path().display(), ctl::program().display());
+    let script = format!("PATH={path}:$PATH; exec {program} serve -f {config} 9>>{asked}");
+    let mut serve = host.watch("sh", &["-c", &script]);
     serve.wait_for(SERVING, LIMIT);
     host.ip("link add other0 type veth peer name other1");
     let _other = host.enter(|| PassLink::attach("other0"));

@@ -38,13 +38,12 @@ fn systemd_takes_the_units_and_finds_them_exposed_by_2_5_at_most() {
     }
 }
 
+/// By hand, and with what a unit leaves it: what it keeps, and works with, is the same.
 #[test]
-fn serve_works_with_the_capabilities_that_the_units_leave_it() {
+fn serve_keeps_three_capabilities_and_works_with_them() {
     if !can_run(&["ip", "nsenter", "setpriv", "nft"]) {
         return;
     }
-    let pair = Pair::new(1500);
-    let (host, folder) = (&pair.host, Folder::new());
     let unit = fs::read_to_string(shipped("icmp-ctl.service")).expect("a unit");
     let capabilities = unit.lines().find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
     let bounds: String = capabilities
@@ -52,15 +51,27 @@ fn serve_works_with_the_capabilities_that_the_units_leave_it() {
         .split_whitespace()
         .map(|name| name.replace("CAP_", ",+").to_lowercase())
         .collect();
-    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\"]\n"));
     let bounds = format!("--bounding-set=-all{bounds}");
+    keeps_three_capabilities(&[]);
+    keeps_three_capabilities(&["setpriv", &bounds, "--no-new-privs"]);
+}
+
+/// Of `serve`, run by this.
+fn keeps_three_capabilities(run_by: &[&str]) {
+    let pair = Pair::new(1500);
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\"]\n"));
     let program = ctl::program().to_str().expect("a path in UTF-8");
-    let mut serve = host.watch("setpriv", &[&bounds, "--no-new-privs", program, "serve", "-f", &config]);
+    let words = [run_by, &[program, "serve", "-f", &config]].concat();
+    let mut serve = host.watch(words[0], &words[1..]);
     serve.wait_for("serving metrics", LIMIT);
     let status = fs::read_to_string(format!("/proc/{}/status", serve.id())).expect("it runs");
     // CAP_PERFMON and CAP_BPF are 38 and 39, CAP_NET_ADMIN is 12.
-    let held = format!("CapEff:\t{:016x}\n", 3_u64 << 38 | 1 << 12);
-    assert!(status.contains(&held) && status.contains("NoNewPrivs:\t1\n"), "{status}");
+    for set in ["CapPrm", "CapEff", "CapBnd"] {
+        let held = format!("{set}:\t{:016x}\n", 3_u64 << 38 | 1 << 12);
+        assert!(status.contains(&held), "{set} of {status}");
+    }
+    assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
     host.ip(&format!("address add 192.0.2.99/24 dev {HOST_IF}"));
     serve.wait_for("addresses:", LIMIT);
     host.ip("link add late0 type veth peer name late1");

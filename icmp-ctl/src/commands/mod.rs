@@ -25,6 +25,7 @@ use anyhow::Result;
 
 use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::config::file::Config;
+use crate::kernel::confine::confine;
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 
@@ -43,8 +44,10 @@ pub fn run(cli: &Cli) -> Result<Output> {
             attach::run(args, config)
         }
         Verb::Serve(args) => {
-            let config = Config::load(args.config.as_deref())?;
             prepare(Purpose::Attach)?;
+            confine()?;
+            // With what is left, so that what cannot be read at a reload cannot be read now.
+            let config = Config::load(args.config.as_deref())?;
             serve::run(args, config)
         }
         Verb::Detach(args) => {

@@ -15,7 +15,7 @@ use crate::finding::{Finding, State};
 use crate::kernel::files;
 
 /// Where it is mounted by convention.
-const MOUNT_POINT: &str = "/sys/fs/bpf";
+pub(super) const MOUNT_POINT: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` (include/uapi/linux/magic.h).
 const MAGIC: FsType = FsType(0xcafe_4a11_u32 as _);
 /// Number of the process namespace that the system was started in, `PROC_PID_INIT_INO` (include/linux/proc_ns.h).

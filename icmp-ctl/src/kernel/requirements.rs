@@ -1,6 +1,8 @@
 //! What the kernel has to allow and to have before anything is done.
 
 use anyhow::{Context as _, Result};
+use caps::{CapSet, Capability, CapsHashSet};
+use nix::unistd::geteuid;
 
 use crate::failure::{Exit, Failure};
 use crate::finding::{Finding, State};
@@ -18,58 +20,63 @@ pub(crate) enum Purpose {
     Attach,
 }
 
-/// A capability (capabilities(7)) and what it is for.
-struct Capability {
-    name: &'static str,
-    bit: u32,
+/// A capability and what it is for.
+struct Need {
+    capability: Capability,
     why: &'static str,
 }
 
-const BPF: Capability = Capability { name: "CAP_BPF", bit: 39, why: "to open the program's maps" };
-const PERFMON: Capability = Capability {
-    name: "CAP_PERFMON",
-    bit: 38,
+const BPF: Need = Need { capability: Capability::CAP_BPF, why: "to open the program's maps" };
+const PERFMON: Need = Need {
+    capability: Capability::CAP_PERFMON,
     why: "for the verifier to accept a program that works with packet pointers",
 };
-const NET_ADMIN: Capability =
-    Capability { name: "CAP_NET_ADMIN", bit: 12, why: "to attach it to interfaces" };
+const NET_ADMIN: Need = Need { capability: Capability::CAP_NET_ADMIN, why: "to attach it to interfaces" };
 /// The pins are root's, who needs no capability for them.
-const DAC_OVERRIDE: Capability =
-    Capability { name: "CAP_DAC_OVERRIDE", bit: 1, why: "to reach the pins, which are root's" };
-/// What stands for CAP_BPF and CAP_PERFMON, which were parts of it before kernel 5.8.
-const SYS_ADMIN: u32 = 21;
+const DAC_OVERRIDE: Need =
+    Need { capability: Capability::CAP_DAC_OVERRIDE, why: "to reach the pins, which are root's" };
 
 impl Purpose {
+    fn needs(self, is_root: bool) -> Vec<Need> {
+        let mut needs = vec![BPF];
+        if self == Self::Attach {
+            needs.extend([PERFMON, NET_ADMIN]);
+        }
+        if !is_root {
+            needs.push(DAC_OVERRIDE);
+        }
+        needs
+    }
+
     /// What is missing for it, as the part of a sentence; `None` where nothing is.
     pub(crate) fn missing(self) -> Option<String> {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        missing(self, effective(&status)?, nix::unistd::geteuid().is_root())
+        // Where it does not say, the kernel decides.
+        let effective = caps::read(None, CapSet::Effective).ok()?;
+        missing(self, &effective, geteuid().is_root())
+    }
+
+    /// Those of the capabilities in `held` that are needed for it.
+    pub(super) fn needed_of(self, held: &CapsHashSet) -> CapsHashSet {
+        let needs = self.needs(geteuid().is_root());
+        needs.iter().filter_map(|need| holds(held, need)).collect()
     }
 }
 
-fn missing(purpose: Purpose, effective: u64, is_root: bool) -> Option<String> {
-    let mut needed = vec![BPF];
-    if purpose == Purpose::Attach {
-        needed.extend([PERFMON, NET_ADMIN]);
-    }
-    if !is_root {
-        needed.push(DAC_OVERRIDE);
-    }
-    let has = |bit: u32| effective >> bit & 1 != 0;
-    let replaced =
-        |capability: &Capability| [BPF.bit, PERFMON.bit].contains(&capability.bit) && has(SYS_ADMIN);
-    let missing: Vec<_> = needed
+/// Which of the capabilities held is the one needed: CAP_SYS_ADMIN stands for two that were parts of it before kernel 5.8.
+fn holds(held: &CapsHashSet, need: &Need) -> Option<Capability> {
+    let older = matches!(need.capability, Capability::CAP_BPF | Capability::CAP_PERFMON)
+        .then_some(Capability::CAP_SYS_ADMIN);
+    [Some(need.capability), older].into_iter().flatten().find(|capability| held.contains(capability))
+}
+
+fn missing(purpose: Purpose, held: &CapsHashSet, is_root: bool) -> Option<String> {
+    let missing: Vec<_> = purpose
+        .needs(is_root)
         .iter()
-        .filter(|capability| !has(capability.bit) && !replaced(capability))
-        .map(|Capability { name, why, .. }| format!("{name}, {why}"))
+        .filter(|need| holds(held, need).is_none())
+        .map(|Need { capability, why }| format!("{capability}, {why}"))
         .collect();
     (!missing.is_empty()).then(|| missing.join("; "))
-}
-
-/// The capabilities in effect, from `/proc/self/status`; `None` where it does not say, so that the kernel decides.
-fn effective(status: &str) -> Option<u64> {
-    let hex = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
-    u64::from_str_radix(hex.trim(), 16).ok()
 }
 
 /// Makes sure that what is to be done can be done. Call it while the process has one thread only.
@@ -126,27 +133,23 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_named_with_what_it_is_for() {
-        let all = (0..41).fold(0, |set, bit| set | 1_u64 << bit);
-        let without = |capabilities: &[u32]| capabilities.iter().fold(all, |set, bit| set & !(1 << bit));
+        let without = |names: &[Capability]| -> CapsHashSet {
+            caps::all().into_iter().filter(|capability| !names.contains(capability)).collect()
+        };
+        let [bpf, perfmon, net_admin] = [&BPF, &PERFMON, &NET_ADMIN].map(|need| need.capability);
         for purpose in [Purpose::Use, Purpose::Attach] {
-            assert_eq!(missing(purpose, all, true), None);
+            assert_eq!(missing(purpose, &caps::all(), true), None);
             // The older one stands for both.
-            assert_eq!(missing(purpose, without(&[BPF.bit, PERFMON.bit]), true), None);
+            assert_eq!(missing(purpose, &without(&[bpf, perfmon]), true), None);
         }
-        let text =
-            missing(Purpose::Attach, without(&[PERFMON.bit, SYS_ADMIN]), true).expect("one is missing");
+        let older = Capability::CAP_SYS_ADMIN;
+        let text = missing(Purpose::Attach, &without(&[perfmon, older]), true).expect("one is missing");
         assert!(text.contains("CAP_PERFMON, for the verifier") && !text.contains("CAP_BPF"), "{text}");
-        assert_eq!(missing(Purpose::Use, without(&[PERFMON.bit, SYS_ADMIN, NET_ADMIN.bit]), true), None);
-        let text = missing(Purpose::Attach, 0, false).expect("all are missing");
+        assert_eq!(missing(Purpose::Use, &without(&[perfmon, older, net_admin]), true), None);
+        let text = missing(Purpose::Attach, &CapsHashSet::new(), false).expect("all are missing");
         for name in ["CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN", "CAP_DAC_OVERRIDE"] {
             assert!(text.contains(name), "{name} in {text}");
         }
-    }
-
-    #[test]
-    fn the_capabilities_in_effect_are_read() {
-        assert_eq!(effective("CapPrm:\t0000000000000001\nCapEff:\t000001ffffffffff\n"), Some((1 << 41) - 1));
-        assert_eq!(effective(""), None);
     }
 
     #[test]

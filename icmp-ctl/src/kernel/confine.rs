@@ -1,0 +1,61 @@
+//! What `serve` gives up before it starts: capabilities, new privileges, writing outside the BPF file system.
+//!
+//! Owns how it is given up. It does not own what is needed (`requirements.rs`), nor what the unit takes away before (`deploy/systemd`).
+
+use anyhow::{Context as _, Result};
+use caps::{CapSet, CapsHashSet};
+use landlock::{
+    ABI, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
+    RulesetCreatedAttr as _, RulesetStatus,
+};
+use nix::sys::prctl::set_no_new_privs;
+
+use crate::diagnostics::note;
+use crate::kernel::bpffs;
+use crate::kernel::requirements::Purpose;
+
+/// Gives up, for this process and all that it runs, every capability that is not needed to attach, new privileges, and with Landlock writing
+/// elsewhere than to the BPF file system and connecting over TCP. Call it while the process has one thread only: the kernel takes it from
+/// the thread that asks.
+///
+/// # Errors
+/// The kernel refuses a step; what was given up by then stays so.
+pub fn confine() -> Result<()> {
+    keep_needed_capabilities().context("giving up capabilities")?;
+    set_no_new_privs().context("giving up new privileges")?;
+    restrict().context("giving up writing with Landlock")
+}
+
+fn keep_needed_capabilities() -> Result<()> {
+    let needed = Purpose::Attach.needed_of(&caps::read(None, CapSet::Permitted)?);
+    // The bounding set holds for what is run, such as `nft`; without CAP_SETPCAP it stays, and new privileges are not had anyway.
+    if caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP)? {
+        for capability in caps::read(None, CapSet::Bounding)?.difference(&needed) {
+            caps::drop(None, CapSet::Bounding, *capability)?;
+        }
+    }
+    caps::clear(None, CapSet::Ambient)?;
+    caps::set(None, CapSet::Effective, &needed)?;
+    caps::set(None, CapSet::Permitted, &needed)?;
+    let inherited: CapsHashSet =
+        caps::read(None, CapSet::Inheritable)?.intersection(&needed).copied().collect();
+    Ok(caps::set(None, CapSet::Inheritable, &inherited)?)
+}
+
+/// Reading stays as it is: files that a configuration names may be anywhere, and `nft` has libraries.
+fn restrict() -> Result<()> {
+    let writing = AccessFs::from_write(ABI::V3);
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(writing)?
+        .handle_access(AccessNet::ConnectTcp)?
+        .create()?;
+    for path in [bpffs::MOUNT_POINT, "/dev/null"] {
+        let allowed = if path == bpffs::MOUNT_POINT { writing } else { AccessFs::WriteFile.into() };
+        rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, allowed))?;
+    }
+    if rules.restrict_self()?.ruleset == RulesetStatus::NotEnforced {
+        note("this kernel has no Landlock: `serve` may write what its user may, as far as its unit lets it");
+    }
+    Ok(())
+}
