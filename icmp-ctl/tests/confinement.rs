@@ -14,8 +14,11 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::get_no_new_privs;
 use nix::unistd::geteuid;
 
+/// Tries something with a folder that has a file in it and a port that is listened on.
+type Attempt = fn(&Path, u16) -> Result<()>;
+
 /// What must fail, each by itself.
-const FORBIDDEN: [(&str, fn(&Path, u16) -> Result<()>); 7] = [
+const FORBIDDEN: [(&str, Attempt); 7] = [
     ("making a file", |folder, _| fs::write(folder.join("new"), "").map(|_| ())),
     ("writing a file", |folder, _| OpenOptions::new().write(true).open(folder.join("file")).map(|_| ())),
     ("removing a file", |folder, _| fs::remove_file(folder.join("file"))),

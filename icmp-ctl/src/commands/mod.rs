@@ -25,7 +25,6 @@ use anyhow::Result;
 
 use crate::cli::{Cli, LimitVerb, Show, Verb};
 use crate::config::file::Config;
-use crate::kernel::confine::confine;
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 
@@ -45,10 +44,7 @@ pub fn run(cli: &Cli) -> Result<Output> {
         }
         Verb::Serve(args) => {
             prepare(Purpose::Attach)?;
-            confine()?;
-            // With what is left, so that what cannot be read at a reload cannot be read now.
-            let config = Config::load(args.config.as_deref())?;
-            serve::run(args, config)
+            serve::run(args)
         }
         Verb::Detach(args) => {
             prepare(Purpose::Use)?;

@@ -16,6 +16,7 @@ use crate::diagnostics::note_about;
 use crate::failure::{Exit, exit_of};
 use crate::follow::Following;
 use crate::host::netlink::event_loop;
+use crate::kernel::confine::confine;
 use crate::kernel::netlink::Changes;
 use crate::observe::connections::accept;
 use crate::output::Output;
@@ -24,7 +25,10 @@ use crate::service_manager;
 /// How long another process that changes the instance is waited for before the program is taken off.
 const FOR_DETACHING: Duration = Duration::from_secs(10);
 
-pub(super) fn run(args: &Serve, config: Config) -> Result<Output> {
+pub(super) fn run(args: &Serve) -> Result<Output> {
+    confine()?;
+    // With what is left, so that what cannot be read at a reload cannot be read now.
+    let config = Config::load(args.config.as_deref())?;
     let events = event_loop()?;
     let ended = events.block_on(until_ended(args, config));
     // A thread that waits for a lock is no reason to stay.
