@@ -151,6 +151,42 @@ fn below_a_macvlan_of_another_namespace_no_message_to_a_group_is_touched() {
     assert_eq!((counters.packets("policy-drop"), counters.packets("not-own-address")), (0, 2));
 }
 
+#[test]
+fn addresses_of_loopback_are_answered_on_every_interface_and_all_with_own_host() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    host.ip("link add other0 type veth peer name other1");
+    host.ip("link set other0 up");
+    host.ip("address add 203.0.113.1/32 dev lo");
+    host.ip("address add 2001:db8:1::1/128 dev lo");
+    host.ip("address add 203.0.113.2/32 dev other0");
+    host.ip("address add 203.0.113.3/32 dev other0 scope link");
+    pair.peer.ip("route add 203.0.113.0/24 via 192.0.2.2");
+    pair.peer.ip("route add 2001:db8:1::/64 via 2001:db8::2");
+    let folder = Folder::new();
+    let file = |own: &str| folder.file("own.toml", &format!("[responder]\nown = \"{own}\"\n"));
+    let _done = ctl::run(host, &format!("attach {HOST_IF} -f {}", file("interface"))).expect_success();
+    let answered = |to: &str| {
+        let before = ctl::counters(host, HOST_IF).answered();
+        let _said = pair.peer.run("ping", &["-c1", "-W2", to]).expect_success();
+        ctl::counters(host, HOST_IF).answered() - before
+    };
+    for (own, by_the_program) in
+        [("interface", [1, 1, 0, 0]), ("host", [1, 1, 1, 0]), ("interface", [1, 1, 0, 0])]
+    {
+        let _done = ctl::run(host, &format!("apply -f {}", file(own))).expect_success();
+        let all = ["203.0.113.1", "2001:db8:1::1", "203.0.113.2", "203.0.113.3"].map(answered);
+        assert_eq!(all, by_the_program, "own = {own}");
+        let shown = ctl::run(host, "show addresses").expect_success();
+        assert!(shown.contains("203.0.113.1"), "{shown}");
+        assert_eq!(shown.contains("203.0.113.2"), own == "host", "{shown}");
+    }
+    host.ip("link set lo down");
+    let _done = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+    assert!(!ctl::run(host, "show addresses").expect_success().contains("203.0.113.1"), "lo is down");
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
 /// A message that the shipped policy drops, to a group.
 fn to_group(group: &str, mac: [u8; 6]) -> Echo {
     let (from, kind) = match group.contains(':') {

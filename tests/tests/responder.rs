@@ -93,8 +93,10 @@ fn with_echo_off_the_stack_answers() {
 #[test]
 fn an_address_of_another_interface_is_no_source_and_no_target() {
     let Some(pair) = pair(&[]) else { return };
-    pair.host.ip("address add 203.0.113.9/32 dev lo");
-    pair.host.ip("address add 2001:db8:99::9/128 dev lo");
+    pair.host.ip("link add other0 type veth peer name other1");
+    pair.host.ip("link set other0 up");
+    pair.host.ip("address add 203.0.113.9/32 dev other0");
+    pair.host.ip("address add 2001:db8:99::9/128 dev other0 nodad");
     let attached = Attached::new(&pair.host, HOST_IF);
     let wire = Wire::new(&pair);
     for (source, target) in [("203.0.113.9", "192.0.2.2"), ("2001:db8:99::9", "2001:db8::2")] {

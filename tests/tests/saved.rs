@@ -26,6 +26,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const RICH: &str = r#"# The edge of pop3.
 [responder]
 verify = "header"            # the fleet is trusted
+own = "host"
 vips = [
     "198.51.100.0/24",       # anycast
     "2001:db8:1::/64",

@@ -236,6 +236,36 @@ fn maps_of_another_layout_are_carried_over_under_load_to_the_last_count() {
     drop(attached);
 }
 
+/// Version 6 had the bit of `observe` where `own = "host"` has its own now, and is made by giving the pins its name. The rest of
+/// what became of its maps is in `migration.rs`.
+#[test]
+fn what_version_6_was_told_is_what_its_successor_does() {
+    let Some(world) = World::new(&[]) else { return };
+    let host = &world.pair.host;
+    let attached = Attached::configured(host, HOST_IF, &format!("[responder]\nown = \"host\"\n{CONFIG}"));
+    answers(&world);
+    let _said = ctl::run(host, "limit set errors 123/s").expect_success();
+    let answered = attached.counters().answered();
+    let (limits, rules) = (shown(host, "limit show"), shown(host, "rule list"));
+    let sixth = PathBuf::from(format!("{ROOT}/v6/{}", number(host)));
+    fs::create_dir_all(sixth.parent().expect("that of the version")).expect("a directory");
+    fs::rename(pins(host), &sixth).expect("the name of version 6");
+    assert!(ctl::run(host, "status").code == FAILED, "the pins are not this version's");
+    let check = shown(host, "upgrade --check");
+    assert_eq!(check["converted"], serde_json::json!(["SETTINGS", "ADDRESSES4", "ADDRESSES6"]));
+    assert_eq!(check["anew"], serde_json::json!([]));
+    let _said = ctl::run(host, "upgrade").expect_success();
+    assert!(!sixth.exists() && pins(host).exists(), "nothing is left of the version before");
+    assert_eq!((shown(host, "limit show"), shown(host, "rule list")), (limits, rules));
+    answers(&world);
+    let counters = attached.counters();
+    assert_eq!(
+        (counters.answered(), counters.packets("would-answer")),
+        (answered, 3),
+        "what observes answers nothing"
+    );
+}
+
 /// Does something while there are pings, a flood and readers of counters; afterwards `build` is loaded.
 fn under_load(
     world: &World,

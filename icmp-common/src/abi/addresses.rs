@@ -107,10 +107,15 @@ pub enum AddressKind {
     Group = 2,
     /// Not an address: the scope is configured at all.
     Present = 3,
-    /// The host's own on some interface, in [`Scope::ANYWHERE`]: no source of a frame from outside, and the kernel's as a destination.
-    Anywhere = 4,
-    /// The same where there are several routing tables (VRFs), by one of which a packet for it may be another host's.
-    Somewhere = 5,
+    /// The host's own on some interface: no source of a frame from outside. As a destination it may be another host's by another routing
+    /// table (VRFs).
+    Somewhere = 4,
+    /// The same, and the kernel's as a destination.
+    Anywhere = 5,
+    /// The same, and answered where all of the host's addresses are ([`crate::abi::SETTINGS_OWN_HOST`]).
+    Host = 6,
+    /// The same, and answered.
+    Everywhere = 7,
 }
 
 /// Multiplier that spreads addresses over buckets; 2^64 over the golden ratio, odd. The table holds the host's own

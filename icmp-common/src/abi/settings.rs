@@ -72,7 +72,10 @@ pub const SETTINGS_VIPS: u32 = 8;
 /// There are rules.
 pub const SETTINGS_RULES: u32 = 16;
 /// Nothing is answered, dropped or limited; what would have been is counted.
-pub const SETTINGS_OBSERVE: u32 = 32;
+pub const SETTINGS_OBSERVE: u32 = 64;
+/// The host's addresses count on every interface: the difference between [`crate::abi::AddressKind::Host`] and the next kind, where the
+/// table has it.
+pub const SETTINGS_OWN_HOST: u32 = 32;
 
 /// Places for budgets; a power of two, so that an index from a table can be masked.
 pub const BUDGETS: usize = 16;

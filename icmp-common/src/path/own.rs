@@ -17,7 +17,7 @@ use crate::types::Family;
 use crate::wire::ipv6::Halves;
 use crate::wire::{ethernet, ipv4, ipv6};
 
-use crate::abi::SETTINGS_VIPS;
+use crate::abi::{SETTINGS_OWN_HOST, SETTINGS_VIPS};
 
 /// Whom a message for this host is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,8 @@ pub(crate) enum Target {
     Unanswerable,
     /// The same, from an address of the host's own.
     FromOwn,
-    /// A unicast address that the host has on another interface, for which the kernel answers on any (docs/adr/0008-address-ownership.md).
+    /// A unicast address that the host has on another interface, and that only the kernel answers on any
+    /// (docs/adr/0008-address-ownership.md).
     Elsewhere,
     /// A broadcast or multicast address whose members include the host.
     Group,
@@ -56,7 +57,8 @@ pub(crate) fn target<F: Apart, T: Tables>(
     {
         return Ok(Target::Own);
     }
-    let interface = [ingress.interface.mac, ingress.interface.flags as u64];
+    let flags = ingress.interface.flags | ingress.settings.flags & SETTINGS_OWN_HOST;
+    let interface = [ingress.interface.mac, flags as u64];
     match frame.apart::<OWN, T>(tables, ingress.about(link, headers, family), interface) {
         0 => Ok(Target::Own),
         1 => Ok(Target::Unanswerable),
@@ -173,9 +175,7 @@ fn kind6<F: Frame, T: Tables>(tables: &T, about: About, address: Halves) -> Resu
 /// True for what [`kind4`] says of the host's own unicast addresses.
 #[inline(always)]
 const fn is_own(kind: u32) -> bool {
-    kind == kind_bits(AddressKind::Own)
-        || kind == kind_bits(AddressKind::Anywhere)
-        || kind == kind_bits(AddressKind::Somewhere)
+    kind == kind_bits(AddressKind::Own) || kind >= kind_bits(AddressKind::Somewhere)
 }
 
 #[inline(always)]
@@ -198,7 +198,7 @@ fn own_v4<F: Apart, T: Tables>(
         Target::Own
     } else {
         // The kernel takes loopback addresses from outside with `route_localnet`, which kube-proxy sets.
-        elsewhere(flags, kind == kind_bits(AddressKind::Anywhere) || destination >> 24 == 127)?
+        elsewhere(flags, kind, destination >> 24 == 127)?
     };
     // a source that one other host can have. What the kernel drops without a look is passed to it; what it would act on goes
     // through policy and limits, and is not answered. An own source it drops unless `accept_local` is on, which is not known here.
@@ -229,7 +229,7 @@ fn own_v6<F: Apart, T: Tables>(
     } else if !ipv6::is_martian_source(destination.0) && is_vip(frame, tables, about, destination) {
         Target::Own
     } else {
-        elsewhere(flags, kind == kind_bits(AddressKind::Anywhere))?
+        elsewhere(flags, kind, false)?
     };
     // as in IPv4; but IPv6 takes an own source from outside.
     if ipv6::is_ignored_source(source) {
@@ -247,8 +247,16 @@ const fn group(flags: u32) -> Result<Target, Reason> {
 
 /// What is for another interface of the host is for the host, unless others' frames come in on this one.
 #[inline(always)]
-const fn elsewhere(flags: u32, is_ours: bool) -> Result<Target, Reason> {
-    if is_ours && flags & INTERFACE_SHARED == 0 { Ok(Target::Elsewhere) } else { Err(Reason::NotOwnAddress) }
+const fn elsewhere(flags: u32, kind: u32, is_loopback: bool) -> Result<Target, Reason> {
+    if flags & INTERFACE_SHARED != 0 {
+        Err(Reason::NotOwnAddress)
+    } else if kind + (flags & SETTINGS_OWN_HOST) >= kind_bits(AddressKind::Everywhere) {
+        Ok(Target::Own)
+    } else if kind >= kind_bits(AddressKind::Anywhere) || is_loopback {
+        Ok(Target::Elsewhere)
+    } else {
+        Err(Reason::NotOwnAddress)
+    }
 }
 
 /// The same target, if its source is another host's, and of one host.
@@ -321,6 +329,32 @@ mod tests {
             assert_eq!(whose(Family::V4, Some(BROADCAST), 0, flags, FAR4, everybody), whose_it_is);
         }
         assert_eq!(whose(Family::V4, None, 0, 0, FAR4, Some(FAR4)), Err(Reason::NotOwnAddress));
+    }
+
+    #[test]
+    fn an_address_of_another_interface_is_answered_by_its_kind_and_the_settings() {
+        use AddressKind::{Anywhere, Everywhere, Host, Somewhere};
+        let nobodys = Err(Reason::NotOwnAddress);
+        for (kind, by_interface, by_host) in [
+            (Somewhere, nobodys, nobodys),
+            (Anywhere, Ok(Target::Elsewhere), Ok(Target::Elsewhere)),
+            (Host, Ok(Target::Elsewhere), Ok(Target::Own)),
+            (Everywhere, Ok(Target::Own), Ok(Target::Own)),
+        ] {
+            for (flags, expected) in [(0, by_interface), (SETTINGS_OWN_HOST, by_host)] {
+                assert_eq!(elsewhere(flags, kind_bits(kind), false), expected, "{kind:?}, flags {flags}");
+                assert_eq!(
+                    elsewhere(flags | INTERFACE_SHARED, kind_bits(kind), false),
+                    nobodys,
+                    "{kind:?}, shared"
+                );
+            }
+            assert!(is_own(kind_bits(kind)), "{kind:?} is no other host's source");
+        }
+        for flags in [0, SETTINGS_OWN_HOST] {
+            assert_eq!(elsewhere(flags, 0, true), Ok(Target::Elsewhere), "127.0.0.1");
+            assert_eq!(elsewhere(flags, 0, false), nobodys);
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! `show addresses`: what the program answers for.
 
 use anyhow::Result;
-use icmp_common::abi::{AddressKind, Scope};
+use icmp_common::abi::{AddressKind, SETTINGS_OWN_HOST, Scope};
 use serde_json::json;
 
 use super::table::{Column::Left, table};
@@ -15,13 +15,19 @@ pub(super) fn show() -> Result<Output> {
     let instance = View::open()?;
     let slots = slots(&instance, &Network::read_once()?)?;
     let mut rows = Vec::new();
+    let settings = instance.maps.settings()?;
+    let is_own_host = settings.is_some_and(|settings| settings.flags & SETTINGS_OWN_HOST != 0);
     for own in instance.read(InstanceMaps::addresses)?.addresses() {
-        if own.kind != AddressKind::Own {
+        let is_answered = match own.kind {
+            AddressKind::Own | AddressKind::Everywhere => true,
+            AddressKind::Host => is_own_host,
+            _ => false,
+        };
+        if !is_answered {
             continue;
         }
-        let interface =
-            slots.iter().find(|(slot, _)| *slot == own.scope.0 & 0x1f).map_or("", |(_, name)| name);
-        rows.push((interface.to_owned(), vlan(own.scope), own.address));
+        let interface = slots.iter().find(|(slot, _)| *slot == own.scope.0 & 0x1f).map(|(_, name)| name);
+        rows.push((interface.cloned(), vlan(own.scope), own.address));
     }
     rows.sort();
     let vips = instance.read(InstanceMaps::vips)?;
@@ -30,7 +36,11 @@ pub(super) fn show() -> Result<Output> {
         .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))
         .collect();
     let listed = rows.into_iter().map(|(interface, vlan, address)| {
-        [interface, vlan.unwrap_or_else(|| "-".to_owned()), address.to_string()]
+        [
+            interface.unwrap_or_else(|| "all".to_owned()),
+            vlan.unwrap_or_else(|| "-".to_owned()),
+            address.to_string(),
+        ]
     });
     let everywhere = vips.iter().map(|vip| ["all".to_owned(), "-".to_owned(), format!("{vip} (VIP)")]);
     let columns = [Left("INTERFACE"), Left("VLAN"), Left("ADDRESS")];

@@ -65,6 +65,8 @@ pub struct Responder {
     pub ttl: Option<u8>,
     /// Hop limit of IPv6 answers; the host's `hop_limit` where it is not given.
     pub hop_limit: Option<u8>,
+    /// Where the host's addresses are answered.
+    pub own: Own,
     /// Whether echo requests that the host's own switches make it ignore are left to it.
     pub respect_sysctl: bool,
 }
@@ -167,6 +169,16 @@ pub struct Rule {
     pub audit: bool,
 }
 
+/// On which interfaces an address of the host is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Own {
+    /// On the one that has it; on all where loopback has it.
+    Interface,
+    /// On all.
+    Host,
+}
+
 /// How much is verified before an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -194,6 +206,7 @@ impl Default for Responder {
             verify: Verify::Full,
             ttl: None,
             hop_limit: None,
+            own: Own::Interface,
             respect_sysctl: false,
         }
     }
@@ -335,6 +348,7 @@ mod tests {
             "responder.echo",
             "responder.vips",
             "responder.verify",
+            "responder.own",
             "responder.ttl",
             "responder.hop-limit",
             "limits",

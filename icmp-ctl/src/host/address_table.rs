@@ -114,8 +114,10 @@ impl AddressTable {
                     1 => AddressKind::Own,
                     2 => AddressKind::Group,
                     3 => AddressKind::Present,
-                    4 => AddressKind::Anywhere,
-                    5 => AddressKind::Somewhere,
+                    4 => AddressKind::Somewhere,
+                    5 => AddressKind::Anywhere,
+                    6 => AddressKind::Host,
+                    7 => AddressKind::Everywhere,
                     _ => return None,
                 };
                 Some(OwnAddress { address, scope: Scope(scope & !Scope::KIND_MASK), kind })

@@ -87,33 +87,23 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnA
         }
     }
     let attached: BTreeSet<IpAddr> = own.iter().map(|own| own.address).collect();
-    own.extend(anywhere(network));
+    own.extend(host.anywhere());
     own.sort_by_key(|own| match own.kind {
         AddressKind::Present => 0,
-        AddressKind::Own => 1,
-        AddressKind::Anywhere | AddressKind::Somewhere if attached.contains(&own.address) => 2,
+        AddressKind::Own | AddressKind::Everywhere => 1,
+        _ if own.kind != AddressKind::Group && attached.contains(&own.address) => 2,
         AddressKind::Group => 3,
-        AddressKind::Anywhere | AddressKind::Somewhere => 4,
+        AddressKind::Host | AddressKind::Anywhere | AddressKind::Somewhere => 4,
     });
     own
 }
 
-/// addresses that the host has on any interface; no outside host may use them as a source, and the kernel takes packets for them on any
-/// interface, unless it tells interfaces apart by routing tables. A link-local address means another host on
-/// each link (RFC 4291 section 2.5.6), and loopback's never come from outside.
-fn anywhere(network: &Network) -> impl Iterator<Item = OwnAddress> {
-    let own_on_one_link = |address: &IpAddr| matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-    let has_vrfs = network.links.iter().any(|link| link.kind == Some(InfoKind::Vrf));
-    let kind = if has_vrfs { AddressKind::Somewhere } else { AddressKind::Anywhere };
-    let addresses: BTreeSet<IpAddr> = network.addresses.iter().map(|address| address.address).collect();
-    addresses
-        .into_iter()
-        .filter(move |address| !own_on_one_link(address) && !address.is_loopback() && !address.is_multicast())
-        .map(move |address| OwnAddress { address, scope: Scope::ANYWHERE, kind })
-}
-
 /// What there is, by interface.
 struct Host<'a> {
+    links: BTreeMap<u32, &'a Link>,
+    has_vrfs: bool,
+    /// what the host has on any interface, by VRF, and what it is on the others of that one.
+    elsewhere: BTreeMap<Option<u32>, BTreeMap<IpAddr, AddressKind>>,
     addresses: BTreeMap<u32, Vec<&'a Address>>,
     groups: BTreeMap<u32, Vec<IpAddr>>,
     /// Index and VLAN of the devices above an interface.
@@ -125,6 +115,9 @@ struct Host<'a> {
 impl<'a> Host<'a> {
     fn new(network: &'a Network) -> Self {
         let mut host = Self {
+            links: network.links.iter().map(|link| (link.index, link)).collect(),
+            has_vrfs: network.links.iter().any(|link| link.kind == Some(InfoKind::Vrf)),
+            elsewhere: BTreeMap::new(),
             addresses: BTreeMap::new(),
             groups: BTreeMap::new(),
             vlans: BTreeMap::new(),
@@ -132,6 +125,11 @@ impl<'a> Host<'a> {
         };
         for address in &network.addresses {
             host.addresses.entry(address.ifindex).or_default().push(address);
+            if let Some(kind) = host.elsewhere_kind(address) {
+                let of_domain = host.elsewhere.entry(host.vrf_of(address.ifindex)).or_default();
+                let known = of_domain.entry(address.address).or_insert(kind);
+                *known = if kind as u8 > *known as u8 { kind } else { *known };
+            }
         }
         for group in &network.groups {
             host.groups.entry(group.ifindex).or_default().push(group.address);
@@ -142,6 +140,46 @@ impl<'a> Host<'a> {
             }
         }
         host
+    }
+
+    /// The VRF that an interface is, or is in; its routing table decides what is the host's there.
+    fn vrf_of(&self, ifindex: u32) -> Option<u32> {
+        let is_vrf = |link: &&&Link| link.kind == Some(InfoKind::Vrf);
+        let link = self.links.get(&ifindex)?;
+        let above = link.controller.and_then(|above| self.links.get(&above));
+        Some(link).filter(is_vrf).or(above.filter(is_vrf)).map(|vrf| vrf.index)
+    }
+
+    /// What an address is on other interfaces than its own: no source of another host's, and the kernel's as a destination. `None` for those
+    /// that mean another host on each link (RFC 4291 section 2.5.6), or never come from outside.
+    fn elsewhere_kind(&self, address: &Address) -> Option<AddressKind> {
+        let link_local = matches!(address.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
+        if link_local || address.address.is_loopback() || address.address.is_multicast() {
+            return None;
+        }
+        let is_broadcast = matches!(address.address, IpAddr::V4(v4) if self.broadcasts.contains(&v4));
+        Some(match self.links.get(&address.ifindex) {
+            // The kernel has no local route to an address of an interface that is down.
+            Some(link) if link.up && address.global && !is_broadcast => {
+                if link.loopback || link.kind == Some(InfoKind::Vrf) {
+                    AddressKind::Everywhere
+                } else {
+                    AddressKind::Host
+                }
+            }
+            _ => AddressKind::Anywhere,
+        })
+    }
+
+    /// What the host has anywhere. Where there are VRFs, what that is depends on where a packet comes in ([`Self::add`]).
+    fn anywhere(&self) -> impl Iterator<Item = OwnAddress> {
+        let has_vrfs = self.has_vrfs;
+        let all: BTreeMap<IpAddr, AddressKind> =
+            self.elsewhere.values().flatten().map(|(address, kind)| (*address, *kind)).collect();
+        all.into_iter().map(move |(address, kind)| {
+            let kind = if has_vrfs { AddressKind::Somewhere } else { kind };
+            OwnAddress { address, scope: Scope::ANYWHERE, kind }
+        })
     }
 
     fn vlans_of(&self, ifindex: u32) -> &[(u32, u32)] {
@@ -172,6 +210,11 @@ impl<'a> Host<'a> {
         for group in self.groups.get(&ifindex).into_iter().flatten() {
             // A router may have its anycast address for itself.
             let _own = kinds.entry(*group).or_insert(AddressKind::Group);
+        }
+        if self.has_vrfs {
+            for (address, kind) in self.elsewhere.get(&self.vrf_of(ifindex)).into_iter().flatten() {
+                let _own = kinds.entry(*address).or_insert(*kind);
+            }
         }
         own.extend(kinds.into_iter().map(|(address, kind)| OwnAddress { address, scope, kind }));
     }
@@ -215,7 +258,13 @@ mod tests {
     }
 
     fn address(ifindex: u32, text: &str) -> Address {
-        Address { ifindex, address: text.parse().expect("an address"), prefix_len: 32, broadcast: None }
+        Address {
+            ifindex,
+            address: text.parse().expect("an address"),
+            prefix_len: 32,
+            broadcast: None,
+            global: true,
+        }
     }
 
     #[test]
@@ -259,7 +308,7 @@ mod tests {
         let own = own_addresses(&network, &[(1, &network.links[0])]);
         let anywhere: Vec<_> = own
             .iter()
-            .filter(|own| own.kind == AddressKind::Anywhere)
+            .filter(|own| own.kind == AddressKind::Host)
             .map(|own| own.address.to_string())
             .collect();
         assert_eq!(anywhere, ["192.0.2.1", "192.0.2.2"]);
@@ -267,8 +316,7 @@ mod tests {
 
     #[test]
     fn with_vrfs_what_another_interface_has_may_be_another_hosts() {
-        for (kind, expected) in
-            [(InfoKind::Veth, AddressKind::Anywhere), (InfoKind::Vrf, AddressKind::Somewhere)]
+        for (kind, expected) in [(InfoKind::Veth, AddressKind::Host), (InfoKind::Vrf, AddressKind::Somewhere)]
         {
             let other = Link { kind: Some(kind), ..link(3, true, None) };
             let network = Network {
@@ -279,6 +327,65 @@ mod tests {
             let own = own_addresses(&network, &[(1, &network.links[0])]);
             assert_eq!(kind_of(&own, Scope::ANYWHERE, "192.0.2.2"), Some(expected));
         }
+    }
+
+    #[test]
+    fn an_address_counts_elsewhere_by_its_interface_its_scope_and_its_routing_table() {
+        let loopback = Link { loopback: true, ..link(1, true, None) };
+        let vrf = Link { kind: Some(InfoKind::Vrf), ..link(9, true, None) };
+        let other = || link(3, true, None);
+        let in_vrf = |link: Link| Link { controller: Some(9), ..link };
+        let (untagged, anywhere) = (Scope::new(1, 0), Scope::ANYWHERE);
+        let local = |ifindex| Address { global: false, ..address(ifindex, "192.0.2.9") };
+        for (what, links, of, scope, expected) in [
+            (
+                "loopback",
+                vec![loopback.clone()],
+                address(1, "192.0.2.9"),
+                anywhere,
+                Some(AddressKind::Everywhere),
+            ),
+            ("another", vec![other()], address(3, "192.0.2.9"), anywhere, Some(AddressKind::Host)),
+            ("of the host alone", vec![loopback.clone()], local(1), anywhere, Some(AddressKind::Anywhere)),
+            (
+                "down",
+                vec![link(3, false, None)],
+                address(3, "192.0.2.9"),
+                anywhere,
+                Some(AddressKind::Anywhere),
+            ),
+            (
+                "loopback, VRFs",
+                vec![loopback, vrf.clone()],
+                address(1, "192.0.2.9"),
+                untagged,
+                Some(AddressKind::Everywhere),
+            ),
+            (
+                "another, VRFs",
+                vec![other(), vrf.clone()],
+                address(3, "192.0.2.9"),
+                untagged,
+                Some(AddressKind::Host),
+            ),
+            ("of a VRF", vec![in_vrf(other()), vrf.clone()], address(3, "192.0.2.9"), untagged, None),
+            ("the VRF itself", vec![vrf], address(9, "192.0.2.9"), untagged, None),
+        ] {
+            let mut network = Network { links, addresses: vec![of], ..Network::default() };
+            network.links.push(link(2, true, None));
+            let attached = network.links.last().expect("it is there");
+            let own = own_addresses(&network, &[(1, attached)]);
+            assert_eq!(kind_of(&own, scope, "192.0.2.9"), expected, "{what}");
+        }
+        let vrf = Link { kind: Some(InfoKind::Vrf), ..link(9, true, None) };
+        let network = Network {
+            links: vec![in_vrf(link(2, true, None)), in_vrf(other()), vrf],
+            addresses: vec![address(3, "192.0.2.3"), address(9, "192.0.2.9")],
+            ..Network::default()
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        assert_eq!(kind_of(&own, untagged, "192.0.2.3"), Some(AddressKind::Host), "of the same VRF");
+        assert_eq!(kind_of(&own, untagged, "192.0.2.9"), Some(AddressKind::Everywhere), "the VRF's own");
     }
 
     fn kind_of(own: &[OwnAddress], scope: Scope, text: &str) -> Option<AddressKind> {

@@ -79,6 +79,7 @@ mod tests {
                     address: "192.0.2.1".parse().expect("an address"),
                     prefix_len: 24,
                     broadcast: None,
+                    global: true,
                 })
                 .into(),
             ..Network::default()

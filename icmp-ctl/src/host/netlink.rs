@@ -8,7 +8,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use anyhow::{Context as _, Result, ensure};
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::address::{
+    AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use netlink_packet_route::link::{
     InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
     LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
@@ -97,6 +99,8 @@ pub struct Address {
     pub prefix_len: u8,
     /// Its broadcast address, where one is set.
     pub broadcast: Option<Ipv4Addr>,
+    /// Whether it is valid everywhere, and not on its link or in this host alone (its scope, ip-address(8)).
+    pub global: bool,
 }
 
 /// An address that may not be used (RFC 4862 section 5.4).
@@ -364,7 +368,13 @@ fn address(message: &AddressMessage) -> Option<Address> {
     }
     // On a point-to-point link the attribute "address" is the other end's (rtnetlink(7)).
     let address = local.or(peer)?;
-    Some(Address { ifindex: message.header.index, address, prefix_len: message.header.prefix_len, broadcast })
+    Some(Address {
+        ifindex: message.header.index,
+        address,
+        prefix_len: message.header.prefix_len,
+        broadcast,
+        global: message.header.scope == AddressScope::Universe,
+    })
 }
 
 /// What [`address`] leaves out.

@@ -140,6 +140,7 @@ mod tests {
                     address: (0x0a00_0000 + i).to_be_bytes().into(),
                     prefix_len: 32,
                     broadcast: None,
+                    global: true,
                 })
                 .collect(),
             ..Network::default()

@@ -36,6 +36,8 @@ pub fn from(version: u32) -> Option<&'static [Different]> {
         VERSION => Some(&[]),
         #[cfg(feature = "next-abi")]
         before if before + 1 == VERSION => Some(next::DIFFERENT),
+        #[cfg(not(feature = "next-abi"))]
+        6 => Some(version6::DIFFERENT),
         _ => None,
     }
 }
@@ -92,6 +94,88 @@ pub(super) fn add_counters(different: &[Different], from: &Path, to: &Path) -> R
         }
     }
     Ok(())
+}
+
+/// Version 6, in which addresses of other interfaces were answered nowhere: kinds 4 and 5 were the other way round, and the bit of today's
+/// [`SETTINGS_OWN_HOST`](icmp_common::abi::SETTINGS_OWN_HOST) was that of today's [`SETTINGS_OBSERVE`](icmp_common::abi::SETTINGS_OBSERVE).
+#[cfg(not(feature = "next-abi"))]
+mod version6 {
+    use icmp_common::abi::{AddressKind, Entry6, SETTINGS_OBSERVE, SETTINGS_OWN_HOST, Scope, Settings};
+
+    use super::{Carried, Different};
+
+    pub(super) const DIFFERENT: &[Different] = &[
+        Different { map: "SETTINGS", carried: Carried::Written(settings) },
+        Different { map: "ADDRESSES4", carried: Carried::Written(addresses4) },
+        Different { map: "ADDRESSES6", carried: Carried::Written(addresses6) },
+    ];
+
+    /// The flags are the low half of the first word of each buffer.
+    fn settings(old: &[u64]) -> Vec<u64> {
+        let (observe, was_observe) = (u64::from(SETTINGS_OBSERVE), u64::from(SETTINGS_OWN_HOST));
+        let mut new = old.to_vec();
+        for flags in new.iter_mut().step_by(size_of::<Settings>() / size_of::<u64>()) {
+            *flags = *flags & !was_observe | if *flags & was_observe == 0 { 0 } else { observe };
+        }
+        new
+    }
+
+    /// The scope is the high half of each word.
+    fn addresses4(old: &[u64]) -> Vec<u64> {
+        old.iter().map(|entry| u64::from(scope((entry >> 32) as u32)) << 32 | entry & 0xffff_ffff).collect()
+    }
+
+    /// The scope is the low half of the last word of each entry.
+    fn addresses6(old: &[u64]) -> Vec<u64> {
+        const WORDS: usize = size_of::<Entry6>() / size_of::<u64>();
+        let mut new = old.to_vec();
+        for last in new.iter_mut().skip(WORDS - 1).step_by(WORDS) {
+            *last = u64::from(scope(*last as u32));
+        }
+        new
+    }
+
+    /// The kind is no part of what says in which bucket an entry is.
+    fn scope(old: u32) -> u32 {
+        let kind = match (old & Scope::KIND_MASK) >> 5 {
+            4 => AddressKind::Anywhere as u32,
+            5 => AddressKind::Somewhere as u32,
+            kind => kind,
+        };
+        old & !Scope::KIND_MASK | kind << 5
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::*;
+
+        #[test]
+        fn the_bit_of_observe_moves_in_both_buffers_and_the_others_stay() {
+            let words = size_of::<Settings>() / size_of::<u64>();
+            let mut old = vec![u64::from(SETTINGS_OWN_HOST); 2 * words];
+            (old[0], old[words]) = (64 << 32 | 0b11_1111, 255 << 32 | 0b01_1111);
+            let mut expected = old.clone();
+            expected[0] = 64 << 32 | 0b101_1111;
+            assert_eq!(settings(&old), expected);
+        }
+
+        #[test]
+        fn kinds_4_and_5_change_places_in_each_entry_and_nothing_else_changes() {
+            const { assert!(AddressKind::Somewhere as u32 == 4 && AddressKind::Anywhere as u32 == 5) };
+            let scope = |kind: u64| 0x12_3456 << 8 | kind << 5 | 0x1f;
+            let kinds = [(1, 1), (2, 2), (3, 3), (4, 5), (5, 4)];
+            let v4 = |kind| scope(kind) << 32 | 0xc000_0205;
+            assert_eq!(addresses4(&kinds.map(|(old, _)| v4(old))), kinds.map(|(_, new)| v4(new)));
+            assert_eq!(addresses4(&[0; 4]), [0; 4]);
+            // The halves of an address look like scopes here.
+            let v6 = |kind| [scope(4), scope(5), scope(kind)];
+            assert_eq!(
+                addresses6(&kinds.map(|(old, _)| v6(old)).concat()),
+                kinds.map(|(_, new)| v6(new)).concat()
+            );
+            assert_eq!(addresses6(&[0; 3]), [0; 3]);
+        }
+    }
 }
 
 /// A next version for tests, each of whose differences is of another kind.

@@ -4,8 +4,8 @@
 
 use anyhow::{Result, anyhow};
 use icmp_common::abi::{
-    BUDGETS, Level, Limit, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL,
-    Settings, TYPE_ENTRIES, TypeEntry, type_index,
+    BUDGETS, Level, Limit, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_OWN_HOST, SETTINGS_PRESENT,
+    SETTINGS_VERIFY_FULL, Settings, TYPE_ENTRIES, TypeEntry, type_index,
 };
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{Preset, preset_types};
@@ -13,7 +13,7 @@ use icmp_common::types::Family;
 use icmp_common::types::{Action, Budget};
 use ipnet::IpNet;
 
-use crate::config::file::{self as config, Config, Verify};
+use crate::config::file::{self as config, Config, Own, Verify};
 use crate::config::limits::ResolvedLevel;
 use crate::config::source::{Invalid, invalid, invalid_key, refuse};
 use crate::host::defaults::HostDefaults;
@@ -35,6 +35,7 @@ fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings>
         (responder.echo, SETTINGS_ECHO),
         (responder.verify == Verify::Full, SETTINGS_VERIFY_FULL),
         (preset == Preset::Observe, SETTINGS_OBSERVE),
+        (responder.own == Own::Host, SETTINGS_OWN_HOST),
     ] {
         flags |= if on { flag } else { 0 };
     }

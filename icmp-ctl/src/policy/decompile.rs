@@ -6,12 +6,12 @@
 
 use std::ops::RangeInclusive;
 
-use icmp_common::abi::{Level, Limit, SETTINGS_ECHO, SETTINGS_VERIFY_FULL, Settings};
+use icmp_common::abi::{Level, Limit, SETTINGS_ECHO, SETTINGS_OWN_HOST, SETTINGS_VERIFY_FULL, Settings};
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::Preset;
 use icmp_common::types::{Budget, Family, ROWS};
 
-use crate::config::file::{self as config, Config, Verify};
+use crate::config::file::{self as config, Config, Own, Verify};
 use crate::config::limits as written;
 use crate::config::prefix::Prefix;
 use crate::config::units::Rate;
@@ -53,6 +53,7 @@ fn set_responder(responder: &mut config::Responder, policy: &Compiled, host: Hos
     let settings = &policy.settings;
     responder.echo = settings.flags & SETTINGS_ECHO != 0;
     responder.verify = if settings.flags & SETTINGS_VERIFY_FULL != 0 { Verify::Full } else { Verify::Header };
+    responder.own = if settings.flags & SETTINGS_OWN_HOST != 0 { Own::Host } else { Own::Interface };
     let mut said: Vec<_> = responder.vips.iter().map(|vip| vip.0).collect();
     said.sort();
     said.dedup();

@@ -4,7 +4,7 @@ use icmp_common::types::Budget;
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use icmp_common::abi::{SETTINGS_ECHO, SETTINGS_VERIFY_FULL};
+use icmp_common::abi::{SETTINGS_ECHO, SETTINGS_OWN_HOST, SETTINGS_VERIFY_FULL};
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 
 use crate::instance::compiled::Compiled;
@@ -71,6 +71,10 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
         format!(
             "responder.verify = {}",
             if settings.flags & SETTINGS_VERIFY_FULL != 0 { "full" } else { "header" }
+        ),
+        format!(
+            "responder.own = {}",
+            if settings.flags & SETTINGS_OWN_HOST != 0 { "host" } else { "interface" }
         ),
         format!("responder.ttl = {}", settings.ttl),
         format!("responder.hop-limit = {}", settings.hop_limit),

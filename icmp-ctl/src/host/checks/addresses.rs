@@ -70,6 +70,7 @@ mod tests {
             address: text.parse().expect("an address"),
             prefix_len,
             broadcast: None,
+            global: true,
         };
         let unusable = |text: &str, ifindex, duplicate| Unusable {
             ifindex,
