@@ -10,7 +10,7 @@ use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::http::{answer, get};
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
-use icmp_tests::process::Watch;
+use icmp_tests::process::{self, Watch};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -159,13 +159,19 @@ fn head_is_answered_as_get_without_a_body_and_health_is_a_page() {
     let pair = Pair::new(1500);
     let (_folder, mut serve) = serve_on(&pair.host);
     let ask = |request: &str| answer(&pair.host, METRICS, request);
-    for path in ["/metrics", "/healthz"] {
+    for path in ["/", "/metrics", "/healthz"] {
         let (head, body) = ask(&format!("HEAD {path} HTTP/1.0\r\n"));
         assert!(
             head.contains(" 200 ") && head.contains("content-length: ") && body.is_empty(),
             "{head}{body}"
         );
     }
+    let (head, body) = ask("GET / HTTP/1.0\r\n");
+    let row = format!("<tr><td>{HOST_IF}<td>native\n");
+    assert!(
+        head.contains("content-type: text/html") && body.contains(&row) && !body.contains("<script"),
+        "{head}{body}"
+    );
     let (head, body) = ask("GET /healthz HTTP/1.0\r\n");
     assert!(head.contains(" 200 ") && body == "ok\n", "{head}{body}");
     let (head, _) = ask("POST /metrics HTTP/1.0\r\n");
@@ -176,6 +182,62 @@ fn head_is_answered_as_get_without_a_body_and_health_is_a_page() {
     let (head, _) = ask("GET /metrics HTTP/1.0\r\n");
     assert!(head.contains("text/plain; version=0.0.4"), "{head}");
     assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+#[test]
+fn budgets_runs_and_failures_of_the_driver_are_on_the_page() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "ping", "sysctl"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let host = &pair.host;
+    let (folder, mut serve) = serve_on(host);
+    let page = || get(host, METRICS, "/metrics");
+    let value = |page: &str, series: &str| -> f64 {
+        let line = page.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {series} in {page}")).parse().expect("a number")
+    };
+    assert_eq!(value(&page(), "icmp_ctl_budget_left_ratio{budget=\"replies\"}"), 1.0);
+    let failures = format!("icmp_ctl_driver_tx_failures_total{{interface=\"{HOST_IF}\"}}");
+    assert_eq!(value(&page(), &failures), 0.0, "veth counts them");
+    // A budget that stays as it is, and is used up.
+    let file = folder.file("c.toml", "[limits]\nreplies = { rate = \"1/h\", burst = 2 }\n");
+    let _said = ctl::run(host, &format!("apply -f {file}")).expect_success();
+    let before = page();
+    let counts = "icmp_ctl_program_runs_total{entry=\"xdp\"}";
+    let statistics = |on| {
+        process::run(Command::new("sysctl").args(["-q", "-w", &format!("kernel.bpf_stats_enabled={on}")]))
+    };
+    let _said = statistics(1).expect_success();
+    let _some = pair.peer.run("ping", &["-c4", "-i0.01", "-W1", "192.0.2.2"]);
+    let _said = statistics(0).expect_success();
+    let after = page();
+    assert!(!before.contains(counts) || value(&after, counts) >= value(&before, counts) + 4.0, "{after}");
+    assert!(
+        value(&after, counts) >= 4.0
+            && value(&after, "icmp_ctl_program_run_seconds_total{entry=\"xdp\"}") > 0.0
+    );
+    assert!(value(&after, "icmp_ctl_budget_left_ratio{budget=\"replies\"}") < 0.5, "{after}");
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn an_address_that_others_reach_is_warned_about() {
+    if !icmp_tests::can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let folder = Folder::new();
+    let config = folder.file("c.toml", "[metrics]\nlisten = \"0.0.0.0:9816\"\n");
+    let mut serve = Watch::start(&mut ctl::command(&pair.host, &format!("serve -f {config}")));
+    serve.wait_for("whoever reaches 0.0.0.0:9816 may read the metrics", LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let (_folder, mut serve) = serve_on(&pair.host);
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let heard = serve.heard();
+    assert!(heard.iter().all(|line| !line.contains("whoever reaches")), "{heard:?}");
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
 }
 

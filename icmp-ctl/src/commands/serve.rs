@@ -12,7 +12,7 @@ use super::detach;
 use crate::cli::{Detach, Serve};
 use crate::config::file::Config;
 use crate::config::service::OnStop;
-use crate::diagnostics::note_about;
+use crate::diagnostics::{note_about, warn_about};
 use crate::failure::{Exit, exit_of};
 use crate::follow::Following;
 use crate::host::netlink::event_loop;
@@ -82,6 +82,12 @@ async fn serve(following: &Following, address: std::net::SocketAddr) -> Result<(
         }
     });
     note_about("metrics", None, &format!("serving metrics at http://{address}/metrics"));
+    if !address.ip().is_loopback() {
+        let text = format!(
+            "whoever reaches {address} may read the metrics: `listen` of [metrics] is not of this host alone"
+        );
+        warn_about("metrics", None, &text);
+    }
     tokio::spawn(accept(listener));
     following.follow(changes, hangups).await
 }

@@ -1,4 +1,5 @@
-//! What a driver does with the frames it receives, over ethtool's ioctl: which features are on, how many queues there are, what it is called.
+//! What a driver does with the frames it receives, over ethtool's ioctl: which features are on, how many queues there are, what it counts,
+//! what it is called.
 //!
 //! Owns the numbers of include/uapi/linux/ethtool.h. What follows from a tag that is gone is `host/vlan_stripping.rs`'s, from the rest
 //! `host/checks`'s.
@@ -12,10 +13,12 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 const ETHTOOL_GDRVINFO: u32 = 0x03;
 const ETHTOOL_GCHANNELS: u32 = 0x3c;
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
+const ETHTOOL_GSTATS: u32 = 0x1d;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
-/// The set of strings with the names of features, and the bytes of each.
+/// The sets of strings with the names of counters and of features, and the bytes of each string.
+const ETH_SS_STATS: u32 = 1;
 const ETH_SS_FEATURES: u32 = 4;
 const ETH_GSTRING_LEN: usize = 32;
 
@@ -89,6 +92,36 @@ pub fn driver_name(interface: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned())
 }
 
+/// Frames that the program had sent back (`XDP_TX`) and the driver dropped, over all queues; `None` where the driver does not count them.
+///
+/// # Errors
+/// The driver cannot be asked, or has no counters.
+pub fn tx_failures(interface: &str) -> Result<Option<u64>> {
+    let driver = Driver::open(interface)?;
+    let names = driver.strings(ETH_SS_STATS)?;
+    // struct ethtool_stats: command, count, then 64 bits for each counter.
+    let mut words = vec![ETHTOOL_GSTATS, names.len() as u32];
+    words.resize(2 + 2 * names.len(), 0);
+    driver.ask(&mut words)?;
+    let values = words[2..].chunks_exact(2).map(|half| {
+        let ([a, b, c, d], [e, f, g, h]) = (half[0].to_ne_bytes(), half[1].to_ne_bytes());
+        u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+    });
+    Ok(failures_in(&names.into_iter().zip(values).collect::<Vec<_>>()))
+}
+
+/// Drivers name counters as they like: `xdp_tx_errors` of each queue (veth), `rx_xdp_tx_full` and `rx_xdp_tx_err` with and without a queue's
+/// number (mlx5), `tx0_xdp_tx_drops` (virtio_net). Where there is one for all queues, those of single queues are in it.
+fn failures_in(counters: &[(String, u64)]) -> Option<u64> {
+    let failures = counters.iter().filter(|(name, _)| {
+        name.contains("xdp_tx") && ["err", "drop", "full"].iter().any(|word| name.contains(word))
+    });
+    let (single, all): (Vec<_>, Vec<_>) =
+        failures.partition(|(name, _)| name.contains(|letter: char| letter.is_ascii_digit()));
+    let counted = if all.is_empty() { single } else { all };
+    (!counted.is_empty()).then(|| counted.iter().map(|(_, value)| value).sum())
+}
+
 /// How many queues an interface has, and may have. Combined ones receive and transmit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Channels {
@@ -146,22 +179,27 @@ impl<'a> Driver<'a> {
 
     /// Which bits stand for features; `None` for those that this kernel does not know.
     fn positions<const N: usize>(&self, features: [&str; N]) -> Result<[Option<usize>; N]> {
+        let names = self.strings(ETH_SS_FEATURES)?;
+        Ok(features.map(|feature| names.iter().position(|name| name == feature)))
+    }
+
+    /// The names in a set.
+    fn strings(&self, set: u32) -> Result<Vec<String>> {
         // struct ethtool_sset_info: command, reserved, a mask of 64 bits, and a count for each bit of it.
-        let mask = (1_u64 << ETH_SS_FEATURES).to_ne_bytes();
+        let mask = (1_u64 << set).to_ne_bytes();
         let half = |i: usize| u32::from_ne_bytes([mask[i], mask[i + 1], mask[i + 2], mask[i + 3]]);
         let mut count = [ETHTOOL_GSSET_INFO, 0, half(0), half(4), 0];
         self.ask(&mut count)?;
         // struct ethtool_gstrings: command, set, count, then the names.
-        let mut words = vec![ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count[4]];
+        let mut words = vec![ETHTOOL_GSTRINGS, set, count[4]];
         words.resize(3 + count[4] as usize * ETH_GSTRING_LEN / 4, 0);
         self.ask(&mut words)?;
         let bytes: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let names = bytes.chunks_exact(ETH_GSTRING_LEN);
-        Ok(features.map(|feature| {
-            names.clone().position(|name| {
-                name.split(|byte| *byte == 0).next().is_some_and(|name| name == feature.as_bytes())
-            })
-        }))
+        let name = |bytes: &[u8]| {
+            let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
+            String::from_utf8_lossy(&bytes[..end]).into_owned()
+        };
+        Ok(bytes.chunks_exact(ETH_GSTRING_LEN).map(name).collect())
     }
 
     /// One question: a command's structure as words, which the kernel writes its answer over.
@@ -177,7 +215,7 @@ impl<'a> Driver<'a> {
         let result =
             unsafe { libc::ioctl(self.socket.as_raw_fd(), libc::SIOCETHTOOL as _, &raw mut request) };
         nix::errno::Errno::result(result)
-            .with_context(|| format!("asking the driver of {} about its features", self.interface))?;
+            .with_context(|| format!("asking the driver of {}", self.interface))?;
         Ok(())
     }
 }
@@ -185,6 +223,22 @@ impl<'a> Driver<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_to_send_back_are_found_under_the_names_that_drivers_give_them_and_counted_once() {
+        let of = |counters: &[(&str, u64)]| {
+            failures_in(
+                &counters.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect::<Vec<_>>(),
+            )
+        };
+        let veth =
+            [("rx_queue_0_xdp_tx", 90), ("rx_queue_0_xdp_tx_errors", 2), ("rx_queue_1_xdp_tx_errors", 3)];
+        let virtio = [("tx0_xdp_tx", 70), ("tx0_xdp_tx_drops", 4)];
+        let mlx5 =
+            [("rx_xdp_tx_full", 5), ("rx_xdp_tx_err", 1), ("rx0_xdp_tx_full", 5), ("rx0_xdp_tx_err", 1)];
+        assert_eq!([of(&veth), of(&virtio), of(&mlx5)], [Some(5), Some(4), Some(6)]);
+        assert_eq!(of(&[("rx_xdp_drop", 9), ("rx_xdp_tx", 8)]), None);
+    }
 
     #[test]
     fn queues_are_read_from_where_the_kernel_writes_them() {

@@ -1,4 +1,4 @@
-//! The metrics and the health of what is loaded over HTTP.
+//! The metrics, the health and a front page of what is loaded, over HTTP.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -11,11 +11,13 @@ use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::sync::Mutex;
 
 use crate::failure;
+use crate::observe::front;
 use crate::observe::metrics::{self, Format};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Page {
+    Front,
     Metrics(Format),
     Health,
 }
@@ -23,6 +25,7 @@ enum Page {
 impl Page {
     fn content_type(self) -> &'static str {
         match self {
+            Self::Front => "text/html; charset=utf-8",
             Self::Metrics(format) => format.content_type(),
             Self::Health => "text/plain",
         }
@@ -30,6 +33,7 @@ impl Page {
 
     fn read(self) -> Result<String> {
         match self {
+            Self::Front => front::page(),
             Self::Metrics(format) => metrics::render(format),
             Self::Health => metrics::check_health().map(|()| "ok\n".to_owned()),
         }
@@ -50,6 +54,7 @@ pub async fn respond<B>(request: Request<B>) -> std::result::Result<Response<Ful
     };
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let page = match request.uri().path() {
+        "/" => Page::Front,
         "/metrics" => Page::Metrics(Format::accepted(accept.unwrap_or_default())),
         "/healthz" => Page::Health,
         _ => {

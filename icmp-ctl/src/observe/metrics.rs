@@ -2,7 +2,10 @@
 //!
 //! Owns names, labels and formats. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result};
+use aya::programs::ProgramInfo;
 use icmp_common::abi::{Counter, RuleCounter};
 use icmp_common::path::checks::Check;
 use icmp_common::path::checks::check_counter;
@@ -12,13 +15,15 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric as _};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Registry, Unit};
 
 use crate::host::netlink::Network;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
-use crate::instance::program::BUILD;
-use crate::kernel::clock::Tick;
+use crate::instance::program::{BUILD, Entry};
+use crate::kernel::clock::{Tick, ticks};
+use crate::kernel::ethtool::tx_failures;
+use crate::observe::levels::levels;
 use crate::policy::difference::describe;
 
 /// How a page of metrics is written.
@@ -86,6 +91,12 @@ struct Loaded {
     confirmation_pending: bool,
     /// `None` where it cannot be known, which is no reason to show nothing else.
     under_pressure: Option<bool>,
+    /// Parts of the budgets that are left.
+    levels: Vec<(&'static str, f64)>,
+    /// How often each entry point ran and for how long, where the kernel counts it.
+    runs: Vec<(Entry, u64, Duration)>,
+    /// Frames sent back that the driver of an interface dropped, where it counts them.
+    tx_failures: Vec<(String, u64)>,
 }
 
 impl Loaded {
@@ -108,6 +119,22 @@ impl Loaded {
         for pin in instance.links()? {
             if let Some(link) = network.links.iter().find(|link| pin.is_of(link)) {
                 loaded.attached.push((link.name.clone(), link.xdp.map_or("none", |xdp| xdp.mode)));
+                // Most drivers of virtual devices have no counters.
+                loaded
+                    .tx_failures
+                    .extend(tx_failures(&link.name).ok().flatten().map(|n| (link.name.clone(), n)));
+            }
+        }
+        if let Some(settings) = instance.maps.settings()? {
+            let levels = levels(&instance.maps, &settings, ticks()?)?;
+            loaded.levels =
+                levels.into_iter().filter_map(|(name, level)| Some((name.name(), level?))).collect();
+        }
+        for entry in Entry::ALL {
+            // One that no interface has had a use for is not loaded.
+            let Ok(program) = ProgramInfo::from_pin(instance.program_pin(entry)) else { continue };
+            if program.run_count() > 0 {
+                loaded.runs.push((entry, program.run_count(), program.run_time()));
             }
         }
         for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
@@ -235,7 +262,37 @@ impl Loaded {
         }
         let help = "1 while the policy in force awaits confirmation";
         let pending = encoder.encode_descriptor("confirmation_pending", help, None, kind)?;
-        ConstGauge::new(i64::from(self.confirmation_pending)).encode(pending)
+        ConstGauge::new(i64::from(self.confirmation_pending)).encode(pending)?;
+        let help = "Part of a budget that is left, from 0 to 1";
+        let mut family = encoder.encode_descriptor("budget_left_ratio", help, None, kind)?;
+        for (budget, left) in &self.levels {
+            ConstGauge::new(*left).encode(family.encode_family(&[("budget", *budget)])?)?;
+        }
+        self.encode_what_others_count(encoder)
+    }
+
+    /// What the kernel and the drivers count, as far as they do.
+    fn encode_what_others_count(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let kind = prometheus_client::metrics::MetricType::Counter;
+        let help = "Runs of the program, where the kernel counts them (kernel.bpf_stats_enabled)";
+        let mut family = encoder.encode_descriptor("program_runs", help, None, kind)?;
+        for (entry, runs, _) in &self.runs {
+            ConstCounter::new(*runs).encode(family.encode_family(&[("entry", entry.section())])?)?;
+        }
+        let help = "Time that those took";
+        let seconds = Some(&Unit::Seconds);
+        let mut family = encoder.encode_descriptor("program_run", help, seconds, kind)?;
+        for (entry, _, time) in &self.runs {
+            ConstCounter::new(time.as_secs_f64())
+                .encode(family.encode_family(&[("entry", entry.section())])?)?;
+        }
+        let help = "Answers that the driver dropped instead of sending them, where it counts them; they are counted as answered";
+        let mut family = encoder.encode_descriptor("driver_tx_failures", help, None, kind)?;
+        for (interface, failures) in &self.tx_failures {
+            ConstCounter::new(*failures)
+                .encode(family.encode_family(&[("interface", interface.as_str())])?)?;
+        }
+        Ok(())
     }
 }
 

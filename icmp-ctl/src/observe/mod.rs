@@ -1,6 +1,7 @@
 //! What the program has counted, for people and for Prometheus.
 
 pub mod connections;
+mod front;
 pub mod http;
 pub mod levels;
 pub mod metrics;
