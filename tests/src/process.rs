@@ -124,19 +124,33 @@ impl Watch {
     /// # Panics
     /// With everything heard so far, if there is none within `limit` or the process has ended without one.
     pub fn wait_for(&mut self, text: &str, limit: Duration) -> String {
+        self.says(&[text], limit).unwrap_or_else(|| {
+            panic!(
+                "{}: waiting for {text:?}: it has ended. It said:\n{}",
+                self.command,
+                self.heard.join("\n")
+            )
+        })
+    }
+
+    /// The first line from now on that contains one of these; `None` if the process ends without one.
+    ///
+    /// # Panics
+    /// With everything heard so far, if there is none within `limit`.
+    pub fn says(&mut self, texts: &[&str], limit: Duration) -> Option<String> {
         let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let why = match self.lines.recv_timeout(left) {
-                Ok(line) if line.contains(text) => return line,
-                Ok(line) => {
-                    self.heard.push(line);
-                    continue;
-                }
-                Err(RecvTimeoutError::Timeout) => "no such line in time",
-                Err(RecvTimeoutError::Disconnected) => "it has ended",
-            };
-            panic!("{}: waiting for {text:?}: {why}. It said:\n{}", self.command, self.heard.join("\n"));
+            match self.lines.recv_timeout(left) {
+                Ok(line) if texts.iter().any(|text| line.contains(text)) => return Some(line),
+                Ok(line) => self.heard.push(line),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => panic!(
+                    "{}: waiting for {texts:?}: no such line in time. It said:\n{}",
+                    self.command,
+                    self.heard.join("\n")
+                ),
+            }
         }
     }
 

@@ -1,9 +1,9 @@
 //! Calls to the kernel that fail: afterwards the state is that of before or that of after, the command says which, and nothing stays behind.
 //!
 //! Owns failures that strace injects into the program as it is shipped. Which calls fail, and how, is chosen by the seed; with
-//! `ICMP_TESTS_ALL_CALLS=1` each call fails with each error, which takes an hour.
+//! `ICMP_TESTS_ERRORS=N` each call fails with N of the errors, which takes a quarter of an hour for each.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fs;
 use std::path::Path;
@@ -16,7 +16,7 @@ use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::generate::{Random, seed};
-use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::netns::{HOST_MAC, Namespace, PEER_MAC, Pair, join, quiet};
 use icmp_tests::process::Finished;
 
 /// Where the program asks the kernel and changes it.
@@ -32,6 +32,10 @@ const LAST: usize = 6;
 
 /// Opens the instance to change it, and has nothing to do: so whatever a command has left to the next one is done.
 const NEXT: &str = "rollback";
+
+/// The host's second interface, and its other end.
+const SECOND_IF: &str = "second0";
+const ELSEWHERE_IF: &str = "second1";
 
 const A: &str = "
 [responder]
@@ -101,6 +105,20 @@ impl State {
         let number = |state: &Self| state.programs.len();
         (number(self), &self.pins, &self.loaded) == (number(other), &other.pins, &other.loaded)
     }
+
+    /// What is not as in the other, in short.
+    fn apart_from(&self, other: &Self) -> String {
+        let pins: Vec<_> = self.pins.symmetric_difference(&other.pins).collect();
+        let of = |state: &Self| {
+            let policy = state.loaded.as_ref().map(|loaded| {
+                let rules: Vec<_> = loaded.rules.iter().map(|rule| (rule.name.clone(), rule.audit)).collect();
+                let ttl = loaded.settings.map(|settings| settings.ttl);
+                (ttl, rules, loaded.awaits_confirmation, loaded.interfaces.clone(), loaded.addresses.len())
+            });
+            format!("programs {:?}, {policy:?}", state.programs)
+        };
+        format!("pins {pins:?}; {} and not {}", of(self), of(other))
+    }
 }
 
 fn loaded() -> Option<Loaded> {
@@ -136,6 +154,7 @@ fn collect(directory: &Path, namespace: &str, pins: &mut BTreeSet<String>) {
 
 struct World {
     pair: Pair,
+    _elsewhere: Namespace,
     folder: Folder,
     log: String,
 }
@@ -147,7 +166,10 @@ impl World {
             for (name, text) in [("a", A), ("b", B), ("c", C)] {
                 let _path = folder.file(name, text);
             }
-            Self { pair: Pair::new(1500), log: folder.file("trace", ""), folder }
+            let (pair, elsewhere) = (Pair::new(1500), Namespace::new("elsewhere"));
+            quiet(&elsewhere);
+            join(&pair.host, SECOND_IF, HOST_MAC, &elsewhere, ELSEWHERE_IF, PEER_MAC, 1500);
+            Self { pair, _elsewhere: elsewhere, log: folder.file("trace", ""), folder }
         })
     }
 
@@ -192,140 +214,181 @@ impl Drop for World {
     }
 }
 
-/// The calls of a trace that are to fail, each by its number among those of its kind, and with which error.
+/// The calls of a trace that are to fail, each by its number among those of its kind and thread, and with which error.
 fn chosen(trace: &str) -> Vec<(&'static str, usize, &'static str)> {
     let mut random = Random::new(seed());
-    let all = env::var_os("ICMP_TESTS_ALL_CALLS").is_some_and(|value| value == "1");
-    // Not those of programs that it runs.
-    let process = trace.split_whitespace().next().expect("a process id");
-    let calls: Vec<_> = trace.lines().filter_map(|line| line.strip_prefix(process)).collect();
-    let count = |call: &str| calls.iter().filter(|line| line.trim_start().starts_with(call)).count();
+    let errors: usize =
+        env::var("ICMP_TESTS_ERRORS").map_or(0, |number| number.parse().expect("a number of errors"));
+    let count = |call: &str| {
+        let mut threads = BTreeMap::new();
+        for (thread, rest) in trace.lines().filter_map(|line| line.split_once(' ')) {
+            *threads.entry(thread).or_insert(0) += usize::from(rest.trim_start().starts_with(call));
+        }
+        threads.into_values().max().unwrap_or(0)
+    };
     let total: usize = CALLS.iter().map(|call| count(call)).sum();
     let mut chosen = Vec::new();
     for call in CALLS {
         let calls = count(call);
         for number in 1..=calls {
-            if all {
-                chosen.extend(ERRORS.map(|error| (call, number, error)));
-            } else if random.below(total) < FEW || (call == "bpf" && number + LAST > calls) {
-                chosen.push((call, number, random.pick(&ERRORS)));
-            }
+            let is_one_of_few = random.below(total) < FEW || (call == "bpf" && number + LAST > calls);
+            let some = ERRORS.iter().cycle().skip(random.below(ERRORS.len()));
+            let some = some.take(if errors == 0 { usize::from(is_one_of_few) } else { errors });
+            chosen.extend(some.map(|error| (call, number, *error)));
         }
     }
     chosen
 }
 
-/// Has calls of a verb fail, one in each run of it, after `before` was done.
-fn each_call_fails(before: &[&str], verb: &str) {
-    let Some(world) = World::new() else { return };
-    let host = &world.pair.host;
-    let old = world.prepare(before);
-    let (done, trace) = world.traced(verb, &CALLS.join(","), &[]);
-    let _said = done.expect_success();
-    let new = State::of(host);
-    let replaced = old.programs != new.programs;
-    // The state that a failed command has left is that of before, and need not be made again.
-    let mut old = world.prepare(before);
-    let mut cases = 0;
-    for (call, number, error) in chosen(&trace) {
-        let Some(done) = world.failing(verb, call, number, error) else {
-            // It had fewer calls this time, and is done.
-            old = world.prepare(before);
-            continue;
-        };
-        cases += 1;
-        let what = format!("{call} number {number} fails with {error}: {done}");
-        let mut state = State::of(host);
-        if done.stderr.contains("next command that changes something") {
-            let _nothing_to_do = world.run(NEXT);
-            state = State::of(host);
+/// What is tried with calls that fail.
+#[derive(Clone, Copy)]
+struct Case<'a> {
+    /// What is done before.
+    before: &'a [&'a str],
+    /// What is tried.
+    verb: &'a str,
+    /// What a command says that had to leave it half-way, and how that state is made.
+    half_way: Option<(&'a str, &'a [&'a str])>,
+}
+
+impl Case<'_> {
+    /// Has calls fail, one in each run, and holds what is said against what is.
+    fn try_it(self) {
+        let Some(world) = World::new() else { return };
+        let Self { before, verb, half_way } = self;
+        let host = &world.pair.host;
+        let old = world.prepare(before);
+        let (done, trace) = world.traced(verb, &CALLS.join(","), &[]);
+        let _said = done.expect_success();
+        let new = State::of(host);
+        let replaced = old.programs != new.programs;
+        // The state that a failed command has left is that of before, and need not be made again.
+        let mut old = world.prepare(before);
+        let (mut cases, mut faults) = (0, Vec::new());
+        for (call, number, error) in chosen(&trace) {
+            // It may have fewer calls this time.
+            let done = world.failing(verb, call, number, error);
+            if let Some(done) = &done {
+                cases += 1;
+                if done.stderr.contains("next command that changes something") {
+                    let _nothing_to_do = world.run(NEXT);
+                }
+                let state = State::of(host);
+                let half_way = half_way.filter(|(says, _)| done.stderr.contains(says));
+                let right = match (done.code, half_way) {
+                    (Some(0), _) => state.is_like(&new) && (state.programs != old.programs) == replaced,
+                    (_, Some((_, made))) => state.is_like(&world.prepare(made)),
+                    _ => state == old,
+                };
+                if !right {
+                    let [of_old, of_new] = [&old, &new].map(|other| state.apart_from(other));
+                    faults.push(format!(
+                        "{call} number {number} fails with {error}: {done}\napart from before: {of_old}\napart from after: {of_new}"
+                    ));
+                }
+            }
+            if State::of(host) != old {
+                old = world.prepare(before);
+            }
         }
-        if done.code == Some(0) {
-            assert!(state.is_like(&new), "{what}\nis {state:#?}\nand was to be {new:#?}");
-            assert_eq!(state.programs != old.programs, replaced, "{what}");
-        } else if done.stderr.contains("what awaited confirmation is gone") {
-            let confirmed = world.prepare(&before[..1]);
-            assert!(state.is_like(&confirmed), "{what}\nis {state:#?}\nand was to be {confirmed:#?}");
-        } else {
-            assert_eq!(state, old, "{what}");
-            continue;
-        }
-        old = world.prepare(before);
+        println!("{verb}: {cases} cases");
+        assert!(cases > 0, "calls have failed");
+        assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
     }
-    println!("{verb}: {cases} cases");
-    assert!(cases > 0, "calls have failed");
+}
+
+/// As [`Case::try_it`], of what is done whole or not at all.
+fn each_call_fails(before: &[&str], verb: &str) {
+    Case { before, verb, half_way: None }.try_it();
 }
 
 #[test]
 fn attach_is_done_or_not_and_says_which() {
-    each_call_fails(&[], &format!("attach {HOST_IF} -f @a"));
+    each_call_fails(&[], "attach host0 -f @a");
+}
+
+#[test]
+fn attach_to_several_is_done_or_not_and_says_which() {
+    each_call_fails(&[], "attach host0 second0 -f @a");
+}
+
+#[test]
+fn joining_what_is_in_force_is_done_or_not_and_says_which() {
+    each_call_fails(&["attach host0 -f @a"], "attach second0 --mode generic");
 }
 
 #[test]
 fn detach_is_done_or_not_and_says_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @a")], "detach --all");
+    each_call_fails(&["attach host0 -f @a"], "detach --all");
+}
+
+#[test]
+fn detaching_several_is_done_or_not_or_says_how_far_it_has_come() {
+    let before = &["attach host0 second0 -f @a"][..];
+    let half_way = Some(("host0 detached, and nothing else", &[before[0], "detach host0"][..]));
+    Case { before, verb: "detach --all", half_way }.try_it();
 }
 
 #[test]
 fn attach_with_a_configuration_is_done_or_not_and_says_which() {
-    let attach = format!("attach {HOST_IF} -f @a");
-    each_call_fails(&[&attach], &format!("attach {HOST_IF} -f @b"));
+    each_call_fails(&["attach host0 -f @a"], "attach host0 -f @b");
 }
 
 #[test]
 fn apply_is_done_or_not_and_says_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @a")], "apply -f @b");
+    each_call_fails(&["attach host0 -f @a"], "apply -f @b");
 }
 
 #[test]
 fn apply_over_what_awaits_confirmation_is_done_or_not_and_says_which() {
-    let before = [&format!("attach {HOST_IF} -f @a"), "apply -f @b --confirm 60s"];
-    each_call_fails(&before, "apply -f @c --confirm 60s");
+    let before = &["attach host0 -f @a", "apply -f @b --confirm 60s"][..];
+    let half_way = Some(("what awaited confirmation is gone", &before[..1]));
+    Case { before, verb: "apply -f @c --confirm 60s", half_way }.try_it();
 }
 
 #[test]
 fn confirm_is_done_or_not_and_says_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @a"), "apply -f @b --confirm 60s"], "confirm");
+    each_call_fails(&["attach host0 -f @a", "apply -f @b --confirm 60s"], "confirm");
 }
 
 #[test]
 fn rollback_is_done_or_not_and_says_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @a"), "apply -f @b --confirm 60s"], "rollback");
+    each_call_fails(&["attach host0 -f @a", "apply -f @b --confirm 60s"], "rollback");
 }
 
 #[test]
 fn a_limit_is_set_or_not_and_it_is_said_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @a")], "limit set replies 5k/s --burst 6000");
+    each_call_fails(&["attach host0 -f @a"], "limit set replies 5k/s --burst 6000");
 }
 
 #[test]
 fn a_rule_is_added_or_not_and_it_is_said_which() {
     each_call_fails(
-        &[&format!("attach {HOST_IF} -f @a")],
+        &["attach host0 -f @a"],
         "rule add z --from 10.9.0.0/16 --type echo-request --action drop",
     );
 }
 
 #[test]
 fn a_rule_is_removed_or_not_and_it_is_said_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @a")], "rule del a");
+    each_call_fails(&["attach host0 -f @a"], "rule del a");
 }
 
 #[test]
 fn a_rule_is_promoted_or_not_and_it_is_said_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @b")], "rule promote b");
+    each_call_fails(&["attach host0 -f @b"], "rule promote b");
 }
 
 #[test]
 fn upgrade_is_done_or_not_and_says_which() {
-    each_call_fails(&[&format!("attach {HOST_IF} -f @a")], "upgrade");
+    each_call_fails(&["attach host0 second0 -f @a"], "upgrade");
 }
 
 #[test]
 fn a_host_that_cannot_be_asked_about_its_interfaces_is_none_whose_interfaces_are_gone() {
     let Some(world) = World::new() else { return };
     let host = &world.pair.host;
-    let before = world.prepare(&[&format!("attach {HOST_IF} --mode native")]);
+    let before = world.prepare(&["attach host0 --mode native"]);
     let mut refused = 0;
     for (call, error) in
         [("sendto", "ENOMEM"), ("sendto", "EINTR"), ("recvfrom", "ENOMEM"), ("recvfrom", "ENOSPC")]
@@ -340,4 +403,17 @@ fn a_host_that_cannot_be_asked_about_its_interfaces_is_none_whose_interfaces_are
     }
     assert!(refused > 0, "some of these calls are needed");
     let _said = world.run("limit set errors 900/s").expect_success();
+}
+
+#[test]
+fn a_probe_that_has_failed_is_no_feature_that_the_kernel_lacks() {
+    let Some(world) = World::new() else { return };
+    let before = world.prepare(&[]);
+    // The types of BTF, of its functions and of those that are verified by themselves.
+    for number in 1..=3 {
+        let done = world.failing("attach host0", "bpf", number, "ENOMEM").expect("it asks");
+        assert_ne!(done.code, Some(0), "{done}");
+        assert!(done.stderr.contains("which features of BPF it has"), "{done}");
+        assert_eq!(State::of(&world.pair.host), before, "{done}");
+    }
 }

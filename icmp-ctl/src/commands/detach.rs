@@ -66,12 +66,11 @@ fn take_off(own: &[&LinkPin], others: &[&Link], network: &Network, detached: &mu
         return Ok(());
     };
     let (pending, links) = (instance.maps.pending()?.is_some(), instance.links()?);
-    for pin in own {
-        if links.iter().any(|link| link.ifindex == pin.ifindex) {
-            instance.detach(pin.ifindex)?;
-        }
-        detached.push(pin.name.clone());
-    }
+    let done = own.iter().try_for_each(|pin| {
+        let is_on = links.iter().any(|link| link.ifindex == pin.ifindex);
+        let off = if is_on { instance.detach(pin.ifindex) } else { Ok(()) };
+        off.map(|()| detached.push(pin.name.clone()))
+    });
     match remove_if_unused(instance) {
         Some(mut instance) => {
             if let Err(error) = refresh(&mut instance, network) {
@@ -84,7 +83,7 @@ fn take_off(own: &[&LinkPin], others: &[&Link], network: &Network, detached: &mu
         ),
         None => {}
     }
-    Ok(())
+    done
 }
 
 /// Removes what no interface has any more. What is off is off, whether that can be cleared away now or not.

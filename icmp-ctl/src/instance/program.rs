@@ -7,10 +7,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::MapInfo;
 use aya::programs::{ProgramInfo, Xdp};
-use aya::{Ebpf, EbpfLoader};
+use aya::{Ebpf, EbpfLoader, features};
 use icmp_common::abi::ADDRESS_BUCKETS;
 use icmp_common::limiter::SECRETS;
 use nix::libc;
@@ -209,6 +209,7 @@ pub fn create(
     pins: Option<&Path>,
     globals: &[(&str, u32)],
 ) -> Result<Ebpf> {
+    require_features()?;
     let shift = 64 - options.lines.ilog2();
     let address_shift = 64 - options.address_buckets.ilog2();
     let mut loader = EbpfLoader::new();
@@ -231,6 +232,19 @@ pub fn create(
     }
     let object = with_contents(object, options, pins)?;
     loader.load(&object).context("loading the eBPF object")
+}
+
+/// aya takes a probe that fails for whatever reason for a feature that the kernel lacks, and does without: the verifier then reads the program
+/// for minutes before it refuses it. The oldest kernel that it is loaded on has these.
+fn require_features() -> Result<()> {
+    let has = features();
+    let has_functions = has.btf().is_some_and(|btf| btf.btf_func() && btf.btf_func_global());
+    ensure!(
+        has.bpf_name() && has.bpf_global_data() && has_functions,
+        "asking the kernel which features of BPF it has: it refused one that each kernel has which the program runs on; try again, and start \
+         `serve` again where that says so"
+    );
+    Ok(())
 }
 
 /// The object with what its sections are to hold. aya writes a section's content into its map, also into one that is pinned and in use, so

@@ -138,7 +138,7 @@ struct Undo {
 
 impl Undo {
     /// Takes it back, as far as the kernel lets: one step that fails is no reason to leave out the others. The program is off an interface before
-    /// its driver strips tags again, and the entries of those that keep it are made anew.
+    /// its driver strips tags again, and then the tables are made anew, without what has come in.
     fn undo(self, mut instance: Instance, loaded: bool) {
         let failed = |what: &str, result: Result<()>| {
             if let Err(error) = result {
@@ -153,7 +153,7 @@ impl Undo {
         }
         if loaded {
             failed("removing the program", instance.remove());
-        } else if !self.tagged.is_empty() {
+        } else {
             let refreshed = Network::read_once().and_then(|network| refresh(&mut instance, &network));
             failed("reading the interfaces again", refreshed.map(|_| ()));
         }
