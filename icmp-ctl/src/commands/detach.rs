@@ -42,7 +42,7 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
         return Err(nothing_loaded());
     }
     let mut detached = Vec::new();
-    if let Err(error) = take_off(&own, &others, &network, &mut detached) {
+    if let Err(error) = take_off(&own, &others, &mut detached) {
         return Err(match detached.as_slice() {
             [] => error,
             some => error.context(format!("{} detached, and nothing else", some.join(", "))),
@@ -53,7 +53,7 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
 }
 
 /// Takes the program off one interface after the other; `detached` names those that it is off, also where another one fails.
-fn take_off(own: &[&LinkPin], others: &[&Link], network: &Network, detached: &mut Vec<String>) -> Result<()> {
+fn take_off(own: &[&LinkPin], others: &[&Link], detached: &mut Vec<String>) -> Result<()> {
     for link in others {
         if let Some((mut instance, ifindex)) = Instance::of_elsewhere(link)? {
             instance.detach(ifindex)?;
@@ -73,7 +73,7 @@ fn take_off(own: &[&LinkPin], others: &[&Link], network: &Network, detached: &mu
     });
     match remove_if_unused(instance) {
         Some(mut instance) => {
-            if let Err(error) = refresh(&mut instance, network) {
+            if let Err(error) = Network::read_once().and_then(|network| refresh(&mut instance, &network)) {
                 warn(&format!("its addresses are known until the next change: {}", sentence(&error)));
             }
         }

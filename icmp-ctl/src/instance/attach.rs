@@ -17,7 +17,7 @@ use crate::finding::{Finding, State, report};
 use crate::host::addresses::interface_entry;
 use crate::host::checks::mtu::ONE_BUFFER_MTU;
 use crate::host::checks::{self, Place};
-use crate::host::netlink::{Link, Network};
+use crate::host::netlink::{Link, Network, links_once};
 use crate::host::patterns::{is_pattern, meant};
 use crate::instance::addresses::{Refreshed, refresh};
 use crate::instance::foreign;
@@ -111,6 +111,16 @@ fn not_there(network: &Network, name: &str) -> anyhow::Error {
 /// Another's program stays where it is.
 pub(crate) fn refuse_others(link: &Link) -> Result<()> {
     let pins = View::find()?.map(|instance| instance.links()).transpose()?.unwrap_or_default();
+    if program_of_others(link, &pins)?.is_none() {
+        return Ok(());
+    }
+    // So does one of ours look that came or went meanwhile. Under the lock none does.
+    let (pins, links) = {
+        let instance = Instance::find()?;
+        let pins = instance.as_ref().map(|instance| instance.links()).transpose()?;
+        (pins.unwrap_or_default(), links_once()?)
+    };
+    let Some(link) = links.iter().find(|now| now.index == link.index) else { return Ok(()) };
     match program_of_others(link, &pins)? {
         Some(finding) => bail!("{}", finding.text()),
         None => Ok(()),

@@ -8,7 +8,7 @@ use icmp_common::abi::Settings;
 use crate::config::file::Config;
 use crate::diagnostics::warn;
 use crate::failure::sentence;
-use crate::host::netlink::{Link, Network};
+use crate::host::netlink::Network;
 use crate::host::vlan_stripping::leave_tags;
 use crate::instance::addresses::{buckets_for, refresh};
 use crate::instance::attach::{AttachMode, Attached, attach, find, refuse_others};
@@ -108,9 +108,8 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
         }
         None => Ok(None),
     };
-    let done = transaction.and_then(|transaction| {
-        bring_up(&mut instance, &network, &links, wanted, loaded, transaction, &mut undo)
-    });
+    let done =
+        transaction.and_then(|transaction| bring_up(&mut instance, wanted, loaded, transaction, &mut undo));
     match done {
         Ok(started) => {
             if let Some(configured) = configured.as_ref().filter(|_| loaded || wanted.reconfigure)
@@ -162,13 +161,14 @@ impl Undo {
 
 fn bring_up(
     instance: &mut Instance,
-    network: &Network,
-    links: &[&Link],
     wanted: Wanted<'_>,
     loaded: bool,
     transaction: Option<Transaction>,
     undo: &mut Undo,
 ) -> Result<Started> {
+    // Whoever had the lock until now may have taken long, and attached or detached.
+    let network = Network::read_once()?;
+    let links = find(&network, wanted.interfaces)?;
     if let Some(transaction) = &transaction {
         warn_all(&transaction.warnings);
     }
@@ -181,7 +181,7 @@ fn bring_up(
         if wanted.keep_tags {
             undo.tagged.extend(leave_tags(link)?.map(|before| (link.name.clone(), before)));
         }
-        let one = attach(instance, network, link, wanted.mode)?;
+        let one = attach(instance, &network, link, wanted.mode)?;
         if !one.already {
             undo.attached.push(link.index);
         }
