@@ -14,9 +14,10 @@ use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType};
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
+use nix::libc;
 
 use crate::diagnostics::{note_about, say_if_it_takes_long, warn};
-use crate::failure::{Exit, Failure, sentence};
+use crate::failure::{Exit, Failure, has_errno, sentence};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::directory::{
     ROOT, directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove,
@@ -393,7 +394,7 @@ fn load(directory: &Path, options: &LoadOptions) -> Result<InstanceMaps> {
 }
 
 fn open_maps(directory: &Path) -> Result<InstanceMaps> {
-    InstanceMaps::from_source(|name| {
+    let opened = InstanceMaps::from_source(|name| {
         debug_assert!(MAPS.contains(&name));
         let pin = directory.join(name);
         let info = MapInfo::from_pin(&pin).with_context(|| format!("opening the map {}", pin.display()))?;
@@ -407,5 +408,13 @@ fn open_maps(directory: &Path) -> Result<InstanceMaps> {
                 _ => Map::Array(data),
             },
         )
+    });
+    let ours = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EPERM, libc::EACCES];
+    opened.map_err(|error| match has_errno(&error, &ours) {
+        true => error,
+        false => error.context(format!(
+            "what is pinned in {0} is not whole; `rm -r {0}` takes the program off and removes what is left of it",
+            directory.display()
+        )),
     })
 }
