@@ -113,6 +113,101 @@ fn a_user_with_the_capabilities_makes_a_pin_directory_that_is_roots() {
 }
 
 #[test]
+fn what_was_read_before_another_was_waited_for_is_read_again() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    host.ip("link add other0 type veth peer name other1");
+    let _said = ctl::run(host, "attach other0").expect_success();
+    for (verb, address) in
+        [(format!("attach {HOST_IF}"), "198.51.100.101"), ("detach other0".to_owned(), "198.51.100.102")]
+    {
+        let lock = fs::File::open(ctl::lock_of(host)).expect("a lock");
+        let held = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+        let mut waiting = Watch::start(&mut ctl::command(host, &verb));
+        waiting.wait_for("waiting for process", LIMIT);
+        host.ip(&format!("address add {address}/32 dev {HOST_IF}"));
+        drop(held);
+        waiting.wait_for("tached", LIMIT);
+        let shown = ctl::run(host, "show addresses").expect_success();
+        assert!(shown.contains(address), "{verb}: {shown}");
+    }
+}
+
+#[test]
+fn a_program_of_ours_that_comes_or_goes_meanwhile_is_not_taken_for_anothers() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let lock = fs::File::open(ctl::lock_of(host)).expect("a lock");
+    let held = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+    // As between the two steps of who has the lock.
+    let index = host.enter(|| nix::net::if_::if_nametoindex(HOST_IF)).expect("it is there");
+    let (pin, aside) = (pins_of(host).join(format!("links/{index}")), pins_of(host).join("aside"));
+    fs::rename(&pin, &aside).expect("both are in the BPF file system");
+    let mut attach = Watch::start(&mut ctl::command(host, &format!("attach {HOST_IF}")));
+    attach.wait_for("waiting for process", LIMIT);
+    fs::rename(&aside, &pin).expect("both are in the BPF file system");
+    drop(held);
+    attach.wait_for("already attached", LIMIT);
+}
+
+#[test]
+fn counters_and_addresses_of_an_interface_that_is_gone_have_its_name_and_not_that_of_who_has_its_index() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let create = |name: &str| {
+        host.ip(&format!("link add {name} index 1000 type veth peer name peer0"));
+        host.ip(&format!("address add 198.51.100.1/24 dev {name}"));
+    };
+    create("before0");
+    let _said = ctl::run(host, "attach before0").expect_success();
+    host.ip("link delete before0");
+    for after in [false, true] {
+        if after {
+            create("after0");
+        }
+        for verb in ["status", "show counters", "show addresses"] {
+            let shown = ctl::run(host, verb).expect_success();
+            let named = ["before0", "after0", "index"].map(|name| shown.contains(name));
+            assert_eq!(named, [true, false, false], "{verb}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn alternative_names_are_names_for_whoever_looks() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    host.ip(&format!("link property add dev {HOST_IF} altname another-name-for-it"));
+    for verb in ["status", "show counters", "show counters --rate 1ms"] {
+        let shown = ctl::run(host, &format!("{verb} another-name-for-it")).expect_success();
+        assert!(shown.contains(HOST_IF), "{verb}: {shown}");
+    }
+}
+
+#[test]
+fn an_instance_that_is_not_whole_is_refused_with_the_command_that_removes_it() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let pins = pins_of(host);
+    fs::remove_file(pins.join("SETTINGS")).expect("it is pinned");
+    let remove = format!("rm -r {}", pins.display());
+    for verb in ["status", "detach --all", "limit set errors 2k/s"] {
+        let done = ctl::run(host, verb);
+        assert_eq!(done.code, FAILED, "{done}");
+        assert!(done.stderr.contains(&format!("`{remove}`")), "{done}");
+    }
+    fs::remove_dir_all(&pins).expect("as that does");
+    // The kernel takes its time with links that nobody holds any more.
+    host.until("the program is off", LIMIT, || !host.ip(&format!("link show {HOST_IF}")).contains("xdp"));
+    let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+}
+
+#[test]
 fn nobody_cannot_hold_the_lock() {
     let Some(pair) = pair(&["flock", "setpriv"]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);

@@ -3,6 +3,8 @@
 use Column::{Left, Right};
 use anyhow::{Result, bail};
 
+use crate::host::netlink::Network;
+
 /// A column by its heading, and at which side what is in it lines up.
 #[derive(Clone, Copy)]
 pub(super) enum Column {
@@ -28,6 +30,11 @@ pub(super) fn table<const N: usize>(columns: [Column; N], rows: Vec<[String; N]>
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect()
+}
+
+/// Names of interfaces, alternative ones among them, as rows have them.
+pub(super) fn as_in_rows(names: &[String], network: &Network) -> Vec<String> {
+    names.iter().map(|name| network.link(name).map_or(name, |link| &link.name).clone()).collect()
 }
 
 /// Of rows with the name of an interface, those of the named interfaces, or all where none are named.

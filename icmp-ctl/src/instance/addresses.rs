@@ -10,6 +10,7 @@ use crate::finding::{Finding, State};
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::{interface_entry, own_addresses};
 use crate::host::netlink::{Link, Network};
+use crate::instance::links;
 use crate::instance::pins::{Instance, Pins};
 
 /// Buckets of the smallest address table that is tried. What a host needs is doubled, for what it gets later.
@@ -106,18 +107,19 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Refreshed> 
     Ok(refreshed)
 }
 
-/// Slots in use with the names of their interfaces.
+/// Slots in use with the names of their interfaces, as they were last seen here where they are gone: their index may be another's now.
 ///
 /// # Errors
-/// The interface table cannot be read.
+/// The interface table or a link cannot be read.
 pub fn slots(instance: &Pins, network: &Network) -> Result<Vec<(u32, String)>> {
+    let links = links::read(&instance.directory, &network.links)?;
     let mut slots: Vec<_> = instance
         .maps
         .interfaces()?
         .iter()
         .filter(|entry| entry.ifindex != 0)
         .map(|entry| {
-            let link = network.links.iter().find(|link| link.index == entry.ifindex);
+            let link = links.iter().find(|link| link.ifindex == entry.ifindex);
             (entry.slot, link.map_or_else(|| format!("index {}", entry.ifindex), |link| link.name.clone()))
         })
         .collect();

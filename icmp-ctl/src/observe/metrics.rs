@@ -116,13 +116,16 @@ impl Loaded {
             under_pressure: instance.maps.pressure(),
             ..Self::default()
         };
+        let entries = instance.maps.interfaces()?;
         for pin in instance.links()? {
-            if let Some(link) = network.links.iter().find(|link| pin.is_of(link)) {
-                loaded.attached.push((link.name.clone(), link.xdp.map_or("none", |xdp| xdp.mode)));
-                // Most drivers of virtual devices have no counters.
-                loaded
-                    .tx_failures
-                    .extend(tx_failures(&link.name).ok().flatten().map(|n| (link.name.clone(), n)));
+            // One that is gone has left its counters, and perhaps its index to another.
+            let Some(link) = network.links.iter().find(|link| pin.is_of(link)) else { continue };
+            loaded.attached.push((link.name.clone(), link.xdp.map_or("none", |xdp| xdp.mode)));
+            // Most drivers of virtual devices have no counters.
+            loaded.tx_failures.extend(tx_failures(&link.name).ok().flatten().map(|n| (link.name.clone(), n)));
+            let Some(entry) = entries.iter().find(|entry| entry.ifindex == link.index) else { continue };
+            for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
+                loaded.counters.push((link.name.clone(), row, Reason::ALL[usize::from(reason)], counter));
             }
         }
         if let Some(settings) = instance.maps.settings()? {
@@ -135,12 +138,6 @@ impl Loaded {
             let Ok(program) = ProgramInfo::from_pin(instance.program_pin(entry)) else { continue };
             if program.run_count() > 0 {
                 loaded.runs.push((entry, program.run_count(), program.run_time()));
-            }
-        }
-        for entry in instance.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
-            let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else { continue };
-            for ((row, reason), counter) in instance.maps.counters_of(entry.slot)? {
-                loaded.counters.push((link.name.clone(), row, Reason::ALL[usize::from(reason)], counter));
             }
         }
         Ok(loaded)
