@@ -23,6 +23,7 @@
 
 pub mod comparator;
 pub mod ctl;
+pub mod faults;
 pub mod folder;
 pub mod generate;
 pub mod host;

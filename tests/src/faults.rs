@@ -1,0 +1,270 @@
+//! Owns the failing of calls to the kernel, one in each run of the program as it is shipped, and what is looked at afterwards.
+//!
+//! strace has them fail. Which do, and how, is chosen by the seed; with `ICMP_TESTS_ERRORS=N` each call fails with N of the errors, which takes
+//! a quarter of an hour for each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::Path;
+
+use icmp_common::abi::Settings;
+use icmp_ctl::instance::pins::View;
+use icmp_ctl::instance::program::Entry;
+use icmp_ctl::policy::rules::Rule;
+
+use crate::can_run;
+use crate::ctl;
+use crate::folder::Folder;
+use crate::generate::{Random, seed};
+use crate::netns::{HOST_MAC, Namespace, PEER_MAC, Pair, join, quiet};
+use crate::process::Finished;
+
+/// Where the program asks the kernel and changes it.
+pub const CALLS: [&str; 4] = ["bpf", "socket", "sendto", "recvfrom"];
+
+const ERRORS: [&str; 6] = ["EPERM", "ENOMEM", "EBUSY", "E2BIG", "ENOSPC", "EINTR"];
+
+/// About how many of a verb's calls fail where not all do.
+const FEW: usize = 20;
+
+/// How many of its last bpf calls all do: what fails behind the change is what is easily told wrong.
+const LAST: usize = 6;
+
+/// The host's second interface, and its other end.
+const SECOND_IF: &str = "second0";
+const ELSEWHERE_IF: &str = "second1";
+
+const A: &str = "
+[responder]
+ttl = 11
+[[policy.rule]]
+name = \"a\"
+from = [\"10.0.0.0/8\"]
+type = \"echo-request\"
+action = \"drop\"
+";
+
+const B: &str = "
+[responder]
+ttl = 22
+[[policy.rule]]
+name = \"b\"
+from = [\"10.1.0.0/16\", \"2001:db8::/32\"]
+type = \"echo-request\"
+action = \"drop\"
+audit = true
+";
+
+const C: &str = "
+[responder]
+ttl = 33
+[[policy.rule]]
+name = \"c\"
+from = [\"10.2.0.0/16\"]
+type = \"echo-request\"
+action = \"drop\"
+";
+
+/// What there is of an instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct State {
+    /// Pins and notes, with what the notes say. The entry points are one: either may be loaded, and used, where the other is refused.
+    pins: BTreeSet<String>,
+    /// Kernel ids of the programs on the host's interfaces.
+    pub programs: Vec<u32>,
+    loaded: Option<Loaded>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+struct Loaded {
+    settings: Option<Settings>,
+    rules: Vec<Rule>,
+    awaits_confirmation: bool,
+    interfaces: Vec<u32>,
+    addresses: Vec<String>,
+}
+
+impl State {
+    /// As it is now.
+    ///
+    /// # Panics
+    /// If it can't be read.
+    #[must_use]
+    pub fn of(host: &Namespace) -> Self {
+        let mut pins = BTreeSet::new();
+        let lock = ctl::lock_of(host);
+        let namespace = lock.file_name().and_then(|name| name.to_str()).expect("a number");
+        let root = lock.ancestors().nth(2).expect("the directory of all instances");
+        collect(root, namespace, &mut pins);
+        let links = host.ip("-d link");
+        let programs = links.split("prog/xdp id ").skip(1);
+        let programs = programs.filter_map(|rest| rest.split_whitespace().next()?.parse().ok()).collect();
+        Self { pins, programs, loaded: host.enter(loaded) }
+    }
+
+    /// Apart from which programs they are.
+    #[must_use]
+    pub fn is_like(&self, other: &Self) -> bool {
+        let number = |state: &Self| state.programs.len();
+        (number(self), &self.pins, &self.loaded) == (number(other), &other.pins, &other.loaded)
+    }
+
+    /// What is not as in the other, in short.
+    #[must_use]
+    pub fn apart_from(&self, other: &Self) -> String {
+        let pins: Vec<_> = self.pins.symmetric_difference(&other.pins).collect();
+        let of = |state: &Self| {
+            let policy = state.loaded.as_ref().map(|loaded| {
+                let rules: Vec<_> = loaded.rules.iter().map(|rule| (rule.name.clone(), rule.audit)).collect();
+                let ttl = loaded.settings.map(|settings| settings.ttl);
+                (ttl, rules, loaded.awaits_confirmation, loaded.interfaces.clone(), loaded.addresses.len())
+            });
+            format!("programs {:?}, {policy:?}", state.programs)
+        };
+        format!("pins {pins:?}; {} and not {}", of(self), of(other))
+    }
+}
+
+fn loaded() -> Option<Loaded> {
+    let view = View::find().expect("nothing fails now")?;
+    let maps = &view.maps;
+    let policy = maps.policy().expect("nothing fails now");
+    let interfaces = maps.interfaces().expect("nothing fails now");
+    let addresses = maps.addresses().expect("nothing fails now");
+    Some(Loaded {
+        // Which buffer the rules are in is nobody's business.
+        settings: policy.as_ref().map(|policy| Settings { rules: 0, ..policy.settings }),
+        rules: policy.map(|policy| policy.rules()).unwrap_or_default(),
+        awaits_confirmation: maps.pending().expect("nothing fails now").is_some(),
+        interfaces: interfaces.iter().map(|entry| entry.ifindex).filter(|index| *index != 0).collect(),
+        addresses: addresses.addresses().iter().map(|own| format!("{own:?}")).collect(),
+    })
+}
+
+/// All below a directory of the BPF file system that has the number of a namespace in its path.
+fn collect(directory: &Path, namespace: &str, pins: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.iter().any(|part| part == namespace) {
+            let target = fs::read_link(&path).map(|target| format!(" -> {}", target.display()));
+            let pin = path.display().to_string().replace(Entry::XdpFrags.program(), Entry::Xdp.program());
+            pins.insert(format!("{pin}{}", target.unwrap_or_default()));
+        }
+        if path.is_dir() && !path.is_symlink() {
+            collect(&path, namespace, pins);
+        }
+    }
+}
+
+/// A host with two interfaces, and files of configurations: `a`, `b` and `c`.
+#[derive(Debug)]
+pub struct World {
+    /// The host and its peer.
+    pub pair: Pair,
+    _elsewhere: Namespace,
+    /// Where the files are.
+    pub folder: Folder,
+    /// What strace writes.
+    pub log: String,
+}
+
+impl World {
+    /// Makes it, where what it takes is installed.
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        can_run(&["ip", "nsenter", "strace"]).then(|| {
+            let folder = Folder::new();
+            for (name, text) in [("a", A), ("b", B), ("c", C)] {
+                let _path = folder.file(name, text);
+            }
+            let (pair, elsewhere) = (Pair::new(1500), Namespace::new("elsewhere"));
+            quiet(&elsewhere);
+            join(&pair.host, SECOND_IF, HOST_MAC, &elsewhere, ELSEWHERE_IF, PEER_MAC, 1500);
+            Self { pair, _elsewhere: elsewhere, log: folder.file("trace", ""), folder }
+        })
+    }
+
+    /// A command line, in which `@a` is the file a.
+    #[must_use]
+    pub fn line(&self, words: &str) -> String {
+        words.replace('@', &format!("{}/", self.folder.path().display()))
+    }
+
+    /// Runs it as it is.
+    #[must_use]
+    pub fn run(&self, words: &str) -> Finished {
+        ctl::run(&self.pair.host, &self.line(words))
+    }
+
+    /// Runs it with strace having an eye on one kind of call; what it has seen.
+    ///
+    /// # Panics
+    /// If it can't be run.
+    #[must_use]
+    pub fn traced(&self, words: &str, call: &str, inject: &[&str]) -> (Finished, String) {
+        let (line, trace) = (self.line(words), format!("trace={call}"));
+        let options = ["--seccomp-bpf", "-f", "-o", &self.log, "-e", &trace];
+        let program = ctl::program().to_str().expect("a path in UTF-8");
+        let words: Vec<_> = std::iter::once(program).chain(line.split_whitespace()).collect();
+        let done = self.pair.host.run("strace", &[&options[..], inject, &words].concat());
+        (done, fs::read_to_string(&self.log).expect("a trace"))
+    }
+
+    /// Runs it with its call of this number failing; `None` where it has not as many.
+    #[must_use]
+    pub fn failing(&self, words: &str, call: &str, number: usize, error: &str) -> Option<Finished> {
+        let inject = format!("inject={call}:error={error}:when={number}");
+        let (done, trace) = self.traced(words, call, &["-e", &inject]);
+        trace.contains("(INJECTED)").then_some(done)
+    }
+
+    /// Makes the state in which these are done, and nothing else is.
+    ///
+    /// # Panics
+    /// If one fails.
+    #[must_use]
+    pub fn prepare(&self, before: &[&str]) -> State {
+        let _may_have_nothing = self.run("detach --all");
+        for words in before {
+            let _said = self.run(words).expect_success();
+        }
+        State::of(&self.pair.host)
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        let _may_have_nothing = self.run("detach --all");
+    }
+}
+
+/// The calls of a trace that are to fail, each by its number among those of its kind and thread, and with which error.
+///
+/// # Panics
+/// If `ICMP_TESTS_ERRORS` is no number.
+#[must_use]
+pub fn chosen(trace: &str) -> Vec<(&'static str, usize, &'static str)> {
+    let mut random = Random::new(seed());
+    let errors: usize =
+        env::var("ICMP_TESTS_ERRORS").map_or(0, |number| number.parse().expect("a number of errors"));
+    let count = |call: &str| {
+        let mut threads = BTreeMap::new();
+        for (thread, rest) in trace.lines().filter_map(|line| line.split_once(' ')) {
+            *threads.entry(thread).or_insert(0) += usize::from(rest.trim_start().starts_with(call));
+        }
+        threads.into_values().max().unwrap_or(0)
+    };
+    let total: usize = CALLS.iter().map(|call| count(call)).sum();
+    let mut chosen = Vec::new();
+    for call in CALLS {
+        let calls = count(call);
+        for number in 1..=calls {
+            let is_one_of_few = random.below(total) < FEW || (call == "bpf" && number + LAST > calls);
+            let some = ERRORS.iter().cycle().skip(random.below(ERRORS.len()));
+            let some = some.take(if errors == 0 { usize::from(is_one_of_few) } else { errors });
+            chosen.extend(some.map(|error| (call, number, *error)));
+        }
+    }
+    chosen
+}
