@@ -26,7 +26,7 @@ pub const CALLS: [&str; 4] = ["bpf", "socket", "sendto", "recvfrom"];
 const ERRORS: [&str; 6] = ["EPERM", "ENOMEM", "EBUSY", "E2BIG", "ENOSPC", "EINTR"];
 
 /// About how many of a verb's calls fail where not all do.
-const FEW: usize = 20;
+const FEW: usize = 10;
 
 /// How many of its last bpf calls all do: what fails behind the change is what is easily told wrong.
 const LAST: usize = 6;

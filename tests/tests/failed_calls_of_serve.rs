@@ -1,0 +1,165 @@
+//! Calls to the kernel that fail while `serve` starts or reads its configuration again: it does so or it does not, and says which.
+//!
+//! Owns that, and that a process that stays keeps no descriptor of what has failed; how calls are made to fail is `faults.rs`'s.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::process::Command;
+use std::time::Duration;
+
+use icmp_tests::ctl;
+use icmp_tests::faults::{CALLS, State, World, chosen};
+use icmp_tests::process::Watch;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+const DONE: Option<i32> = Some(0);
+const LIMIT: Duration = Duration::from_secs(40);
+
+const STARTED: &str = "serving metrics";
+const RELOADED: [&str; 2] = ["and is in force", "what was in force stays"];
+
+/// Messages to the service manager, one for each look at the host, within which it is through with what a failure has it do again.
+const LOOKS: usize = 5;
+
+/// The options of strace for one kind of call, or for all.
+fn tracing(world: &World, calls: &str, inject: Option<String>) -> Vec<String> {
+    let options = ["-f", "-o", &world.log, "-e", &format!("trace={calls}")].map(str::to_owned);
+    options.into_iter().chain(inject.into_iter().flat_map(|inject| ["-e".to_owned(), inject])).collect()
+}
+
+fn failure(call: &str, number: usize, error: &str) -> Option<String> {
+    Some(format!("inject={call}:error={error}:when={number}"))
+}
+
+fn trace(world: &World) -> String {
+    fs::read_to_string(&world.log).expect("a trace")
+}
+
+fn write(world: &World, ttl: u8) {
+    let _path = world
+        .folder
+        .file("serve", &format!("interfaces = [\"host0\", \"second0\"]\n[responder]\nttl = {ttl}\n"));
+}
+
+fn each_call_fails_at_the_start(before: &[&str]) {
+    let Some(world) = World::new() else { return };
+    let host = &world.pair.host;
+    write(&world, 7);
+    let start = |calls: &str, inject| {
+        let program = ctl::program().to_str().expect("a path in UTF-8").to_owned();
+        let serve = [program, "serve".to_owned(), "-f".to_owned(), world.line("@serve")];
+        let options = tracing(&world, calls, inject);
+        // With -D it is `serve` that is our child.
+        Watch::start(host.command("strace").arg("-D").args(options).args(serve))
+    };
+    let _old = world.prepare(before);
+    let mut serve = start(&CALLS.join(","), None);
+    let _line = serve.wait_for(STARTED, LIMIT);
+    let new = State::of(host);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    let mut old = world.prepare(before);
+    let (mut cases, mut faults) = (0, Vec::new());
+    for (call, number, error) in chosen(&trace(&world)) {
+        let mut serve = start(call, failure(call, number, error));
+        let has_started = serve.says(&[STARTED], LIMIT).is_some();
+        let state = State::of(host);
+        let code = serve.end_by(Signal::SIGTERM);
+        cases += usize::from(trace(&world).contains("(INJECTED)"));
+        let right = if has_started { state.is_like(&new) } else { state == old };
+        if !right || (code == DONE) != has_started {
+            let [of_old, of_new] = [&old, &new].map(|other| state.apart_from(other));
+            let said = serve.heard().join("\n");
+            faults.push(format!(
+                "{call} number {number} fails with {error}: started {has_started}, {code:?}: {said}\napart from before: {of_old}\napart from \
+                 after: {of_new}"
+            ));
+        }
+        if state != old {
+            old = world.prepare(before);
+        }
+    }
+    println!("serve after {before:?}: {cases} cases");
+    assert!(cases > 0, "calls have failed");
+    assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
+}
+
+#[test]
+fn serve_starts_or_not_and_says_which() {
+    each_call_fails_at_the_start(&[]);
+}
+
+#[test]
+fn serve_starts_on_what_is_loaded_or_not_and_says_which() {
+    each_call_fails_at_the_start(&["attach host0 -f @a"]);
+}
+
+/// The next message to the service manager.
+fn heard(manager: &UnixDatagram) -> String {
+    let mut bytes = [0; 4096];
+    let length = manager.recv(&mut bytes).expect("a message in time");
+    String::from_utf8_lossy(&bytes[..length]).into_owned()
+}
+
+#[test]
+fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descriptor() {
+    let Some(world) = World::new() else { return };
+    let host = &world.pair.host;
+    let path = world.folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).expect("a socket");
+    manager.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let until_ready = || while !heard(&manager).contains("READY=1") {};
+    write(&world, 7);
+    let mut serve =
+        Watch::start(ctl::command(host, &world.line("serve -f @serve")).env("NOTIFY_SOCKET", &path));
+    until_ready();
+    let pid = serve.id();
+    let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).expect("it is there").count();
+    // Reads it again with strace at it; how that has ended.
+    let mut reload = |calls: &str, inject| {
+        let mut strace = Watch::start(
+            Command::new("strace").args(tracing(&world, calls, inject)).args(["-p", &pid.to_string()]),
+        );
+        let _line = strace.wait_for("attached", LIMIT);
+        kill(Pid::from_raw(pid.try_into().expect("a process id")), Signal::SIGHUP).expect("it is there");
+        let said = serve.says(&RELOADED, LIMIT).expect("it stays");
+        until_ready();
+        let _code = strace.end_by(Signal::SIGTERM);
+        said
+    };
+    write(&world, 8);
+    let mut states = [(7, State::of(host))].to_vec();
+    let _said = reload(&CALLS.join(","), None);
+    states.push((8, State::of(host)));
+    let before = descriptors();
+    let (mut cases, mut faults) = (0, Vec::new());
+    for (call, number, error) in chosen(&trace(&world)) {
+        // What is in force is the last one.
+        let (wanted, new) = states[0].clone();
+        write(&world, wanted);
+        let said = reload(call, failure(call, number, error));
+        let state = State::of(host);
+        cases += usize::from(trace(&world).contains("(INJECTED)"));
+        let is_done = said.contains(RELOADED[0]);
+        if state != if is_done { new } else { states[1].1.clone() } {
+            faults.push(format!(
+                "{call} number {number} fails with {error}: {said}: {}",
+                state.apart_from(&states[1].1)
+            ));
+        }
+        let settles = (0..LOOKS).any(|_| descriptors() <= before || heard(&manager).is_empty());
+        if !settles {
+            faults.push(format!(
+                "{call} number {number} fails with {error}: {before} descriptors, now {}",
+                descriptors()
+            ));
+        }
+        if is_done {
+            states.swap(0, 1);
+        }
+    }
+    println!("reload: {cases} cases, {before} descriptors");
+    assert!(cases > 0, "calls have failed");
+    assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+}
