@@ -2,6 +2,7 @@
 //!
 //! Owns the proof that the exposition is one that the real scraper reads; what is counted is proven elsewhere.
 
+use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -221,6 +222,38 @@ fn budgets_runs_and_failures_of_the_driver_are_on_the_page() {
     assert!(value(&after, "icmp_ctl_budget_left_ratio{budget=\"replies\"}") < 0.5, "{after}");
     assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
     let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn without_serve_the_page_is_printed_or_a_file_for_node_exporter() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "ping"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let (host, folder) = (&pair.host, Folder::new());
+    let path = folder.path().display();
+    let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+    let _said = pair.peer.run("ping", &["-c3", "-i0.02", "-W2", "192.0.2.2"]).expect_success();
+    let written = || fs::read_to_string(folder.path().join("icmp-ctl.prom")).expect("a file");
+    let said = ctl::run(host, &format!("show metrics --textfile {path}")).expect_success();
+    assert_eq!(said, format!("{path}/icmp-ctl.prom written\n"));
+    let answered =
+        |page: &str| page.lines().any(|line| line.contains("reason=\"answered\"") && line.ends_with("} 3"));
+    assert!(
+        answered(&written()) && answered(&ctl::run(host, "show metrics").expect_success()),
+        "{}",
+        written()
+    );
+    let names = fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(names, 1, "nothing else is left there");
+    let refused = ctl::run(host, "show metrics --textfile /proc/icmp-ctl");
+    assert!(
+        refused.code == Some(1) && refused.stderr.contains("writing /proc/icmp-ctl/icmp-ctl.prom"),
+        "{refused}"
+    );
+    let _done = ctl::run(host, "detach --all").expect_success();
+    let _said = ctl::run(host, &format!("show metrics --textfile {path}")).expect_success();
+    assert!(!written().contains("icmp_ctl_packets_total{"), "no old figure stays: {}", written());
 }
 
 #[test]

@@ -296,6 +296,12 @@ pub enum Show {
     Limits,
     /// All of it, as the configuration that `apply` takes
     Config,
+    /// All counters, as Prometheus reads them
+    Metrics {
+        /// Write them to DIR/icmp-ctl.prom instead, for node_exporter
+        #[arg(long, value_name = "DIR")]
+        textfile: Option<PathBuf>,
+    },
     /// Sources that send most echo requests, and those that are limited most
     Sources {
         /// How many of each

@@ -10,11 +10,13 @@ mod counters;
 mod detach;
 mod doctor;
 mod limit;
+mod metrics;
 mod policy;
 mod rates;
 mod rule;
 mod rule_list;
 mod serve;
+mod show;
 mod sources;
 mod status;
 mod table;
@@ -23,7 +25,7 @@ mod upgrade;
 
 use anyhow::Result;
 
-use crate::cli::{Cli, LimitVerb, Show, Verb};
+use crate::cli::{Cli, LimitVerb, Verb};
 use crate::config::file::Config;
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
@@ -61,15 +63,7 @@ pub fn run(cli: &Cli) -> Result<Output> {
         }
         Verb::Show(what) => {
             prepare(Purpose::Use)?;
-            match what {
-                Show::Policy(args) => policy::run(args, cli.verbose),
-                Show::Addresses => addresses::show(),
-                Show::Counters(args) if args.watch || args.rate.is_some() => rates::show(args, cli.json),
-                Show::Counters(args) => counters::show(&args.interfaces),
-                Show::Limits => limit::show(),
-                Show::Config => config::show(),
-                Show::Sources { top } => sources::show(*top),
-            }
+            show::run(what, cli)
         }
         Verb::Top(args) => {
             prepare(Purpose::Use)?;
