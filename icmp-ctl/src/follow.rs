@@ -358,7 +358,7 @@ impl Rest {
 /// Attaches to all of these interfaces or to none.
 fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Result<()> {
     let configured = || Configured::new(config.clone(), Allowed::default(), interfaces.first());
-    let wanted = Wanted { interfaces, mode: AttachMode::Auto, keep_tags: false, reconfigure };
+    let wanted = Wanted { interfaces, mode: AttachMode::Auto, chain: false, keep_tags: false, reconfigure };
     let started = start(wanted, configured)?;
     for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
     {

@@ -32,3 +32,15 @@ pub fn process(ctx: &XdpContext, buffers: Buffers) -> u32 {
         Verdict::Drop | Verdict::Limit => xdp_action::XDP_DROP,
     }
 }
+
+/// As [`process`], in front of another program, which gets what is passed. The call is in the entry point itself: from a function of its own,
+/// the kernel would allow it half of the stack.
+#[inline(always)]
+pub fn process_first(ctx: &XdpContext, buffers: Buffers) -> u32 {
+    let action = process(ctx, buffers);
+    if action == xdp_action::XDP_PASS {
+        let slot = path::slot(&mut XdpFrame::new(ctx, buffers), &Maps, context::ifindex(ctx));
+        Maps::hand_on(ctx, buffers, slot);
+    }
+    action
+}

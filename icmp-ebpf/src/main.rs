@@ -1,12 +1,12 @@
 //! The XDP program: entry points, panic handler and licence around the library of this crate. Nothing else.
 //!
-//! Two entry points, because the kernel fixes at load whether a program takes frames in several buffers; the controller attaches
-//! the one the interface needs.
+//! Two entry points, because the kernel fixes at load whether a program takes frames in several buffers, and the same two in front of another
+//! program, so that who has none pays nothing for it; the controller loads and attaches the one the interface needs.
 #![no_std]
 #![no_main]
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
-use icmp_ebpf::{Buffers, process};
+use icmp_ebpf::{Buffers, process, process_first};
 
 /// For frames in one buffer.
 #[xdp]
@@ -20,6 +20,20 @@ pub fn icmp_ctl(ctx: XdpContext) -> u32 {
 #[inline(always)]
 pub fn icmp_ctl_frags(ctx: XdpContext) -> u32 {
     process(&ctx, Buffers::Several)
+}
+
+/// For frames in one buffer, in front of another program.
+#[xdp]
+#[inline(always)]
+pub fn icmp_ctl_chain(ctx: XdpContext) -> u32 {
+    process_first(&ctx, Buffers::One)
+}
+
+/// For interfaces that may deliver frames in several buffers, in front of another program.
+#[xdp(frags)]
+#[inline(always)]
+pub fn icmp_ctl_chain_frags(ctx: XdpContext) -> u32 {
+    process_first(&ctx, Buffers::Several)
 }
 
 // A panic that could be reached makes an endless loop, which the verifier refuses at load.

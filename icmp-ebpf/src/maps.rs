@@ -9,16 +9,17 @@ use core::ops::DerefMut;
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, PerCpuArray},
+    btf_maps::{Array, PerCpuArray, ProgramArray},
     helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
     macros::btf_map,
+    programs::XdpContext,
 };
 use icmp_common::{
     abi::{
         ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, COUNTERS as COUNTER_ENTRIES, Counter, Cpu,
         HEAVY_HITTERS as HEAVY_HITTER_ENTRIES, HeavyHitter, INTERFACE_ENTRIES, Interface, LINE_WORDS, Line,
         OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6,
-        RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS, SWITCH_BITS,
+        RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS, SLOTS, SWITCH_BITS,
         SWITCH_ROLLBACK_AT, Settings, counter_index,
     },
     budget, known_sources,
@@ -27,7 +28,7 @@ use icmp_common::{
     tables::Tables,
 };
 
-use crate::context::unknown;
+use crate::context::{Buffers, unknown};
 
 /// Buffers of everything that is switched at once.
 const BUFFERS: usize = 2;
@@ -108,6 +109,13 @@ static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
 static HEAVY_HITTERS: PerCpuArray<HeavyHitter, { HEAVY_HITTER_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
+/// Programs that get what is passed, by the slot of the interface. The kernel lets only programs of one kind into an array, the one that
+/// calls them included, so that those for frames in several buffers have one of their own.
+#[btf_map]
+static CHAIN: ProgramArray<{ SLOTS as usize }> = ProgramArray::new();
+/// See [`CHAIN`].
+#[btf_map]
+static CHAIN_FRAGS: ProgramArray<{ SLOTS as usize }> = ProgramArray::new();
 
 /// 64 less log2 of the lines in `SOURCES`; set at load together with their number.
 #[unsafe(no_mangle)]
@@ -117,6 +125,19 @@ static SOURCE_SHIFT: Global<u32> = Global::new(64 - DEFAULT_LINES.ilog2());
 static ADDRESS_SHIFT: Global<u32> = Global::new(64 - ADDRESS_BUCKETS.ilog2());
 /// The instance's maps, as the CPU running this program sees them.
 pub struct Maps;
+
+impl Maps {
+    /// Goes on in the other program of an interface; comes back where there is none.
+    #[inline(always)]
+    pub(crate) fn hand_on(ctx: &XdpContext, buffers: Buffers, slot: u32) {
+        let chain = match buffers {
+            Buffers::One => &CHAIN,
+            Buffers::Several => &CHAIN_FRAGS,
+        };
+        // SAFETY: nothing here is left to be done or to be dropped.
+        unsafe { chain.tail_call(ctx, slot) };
+    }
+}
 
 /// A word that CPUs share.
 struct MapWord(*mut u64);

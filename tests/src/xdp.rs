@@ -1,4 +1,5 @@
-//! Owns the smallest XDP program there is, `return XDP_PASS`, and its attachment.
+//! Owns the smallest XDP program there is, `return XDP_PASS`, and its attachment; and one that counts what it gets, which stands for another's
+//! program.
 //!
 //! veth delivers a frame that the other end sent with `XDP_TX` only if this end has an XDP program too: without one the
 //! frame counts as sent and is lost. Every test on a veth pair needs this, so nothing that is under test takes part: two
@@ -10,6 +11,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::libc;
 
@@ -42,8 +44,10 @@ impl PassLink {
     fn attach_as(interface: &str, expected_attach_type: u32) -> Self {
         let ifindex = nix::net::if_::if_nametoindex(interface)
             .unwrap_or_else(|e| panic!("no interface {interface}: {e}"));
-        let program =
-            load_pass(expected_attach_type).unwrap_or_else(|e| panic!("loading the pass program: {e}"));
+        // Jumbo frames come in several buffers.
+        let kind = Kind { frags: true, attach_type: expected_attach_type != 0 };
+        let program = load("test_pass", &[RETURN_PASS, EXIT], kind)
+            .unwrap_or_else(|e| panic!("loading the pass program: {e}"));
         let link = link(&program, ifindex)
             .unwrap_or_else(|e| panic!("attaching the pass program to {interface}: {e}"));
         Self { program, link }
@@ -65,30 +69,144 @@ fn pin(fd: &OwnedFd, path: &Path) -> io::Result<()> {
     call(BPF_OBJ_PIN, &ObjectPin { path: path.as_ptr() as u64, fd: fd.as_raw_fd(), flags: 0 }).map(|_| ())
 }
 
-fn load_pass(expected_attach_type: u32) -> io::Result<OwnedFd> {
-    // struct bpf_insn { u8 code; u8 registers; s16 offset; s32 immediate }
-    const MOV64_IMMEDIATE: u64 = 0xb7;
-    const EXIT: u64 = 0x95;
-    const XDP_PASS: u64 = 2;
-    let instructions: [u64; 2] = [MOV64_IMMEDIATE | XDP_PASS << 32, EXIT];
+/// What is said about a program when it is loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Kind {
+    /// It takes frames in several buffers.
+    pub frags: bool,
+    /// It says that it is for an interface, as programs have since libbpf 1.0.
+    pub attach_type: bool,
+}
+
+impl Kind {
+    /// One buffer, for an interface.
+    pub const USUAL: Self = Self { frags: false, attach_type: true };
+}
+
+/// A program that counts what it gets and passes it: another's, to our program. It is pinned, for tools that attach by a pin, until this value
+/// goes.
+#[derive(Debug)]
+pub struct Counting {
+    program: OwnedFd,
+    counter: OwnedFd,
+    pin: CString,
+}
+
+impl Counting {
+    /// Its name.
+    pub const NAME: &str = "test_count";
+
+    /// Loads one; nothing is attached.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    #[must_use]
+    pub fn new(kind: Kind) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let map = MapCreate { map_type: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size: 8, max_entries: 1 };
+        let counter = bpf(BPF_MAP_CREATE, &map).unwrap_or_else(|e| panic!("making a counter: {e}"));
+        let map = u64::try_from(counter.as_raw_fd()).expect("a descriptor is not negative");
+        let instructions = [
+            0x0000_0000_fffc_0a62, // *(u32 *)(r10 - 4) = 0
+            0x0000_0000_0000_a2bf, // r2 = r10
+            0xffff_fffc_0000_0207, // r2 += -4
+            0x1118 | map << 32,    // r1 = the map, in two instructions
+            0,
+            0x0000_0001_0000_0085, // r0 = bpf_map_lookup_elem(r1, r2)
+            0x0000_0000_0002_0015, // if r0 == 0, skip two
+            0x0000_0001_0000_01b7, // r1 = 1
+            0x0000_0000_0000_10db, // lock *(u64 *)(r0 + 0) += r1
+            RETURN_PASS,
+            EXIT,
+        ];
+        let program =
+            load(Self::NAME, &instructions, kind).unwrap_or_else(|e| panic!("loading {}: {e}", Self::NAME));
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let pin =
+            CString::new(format!("/sys/fs/bpf/icmpt-{}-{number}", std::process::id())).expect("no zeroes");
+        self::pin(&program, Path::new(pin.to_str().expect("ASCII")))
+            .unwrap_or_else(|e| panic!("pinning {pin:?}: {e}"));
+        Self { program, counter, pin }
+    }
+
+    /// Where it is pinned.
+    ///
+    /// # Panics
+    /// Never: it is ASCII.
+    #[must_use]
+    pub fn pin(&self) -> &str {
+        self.pin.to_str().expect("ASCII")
+    }
+
+    /// Attaches it natively to `interface` of the calling thread's network namespace, by a link that ends with what is returned.
+    ///
+    /// # Panics
+    /// If there is no such interface, or the kernel refuses.
+    #[must_use]
+    pub fn link(&self, interface: &str) -> OwnedFd {
+        let ifindex = nix::net::if_::if_nametoindex(interface)
+            .unwrap_or_else(|e| panic!("no interface {interface}: {e}"));
+        link(&self.program, ifindex)
+            .unwrap_or_else(|e| panic!("attaching {} to {interface}: {e}", Self::NAME))
+    }
+
+    /// Has a link run this program, whatever it ran before, as owners of links do when they are upgraded.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    pub fn update(&self, link: &OwnedFd) {
+        let attributes = LinkUpdate { link: link.as_raw_fd(), program: self.program.as_raw_fd(), flags: 0 };
+        call(BPF_LINK_UPDATE, &attributes).unwrap_or_else(|e| panic!("updating a link: {e}"));
+    }
+
+    /// How many frames it got.
+    ///
+    /// # Panics
+    /// If the kernel refuses.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        let (key, mut count) = (0_u32, 0_u64);
+        let attributes = Element {
+            map: self.counter.as_raw_fd(),
+            padding: 0,
+            key: (&raw const key) as u64,
+            value: (&raw mut count) as u64,
+            flags: 0,
+        };
+        call(BPF_MAP_LOOKUP_ELEM, &attributes).unwrap_or_else(|e| panic!("reading a counter: {e}"));
+        count
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let _not_there = std::fs::remove_file(self.pin.to_str().unwrap_or_default());
+    }
+}
+
+/// Two instructions, struct bpf_insn { u8 code; u8 registers; s16 offset; s32 immediate }: r0 = XDP_PASS, and the end.
+const RETURN_PASS: u64 = 0xb7 | 2 << 32;
+/// See [`RETURN_PASS`].
+const EXIT: u64 = 0x95;
+
+fn load(called: &str, instructions: &[u64], kind: Kind) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut name = [0; 16];
-    name[..9].copy_from_slice(b"test_pass");
+    name[..called.len()].copy_from_slice(called.as_bytes());
 
     let attributes = ProgramLoad {
         program_type: BPF_PROG_TYPE_XDP,
-        instruction_count: 2,
+        instruction_count: u32::try_from(instructions.len()).expect("a few"),
         instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
         log_level: 0,
         log_size: 0,
         log_buffer: 0,
         kernel_version: 0,
-        // Jumbo frames come in several buffers.
-        flags: BPF_F_XDP_HAS_FRAGS,
+        flags: if kind.frags { BPF_F_XDP_HAS_FRAGS } else { 0 },
         name,
         ifindex: 0,
-        expected_attach_type,
+        expected_attach_type: if kind.attach_type { BPF_XDP } else { 0 },
     };
     bpf(BPF_PROG_LOAD, &attributes)
 }
@@ -116,6 +234,33 @@ fn call<T>(command: i32, attributes: &T) -> io::Result<RawFd> {
         return Err(io::Error::last_os_error());
     }
     Ok(RawFd::try_from(result).expect("a file descriptor fits an int"))
+}
+
+/// `union bpf_attr` for `BPF_MAP_CREATE`, as far as it is used.
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+/// `union bpf_attr` for `BPF_MAP_LOOKUP_ELEM`.
+#[repr(C)]
+struct Element {
+    map: RawFd,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr` for `BPF_LINK_UPDATE`, as far as it is used.
+#[repr(C)]
+struct LinkUpdate {
+    link: RawFd,
+    program: RawFd,
+    flags: u32,
 }
 
 /// `union bpf_attr` for `BPF_PROG_LOAD`, as far as it is used.
@@ -153,9 +298,13 @@ struct ObjectPin {
 }
 
 // From linux/bpf.h and linux/if_link.h.
+const BPF_MAP_CREATE: i32 = 0;
+const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_OBJ_PIN: i32 = 6;
 const BPF_LINK_CREATE: i32 = 28;
+const BPF_LINK_UPDATE: i32 = 29;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;

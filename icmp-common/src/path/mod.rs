@@ -47,6 +47,12 @@ pub fn process<F: Apart, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> 
     outcome
 }
 
+/// The slot of the interface a frame came in on; 0 where it has none.
+#[inline(always)]
+pub fn slot<F: Apart, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> u32 {
+    interface(frame, tables, ifindex).map_or(0, |i| i.slot)
+}
+
 /// The entry of the interface a frame came in on, which is mostly where it is looked for first.
 #[inline(always)]
 fn interface<'t, F: Apart, T: Tables>(frame: &mut F, tables: &'t T, ifindex: u32) -> Option<&'t Interface> {

@@ -145,6 +145,9 @@ pub struct Attach {
     /// How to attach; auto tries native and says loudly when it got generic
     #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
     pub mode: AttachMode,
+    /// Go in front of the XDP program that an interface has, and leave to it what is passed
+    #[arg(long)]
+    pub chain: bool,
     /// Configuration [default: /etc/icmp-ctl/config.toml where it exists]
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
     pub config: Option<PathBuf>,

@@ -29,6 +29,7 @@ pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
     let wanted = Wanted {
         interfaces,
         mode: args.mode,
+        chain: args.chain,
         keep_tags: args.disable_rx_vlan_offload,
         reconfigure: args.config.is_some(),
     };

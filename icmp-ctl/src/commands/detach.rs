@@ -25,7 +25,7 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
     for name in &args.interfaces {
         let link = network.link(name);
         let pin = pins.iter().find(|pin| match link {
-            Some(link) => pin.is_of(link),
+            Some(link) => pin.is_of(link) || pin.was_on(link),
             None => pin.name == *name,
         });
         match (pin, link.filter(moved_here)) {

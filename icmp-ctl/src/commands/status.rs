@@ -10,7 +10,6 @@ use serde_json::json;
 use super::table::{Column::Left, Column::Right, as_in_rows, only, table};
 use crate::diagnostics::{note, warn};
 use crate::host::netlink::Network;
-use crate::instance::links::Whereabouts;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::instance::program::BUILD;
@@ -23,11 +22,6 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     let mut rows = Vec::new();
     for pin in instance.links()? {
         let link = network.links.iter().find(|link| link.index == pin.ifindex && link.runs(pin.program_id));
-        let mode = match pin.whereabouts {
-            Whereabouts::Here => link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
-            Whereabouts::Moved => "moved",
-            Whereabouts::Gone => "gone",
-        };
         if let Some(finding) = pin.finding() {
             warn(&finding.text());
         }
@@ -39,12 +33,13 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             });
         rows.push(json!({
             "name": link.map_or(&pin.name, |link| &link.name),
-            "mode": mode,
+            "mode": pin.mode(link),
             "entry": entry.map_or("", |entry| entry.section()),
             "program_id": pin.program_id,
             "tag": tag,
             "attached_at": seconds(pin.attached_at),
             "age_seconds": pin.attached_at.elapsed().map_or(0, |age| age.as_secs()),
+            "behind": pin.behind_now(),
             "strips_tags": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
         }));
     }
@@ -58,10 +53,12 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
         let (program, old) = (number("program_id").to_string(), age(number("age_seconds")));
-        [text("name"), text("mode"), text("entry"), program, text("tag"), old]
+        let behind =
+            ["name", "attached"].map(|key| row["behind"][key].as_str().unwrap_or_default()).join(" ");
+        [text("name"), text("mode"), text("entry"), program, text("tag"), behind, old]
     });
-    let columns =
-        [Left("INTERFACE"), Left("MODE"), Left("ENTRY"), Right("PROGRAM"), Left("TAG"), Right("AGE")];
+    let [name, mode, entry] = ["INTERFACE", "MODE", "ENTRY"].map(Left);
+    let columns = [name, mode, entry, Right("PROGRAM"), Left("TAG"), Left("BEHIND"), Right("AGE")];
     let mut lines = table(columns, listed.collect());
     lines.push(format!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10));
     if pressure == Some(true) {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::TryStreamExt as _;
@@ -182,6 +183,16 @@ impl Network {
     pub fn link(&self, name: &str) -> Option<&Link> {
         self.links.iter().find(|link| link.is_called(name))
     }
+}
+
+/// The number of the caller's network namespace, which another one has once this one is gone.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn namespace_number() -> Result<u64> {
+    let namespace =
+        std::fs::metadata("/proc/thread-self/ns/net").context("looking up the network namespace")?;
+    Ok(namespace.ino())
 }
 
 /// The interfaces alone, for who has no event loop.

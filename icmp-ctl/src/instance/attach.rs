@@ -17,10 +17,12 @@ use crate::finding::{Finding, State, report};
 use crate::host::addresses::interface_entry;
 use crate::host::checks::mtu::ONE_BUFFER_MTU;
 use crate::host::checks::{self, Place};
-use crate::host::netlink::{Link, Network, links_once};
+use crate::host::netlink::{Link, Network, Xdp, links_once};
 use crate::host::patterns::{is_pattern, meant};
 use crate::instance::addresses::{Refreshed, refresh};
-use crate::instance::foreign;
+use crate::instance::behind::{Behind, Chained};
+use crate::instance::chain;
+use crate::instance::foreign::{self, mode_flags};
 use crate::instance::links::LinkPin;
 use crate::instance::pins::{Instance, View};
 use crate::instance::program::Entry;
@@ -42,6 +44,18 @@ pub enum AttachMode {
     Offload,
 }
 
+impl AttachMode {
+    /// What the kernel's answer calls it; `None` where more than one will do.
+    fn word(self) -> Option<&'static str> {
+        match self {
+            Self::Auto => None,
+            Self::Native => Some("native"),
+            Self::Generic => Some("generic"),
+            Self::Offload => Some("offload"),
+        }
+    }
+}
+
 /// What became of one interface.
 pub struct Attached {
     /// Its name.
@@ -51,25 +65,33 @@ pub struct Attached {
     program_id: u32,
     /// It had the program before.
     pub already: bool,
+    behind: Option<Behind>,
 }
 
 impl Attached {
     /// As a line.
     pub fn text(&self) -> String {
         let how = if self.already { "already attached" } else { "attached" };
+        let in_front = self.behind.iter().map(|behind| {
+            format!(
+                ", in front of {} (program {}), which gets what it passes",
+                behind.name, behind.program_id
+            )
+        });
         format!(
-            "{}: {how}, {} mode, {}, program {}",
+            "{}: {how}, {} mode, {}, program {}{}",
             self.name,
             self.mode,
             self.entry.section(),
-            self.program_id
+            self.program_id,
+            in_front.collect::<String>()
         )
     }
 
     /// As JSON.
     pub fn json(&self) -> serde_json::Value {
         json!({ "name": self.name, "mode": self.mode, "entry": self.entry.section(), "program_id": self.program_id,
-                "already_attached": self.already })
+                "already_attached": self.already, "behind": self.behind.as_ref().map(Behind::json) })
     }
 }
 
@@ -108,8 +130,8 @@ fn not_there(network: &Network, name: &str) -> anyhow::Error {
     )
 }
 
-/// Another's program stays where it is.
-pub(crate) fn refuse_others(link: &Link) -> Result<()> {
+/// Another's program stays where it is; with `chain`, ours may go in front of it.
+pub(crate) fn refuse_others(link: &Link, mode: AttachMode, chain: bool) -> Result<()> {
     let pins = View::find()?.map(|instance| instance.links()).transpose()?.unwrap_or_default();
     if program_of_others(link, &pins)?.is_none() {
         return Ok(());
@@ -121,9 +143,16 @@ pub(crate) fn refuse_others(link: &Link) -> Result<()> {
         (pins.unwrap_or_default(), links_once()?)
     };
     let Some(link) = links.iter().find(|now| now.index == link.index) else { return Ok(()) };
-    match program_of_others(link, &pins)? {
-        Some(finding) => bail!("{}", finding.text()),
-        None => Ok(()),
+    let Some(finding) = program_of_others(link, &pins)? else { return Ok(()) };
+    let theirs = link.xdp.filter(|_| chain && Instance::of_elsewhere(link).is_ok_and(|ours| ours.is_none()));
+    match theirs {
+        None => bail!("{}", finding.text()),
+        Some(xdp) if mode.word().is_some_and(|mode| mode != xdp.mode) => bail!(
+            "{}: the program there is attached in {} mode, and ours can go in front of it in the same mode only; leave out `--mode`",
+            link.name,
+            xdp.mode
+        ),
+        Some(xdp) => chain::refuse_hopeless(link, xdp),
     }
 }
 
@@ -151,26 +180,27 @@ pub(crate) fn attach(
     network: &Network,
     link: &Link,
     mode: AttachMode,
+    chain: bool,
 ) -> Result<Attached> {
     // Whatever can fail comes before the link, or it would be there and nobody would know.
     let has_vips = !instance.maps.vips()?.is_empty();
-    let attached = attach_one(instance, network, link, mode)?;
+    let attached = attach_one(instance, network, link, mode, chain)?;
     report(&checks::attached(Place { network, link, mode: Some(&attached.mode), has_vips }));
     Ok(attached)
 }
 
-fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: AttachMode) -> Result<Attached> {
+fn attach_one(
+    instance: &mut Instance,
+    network: &Network,
+    link: &Link,
+    mode: AttachMode,
+    chain: bool,
+) -> Result<Attached> {
     let pins = instance.links()?;
     if let Some(pin) = pins.iter().find(|pin| pin.ifindex == link.index) {
         let entry = instance.entry_of(pin.program_id).unwrap_or(Entry::Xdp);
         let now = link.xdp.map_or("native", |xdp| xdp.mode);
-        let wanted = match mode {
-            AttachMode::Auto => now,
-            AttachMode::Native => "native",
-            AttachMode::Generic => "generic",
-            AttachMode::Offload => "offload",
-        };
-        if wanted != now {
+        if let Some(wanted) = mode.word().filter(|wanted| *wanted != now) {
             bail!(
                 "{0}: already attached in {now} mode; `icmp-ctl detach {0}` first to attach it in {wanted} mode",
                 link.name
@@ -183,6 +213,7 @@ fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: Att
             entry,
             program_id: pin.program_id,
             already: true,
+            behind: pin.behind.clone(),
         });
     }
     let entries = instance.maps.interfaces()?;
@@ -195,13 +226,16 @@ fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: Att
     instance.maps.set_interface(interface_entry(network, link, slot))?;
     let attached = refresh(instance, network).and_then(|refreshed| {
         report_left_out(&refreshed);
-        attach_link(instance, link, mode)
+        match link.xdp.filter(|_| chain) {
+            Some(xdp) => in_front(instance, link, xdp, slot),
+            None => attach_link(instance, link, mode),
+        }
     });
     if attached.is_err() {
         // Its entry and the note of its name; the first error is the one to tell, and what stays is cleared away by the next change.
         let _ = instance.forget(link.index);
     }
-    let AttachResult { mode, entry, program_id, instead_of } = attached?;
+    let AttachResult { mode, entry, program_id, instead_of, behind } = attached?;
     if let Some(refusal) = instead_of {
         warn(&format!(
             "{}: attached in {mode} mode, which is several times slower than native, because the driver refused: \
@@ -209,7 +243,7 @@ fn attach_one(instance: &mut Instance, network: &Network, link: &Link, mode: Att
             link.name
         ));
     }
-    Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false })
+    Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false, behind })
 }
 
 fn report_left_out(refreshed: &Refreshed) {
@@ -225,19 +259,27 @@ struct AttachResult {
     program_id: u32,
     /// Why no better mode was taken; `None` where it is the best that was asked for.
     instead_of: Option<String>,
+    /// The program it is in front of.
+    behind: Option<Behind>,
+}
+
+/// Goes in front of the program that is there, in its mode.
+fn in_front(instance: &mut Instance, link: &Link, xdp: Xdp, slot: u32) -> Result<AttachResult> {
+    let Chained { entry, program_id, behind } = instance.go_in_front(link, xdp, slot)?;
+    Ok(AttachResult { mode: xdp.mode, entry, program_id, instead_of: None, behind: Some(behind) })
 }
 
 /// Tries modes and entry points in the order in which they are best, and pins the first that is taken.
 fn attach_link(instance: &Instance, link: &Link, mode: AttachMode) -> Result<AttachResult> {
-    let modes: &[(XdpMode, &'static str, u32)] = match mode {
-        AttachMode::Auto => &[(XdpMode::Driver, "native", 4), (XdpMode::Skb, "generic", 2)],
-        AttachMode::Native => &[(XdpMode::Driver, "native", 4)],
-        AttachMode::Generic => &[(XdpMode::Skb, "generic", 2)],
-        AttachMode::Offload => &[(XdpMode::Hardware, "offload", 8)],
+    let modes: &[(XdpMode, &'static str)] = match mode {
+        AttachMode::Auto => &[(XdpMode::Driver, "native"), (XdpMode::Skb, "generic")],
+        AttachMode::Native => &[(XdpMode::Driver, "native")],
+        AttachMode::Generic => &[(XdpMode::Skb, "generic")],
+        AttachMode::Offload => &[(XdpMode::Hardware, "offload")],
     };
-    let entries = if link.mtu > ONE_BUFFER_MTU { [Entry::XdpFrags, Entry::Xdp] } else { Entry::ALL };
+    let entries = if link.mtu > ONE_BUFFER_MTU { [Entry::XdpFrags, Entry::Xdp] } else { Entry::ALONE };
     let mut refusal = None;
-    for (xdp_mode, mode, flags) in modes {
+    for (xdp_mode, mode) in modes {
         for entry in entries {
             let mut program = instance.program(entry)?;
             match program.attach_to_if_index(link.index, *xdp_mode) {
@@ -251,11 +293,13 @@ fn attach_link(instance: &Instance, link: &Link, mode: AttachMode) -> Result<Att
                         .pin(&link_pin)
                         .with_context(|| format!("pinning the link as {}", link_pin.display()))?;
                     let instead_of = refusal.filter(|_| *mode != modes[0].1);
-                    return Ok(AttachResult { mode, entry, program_id, instead_of });
+                    return Ok(AttachResult { mode, entry, program_id, instead_of, behind: None });
                 }
                 Err(error) => {
-                    let words =
-                        program.fd().ok().and_then(|fd| netlink::refusal(link.index, fd.as_fd(), *flags));
+                    let words = program
+                        .fd()
+                        .ok()
+                        .and_then(|fd| netlink::refusal(link.index, fd.as_fd(), mode_flags(mode)));
                     let words = words.map(|words| format!(" (the kernel says: {words})")).unwrap_or_default();
                     let cause = anyhow::Error::new(error).root_cause().to_string();
                     refusal.get_or_insert(format!("{mode} mode at MTU {}: {cause}{words}", link.mtu));

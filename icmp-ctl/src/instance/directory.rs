@@ -13,9 +13,12 @@ use icmp_common::abi::VERSION;
 use nix::libc;
 
 use crate::finding::{Finding, State};
+use crate::host::netlink::namespace_number;
+use crate::instance::behind;
 use crate::instance::links::{self, LINKS, NAMES};
 use crate::instance::lock::{DEADLINE, Lock};
 use crate::instance::migration;
+use crate::instance::program::Entry;
 
 /// Where the BPF file system is: every user may make directories there.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -28,9 +31,7 @@ const NEXT: &str = "next";
 
 /// The directory of the caller's network namespace.
 pub(super) fn directory() -> Result<PathBuf> {
-    let namespace =
-        fs::metadata("/proc/thread-self/ns/net").context("looking up the network namespace")?.ino();
-    Ok(of_this_version().join(namespace.to_string()))
+    Ok(of_this_version().join(namespace_number()?.to_string()))
 }
 
 fn of_this_version() -> PathBuf {
@@ -187,7 +188,7 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
 }
 
 pub(super) fn make(directory: &Path) -> Result<()> {
-    for folder in [LINKS, NAMES] {
+    for folder in [LINKS, NAMES, behind::folder(Entry::Chain), behind::folder(Entry::ChainFrags)] {
         fs::create_dir_all(directory.join(folder))
             .with_context(|| format!("making the pin directory {}", directory.display()))?;
     }

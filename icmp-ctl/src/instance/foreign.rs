@@ -1,47 +1,119 @@
-//! Another's XDP program on an interface: what it is, who holds it, and what takes it off.
+//! Another's XDP program on an interface: what it is, who holds it, what takes it off, and how it is exchanged.
 
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context as _, Result};
 use aya::programs::{ProgramInfo, loaded_programs};
+use nix::libc;
 use nix::unistd::Pid;
 
+use crate::failure::has_errno;
 use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, Xdp};
-use crate::kernel::bpf::link_on;
+use crate::kernel::{bpf, netlink};
 
 /// How it is attached.
-enum Attachment {
-    /// By a link, which stays as long as a process or a pin holds it.
-    Link { id: u32, holder: Option<(Pid, String)> },
-    /// To the interface itself, where it stays until it is taken off.
-    Interface,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attachment {
+    /// By the link of this id, which stays as long as a process or a pin holds it.
+    Link(u32),
+    /// To the interface itself, over netlink, where it stays until it is taken off.
+    Netlink,
+}
+
+impl Attachment {
+    /// How this program is attached to this interface.
+    pub(crate) fn of(ifindex: u32, program_id: u32) -> Self {
+        bpf::link_on(ifindex, program_id).map_or(Self::Netlink, Self::Link)
+    }
+
+    /// As words behind "attached".
+    pub(crate) fn text(self) -> String {
+        match self {
+            Self::Link(id) => format!("by link {id}"),
+            Self::Netlink => "by netlink".to_owned(),
+        }
+    }
+
+    /// Puts one program in the place of another, which stays attached like this, from one instant to the next.
+    ///
+    /// # Errors
+    /// The old one is not there any more, or the kernel or the driver refuses; nothing has changed.
+    pub(super) fn replace(
+        self,
+        link: &Link,
+        mode: &str,
+        old: BorrowedFd<'_>,
+        new: BorrowedFd<'_>,
+    ) -> Result<()> {
+        let replaced = match self {
+            Self::Netlink => netlink::replace(link.index, mode_flags(mode), old, new),
+            Self::Link(id) => {
+                bpf::exchange_on_link(id, old, new).with_context(|| format!("updating link {id}"))
+            }
+        };
+        replaced.map_err(|error| {
+            let why = if has_errno(&error, &[libc::EEXIST]) {
+                "another program has come in its place meanwhile; try again"
+            } else if has_errno(&error, &[libc::EINVAL]) && matches!(self, Self::Link(_)) {
+                "the two were loaded with different attach types, and the kernel lets a link run only programs that agree in that"
+            } else {
+                return error;
+            };
+            error.context(why)
+        })
+    }
+}
+
+/// The flag of netlink for a mode (`XDP_FLAGS_*_MODE`).
+pub(super) fn mode_flags(mode: &str) -> u32 {
+    match mode {
+        "generic" => 1 << 1,
+        "offload" => 1 << 3,
+        _ => 1 << 2,
+    }
 }
 
 /// That it is in the way, and what takes it off.
 pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
-    let attachment = match link_on(link.index, xdp.program_id) {
-        Some(id) => Attachment::Link { id, holder: holder(id) },
-        None => Attachment::Interface,
+    let attachment = Attachment::of(link.index, xdp.program_id);
+    let holder = match attachment {
+        Attachment::Link(id) => holder(id),
+        Attachment::Netlink => None,
     };
     let what = format!(
-        "another XDP program is attached, {} with id {} ({} mode)",
-        program_name(xdp.program_id),
+        "another XDP program is attached, {} with id {} ({} mode, {})",
+        program(xdp.program_id).as_ref().map_or_else(|| NAMELESS.to_owned(), name),
         xdp.program_id,
         xdp.mode,
+        attachment.text()
     );
-    let (why, command) = removal(&link.name, xdp.mode, &attachment);
+    let (mut why, command) = removal(&link.name, xdp.mode, attachment, holder);
+    if ["native", "generic"].contains(&xdp.mode) {
+        why.push_str(&format!(
+            "; `icmp-ctl attach --chain {}` goes in front of it, and leaves to it what is passed",
+            link.name
+        ));
+    }
     Finding::new("programs", State::Broken, what, why).on(&link.name).fixed_by(command)
 }
 
 /// Who has it attached, and the command that takes it off.
-fn removal(interface: &str, mode: &str, attachment: &Attachment) -> (String, String) {
-    match attachment {
-        Attachment::Link { id, holder: Some((pid, name)) } => (
-            format!("{name} (process {pid}) holds it by link {id}, and would have to be stopped"),
+fn removal(
+    interface: &str,
+    mode: &str,
+    attachment: Attachment,
+    holder: Option<(Pid, String)>,
+) -> (String, String) {
+    match (attachment, holder) {
+        (Attachment::Link(id), Some((pid, name))) => (
+            format!("{name} (process {pid}) holds the link, and would have to be stopped"),
             format!("bpftool link detach id {id}"),
         ),
-        Attachment::Link { id, holder: None } => {
-            (format!("it is held by link {id}, which is pinned"), format!("bpftool link detach id {id}"))
+        (Attachment::Link(id), None) => {
+            ("the link is pinned".to_owned(), format!("bpftool link detach id {id}"))
         }
-        Attachment::Interface => {
+        (Attachment::Netlink, _) => {
             let word = match mode {
                 "native" => "xdpdrv",
                 "generic" => "xdpgeneric",
@@ -56,11 +128,17 @@ fn removal(interface: &str, mode: &str, attachment: &Attachment) -> (String, Str
     }
 }
 
-fn program_name(id: u32) -> String {
-    let info: Option<ProgramInfo> = loaded_programs().filter_map(Result::ok).find(|info| info.id() == id);
-    info.and_then(|info| info.name_as_str().map(ToOwned::to_owned))
-        .filter(|name| !name.is_empty())
-        .unwrap_or_else(|| "one without a name".to_owned())
+/// What a program is called that has no name.
+const NAMELESS: &str = "one without a name";
+
+/// A loaded program; `None` where it is gone, or the kernel does not show it.
+pub(super) fn program(id: u32) -> Option<ProgramInfo> {
+    loaded_programs().filter_map(Result::ok).find(|info| info.id() == id)
+}
+
+/// What it is called.
+pub(super) fn name(info: &ProgramInfo) -> String {
+    info.name_as_str().filter(|name| !name.is_empty()).unwrap_or(NAMELESS).to_owned()
 }
 
 /// A process that has the link open, of those that can be asked.
@@ -88,20 +166,21 @@ mod tests {
 
     #[test]
     fn what_takes_a_program_off_goes_by_how_it_is_attached() {
-        for (mode, attachment, holder, command) in [
-            ("native", Attachment::Interface, "", "ip link set dev eth0 xdpdrv off"),
-            ("generic", Attachment::Interface, "", "ip link set dev eth0 xdpgeneric off"),
-            ("offload", Attachment::Interface, "", "ip link set dev eth0 xdpoffload off"),
-            ("native", Attachment::Link { id: 7, holder: None }, "pinned", "bpftool link detach id 7"),
+        for (mode, attachment, holder, said, command) in [
+            ("native", Attachment::Netlink, None, "", "ip link set dev eth0 xdpdrv off"),
+            ("generic", Attachment::Netlink, None, "", "ip link set dev eth0 xdpgeneric off"),
+            ("offload", Attachment::Netlink, None, "", "ip link set dev eth0 xdpoffload off"),
+            ("native", Attachment::Link(7), None, "pinned", "bpftool link detach id 7"),
             (
                 "generic",
-                Attachment::Link { id: 7, holder: Some((Pid::from_raw(9), "xdp-filter".to_owned())) },
-                "xdp-filter (process 9) holds it by link 7",
+                Attachment::Link(7),
+                Some((Pid::from_raw(9), "xdp-filter".to_owned())),
+                "xdp-filter (process 9) holds the link",
                 "bpftool link detach id 7",
             ),
         ] {
-            let (why, found) = removal("eth0", mode, &attachment);
-            assert!(found == command && why.contains(holder), "{why} {found}");
+            let (why, found) = removal("eth0", mode, attachment, holder);
+            assert!(found == command && why.contains(said), "{why} {found}");
         }
     }
 }

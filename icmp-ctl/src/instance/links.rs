@@ -4,15 +4,17 @@
 //! away. Putting the program on an interface is `attach.rs`'s.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
 
 use crate::finding::{Finding, State};
-use crate::host::netlink::Link;
+use crate::host::netlink::{Link, links_once, namespace_number};
+use crate::instance::behind::{self, Behind, Chained};
+use crate::instance::foreign::Attachment;
 use crate::kernel::bpf as sys;
+use crate::kernel::bpffs::{numbered, remove_if_there};
 
 /// Directory of an instance's links, each named after its interface's index (names may have dots, which this file system refuses).
 pub(super) const LINKS: &str = "links";
@@ -32,6 +34,8 @@ pub struct LinkPin {
     pub attached_at: SystemTime,
     /// Where its interface is now.
     pub whereabouts: Whereabouts,
+    /// The other program that ours was put in front of; ours has no link of its own then.
+    pub behind: Option<Behind>,
 }
 
 impl LinkPin {
@@ -40,15 +44,55 @@ impl LinkPin {
         self.whereabouts == Whereabouts::Here && self.ifindex == link.index
     }
 
+    /// Whether it was this interface's, and is displaced there.
+    pub fn was_on(&self, link: &Link) -> bool {
+        self.whereabouts == Whereabouts::Displaced && self.ifindex == link.index
+    }
+
+    /// How it is attached to its interface, which is given where it is here; or why it is not.
+    pub fn mode(&self, link: Option<&Link>) -> &'static str {
+        match self.whereabouts {
+            Whereabouts::Here => link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
+            Whereabouts::Displaced => "displaced",
+            Whereabouts::Moved => "moved",
+            Whereabouts::Gone => "gone",
+        }
+    }
+
+    /// The program behind it, and how the two are attached, as JSON.
+    pub fn behind_now(&self) -> Option<serde_json::Value> {
+        let mut json = self.behind.as_ref()?.json();
+        if self.whereabouts == Whereabouts::Here {
+            json["attached"] = Attachment::of(self.ifindex, self.program_id).text().into();
+        }
+        Some(json)
+    }
+
     /// What is wrong with it.
     pub fn finding(&self) -> Option<Finding> {
-        (self.whereabouts == Whereabouts::Moved).then(|| {
-            let what = "was moved to another network namespace";
-            let why = "the program answers there for addresses of this one";
-            Finding::new("link", State::Broken, what, why)
-                .on(&self.name)
-                .fixed_by(format!("icmp-ctl detach {}", self.name))
-        })
+        let (what, why, cure) = match self.whereabouts {
+            Whereabouts::Here | Whereabouts::Gone => return None,
+            Whereabouts::Moved => (
+                "was moved to another network namespace".to_owned(),
+                "the program answers there for addresses of this one",
+                "detach",
+            ),
+            Whereabouts::Displaced => {
+                (self.displaced(), "nothing is answered or limited here", "attach --chain")
+            }
+        };
+        let finding = Finding::new("link", State::Broken, what, why).on(&self.name);
+        Some(finding.fixed_by(format!("icmp-ctl {cure} {}", self.name)))
+    }
+
+    /// What has happened where somebody else has decided what is on the interface.
+    pub(super) fn displaced(&self) -> String {
+        let behind =
+            self.behind.iter().map(|behind| format!("{} (program {})", behind.name, behind.program_id));
+        format!(
+            "the program is not there any more: what had attached {}, in front of which it was, has taken both off or put another in their place",
+            behind.collect::<String>()
+        )
     }
 }
 
@@ -57,6 +101,8 @@ impl LinkPin {
 pub enum Whereabouts {
     /// In this network namespace.
     Here,
+    /// In this one, but somebody else has taken our program off, which was in front of theirs.
+    Displaced,
     /// In another one, where the program goes on answering for addresses of this one.
     Moved,
     /// Nowhere.
@@ -74,7 +120,7 @@ pub(super) fn pin(directory: &Path, ifindex: u32) -> PathBuf {
 /// A pin cannot be read.
 pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
     let mut links = Vec::new();
-    for ifindex in indexes(directory)? {
+    for ifindex in numbered(&directory.join(LINKS))? {
         let pin = pin(directory, ifindex);
         let info = sys::link_info(&pin)?;
         // The index alone may be that of another interface in another namespace.
@@ -89,18 +135,48 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
         let attached_at =
             fs::metadata(&pin).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let name = here.map_or_else(|| name(directory, ifindex), |link| link.name.clone());
-        links.push(LinkPin { ifindex, name, program_id: info.program_id, attached_at, whereabouts });
+        links.push(LinkPin {
+            ifindex,
+            name,
+            program_id: info.program_id,
+            attached_at,
+            whereabouts,
+            behind: None,
+        });
+    }
+    for ifindex in behind::interfaces(directory)? {
+        let Some(Chained { entry, program_id, behind }) = behind::chained(directory, ifindex)? else {
+            continue;
+        };
+        let whereabouts = match network.iter().find(|link| link.index == ifindex) {
+            Some(link) if link.runs(program_id) => Whereabouts::Here,
+            Some(_) => Whereabouts::Displaced,
+            None => Whereabouts::Gone,
+        };
+        let attached_at = behind::since(directory, entry, ifindex).unwrap_or(SystemTime::UNIX_EPOCH);
+        let name = name(directory, ifindex);
+        links.push(LinkPin { ifindex, name, program_id, attached_at, whereabouts, behind: Some(behind) });
     }
     links.sort_by_key(|link| link.ifindex);
     Ok(links)
 }
 
-/// True where something of an instance is attached to an interface that exists, wherever that is.
+/// True where something of an instance is attached to an interface that exists, wherever that is; or was in front of another program on one,
+/// which is found out about when the instance is changed.
 ///
 /// # Errors
-/// A pin cannot be read.
+/// A pin cannot be read, or the kernel does not tell what interfaces there are.
 pub(super) fn is_alive(directory: &Path) -> Result<bool> {
-    Ok(!attached(directory)?.is_empty())
+    if !attached(directory)?.is_empty() {
+        return Ok(true);
+    }
+    let chained = behind::interfaces(directory)?;
+    if chained.is_empty() {
+        return Ok(false);
+    }
+    // Those of another namespace cannot be asked for.
+    let here = namespace_number()?.to_string();
+    Ok(!directory.ends_with(here) || links_once()?.iter().any(|link| chained.contains(&link.index)))
 }
 
 /// Those of an instance's links, by the index under which they are pinned, that are on an interface, wherever that is.
@@ -109,7 +185,7 @@ pub(super) fn is_alive(directory: &Path) -> Result<bool> {
 /// A pin cannot be read.
 pub(super) fn attached(directory: &Path) -> Result<Vec<u32>> {
     let mut attached = Vec::new();
-    for ifindex in indexes(directory)? {
+    for ifindex in numbered(&directory.join(LINKS))? {
         if sys::link_info(&pin(directory, ifindex))?.ifindex != 0 {
             attached.push(ifindex);
         }
@@ -122,13 +198,15 @@ pub(super) fn attached(directory: &Path) -> Result<Vec<u32>> {
 /// # Errors
 /// A pin cannot be read.
 pub(super) fn moved_to(directory: &Path, link: &Link) -> Result<Option<u32>> {
-    for ifindex in indexes(directory)? {
+    for ifindex in numbered(&directory.join(LINKS))? {
         let info = sys::link_info(&pin(directory, ifindex))?;
         if info.ifindex == link.index && link.runs(info.program_id) {
             return Ok(Some(ifindex));
         }
     }
-    Ok(None)
+    // What has no link of its own is known by the index it has kept.
+    let chained = behind::chained(directory, link.index)?;
+    Ok(chained.filter(|chained| link.runs(chained.program_id)).map(|_| link.index))
 }
 
 /// Notes what an interface is called, before its link is pinned and whenever it has got another name; the name of before if that is another
@@ -157,30 +235,8 @@ pub(super) fn remove(directory: &Path, ifindex: u32) -> Result<()> {
     remove_if_there(&directory.join(NAMES).join(ifindex.to_string()))
 }
 
-fn remove_if_there(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing the pin {}", path.display()))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// What an interface was called when it was attached.
 pub(super) fn name(directory: &Path, ifindex: u32) -> String {
     fs::read_link(directory.join(NAMES).join(ifindex.to_string()))
         .map_or_else(|_| format!("index {ifindex}"), |name| name.display().to_string())
-}
-
-fn indexes(directory: &Path) -> Result<Vec<u32>> {
-    let links = directory.join(LINKS);
-    let entries = match fs::read_dir(&links) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.with_context(|| format!("reading {}", links.display()))?,
-    };
-    let mut indexes = Vec::new();
-    for entry in entries {
-        indexes.extend(entry?.file_name().to_string_lossy().parse::<u32>());
-    }
-    Ok(indexes)
 }

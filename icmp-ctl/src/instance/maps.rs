@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Ebpf;
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, ProgramArray};
+use aya::programs::ProgramFd;
 use icmp_common::abi::{
     AddressBucket4, AddressBucket6, Counter, Cpu, HeavyHitter, INTERFACE_ENTRIES, Interface, Line, OwnFirst,
     PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, SCOPE_SLOTS,
@@ -18,11 +19,12 @@ use icmp_common::abi::{
 use icmp_common::budget::rule_bucket;
 use icmp_common::tables::interface_position;
 use ipnet::IpNet;
+use nix::libc;
 
 use crate::host::address_table::AddressTable;
 use crate::instance::compiled::{Compiled, assign_slots};
 use crate::instance::prefixes::{self, Buckets};
-use crate::instance::program;
+use crate::instance::program::{self, Entry};
 use crate::kernel::bpf;
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::membarrier::wait_for_readers;
@@ -48,6 +50,8 @@ pub struct InstanceMaps {
     pub(super) cpus: PerCpuArray<MapData, Pod<Cpu>>,
     pub(super) heavy_hitters: PerCpuArray<MapData, Pod<HeavyHitter>>,
     pub(super) counters: PerCpuArray<MapData, Pod<Counter>>,
+    chain: ProgramArray<MapData>,
+    chain_frags: ProgramArray<MapData>,
 }
 
 impl InstanceMaps {
@@ -89,6 +93,8 @@ impl InstanceMaps {
             cpus: map!("CPU"),
             heavy_hitters: map!("HEAVY_HITTERS"),
             counters: map!("COUNTERS"),
+            chain: map!("CHAIN"),
+            chain_frags: map!("CHAIN_FRAGS"),
         })
     }
 
@@ -433,6 +439,36 @@ impl InstanceMaps {
     fn write_interfaces(&mut self, entries: [Interface; INTERFACE_ENTRIES as usize]) -> Result<()> {
         self.interfaces.set(0, entries.map(Pod), 0).context("writing the interface table")?;
         self.publish_bits(0)
+    }
+
+    /// Has what passes on an interface go to this program, where it is an entry point for that which is attached there.
+    ///
+    /// # Errors
+    /// The program is of another kind than the entry point, or the map cannot be written.
+    pub(super) fn set_chain(&mut self, entry: Entry, slot: u32, program: &ProgramFd) -> Result<()> {
+        self.chain_of(entry).set(slot, program, 0).context("putting the program behind this one")
+    }
+
+    /// Has what passes on an interface go to the kernel's stack.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub(super) fn clear_chain(&mut self, entry: Entry, slot: u32) -> Result<()> {
+        match self.chain_of(entry).clear_index(&slot) {
+            // Nothing was there.
+            Err(MapError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOENT) => {
+                Ok(())
+            }
+            cleared => cleared.context("taking away the program behind this one"),
+        }
+    }
+
+    /// The kernel lets only programs of one kind into an array.
+    fn chain_of(&mut self, entry: Entry) -> &mut ProgramArray<MapData> {
+        match entry {
+            Entry::Xdp | Entry::Chain => &mut self.chain,
+            Entry::XdpFrags | Entry::ChainFrags => &mut self.chain_frags,
+        }
     }
 
     /// The VIP prefixes in force.

@@ -2,6 +2,8 @@
 
 pub mod addresses;
 pub mod attach;
+mod behind;
+mod chain;
 pub mod compiled;
 pub mod counters;
 pub mod datapath;

@@ -241,12 +241,14 @@ impl Instance {
             .with_context(|| format!("opening the program {}", pin.display()))
     }
 
-    /// Takes a link off its interface, wherever that is.
+    /// Takes the program off an interface, wherever that is: its link, or itself from in front of another program, which is alone again.
     ///
     /// # Errors
-    /// It cannot be taken off.
+    /// It cannot be taken off, or the kernel does not put the other program in its place.
     pub fn detach(&mut self, ifindex: u32) -> Result<()> {
-        sys::detach_link(&links::pin(&self.directory, ifindex))?;
+        if !self.put_back(ifindex)? {
+            sys::detach_link(&links::pin(&self.directory, ifindex))?;
+        }
         // It is off; what is left of it is cleared away by whoever changes the instance next.
         if let Err(error) = self.forget(ifindex) {
             warn(&format!(
@@ -262,6 +264,7 @@ impl Instance {
     /// # Errors
     /// A pin cannot be removed, or the interface table cannot be written.
     pub(super) fn forget(&mut self, ifindex: u32) -> Result<()> {
+        self.forget_behind(ifindex)?;
         links::remove(&self.directory, ifindex)?;
         self.maps.remove_interface(ifindex)
     }
@@ -289,6 +292,10 @@ impl Instance {
                             link.name
                         ),
                     );
+                }
+                Whereabouts::Displaced => {
+                    self.forget(link.ifindex)?;
+                    note(&format!("{}: {}", link.name, link.displaced()));
                 }
                 Whereabouts::Gone => {
                     self.forget(link.ifindex)?;
@@ -405,6 +412,7 @@ fn open_maps(directory: &Path) -> Result<InstanceMaps> {
                 .with_context(|| format!("the map {} is of an unknown type", pin.display()))?
             {
                 MapType::PerCpuArray => Map::PerCpuArray(data),
+                MapType::ProgramArray => Map::ProgramArray(data),
                 _ => Map::Array(data),
             },
         )

@@ -50,6 +50,8 @@ pub const MAPS: &[&str] = &[
     "CPU",
     "HEAVY_HITTERS",
     "COUNTERS",
+    "CHAIN",
+    "CHAIN_FRAGS",
 ];
 
 /// What the object calls a map. Those that are a section, for whose value the program knows the address, have the section's name: the
@@ -65,32 +67,42 @@ pub fn name_in_object(map: &str) -> &str {
     }
 }
 
-/// One of the two entry points.
+/// One of the entry points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     /// Frames in one buffer.
     Xdp,
     /// Frames in one buffer or several (`xdp.frags`).
     XdpFrags,
+    /// Frames in one buffer, in front of another program.
+    Chain,
+    /// Frames in one buffer or several, in front of another program.
+    ChainFrags,
 }
 
 impl Entry {
-    /// Both, in the order in which they are tried.
-    pub const ALL: [Self; 2] = [Self::Xdp, Self::XdpFrags];
+    /// Those for an interface of our own, in the order in which they are tried.
+    pub const ALONE: [Self; 2] = [Self::Xdp, Self::XdpFrags];
+    /// Those in front of another program.
+    pub const CHAINED: [Self; 2] = [Self::Chain, Self::ChainFrags];
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Xdp, Self::XdpFrags, Self::Chain, Self::ChainFrags];
 
     /// Name of the program in the object, and of its pin.
     pub const fn program(self) -> &'static str {
         match self {
             Self::Xdp => "icmp_ctl",
             Self::XdpFrags => "icmp_ctl_frags",
+            Self::Chain => "icmp_ctl_chain",
+            Self::ChainFrags => "icmp_ctl_chain_frags",
         }
     }
 
     /// Name of its section, as `status` shows it.
     pub const fn section(self) -> &'static str {
         match self {
-            Self::Xdp => "xdp",
-            Self::XdpFrags => "xdp.frags",
+            Self::Xdp | Self::Chain => "xdp",
+            Self::XdpFrags | Self::ChainFrags => "xdp.frags",
         }
     }
 }
@@ -173,13 +185,13 @@ pub(super) fn program_id_of(pins: &Path, entry: Entry) -> Result<u32> {
     info.map(|info| info.id()).with_context(|| format!("asking about the program {}", pin.display()))
 }
 
-/// Loads a private copy of the object with both entry points; nothing of it is pinned.
+/// Loads a private copy of the object with the entry points for an interface of our own; nothing of it is pinned.
 ///
 /// # Errors
 /// The kernel refused a map or a program; the verifier's last words are part of the error.
 pub fn load(options: &LoadOptions) -> Result<Ebpf> {
     let mut object = create(OBJECT, options, None, &[])?;
-    for entry in Entry::ALL {
+    for entry in Entry::ALONE {
         xdp(&mut object, entry)?
             .load()
             .with_context(|| format!("loading the program {}", entry.program()))?;

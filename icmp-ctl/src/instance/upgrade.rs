@@ -79,6 +79,14 @@ impl Upgrade {
         let Some(different) = migration::from(version) else {
             bail!("{}", foreign_version(version, &instance));
         };
+        if let Some(link) = links::read(&instance, &links_once()?)?.iter().find(|link| link.behind.is_some())
+        {
+            bail!(
+                "{0}: the program is in front of another one, and an upgrade does not exchange it there; `icmp-ctl detach {0}`, which puts the \
+                 other back, then upgrade, then `icmp-ctl attach --chain {0}`",
+                link.name
+            );
+        }
         let mut interfaces = Vec::new();
         for link in links::read(&instance, &links_once()?)? {
             if !links::attached(&instance)?.contains(&link.ifindex) {

@@ -1,10 +1,10 @@
 //! bpf(2) where aya does not offer a command: elements of an array by the thousand, which interface a link is on, detaching it
-//! at once, having it run another program, and the kernel's tick counter.
+//! at once, having it run another program, another's link and program, what may be called from where, and the kernel's tick counter.
 //!
 //! Owns the raw calls and nothing of what is made of the answers.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -14,7 +14,10 @@ use aya::maps::{Array, IterableMap as _, MapData, PerCpuArray};
 use aya::programs::links::LinkType;
 use aya::programs::loaded_links;
 use aya::util::nr_cpus;
-use aya_obj::generated::{BPF_F_SLEEPABLE, bpf_attr, bpf_cmd, bpf_link_info, bpf_prog_type};
+use aya_obj::generated::{
+    BPF_F_REPLACE, BPF_F_SLEEPABLE, BPF_F_XDP_HAS_FRAGS, bpf_attach_type, bpf_attr, bpf_cmd, bpf_link_info,
+    bpf_map_type, bpf_prog_type,
+};
 use nix::libc;
 
 /// What matters of `struct bpf_link_info`.
@@ -37,14 +40,94 @@ pub(crate) fn link_on(ifindex: u32, program_id: u32) -> Option<u32> {
     let of_program = links.filter(|link| {
         link.program_id() == program_id && link.link_type().is_ok_and(|kind| kind == LinkType::Xdp)
     });
-    of_program.map(|link| link.id()).find(|id| {
+    of_program
+        .map(|link| link.id())
+        .find(|id| link_by_id(*id).is_ok_and(|link| info_of(&link).is_ok_and(|info| info.ifindex == ifindex)))
+}
+
+fn link_by_id(id: u32) -> std::io::Result<OwnedFd> {
+    let mut attr = no_attr();
+    attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
+    new_fd(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr)
+}
+
+/// Has a link, whoever holds it, run another program from one instant to the next, if it still runs the old one.
+pub(crate) fn exchange_on_link(id: u32, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> std::io::Result<()> {
+    let link = link_by_id(id)?;
+    let mut attr = no_attr();
+    attr.link_update.link_fd = link.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_1.new_prog_fd = new.as_raw_fd() as u32;
+    attr.link_update.__bindgen_anon_2.old_prog_fd = old.as_raw_fd() as u32;
+    attr.link_update.flags = BPF_F_REPLACE;
+    bpf(bpf_cmd::BPF_LINK_UPDATE, &mut attr).map(drop)
+}
+
+/// Pins a program.
+pub(crate) fn pin(program: BorrowedFd<'_>, pin: &Path) -> Result<()> {
+    let path = CString::new(pin.as_os_str().as_bytes()).context("a path without zero bytes")?;
+    let mut attr = no_attr();
+    attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
+    attr.__bindgen_anon_4.bpf_fd = program.as_raw_fd() as u32;
+    bpf(bpf_cmd::BPF_OBJ_PIN, &mut attr)
+        .with_context(|| format!("pinning a program as {}", pin.display()))?;
+    Ok(())
+}
+
+/// What was said about an XDP program when it was loaded, as far as programs that call one another have to agree on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct XdpKind {
+    /// It takes frames in several buffers.
+    pub(crate) frags: bool,
+    /// It was loaded to be attached to an interface (`BPF_XDP`), as programs are since libbpf 1.0, and not without a word about that.
+    pub(crate) attach_type: bool,
+}
+
+impl XdpKind {
+    /// That of a loaded program, found by asking with which others the kernel lets it into an array; `None` where it is let in with none.
+    /// Older kernels than 6.18 see no difference in the attach type, and it is taken for that of an interface.
+    pub(crate) fn of(program: BorrowedFd<'_>) -> std::io::Result<Option<Self>> {
+        for attach_type in [true, false] {
+            for frags in [false, true] {
+                let kind = Self { frags, attach_type };
+                match kind.goes_with(program) {
+                    Ok(()) => return Ok(Some(kind)),
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The first program that is put into an array decides which others may follow.
+    fn goes_with(self, program: BorrowedFd<'_>) -> std::io::Result<()> {
         let mut attr = no_attr();
-        attr.__bindgen_anon_6.__bindgen_anon_1.link_id = *id;
-        let Ok(fd) = bpf(bpf_cmd::BPF_LINK_GET_FD_BY_ID, &mut attr) else { return false };
-        // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-        let link = unsafe { OwnedFd::from_raw_fd(fd) };
-        info_of(&link).is_ok_and(|info| info.ifindex == ifindex)
-    })
+        attr.__bindgen_anon_1.map_type = bpf_map_type::BPF_MAP_TYPE_PROG_ARRAY as u32;
+        attr.__bindgen_anon_1.key_size = size_of::<u32>() as u32;
+        attr.__bindgen_anon_1.value_size = size_of::<u32>() as u32;
+        attr.__bindgen_anon_1.max_entries = 1;
+        let array = new_fd(bpf_cmd::BPF_MAP_CREATE, &mut attr)?;
+        // r0 = XDP_PASS, return r0
+        let instructions = [0xb7 | 2 << 32, 0x95];
+        let mut attr = no_attr();
+        attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_XDP as u32;
+        if self.frags {
+            attr.__bindgen_anon_3.prog_flags = BPF_F_XDP_HAS_FRAGS;
+        }
+        if self.attach_type {
+            attr.__bindgen_anon_3.expected_attach_type = bpf_attach_type::BPF_XDP as u32;
+        }
+        let passes = load(&mut attr, &instructions)?;
+        for program in [passes.as_fd(), program] {
+            let (key, value) = (0_u32, program.as_raw_fd());
+            let mut attr = no_attr();
+            attr.__bindgen_anon_2.map_fd = array.as_raw_fd() as u32;
+            attr.__bindgen_anon_2.key = (&raw const key) as u64;
+            attr.__bindgen_anon_2.__bindgen_anon_1.value = (&raw const value) as u64;
+            bpf(bpf_cmd::BPF_MAP_UPDATE_ELEM, &mut attr)?;
+        }
+        Ok(())
+    }
 }
 
 /// Asks about an XDP link.
@@ -99,13 +182,12 @@ fn open_link(pin: &Path) -> Result<OwnedFd> {
     open(pin).with_context(|| format!("opening the link {}", pin.display()))
 }
 
-fn open(pin: &Path) -> std::io::Result<OwnedFd> {
+/// What is pinned.
+pub(crate) fn open(pin: &Path) -> std::io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut attr = no_attr();
     attr.__bindgen_anon_4.pathname = path.as_ptr() as u64;
-    let fd = bpf(bpf_cmd::BPF_OBJ_GET, &mut attr)?;
-    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    new_fd(bpf_cmd::BPF_OBJ_GET, &mut attr)
 }
 
 /// Writes consecutive elements, which may be none.
@@ -226,12 +308,7 @@ impl SystemCallProgram {
         let mut attr = no_attr();
         attr.__bindgen_anon_3.prog_type = bpf_prog_type::BPF_PROG_TYPE_SYSCALL as u32;
         attr.__bindgen_anon_3.prog_flags = BPF_F_SLEEPABLE;
-        attr.__bindgen_anon_3.insn_cnt = instructions.len() as u32;
-        attr.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
-        attr.__bindgen_anon_3.license = c"GPL".as_ptr() as u64;
-        let fd = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).context("loading a program that does it")?;
-        // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        load(&mut attr, instructions).context("loading a program that does it").map(Self)
     }
 
     /// Runs it with this context; what it returns.
@@ -246,10 +323,25 @@ impl SystemCallProgram {
     }
 }
 
+/// Loads a program of these instructions, of the type that is asked for.
+fn load(attr: &mut bpf_attr, instructions: &[u64]) -> std::io::Result<OwnedFd> {
+    attr.__bindgen_anon_3.insn_cnt = instructions.len() as u32;
+    attr.__bindgen_anon_3.insns = instructions.as_ptr() as u64;
+    attr.__bindgen_anon_3.license = c"GPL".as_ptr() as u64;
+    new_fd(bpf_cmd::BPF_PROG_LOAD, attr)
+}
+
 /// Nothing asked yet. bpf(2) wants zeroes behind what a command reads.
 fn no_attr() -> bpf_attr {
     // SAFETY: plain data, for which all zeroes is a value.
     unsafe { std::mem::zeroed() }
+}
+
+/// A command whose result is a descriptor.
+fn new_fd(command: bpf_cmd, attr: &mut bpf_attr) -> std::io::Result<OwnedFd> {
+    let fd = bpf(command, attr)?;
+    // SAFETY: the kernel has just returned this descriptor, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> std::io::Result<i32> {

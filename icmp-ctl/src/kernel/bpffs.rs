@@ -4,7 +4,9 @@
 //! a fresh /sys, whose pins would be gone with the command; it is moved to the system's mount namespace first.
 
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount};
@@ -98,4 +100,33 @@ fn parent(process: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()?;
     (parent != 0).then_some(parent)
+}
+
+/// Removes a pin, if it is there.
+///
+/// # Errors
+/// It cannot be removed.
+pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("removing the pin {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The numbers that the pins in a folder are named after; none where there is no such folder.
+///
+/// # Errors
+/// The folder cannot be read.
+pub(crate) fn numbered(folder: &Path) -> Result<Vec<u32>> {
+    let entries = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("reading {}", folder.display()))?,
+    };
+    let mut indexes = Vec::new();
+    for entry in entries {
+        indexes.extend(entry?.file_name().to_string_lossy().parse::<u32>());
+    }
+    Ok(indexes)
 }

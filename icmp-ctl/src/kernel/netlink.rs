@@ -23,9 +23,12 @@ const NLM_F_CAPPED: u16 = 0x100;
 const IFLA_XDP_NESTED: u16 = 43 | 0x8000;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
+const IFLA_XDP_EXPECTED_FD: u16 = 8;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Do not replace a program that is there.
 pub(crate) const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
+/// Replace the program that is named, and no other (Linux 5.7).
+const XDP_FLAGS_REPLACE: u32 = 1 << 4;
 
 /// Numbers of the groups of messages about multicast groups (include/uapi/linux/rtnetlink.h), which there are since Linux 6.15.
 const RTNLGRP_IPV4_MCADDR: i32 = 37;
@@ -94,26 +97,42 @@ impl Changes {
 /// Asks by trying; `None` where the kernel says nothing, or takes the program after all (which is undone).
 pub(crate) fn refusal(ifindex: u32, program: BorrowedFd<'_>, mode_flags: u32) -> Option<String> {
     let flags = mode_flags | XDP_FLAGS_UPDATE_IF_NOEXIST;
-    match set_xdp(ifindex, program.as_raw_fd(), flags).ok()? {
-        Answer::Refused(text) => text,
+    match set_xdp(ifindex, program.as_raw_fd(), flags, None).ok()? {
+        Answer::Refused(_, text) => text,
         Answer::Done => {
-            let _ = set_xdp(ifindex, -1, mode_flags);
+            let _ = set_xdp(ifindex, -1, mode_flags, None);
             None
         }
     }
 }
 
-enum Answer {
-    Done,
-    Refused(Option<String>),
+/// Puts one program in the place of another, which was attached by netlink, from one instant to the next, if the other is still there.
+///
+/// # Errors
+/// It is not (`EEXIST`), or the driver refuses; with the kernel's own words where it has some.
+pub(crate) fn replace(ifindex: u32, mode_flags: u32, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<()> {
+    match set_xdp(ifindex, new.as_raw_fd(), mode_flags | XDP_FLAGS_REPLACE, Some(old.as_raw_fd()))? {
+        Answer::Done => Ok(()),
+        Answer::Refused(errno, None) => Err(errno.into()),
+        Answer::Refused(errno, Some(text)) => Err(anyhow::Error::new(errno).context(text)),
+    }
 }
 
-fn set_xdp(ifindex: u32, fd: i32, flags: u32) -> Result<Answer> {
+enum Answer {
+    Done,
+    Refused(Errno, Option<String>),
+}
+
+/// `expected` is the program that is there, where only that one is to be replaced.
+fn set_xdp(ifindex: u32, fd: i32, flags: u32, expected: Option<i32>) -> Result<Answer> {
     let socket =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
     setsockopt(&socket, NetlinkOption(libc::NETLINK_EXT_ACK), &1)?;
     let mut nested = attribute(IFLA_XDP_FD, &fd.to_ne_bytes());
     nested.extend(attribute(IFLA_XDP_FLAGS, &flags.to_ne_bytes()));
+    if let Some(expected) = expected {
+        nested.extend(attribute(IFLA_XDP_EXPECTED_FD, &expected.to_ne_bytes()));
+    }
     // struct ifinfomsg: family, pad, type, index, flags, change.
     let mut body = vec![0; 4];
     body.extend(ifindex.to_ne_bytes());
@@ -124,15 +143,16 @@ fn set_xdp(ifindex: u32, fd: i32, flags: u32) -> Result<Answer> {
     let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
     let reply = &reply[..length];
     ensure!(length >= 36 && word16(reply, 4) == NLMSG_ERROR, "an answer that is none");
-    if word32(reply, 16) == 0 {
-        return Ok(Answer::Done);
-    }
+    let errno = match word32(reply, 16) as i32 {
+        0 => return Ok(Answer::Done),
+        negative => Errno::from_raw(-negative),
+    };
     // Behind the error comes the request, whole or only its header, then the attributes.
     let capped = word16(reply, 6) & NLM_F_CAPPED != 0;
     let at = 20 + if capped { 16 } else { word32(reply, 20) as usize };
     let text = attributes(reply.get(at..).unwrap_or_default()).find(|(kind, _)| *kind == NLMSGERR_ATTR_MSG);
     let text = text.map(|(_, text)| String::from_utf8_lossy(text).trim_end_matches('\0').to_owned());
-    Ok(Answer::Refused(text))
+    Ok(Answer::Refused(errno, text))
 }
 
 /// A message: struct nlmsghdr, which is length, type, flags, sequence and port, before what it carries.

@@ -28,6 +28,8 @@ pub struct Wanted<'a> {
     pub interfaces: &'a [String],
     /// How to attach to them.
     pub mode: AttachMode,
+    /// Where another program is, ours is to go in front of it.
+    pub chain: bool,
     /// Their drivers are to leave VLAN tags in the frame.
     pub keep_tags: bool,
     /// The configuration is also to take the place of a policy that is in force.
@@ -73,7 +75,7 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
     let network = Network::read_once()?;
     let links = find(&network, wanted.interfaces)?;
     for link in &links {
-        refuse_others(link)?;
+        refuse_others(link, wanted.mode, wanted.chain)?;
     }
     let view = View::find()?;
     let configured = match configured() {
@@ -181,7 +183,7 @@ fn bring_up(
         if wanted.keep_tags {
             undo.tagged.extend(leave_tags(link)?.map(|before| (link.name.clone(), before)));
         }
-        let one = attach(instance, &network, link, wanted.mode)?;
+        let one = attach(instance, &network, link, wanted.mode, wanted.chain)?;
         if !one.already {
             undo.attached.push(link.index);
         }

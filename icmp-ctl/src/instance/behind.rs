@@ -1,0 +1,102 @@
+//! The programs that ours are in front of, as pins: one for each interface where that is so.
+//!
+//! Owns where they are pinned and what the pins tell. Going in front of a program and putting it back is `chain.rs`'s.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result};
+use aya::programs::ProgramInfo;
+use serde_json::json;
+
+use crate::instance::foreign;
+use crate::instance::program::Entry;
+use crate::kernel::bpffs::{numbered, remove_if_there};
+
+/// A program behind ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Behind {
+    /// Its kernel id.
+    pub program_id: u32,
+    /// Its name.
+    pub name: String,
+}
+
+impl Behind {
+    /// As JSON.
+    pub(crate) fn json(&self) -> serde_json::Value {
+        json!({ "program_id": self.program_id, "name": self.name })
+    }
+}
+
+/// Ours in front of another.
+pub(super) struct Chained {
+    /// Entry point of ours.
+    pub(super) entry: Entry,
+    /// Kernel id of ours.
+    pub(super) program_id: u32,
+    pub(super) behind: Behind,
+}
+
+/// Directory of the pins of programs behind an entry point, each named after its interface's index.
+pub(super) const fn folder(entry: Entry) -> &'static str {
+    match entry {
+        Entry::Xdp | Entry::Chain => "behind",
+        Entry::XdpFrags | Entry::ChainFrags => "behind_frags",
+    }
+}
+
+/// Where the program behind ours on an interface is pinned.
+pub(super) fn pin(directory: &Path, entry: Entry, ifindex: u32) -> PathBuf {
+    directory.join(folder(entry)).join(ifindex.to_string())
+}
+
+/// The entry point that another program is pinned for as the one behind it on an interface.
+pub(super) fn entry_on(directory: &Path, ifindex: u32) -> Option<Entry> {
+    Entry::CHAINED.into_iter().find(|entry| pin(directory, *entry, ifindex).exists())
+}
+
+/// The interfaces on which a program is pinned as the one behind ours, by their indexes.
+///
+/// # Errors
+/// The pins cannot be listed.
+pub(super) fn interfaces(directory: &Path) -> Result<Vec<u32>> {
+    let mut all = Vec::new();
+    for entry in Entry::CHAINED {
+        all.extend(numbered(&directory.join(folder(entry)))?);
+    }
+    Ok(all)
+}
+
+/// What is pinned about an interface; `None` where there is no program behind ours.
+///
+/// # Errors
+/// A pin cannot be read.
+pub(super) fn chained(directory: &Path, ifindex: u32) -> Result<Option<Chained>> {
+    let Some(entry) = entry_on(directory, ifindex) else { return Ok(None) };
+    let info = |pin: PathBuf| {
+        ProgramInfo::from_pin(&pin).with_context(|| format!("opening the program {}", pin.display()))
+    };
+    let behind = info(pin(directory, entry, ifindex))?;
+    let program_id = info(directory.join(entry.program()))?.id();
+    Ok(Some(Chained { entry, program_id, behind: named(&behind) }))
+}
+
+/// When ours was put in front, where the pin tells.
+pub(super) fn since(directory: &Path, entry: Entry, ifindex: u32) -> Option<SystemTime> {
+    fs::metadata(pin(directory, entry, ifindex)).and_then(|pin| pin.modified()).ok()
+}
+
+/// A loaded program as one behind ours.
+pub(super) fn named(info: &ProgramInfo) -> Behind {
+    Behind { program_id: info.id(), name: foreign::name(info) }
+}
+
+/// Removes the pin of the program behind ours.
+///
+/// # Errors
+/// It cannot be removed.
+pub(super) fn remove(directory: &Path, ifindex: u32) -> Result<()> {
+    Entry::CHAINED.into_iter().try_for_each(|entry| remove_if_there(&pin(directory, entry, ifindex)))
+}

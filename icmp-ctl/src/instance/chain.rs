@@ -1,0 +1,137 @@
+//! In front of another's program on an interface: its place is taken from one instant to the next, it gets what ours passes, and it is put
+//! back in the same way.
+//!
+//! Owns the order of the steps, so that whatever ends a command, the interface has one of the two programs and the pins (`behind.rs`) say which
+//! belongs there. How a program is attached stays as it was, by netlink or by its owner's link: only the program is exchanged. What there is
+//! to say about a program in the way is `foreign.rs`'s.
+
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::programs::{ProgramFd, ProgramInfo};
+
+use crate::failure::{Exit, Failure};
+use crate::host::netlink::{Link, Xdp, links_once};
+use crate::instance::behind::{self, Chained};
+use crate::instance::foreign::{self, Attachment};
+use crate::instance::links::note_name;
+use crate::instance::pins::Instance;
+use crate::instance::program::Entry;
+use crate::kernel::bpf::{self, XdpKind};
+use crate::kernel::membarrier::wait_for_readers;
+
+impl Instance {
+    /// Puts ours in front of the program of an interface, which has its entry in the interface table.
+    ///
+    /// # Errors
+    /// The kernel does not let ours call the other, another one was attached meanwhile, or something cannot be pinned. The interface has the
+    /// other program alone.
+    pub(super) fn go_in_front(&mut self, link: &Link, xdp: Xdp, slot: u32) -> Result<Chained> {
+        let info = foreign::program(xdp.program_id)
+            .with_context(|| format!("{}: the program that was there is gone; try again", link.name))?;
+        let behind = behind::named(&info);
+        let fd = info.fd().with_context(|| {
+            format!(
+                "{}: opening {} (program {}), for which the kernel asks for CAP_SYS_ADMIN",
+                link.name, behind.name, behind.program_id
+            )
+        })?;
+        let entry = entry_before(link, &info, &fd)?;
+        let ours = self.program(entry)?;
+        let program_id = ours.info()?.id();
+        // What is pinned is the only thing that knows what to put back, so it comes first.
+        note_name(&self.directory, link.index, &link.name)?;
+        bpf::pin(fd.as_fd(), &behind::pin(&self.directory, entry, link.index))?;
+        self.maps.set_chain(entry, slot, &fd)?;
+        let attachment = Attachment::of(link.index, xdp.program_id);
+        attachment.replace(link, xdp.mode, fd.as_fd(), ours.fd()?.as_fd()).map_err(|error| {
+            let what =
+                format!("{}: going in front of {} (program {})", link.name, behind.name, behind.program_id);
+            error.context(Failure { exit: Exit::Refused, message: what })
+        })?;
+        Ok(Chained { entry, program_id, behind })
+    }
+
+    /// Puts the program behind ours back in its place; true where there was one. Where ours is not in front of it any more, somebody else has
+    /// decided what is there.
+    ///
+    /// # Errors
+    /// The kernel refuses, and ours is still in front of it.
+    pub(super) fn put_back(&mut self, ifindex: u32) -> Result<bool> {
+        let Some(Chained { entry, program_id, behind }) = behind::chained(&self.directory, ifindex)? else {
+            return Ok(false);
+        };
+        let links = links_once()?;
+        let link = links.iter().find(|link| link.index == ifindex && link.runs(program_id));
+        let Some((link, xdp)) = link.and_then(|link| Some((link, link.xdp?))) else { return Ok(true) };
+        let other = bpf::open(&behind::pin(&self.directory, entry, ifindex))?;
+        let ours = bpf::open(&self.program_pin(entry))?;
+        let attachment = Attachment::of(ifindex, program_id);
+        attachment.replace(link, xdp.mode, ours.as_fd(), other.as_fd()).with_context(|| {
+            format!("{}: putting {} (program {}) back", link.name, behind.name, behind.program_id)
+        })?;
+        Ok(true)
+    }
+
+    /// Forgets what was behind ours on an interface.
+    ///
+    /// # Errors
+    /// A map cannot be written, or a pin not removed.
+    pub(super) fn forget_behind(&mut self, ifindex: u32) -> Result<()> {
+        let Some(entry) = behind::entry_on(&self.directory, ifindex) else { return Ok(()) };
+        // A frame that ours has begun with still finds the other behind it.
+        wait_for_readers()?;
+        let entries = self.maps.interfaces()?;
+        if let Some(interface) = entries.iter().find(|interface| interface.ifindex == ifindex) {
+            self.maps.clear_chain(entry, interface.slot)?;
+        }
+        behind::remove(&self.directory, ifindex)
+    }
+}
+
+/// Refuses to go in front of a program where that cannot work, before anything is loaded.
+///
+/// # Errors
+/// The network card runs it, or there are several.
+pub(super) fn refuse_hopeless(link: &Link, xdp: Xdp) -> Result<()> {
+    match xdp.mode {
+        "native" | "generic" => Ok(()),
+        "offload" => bail!(
+            "{}: `--chain` works in this host only, and the program there is run by the network card",
+            link.name
+        ),
+        _ => bail!(
+            "{}: `--chain` goes in front of one program, and there are several; `ip -d link show {0}` lists them",
+            link.name
+        ),
+    }
+}
+
+/// The entry point of ours that the kernel lets call this program.
+fn entry_before(link: &Link, info: &ProgramInfo, fd: &ProgramFd) -> Result<Entry> {
+    let reason = match XdpKind::of(fd.as_fd()) {
+        Ok(Some(XdpKind { attach_type: true, frags })) => {
+            return Ok(if frags { Entry::ChainFrags } else { Entry::Chain });
+        }
+        Ok(Some(XdpKind { attach_type: false, .. })) => {
+            "it was loaded without an attach type, as by libraries before libbpf 1.0, and from Linux 6.18 on programs that call one another have \
+             to agree in that; load it with `expected_attach_type` BPF_XDP"
+                .to_owned()
+        }
+        Ok(None) if info.size_jitted() == 0 => {
+            "it is interpreted and ours is compiled; load it again with `sysctl net.core.bpf_jit_enable=1`".to_owned()
+        }
+        Ok(None) => "it is bound to a device, or of a kind that the kernel lets no other program call".to_owned(),
+        Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
+            "other programs extend it, as with a libxdp dispatcher, and from Linux 6.13 on such a program cannot be called by another".to_owned()
+        }
+        Err(error) => return Err(anyhow!(error).context(format!("{}: asking which programs may call the one there", link.name))),
+    };
+    let message = format!(
+        "{}: going in front of {} (program {}) is impossible: {reason}; it stays as it is",
+        link.name,
+        foreign::name(info),
+        info.id()
+    );
+    Err(Failure::error(Exit::Refused, message))
+}
