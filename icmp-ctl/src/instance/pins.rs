@@ -295,7 +295,8 @@ impl Instance {
                 }
                 Whereabouts::Displaced => {
                     self.forget(link.ifindex)?;
-                    note(&format!("{}: {}", link.name, link.displaced()));
+                    let text = format!("{}: {}", link.name, link.displaced());
+                    note_about("displaced", Some(&link.name), &text);
                 }
                 Whereabouts::Gone => {
                     self.forget(link.ifindex)?;
