@@ -202,6 +202,21 @@ fn what_was_killed_between_the_steps_is_the_old_state_or_the_new_one() {
     assert!(!pins.exists());
 }
 
+#[test]
+fn an_upgrade_is_refused_while_ours_is_in_front_of_another() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let other = Counting::new(Kind::USUAL);
+    host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+    let before = on(host);
+    let done = ctl::run(host, "upgrade");
+    assert_eq!(done.code, FAILED, "{done}");
+    assert!(done.stderr.contains(&format!("icmp-ctl attach --chain {HOST_IF}")), "{done}");
+    assert_eq!(on(host), before);
+    let _said = ctl::run(host, "detach --all").expect_success();
+}
+
 fn pair(programs: &[&str]) -> Option<Pair> {
     can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
 }

@@ -123,7 +123,7 @@ fn entry_before(link: &Link, info: &ProgramInfo, fd: &ProgramFd) -> Result<Entry
         }
         Ok(None) => "it is bound to a device, or of a kind that the kernel lets no other program call".to_owned(),
         Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-            "other programs extend it, as with a libxdp dispatcher, and from Linux 6.13 on such a program cannot be called by another".to_owned()
+            "other programs extend it, as with a libxdp dispatcher, and this kernel lets no program call such a one".to_owned()
         }
         Err(error) => return Err(anyhow!(error).context(format!("{}: asking which programs may call the one there", link.name))),
     };
