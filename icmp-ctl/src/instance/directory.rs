@@ -1,7 +1,7 @@
-//! Where instances are in the BPF file system: `/sys/fs/bpf/icmp-ctl/v<ABI>/<namespace>`.
+//! Which instances there are in the BPF file system.
 //!
-//! Owns the directory of all instances and who may have made it, the directory of each, and which version of the maps is in it. What is pinned
-//! in an instance's directory is `pins.rs`'s and `links.rs`'s.
+//! Owns the directory of all instances and who may have made it, and which version of the maps is in the directory of each. What is pinned in an
+//! instance's directory is `pins.rs`'s and `links.rs`'s; what directories are called is `places.rs`'s.
 
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -18,24 +18,17 @@ use crate::instance::behind;
 use crate::instance::links::{self, LINKS, NAMES};
 use crate::instance::lock::{DEADLINE, Lock};
 use crate::instance::migration;
+use crate::instance::places::{ROOT, namespace, of_this_version};
 use crate::instance::program::Entry;
 
 /// Where the BPF file system is: every user may make directories there.
 const BPFFS: &str = "/sys/fs/bpf";
-/// Directory of all instances of all versions, which only root may enter.
-pub(super) const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
 /// Directory of their locks, each named after its network namespace.
 const LOCKS: &str = "locks";
-/// Directory in which instances are made that take the place of others, each named after its network namespace.
-const NEXT: &str = "next";
 
 /// The directory of the caller's network namespace.
 pub(super) fn directory() -> Result<PathBuf> {
     Ok(of_this_version().join(namespace_number()?.to_string()))
-}
-
-fn of_this_version() -> PathBuf {
-    Path::new(ROOT).join(format!("v{VERSION}"))
 }
 
 /// The directories of the instances of all network namespaces.
@@ -64,11 +57,6 @@ pub(super) fn give_to_root() -> Result<()> {
 /// The lock of the instance in a directory.
 pub(super) fn lock(directory: &Path) -> Result<Lock> {
     Lock::take(&Path::new(ROOT).join(LOCKS).join(namespace(directory)), directory, DEADLINE)
-}
-
-/// The number of the network namespace whose instance has this directory.
-fn namespace(directory: &Path) -> &Path {
-    directory.file_name().map_or(directory, Path::new)
 }
 
 /// True where the directory of all instances is there, and nobody but root may have put something there.
@@ -123,11 +111,6 @@ pub fn ownership() -> Result<Option<Finding>> {
         );
     }
     Ok(Some(Finding::fine("pins", format!("{ROOT} is root's"))))
-}
-
-/// Where the instance is made that is to take the place of the one in a directory; and once it has, where that one is.
-pub(super) fn next(directory: &Path) -> PathBuf {
-    Path::new(ROOT).join(NEXT).join(namespace(directory))
 }
 
 /// The instances of a directory's network namespace that are attached, each with the version of its maps, oldest first. The last one is in force:

@@ -14,6 +14,7 @@ mod lock;
 pub mod maps;
 pub mod migration;
 pub mod pins;
+mod places;
 pub mod prefixes;
 pub mod program;
 mod successor;

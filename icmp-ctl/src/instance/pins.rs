@@ -20,12 +20,12 @@ use crate::diagnostics::{note_about, say_if_it_takes_long, warn};
 use crate::failure::{Exit, Failure, has_errno, sentence};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::directory::{
-    ROOT, directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove,
-    versions,
+    directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove, versions,
 };
 use crate::instance::links::{self, LinkPin, Whereabouts};
 use crate::instance::lock::Lock;
 use crate::instance::maps::InstanceMaps;
+use crate::instance::places::ROOT;
 use crate::instance::program::{self, Entry, LoadOptions, MAPS, explain_refusal};
 use crate::instance::successor;
 use crate::kernel::bpf as sys;

@@ -12,8 +12,9 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::diagnostics::note;
-use crate::instance::directory::{all_versions, next, remove, versions};
+use crate::instance::directory::{all_versions, remove, versions};
 use crate::instance::links;
+use crate::instance::places::next;
 use crate::instance::program::{self, Entry};
 use crate::kernel::bpf;
 
