@@ -123,10 +123,17 @@ fn chosen(names: &[String], network: &Network, pins: &[LinkPin], config: Option<
 }
 
 fn of_interface(network: &Network, link: &Link, pins: &[LinkPin], has_vips: bool) -> Vec<Finding> {
-    let is_ours = pins.iter().any(|pin| pin.is_of(link));
-    let mode = link.xdp.filter(|_| is_ours).map(|xdp| xdp.mode);
+    let ours = pins.iter().find(|pin| pin.is_of(link));
+    let mode = link.xdp.filter(|_| ours.is_some()).map(|xdp| xdp.mode);
     let mut findings = vec![match program_of_others(link, pins) {
-        Ok(None) => Finding::fine("programs", "no other XDP program is on it").on(&link.name),
+        Ok(None) => {
+            let behind = ours.and_then(|ours| ours.behind.as_ref());
+            let what = behind.map_or_else(
+                || "no other XDP program is on it".to_owned(),
+                |behind| format!("ours is {}", behind.text()),
+            );
+            Finding::fine("programs", what).on(&link.name)
+        }
         Ok(Some(finding)) => finding,
         Err(error) => failed("programs", &error).on(&link.name),
     }];

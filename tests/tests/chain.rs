@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use icmp_common::abi::VERSION;
@@ -12,6 +12,7 @@ use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::process::Watch;
 use icmp_tests::xdp::{Counting, Kind};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -117,14 +118,10 @@ fn no_ping_is_lost_when_it_is_put_in_front_and_taken_away_again() {
             let had = other.count();
             until("the other one gets them", || other.count() > had + 100);
         }
-        let _code = ping.end_by(Signal::SIGINT);
-        let summary = ping.heard().join("\n");
-        let numbers = |line: &str| line.split(' ').filter_map(|word| word.parse().ok()).collect::<Vec<u64>>();
-        let counted = ping.heard().iter().find(|line| line.contains("transmitted")).map(|line| numbers(line));
-        let [sent, received, ..] = counted.as_deref().expect("a summary")[..] else { panic!("{summary}") };
+        let (sent, received) = summary(&mut ping);
         // The last one may be under way when it is told to end.
-        assert!(sent > 1000 && sent - received <= 1, "{summary}");
-        eprintln!("by link {by_link}: {summary}");
+        assert!(sent > 1000 && sent - received <= 1, "{received} of {sent}");
+        eprintln!("by link {by_link}: {received} of {sent} pings answered");
         drop(link);
         if !by_link {
             host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
@@ -202,19 +199,96 @@ fn what_was_killed_between_the_steps_is_the_old_state_or_the_new_one() {
     assert!(!pins.exists());
 }
 
+/// By netlink and by a link of its owner, to the same map ABI and to another: ours is exchanged from one frame to the next.
 #[test]
-fn an_upgrade_is_refused_while_ours_is_in_front_of_another() {
-    let Some(pair) = pair(&[]) else { return };
+fn an_upgrade_in_front_of_another_loses_no_ping_and_no_frame_that_the_other_gets() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let (host, next_abi) = (&pair.host, ctl::next_abi());
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", ctl::UNLIMITED);
+    for by_link in [false, true] {
+        let other = Counting::new(Kind { frags: by_link, ..Kind::USUAL });
+        let link = by_link.then(|| host.enter(|| other.link(HOST_IF)));
+        if !by_link {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+        }
+        let before = on(host);
+        let _said = ctl::run(host, &format!("attach {HOST_IF} --chain -f {config}")).expect_success();
+        let not_passed = not_passed(ctl::program(), host, &other);
+        let behind = status(host)["interfaces"][0]["behind"].clone();
+        let mut answered = pair.peer.watch("ping", &["-f", "-q", "-c", "1000000", "192.0.2.2"]);
+        let mut passed = pair.peer.watch("ping", &["-f", "-q", "-c", "1000000", "203.0.113.9"]);
+        answered.wait_for("PING", LIMIT);
+        passed.wait_for("PING", LIMIT);
+        for build in [ctl::program(), ctl::program(), next_abi] {
+            let (had, ours) = (other.count(), on(host).0);
+            until("the other one gets some", || other.count() > had + 10);
+            let check = ctl::run_of(build, host, "upgrade --check").expect_success();
+            assert!(check.contains("would be replaced") && on(host).0 == ours, "{check}");
+            let _said = ctl::run_of(build, host, "upgrade").expect_success();
+            assert_ne!(on(host).0, ours);
+        }
+        let _code = passed.end_by(Signal::SIGINT);
+        let (sent, received) = summary(&mut answered);
+        // The last one may be under way when it is told to end.
+        assert!(sent > 1000 && sent - received <= 1, "{received} of {sent}");
+        eprintln!("by link {by_link}: {received} of {sent} pings answered");
+        assert_eq!(self::not_passed(next_abi, host, &other), not_passed, "each frame that was passed");
+        assert_eq!(shown(next_abi, host, "status")["interfaces"][0]["behind"], behind);
+        let _said = ctl::run_of(next_abi, host, "detach --all").expect_success();
+        assert_eq!(on(host), before, "as it was");
+        drop(link);
+        if !by_link {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
+        }
+    }
+}
+
+#[test]
+fn an_upgrade_that_is_killed_leaves_the_other_behind_the_program_of_before() {
+    let Some(pair) = pair(&["ping", "strace"]) else { return };
     let host = &pair.host;
     let other = Counting::new(Kind::USUAL);
     host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
-    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
     let before = on(host);
-    let done = ctl::run(host, "upgrade");
-    assert_eq!(done.code, FAILED, "{done}");
-    assert!(done.stderr.contains(&format!("icmp-ctl attach --chain {HOST_IF}")), "{done}");
-    assert_eq!(on(host), before);
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+    let row = || status(host)["interfaces"][0].clone();
+    let (ours, behind) = (on(host), row()["behind"].clone());
+    // When the interface has the new program, and the pins are still those of the old one.
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let inject = ["-f", "-qq", "-o", "/dev/null", "-e", "inject=renameat2:signal=KILL", program, "upgrade"];
+    let done = host.run("strace", &inject);
+    assert!(done.code.is_none() && on(host) != ours, "{done}");
+    assert_eq!((&row()["behind"], &row()["mode"]), (&behind, &"native".into()));
+    let _said = ctl::run(host, "limit set errors 99/s").expect_success();
+    assert_eq!((on(host), &row()["behind"]), (ours, &behind));
+    let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+    assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 3);
     let _said = ctl::run(host, "detach --all").expect_success();
+    assert_eq!(on(host), before);
+}
+
+#[test]
+fn what_reads_the_state_shows_one_in_front_of_another_like_any_other_and_says_what_is_behind_it() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let config = || ctl::run(host, "show config").expect_success();
+    let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+    let alone = config();
+    let _said = ctl::run(host, "detach --all").expect_success();
+    let other = Counting::new(Kind::USUAL);
+    host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+    let before = on(host);
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+    assert_eq!(config(), alone);
+    let folder = Folder::new();
+    let same = ctl::run(host, &format!("apply --check -f {}", folder.file("icmp-ctl.toml", &alone)));
+    assert!(same.code == DONE && same.stdout.contains("no change"), "{same}");
+    let doctor = ctl::run(host, &format!("doctor {HOST_IF}"));
+    let said = format!("ours is in front of {} (program {})", Counting::NAME, before.0);
+    assert!(doctor.stdout.contains(&said) && !doctor.stdout.contains("no other XDP program"), "{doctor}");
+    let _said = ctl::run(host, "detach --all").expect_success();
+    assert_eq!(on(host), before);
 }
 
 fn pair(programs: &[&str]) -> Option<Pair> {
@@ -240,8 +314,36 @@ fn until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// Ends a ping: how many were sent, and how many answered.
+fn summary(ping: &mut Watch) -> (u64, u64) {
+    let _code = ping.end_by(Signal::SIGINT);
+    let line = ping.heard().iter().find(|line| line.contains("transmitted")).expect("a summary");
+    let numbers: Vec<_> = line.split(' ').filter_map(|word| word.parse().ok()).collect();
+    let [sent, received, ..] = numbers[..] else { panic!("{line}") };
+    (sent, received)
+}
+
+/// How many frames the other program got more than ours has passed, at a moment when none comes.
+fn not_passed(build: &Path, host: &Namespace, other: &Counting) -> u64 {
+    let mut found = None;
+    until("no frames come", || {
+        let had = other.count();
+        let counters = shown(build, host, "show counters");
+        let reasons = counters["interfaces"][0]["reasons"].as_object().expect("reasons").values();
+        let passed = reasons.filter(|reason| reason["verdict"] == "pass");
+        let passed: u64 = passed.map(|reason| reason["packets"].as_u64().expect("a number")).sum();
+        found = Some(had - passed);
+        had == other.count()
+    });
+    found.expect("it was counted")
+}
+
 fn status(host: &Namespace) -> Value {
-    let text = ctl::run(host, "status -j").expect_success();
+    shown(ctl::program(), host, "status")
+}
+
+fn shown(build: &Path, host: &Namespace, verb: &str) -> Value {
+    let text = ctl::run_of(build, host, &format!("{verb} -j")).expect_success();
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 

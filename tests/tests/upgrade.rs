@@ -18,7 +18,7 @@ use icmp_tests::netns::{HOST_IF, HOST_MAC, Namespace, PEER_MAC, Pair, join};
 use icmp_tests::packet::Echo;
 use icmp_tests::process::Finished;
 use icmp_tests::wire::Tap;
-use icmp_tests::xdp::PassLink;
+use icmp_tests::xdp::{Counting, Kind, PassLink};
 use serde_json::Value;
 
 const DONE: Option<i32> = Some(0);
@@ -264,6 +264,38 @@ fn what_version_6_was_told_is_what_its_successor_does() {
         (answered, 3),
         "what observes answers nothing"
     );
+}
+
+/// Version 8 of the map ABI has maps and folders that 7 has not, and is the same otherwise.
+#[test]
+fn an_instance_of_before_programs_in_front_of_others_is_taken_over_and_can_have_them_then() {
+    let Some(world) = World::new(&[]) else { return };
+    let host = &world.pair.host;
+    let _attached = world.attach();
+    answers(&world);
+    let (before, pins) = (programs(host), pins(host));
+    for map in ["CHAIN", "CHAIN_FRAGS"] {
+        fs::remove_file(pins.join(map)).expect("a pin");
+    }
+    for folder in ["behind", "behind_frags"] {
+        fs::remove_dir(pins.join(folder)).expect("a folder");
+    }
+    let older = Path::new(ROOT).join(format!("v7/{}", number(host)));
+    fs::create_dir_all(older.parent().expect("a folder")).expect("a folder");
+    fs::rename(&pins, &older).expect("renamed");
+
+    let refused = ctl::run(host, "status");
+    assert!(refused.code == FAILED && refused.stderr.contains("`icmp-ctl upgrade`"), "{refused}");
+    let said = ctl::run(host, "upgrade").expect_success();
+    assert!(said.contains("maps v7 -> v8: all stay"), "{said}");
+    assert!(!older.exists() && programs(host).iter().all(|program| !before.contains(program)));
+    answers(&world);
+    assert_eq!(counters(host)[&format!("{HOST_IF:?} answered")], 6);
+    let other = Counting::new(Kind::USUAL);
+    let _said = ctl::run(host, &format!("detach {SECOND_IF}")).expect_success();
+    host.ip(&format!("link set dev {SECOND_IF} xdpgeneric pinned {}", other.pin()));
+    let said = ctl::run(host, &format!("attach {SECOND_IF} --chain")).expect_success();
+    assert!(said.contains("in front of"), "{said}");
 }
 
 /// Does something while there are pings, a flood and readers of counters; afterwards `build` is loaded.

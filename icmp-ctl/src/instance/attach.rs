@@ -72,12 +72,7 @@ impl Attached {
     /// As a line.
     pub fn text(&self) -> String {
         let how = if self.already { "already attached" } else { "attached" };
-        let in_front = self.behind.iter().map(|behind| {
-            format!(
-                ", in front of {} (program {}), which gets what it passes",
-                behind.name, behind.program_id
-            )
-        });
+        let in_front = self.behind.iter().map(|behind| format!(", {}", behind.text()));
         format!(
             "{}: {how}, {} mode, {}, program {}{}",
             self.name,
@@ -265,7 +260,7 @@ struct AttachResult {
 
 /// Goes in front of the program that is there, in its mode.
 fn in_front(instance: &mut Instance, link: &Link, xdp: Xdp, slot: u32) -> Result<AttachResult> {
-    let Chained { entry, program_id, behind } = instance.go_in_front(link, xdp, slot)?;
+    let Chained { entry, program_id, behind, .. } = instance.go_in_front(link, xdp, slot)?;
     Ok(AttachResult { mode: xdp.mode, entry, program_id, instead_of: None, behind: Some(behind) })
 }
 

@@ -10,7 +10,9 @@ use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
 use serde_json::json;
 
+use crate::host::netlink::Link;
 use crate::instance::foreign;
+use crate::instance::places::next;
 use crate::instance::program::Entry;
 use crate::kernel::bpffs::{numbered, remove_if_there};
 
@@ -24,6 +26,11 @@ pub struct Behind {
 }
 
 impl Behind {
+    /// As words about ours.
+    pub(crate) fn text(&self) -> String {
+        format!("in front of {} (program {}), which gets what it passes", self.name, self.program_id)
+    }
+
     /// As JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
         json!({ "program_id": self.program_id, "name": self.name })
@@ -36,6 +43,8 @@ pub(super) struct Chained {
     pub(super) entry: Entry,
     /// Kernel id of ours.
     pub(super) program_id: u32,
+    /// Whether ours is on the interface.
+    pub(super) is_there: bool,
     pub(super) behind: Behind,
 }
 
@@ -69,18 +78,23 @@ pub(super) fn interfaces(directory: &Path) -> Result<Vec<u32>> {
     Ok(all)
 }
 
-/// What is pinned about an interface; `None` where there is no program behind ours.
+/// What is pinned about an interface, which is given where it is here; `None` where there is no program behind ours.
 ///
 /// # Errors
 /// A pin cannot be read.
-pub(super) fn chained(directory: &Path, ifindex: u32) -> Result<Option<Chained>> {
+pub(super) fn chained(directory: &Path, ifindex: u32, link: Option<&Link>) -> Result<Option<Chained>> {
     let Some(entry) = entry_on(directory, ifindex) else { return Ok(None) };
     let info = |pin: PathBuf| {
         ProgramInfo::from_pin(&pin).with_context(|| format!("opening the program {}", pin.display()))
     };
     let behind = info(pin(directory, entry, ifindex))?;
-    let program_id = info(directory.join(entry.program()))?.id();
-    Ok(Some(Chained { entry, program_id, behind: named(&behind) }))
+    let ours = info(directory.join(entry.program()))?.id();
+    // While an upgrade is under way, an interface has the program that the other directory has.
+    let upgraded = ProgramInfo::from_pin(next(directory).join(entry.program())).map(|info| info.id());
+    let there =
+        [Some(ours), upgraded.ok()].into_iter().flatten().find(|id| link.is_some_and(|link| link.runs(*id)));
+    let (program_id, is_there) = (there.unwrap_or(ours), there.is_some());
+    Ok(Some(Chained { entry, program_id, is_there, behind: named(&behind) }))
 }
 
 /// When ours was put in front, where the pin tells.

@@ -49,7 +49,7 @@ impl Instance {
                 format!("{}: going in front of {} (program {})", link.name, behind.name, behind.program_id);
             error.context(Failure { exit: Exit::Refused, message: what })
         })?;
-        Ok(Chained { entry, program_id, behind })
+        Ok(Chained { entry, program_id, is_there: true, behind })
     }
 
     /// Puts the program behind ours back in its place; true where there was one. Where ours is not in front of it any more, somebody else has
@@ -58,12 +58,13 @@ impl Instance {
     /// # Errors
     /// The kernel refuses, and ours is still in front of it.
     pub(super) fn put_back(&mut self, ifindex: u32) -> Result<bool> {
-        let Some(Chained { entry, program_id, behind }) = behind::chained(&self.directory, ifindex)? else {
-            return Ok(false);
-        };
         let links = links_once()?;
-        let link = links.iter().find(|link| link.index == ifindex && link.runs(program_id));
-        let Some((link, xdp)) = link.and_then(|link| Some((link, link.xdp?))) else { return Ok(true) };
+        let link = links.iter().find(|link| link.index == ifindex);
+        let Some(chained) = behind::chained(&self.directory, ifindex, link)? else { return Ok(false) };
+        let Chained { entry, program_id, is_there, behind } = chained;
+        let Some((link, xdp)) = link.filter(|_| is_there).and_then(|link| Some((link, link.xdp?))) else {
+            return Ok(true);
+        };
         let other = bpf::open(&behind::pin(&self.directory, entry, ifindex))?;
         let ours = bpf::open(&self.program_pin(entry))?;
         let attachment = Attachment::of(ifindex, program_id);

@@ -36,7 +36,7 @@ impl Datapath {
     /// # Errors
     /// Not root, or the kernel refuses the object.
     pub fn load(options: &LoadOptions) -> Result<Self> {
-        let mut object = program::load(options)?;
+        let mut object = program::load(options, &Entry::ALONE)?;
         let maps = InstanceMaps::take(&mut object)?;
         Ok(Self { object, maps })
     }

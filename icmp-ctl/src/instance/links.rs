@@ -44,6 +44,11 @@ impl LinkPin {
         self.whereabouts == Whereabouts::Here && self.ifindex == link.index
     }
 
+    /// Whether ours is on an interface, wherever that is.
+    pub(super) fn is_attached(&self) -> bool {
+        matches!(self.whereabouts, Whereabouts::Here | Whereabouts::Moved)
+    }
+
     /// Whether it was this interface's, and is displaced there.
     pub fn was_on(&self, link: &Link) -> bool {
         self.whereabouts == Whereabouts::Displaced && self.ifindex == link.index
@@ -145,11 +150,11 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
         });
     }
     for ifindex in behind::interfaces(directory)? {
-        let Some(Chained { entry, program_id, behind }) = behind::chained(directory, ifindex)? else {
-            continue;
-        };
-        let whereabouts = match network.iter().find(|link| link.index == ifindex) {
-            Some(link) if link.runs(program_id) => Whereabouts::Here,
+        let link = network.iter().find(|link| link.index == ifindex);
+        let Some(chained) = behind::chained(directory, ifindex, link)? else { continue };
+        let Chained { entry, program_id, is_there, behind } = chained;
+        let whereabouts = match link {
+            Some(_) if is_there => Whereabouts::Here,
             Some(_) => Whereabouts::Displaced,
             None => Whereabouts::Gone,
         };
@@ -167,8 +172,10 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
 /// # Errors
 /// A pin cannot be read, or the kernel does not tell what interfaces there are.
 pub(super) fn is_alive(directory: &Path) -> Result<bool> {
-    if !attached(directory)?.is_empty() {
-        return Ok(true);
+    for ifindex in numbered(&directory.join(LINKS))? {
+        if sys::link_info(&pin(directory, ifindex))?.ifindex != 0 {
+            return Ok(true);
+        }
     }
     let chained = behind::interfaces(directory)?;
     if chained.is_empty() {
@@ -177,20 +184,6 @@ pub(super) fn is_alive(directory: &Path) -> Result<bool> {
     // Those of another namespace cannot be asked for.
     let here = namespace_number()?.to_string();
     Ok(!directory.ends_with(here) || links_once()?.iter().any(|link| chained.contains(&link.index)))
-}
-
-/// Those of an instance's links, by the index under which they are pinned, that are on an interface, wherever that is.
-///
-/// # Errors
-/// A pin cannot be read.
-pub(super) fn attached(directory: &Path) -> Result<Vec<u32>> {
-    let mut attached = Vec::new();
-    for ifindex in numbered(&directory.join(LINKS))? {
-        if sys::link_info(&pin(directory, ifindex))?.ifindex != 0 {
-            attached.push(ifindex);
-        }
-    }
-    Ok(attached)
 }
 
 /// The index under which the link is pinned that runs its program on this interface of another namespace, which was moved here.
@@ -205,8 +198,8 @@ pub(super) fn moved_to(directory: &Path, link: &Link) -> Result<Option<u32>> {
         }
     }
     // What has no link of its own is known by the index it has kept.
-    let chained = behind::chained(directory, link.index)?;
-    Ok(chained.filter(|chained| link.runs(chained.program_id)).map(|_| link.index))
+    let chained = behind::chained(directory, link.index, Some(link))?;
+    Ok(chained.filter(|chained| chained.is_there).map(|_| link.index))
 }
 
 /// Notes what an interface is called, before its link is pinned and whenever it has got another name; the name of before if that is another

@@ -36,6 +36,9 @@ pub fn from(version: u32) -> Option<&'static [Different]> {
         VERSION => Some(&[]),
         #[cfg(feature = "next-abi")]
         before if before + 1 == VERSION => Some(next::DIFFERENT),
+        // Those that there are since then begin empty.
+        #[cfg(not(feature = "next-abi"))]
+        7 => Some(&[]),
         #[cfg(not(feature = "next-abi"))]
         6 => Some(version6::DIFFERENT),
         _ => None,

@@ -185,14 +185,14 @@ pub(super) fn program_id_of(pins: &Path, entry: Entry) -> Result<u32> {
     info.map(|info| info.id()).with_context(|| format!("asking about the program {}", pin.display()))
 }
 
-/// Loads a private copy of the object with the entry points for an interface of our own; nothing of it is pinned.
+/// Loads a private copy of the object with these entry points; nothing of it is pinned.
 ///
 /// # Errors
 /// The kernel refused a map or a program; the verifier's last words are part of the error.
-pub fn load(options: &LoadOptions) -> Result<Ebpf> {
+pub fn load(options: &LoadOptions, entries: &[Entry]) -> Result<Ebpf> {
     let mut object = create(OBJECT, options, None, &[])?;
-    for entry in Entry::ALONE {
-        xdp(&mut object, entry)?
+    for entry in entries {
+        xdp(&mut object, *entry)?
             .load()
             .with_context(|| format!("loading the program {}", entry.program()))?;
     }

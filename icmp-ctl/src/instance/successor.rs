@@ -5,6 +5,7 @@
 //! whoever changes the instance next has its links run what is pinned there. What an upgrade is made of is `upgrade.rs`'s.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -12,8 +13,10 @@ use anyhow::{Context as _, Result};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::diagnostics::note;
-use crate::instance::directory::{all_versions, remove, versions};
-use crate::instance::links;
+use crate::host::netlink::links_once;
+use crate::instance::directory::{all_versions, make, remove, versions};
+use crate::instance::foreign::Attachment;
+use crate::instance::links::{self, LinkPin};
 use crate::instance::places::next;
 use crate::instance::program::{self, Entry};
 use crate::kernel::bpf;
@@ -25,7 +28,9 @@ use crate::kernel::bpf;
 pub(super) fn begin(instance: &Path, successor: &Path, without: &[&str]) -> Result<()> {
     make_parent(successor)?;
     pin_again(instance, successor, without)
-        .with_context(|| format!("pinning what stays in {}", successor.display()))
+        .with_context(|| format!("pinning what stays in {}", successor.display()))?;
+    // Folders that the version before did not have.
+    make(successor)
 }
 
 /// Hard links are pins of the same object, and have its time.
@@ -49,9 +54,18 @@ fn pin_again(from: &Path, to: &Path, without: &[&str]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Has an interface's link, which is pinned in the directory of an instance, run an entry point that is pinned in this one.
-pub(super) fn run(instance: &Path, ifindex: u32, programs: &Path, entry: Entry) -> std::io::Result<()> {
-    bpf::update_link(&links::pin(instance, ifindex), &programs.join(entry.program()))
+/// Has an interface run an entry point as it is pinned in one directory, in the place of the same as it is pinned in another. It is attached by the
+/// link that is pinned in the directory of the instance; in front of another program, as that one was.
+pub(super) fn run(instance: &Path, ifindex: u32, entry: Entry, before: &Path, after: &Path) -> Result<()> {
+    let [before, after] = [before, after].map(|programs| programs.join(entry.program()));
+    if Entry::ALONE.contains(&entry) {
+        return Ok(bpf::update_link(&links::pin(instance, ifindex), &after)?);
+    }
+    let links = links_once()?;
+    let link = links.iter().find(|link| link.index == ifindex).context("the interface is gone")?;
+    let xdp = link.xdp.context("the program is not there any more")?;
+    let attachment = Attachment::of(ifindex, xdp.program_id);
+    attachment.replace(link, xdp.mode, bpf::open(&before)?.as_fd(), bpf::open(&after)?.as_fd())
 }
 
 /// Puts a successor in the place of an instance, as that of a directory of this version: from now on it is the one that is in force. Where that is
@@ -105,14 +119,13 @@ pub(super) fn settle(directory: &Path) -> Result<()> {
 /// True where a link ran a program that is not the instance's.
 fn take_back(in_force: &Path, next: &Path) -> Result<bool> {
     let mut found = false;
-    for ifindex in links::attached(in_force)? {
-        let program_id = bpf::link_info(&links::pin(in_force, ifindex))?.program_id;
+    let links = links::read(in_force, &links_once()?)?;
+    for LinkPin { ifindex, program_id, name, .. } in links.into_iter().filter(LinkPin::is_attached) {
         if program::entry_of(in_force, program_id).is_none()
             && let Some(entry) = program::entry_of(next, program_id)
         {
-            run(in_force, ifindex, in_force, entry).with_context(|| {
-                format!("putting the program of before on {} again", links::name(in_force, ifindex))
-            })?;
+            run(in_force, ifindex, entry, next, in_force)
+                .with_context(|| format!("putting the program of before on {name} again"))?;
             found = true;
         }
     }

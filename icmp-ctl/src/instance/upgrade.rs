@@ -10,10 +10,10 @@ use nix::libc;
 use serde_json::json;
 
 use crate::diagnostics::say_if_it_takes_long;
-use crate::failure::{Exit, Failure, sentence};
+use crate::failure::{Exit, Failure, has_errno, sentence};
 use crate::host::netlink::links_once;
 use crate::instance::directory::{directory, foreign_version, is_root_there, lock, versions};
-use crate::instance::links;
+use crate::instance::links::{self, LinkPin};
 use crate::instance::migration::{self, Different};
 use crate::instance::pins::{Instance, nothing_loaded};
 use crate::instance::places::next;
@@ -32,6 +32,8 @@ pub struct Upgrade {
     pub build: String,
     /// The interfaces that get the program of this binary.
     pub interfaces: Vec<Upgraded>,
+    /// The entry points that the pins of this or that interface are about, which may be gone.
+    entries: Vec<Entry>,
 }
 
 /// An interface that an upgrade is about.
@@ -80,23 +82,17 @@ impl Upgrade {
         let Some(different) = migration::from(version) else {
             bail!("{}", foreign_version(version, &instance));
         };
-        if let Some(link) = links::read(&instance, &links_once()?)?.iter().find(|link| link.behind.is_some())
-        {
-            bail!(
-                "{0}: the program is in front of another one, and an upgrade does not exchange it there; `icmp-ctl detach {0}`, which puts the \
-                 other back, then upgrade, then `icmp-ctl attach --chain {0}`",
-                link.name
-            );
-        }
+        // That of an upgrade that was cut off is taken back first.
+        let entry_of = |link: &LinkPin| {
+            program::entry_of(&instance, link.program_id)
+                .or_else(|| program::entry_of(&next(&directory), link.program_id))
+        };
         let mut interfaces = Vec::new();
-        for link in links::read(&instance, &links_once()?)? {
-            if !links::attached(&instance)?.contains(&link.ifindex) {
-                continue;
-            }
-            // That of an upgrade that was cut off is taken back first.
-            let entry = program::entry_of(&instance, link.program_id)
-                .or_else(|| program::entry_of(&next(&directory), link.program_id));
-            let Some(entry) = entry else {
+        let links = links::read(&instance, &links_once()?)?;
+        let is_used = |entry: &Entry| links.iter().any(|link| entry_of(link) == Some(*entry));
+        let entries = Entry::ALL.into_iter().filter(is_used).collect();
+        for link in links.into_iter().filter(LinkPin::is_attached) {
+            let Some(entry) = entry_of(&link) else {
                 bail!(
                     "{0}: program {1} is on it, which icmp-ctl has not put there; `icmp-ctl detach {0}`, then `icmp-ctl attach {0}` puts \
                      its own there",
@@ -107,7 +103,7 @@ impl Upgrade {
             let (name, ifindex, before) = (link.name, link.ifindex, link.program_id);
             interfaces.push(Upgraded { name, ifindex, entry, before, after: None });
         }
-        Ok(Self { version, different, build: program::build_of(&instance), instance, interfaces })
+        Ok(Self { version, different, build: program::build_of(&instance), instance, interfaces, entries })
     }
 
     /// Has the kernel verify the program of this binary, and does nothing else.
@@ -116,7 +112,7 @@ impl Upgrade {
     /// The kernel refuses it ([`Exit::Refused`]).
     pub fn verify(&self) -> Result<()> {
         let options = LoadOptions::of(&self.instance)?;
-        verifying(|| program::load(&options)).map(|_| ())
+        verifying(|| program::load(&options, &self.entries)).map(|_| ())
     }
 }
 
@@ -149,23 +145,25 @@ pub fn upgrade() -> Result<(Upgrade, Result<Instance>)> {
 }
 
 fn take_place(plan: &mut Upgrade, successor: &Path, directory: &Path) -> Result<()> {
-    let Upgrade { instance, interfaces, different, .. } = plan;
-    let mut own = vec![BUILD_NAME, Entry::Xdp.program(), Entry::XdpFrags.program()];
+    let Upgrade { instance, interfaces, entries, different, .. } = plan;
+    let mut own = vec![BUILD_NAME];
+    own.extend(Entry::ALL.map(Entry::program));
     own.extend(different.iter().map(|different| different.map));
     successor::begin(instance, successor, &own)?;
     program::note_build(successor)?;
     let options = LoadOptions::of(instance)?;
     program::create(program::OBJECT, &options, Some(successor), &[]).map_err(explain_refusal)?;
     migration::write(different, instance, successor)?;
-    for entry in Entry::ALL.into_iter().filter(|entry| interfaces.iter().any(|one| one.entry == *entry)) {
-        verifying(|| program::load_beside(&options, successor, entry, &successor.join(entry.program())))?;
+    for entry in entries {
+        verifying(|| program::load_beside(&options, successor, *entry, &successor.join(entry.program())))?;
     }
     migration::raise_instants(different, instance, successor)?;
-    for Upgraded { entry, after, .. } in interfaces.iter_mut() {
+    for Upgraded { entry, after, .. } in &mut *interfaces {
         *after = Some(program::program_id_of(successor, *entry)?);
     }
     for Upgraded { name, entry, ifindex, .. } in interfaces {
-        successor::run(instance, *ifindex, successor, *entry).map_err(|error| refusal(name, error))?;
+        successor::run(instance, *ifindex, *entry, instance, successor)
+            .map_err(|error| refusal(name, *entry, error))?;
     }
     if !different.is_empty() {
         // From then on the old program writes nothing any more.
@@ -182,18 +180,18 @@ fn verifying<T>(load: impl FnOnce() -> Result<T>) -> Result<T> {
 
 /// Why a link may not run another program: the kernel wants the attach type that the first one was loaded with (bpf_xdp_link_update() in
 /// net/core/dev.c), and the driver may refuse too.
-fn refusal(name: &str, error: std::io::Error) -> anyhow::Error {
-    let why = match error.raw_os_error() {
-        Some(libc::EINVAL) => {
-            ": it was loaded with another attach type, by a build with another library, or the driver refuses this one"
-        }
-        _ => "",
+fn refusal(name: &str, entry: Entry, error: anyhow::Error) -> anyhow::Error {
+    let why = if has_errno(&error, &[libc::EINVAL]) {
+        ": it was loaded with another attach type, by a build with another library, or the driver refuses this one"
+    } else {
+        ""
     };
-    anyhow::Error::new(error).context(Failure {
+    let chain = if Entry::CHAINED.contains(&entry) { " --chain" } else { "" };
+    error.context(Failure {
         exit: Exit::Refused,
         message: format!(
             "{name}: the program of this build cannot take the place of the one on it{why}. `icmp-ctl detach --all` and \
-             `icmp-ctl attach` replace it, at this cost: until the program is loaded again, some seconds, the kernel answers, but not for VIPs, \
+             `icmp-ctl attach{chain}` replace it, at this cost: until the program is loaded again, some seconds, the kernel answers, but not for VIPs, \
              and nothing is limited; counters, buckets, known sources and what was changed since the configuration was read begin anew"
         ),
     })
