@@ -72,6 +72,14 @@ fn vlan_of(device: &Link) -> Option<(u32, u32)> {
     Some((vlan.parent, u32::from(vlan.id) | service))
 }
 
+/// Whether a packet for an address of the host may come from another one. The kernel takes none in for loopback's (`ip_route_input_slow` in
+/// net/ipv4/route.c, but for `route_localnet`; net/ipv6/ip6_input.c), and sends none from an IPv4 address in IPv6 (`ip6_dst_lookup_tail` in
+/// net/ipv6/ip6_output.c; RFC 4291 section 2.5.5.2).
+pub fn is_for_others(address: &IpAddr) -> bool {
+    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
+    !address.is_loopback() && !mapped
+}
+
 /// The addresses of interfaces in their slots, and of the VLANs above them; those first that are missed most where there is no room. It
 /// takes time and entries that grow with what there is, not with its square.
 pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnAddress> {
@@ -123,7 +131,7 @@ impl<'a> Host<'a> {
             vlans: BTreeMap::new(),
             broadcasts: network.addresses.iter().flat_map(broadcasts).collect(),
         };
-        for address in &network.addresses {
+        for address in network.addresses.iter().filter(|address| is_for_others(&address.address)) {
             host.addresses.entry(address.ifindex).or_default().push(address);
             if let Some(kind) = host.elsewhere_kind(address) {
                 let of_domain = host.elsewhere.entry(host.vrf_of(address.ifindex)).or_default();
@@ -151,10 +159,10 @@ impl<'a> Host<'a> {
     }
 
     /// What an address is on other interfaces than its own: no source of another host's, and the kernel's as a destination. `None` for those
-    /// that mean another host on each link (RFC 4291 section 2.5.6), or never come from outside.
+    /// that mean another host on each link (RFC 4291 section 2.5.6), and for groups.
     fn elsewhere_kind(&self, address: &Address) -> Option<AddressKind> {
         let link_local = matches!(address.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if link_local || address.address.is_loopback() || address.address.is_multicast() {
+        if link_local || address.address.is_multicast() {
             return None;
         }
         let is_broadcast = matches!(address.address, IpAddr::V4(v4) if self.broadcasts.contains(&v4));
@@ -274,6 +282,14 @@ mod tests {
             let network = Network { links: vec![link(1, true, None), other(passthru)], ..Network::default() };
             assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "passthru: {passthru}");
         }
+    }
+
+    #[test]
+    fn addresses_that_no_packet_of_another_host_is_for_are_nobodys() {
+        let addresses = ["127.0.0.9", "::1", "::ffff:192.0.2.1"].map(|text| address(1, text)).to_vec();
+        let network = Network { links: vec![link(1, true, None)], addresses, ..Network::default() };
+        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        assert_eq!(own.iter().map(|own| own.address.to_string()).collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]

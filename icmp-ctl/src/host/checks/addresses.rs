@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use icmp_common::abi::{AddressKind, Scope};
 
 use crate::finding::{Finding, State};
-use crate::host::addresses::own_addresses;
+use crate::host::addresses::{is_for_others, own_addresses};
 use crate::host::netlink::{Link, Network, Unusable};
 
 const CHECK: &str = "addresses";
@@ -28,10 +28,9 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
         })
     };
     let of_link = network.addresses.iter().filter(|address| address.ifindex == link.index);
-    let broadcast: Vec<_> = of_link
-        .map(|address| address.address)
-        .filter(|address| !address.is_multicast() && is_groups(address))
-        .collect();
+    let of_link: Vec<_> = of_link.map(|address| address.address).collect();
+    let broadcast: Vec<_> =
+        of_link.iter().copied().filter(|address| !address.is_multicast() && is_groups(address)).collect();
     [
         (State::Broken, unusable(true), "another host on the link has it, and one of the two has to change"),
         (
@@ -43,6 +42,11 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
             State::Slow,
             broadcast,
             "it is also the broadcast address of a prefix of this host, so the kernel decides",
+        ),
+        (
+            State::Slow,
+            of_link.into_iter().filter(|address| !is_for_others(address)).collect(),
+            "the kernel answers no other host from it",
         ),
     ]
     .into_iter()
@@ -79,7 +83,7 @@ mod tests {
         };
         let network = Network {
             links: vec![link.clone()],
-            addresses: vec![address("192.0.2.1", 24), address("192.0.2.255", 32)],
+            addresses: vec![address("192.0.2.1", 24), address("192.0.2.255", 32), address("127.0.0.9", 8)],
             unusable: vec![
                 unusable("2001:db8::1", 3, true),
                 unusable("2001:db8::2", 3, true),
@@ -96,6 +100,7 @@ mod tests {
                 (State::Broken, "2001:db8::1 and 1 more are not answered"),
                 (State::Unknown, "2001:db8::3 is not answered"),
                 (State::Slow, "192.0.2.255 is not answered"),
+                (State::Slow, "127.0.0.9 is not answered"),
             ]
         );
         assert_eq!(
