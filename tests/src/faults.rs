@@ -28,6 +28,9 @@ const ERRORS: [&str; 6] = ["EPERM", "ENOMEM", "EBUSY", "E2BIG", "ENOSPC", "EINTR
 /// About how many of a verb's calls fail where not all do.
 const FEW: usize = 10;
 
+/// So many calls around one that is not to fail do not fail either: there may be more or fewer before it the next time.
+const NEAR: usize = 3;
+
 /// How many of its last bpf calls all do: what fails behind the change is what is easily told wrong.
 const LAST: usize = 6;
 
@@ -204,7 +207,7 @@ impl World {
     #[must_use]
     pub fn traced(&self, words: &str, call: &str, inject: &[&str]) -> (Finished, String) {
         let (line, trace) = (self.line(words), format!("trace={call}"));
-        let options = ["--seccomp-bpf", "-f", "-o", &self.log, "-e", &trace];
+        let options = ["--seccomp-bpf", "-yy", "-f", "-o", &self.log, "-e", &trace];
         let program = ctl::program().to_str().expect("a path in UTF-8");
         let words: Vec<_> = std::iter::once(program).chain(line.split_whitespace()).collect();
         let done = self.pair.host.run("strace", &[&options[..], inject, &words].concat());
@@ -216,7 +219,7 @@ impl World {
     pub fn failing(&self, words: &str, call: &str, number: usize, error: &str) -> Option<Finished> {
         let inject = format!("inject={call}:error={error}:when={number}");
         let (done, trace) = self.traced(words, call, &["-e", &inject]);
-        trace.contains("(INJECTED)").then_some(done)
+        has_failed(&trace).then_some(done)
     }
 
     /// Makes the state in which these are done, and nothing else is.
@@ -239,6 +242,17 @@ impl Drop for World {
     }
 }
 
+/// Whether a call has failed in a trace that was to.
+#[must_use]
+pub fn has_failed(trace: &str) -> bool {
+    trace.lines().any(|line| line.contains("(INJECTED)") && is_the_kernels(line))
+}
+
+/// Not where a process is started: there the standard library panics if it cannot ask its child.
+fn is_the_kernels(line: &str) -> bool {
+    !line.contains("<UNIX")
+}
+
 /// The calls of a trace that are to fail, each by its number among those of its kind and thread, and with which error.
 ///
 /// # Panics
@@ -248,18 +262,24 @@ pub fn chosen(trace: &str) -> Vec<(&'static str, usize, &'static str)> {
     let mut random = Random::new(seed());
     let errors: usize =
         env::var("ICMP_TESTS_ERRORS").map_or(0, |number| number.parse().expect("a number of errors"));
-    let count = |call: &str| {
-        let mut threads = BTreeMap::new();
-        for (thread, rest) in trace.lines().filter_map(|line| line.split_once(' ')) {
-            *threads.entry(thread).or_insert(0) += usize::from(rest.trim_start().starts_with(call));
-        }
-        threads.into_values().max().unwrap_or(0)
+    let mut threads: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for (thread, rest) in trace.lines().filter_map(|line| line.split_once(' ')) {
+        threads.entry(thread).or_default().push(rest.trim_start());
+    }
+    let of = |call: &str| {
+        let of_thread = threads.values().map(|lines| lines.iter().filter(|line| line.starts_with(call)));
+        of_thread.max_by_key(|lines| lines.clone().count()).into_iter().flatten().copied().collect::<Vec<_>>()
     };
-    let total: usize = CALLS.iter().map(|call| count(call)).sum();
+    let total: usize = CALLS.iter().map(|call| of(call).len()).sum();
     let mut chosen = Vec::new();
     for call in CALLS {
-        let calls = count(call);
+        let lines = of(call);
+        let calls = lines.len();
         for number in 1..=calls {
+            let near = &lines[number.saturating_sub(1 + NEAR)..calls.min(number + NEAR)];
+            if near.iter().any(|line| !is_the_kernels(line)) {
+                continue;
+            }
             let is_one_of_few = random.below(total) < FEW || (call == "bpf" && number + LAST > calls);
             let some = ERRORS.iter().cycle().skip(random.below(ERRORS.len()));
             let some = some.take(if errors == 0 { usize::from(is_one_of_few) } else { errors });

@@ -184,3 +184,26 @@ fn a_probe_that_has_failed_is_no_feature_that_the_kernel_lacks() {
         assert_eq!(State::of(&world.pair.host), before, "{done}");
     }
 }
+
+/// The three calls with which it enters the interface come before the first with which it is attached.
+#[test]
+fn an_interface_that_could_not_be_entered_is_not_in_the_table() {
+    let Some(world) = World::new() else { return };
+    let before = world.prepare(&["attach host0 -f @a"]);
+    let (done, trace) = world.traced("attach second0 --mode generic", "bpf", &[]);
+    let _said = done.expect_success();
+    let calls: Vec<_> = trace.lines().filter(|line| line.contains(" bpf(")).collect();
+    let linked = calls.iter().position(|line| line.contains("BPF_LINK_CREATE")).expect("it is attached");
+    let _detached = world.run("detach second0").expect_success();
+    let mut refused = 0;
+    for number in linked.saturating_sub(20)..linked {
+        let done = world.failing("attach second0 --mode generic", "bpf", number, "EBUSY").expect("it asks");
+        if done.code == Some(0) {
+            let _detached = world.run("detach second0").expect_success();
+            continue;
+        }
+        refused += 1;
+        assert!(State::of(&world.pair.host).is_like(&before), "{done}");
+    }
+    assert!(refused > 2, "some of these calls are needed");
+}

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use icmp_tests::ctl;
-use icmp_tests::faults::{CALLS, State, World, chosen};
+use icmp_tests::faults::{CALLS, State, World, chosen, has_failed};
 use icmp_tests::process::Watch;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,7 +24,7 @@ const LOOKS: usize = 5;
 
 /// The options of strace for one kind of call, or for all.
 fn tracing(world: &World, calls: &str, inject: Option<String>) -> Vec<String> {
-    let options = ["-f", "-o", &world.log, "-e", &format!("trace={calls}")].map(str::to_owned);
+    let options = ["-yy", "-f", "-o", &world.log, "-e", &format!("trace={calls}")].map(str::to_owned);
     options.into_iter().chain(inject.into_iter().flat_map(|inject| ["-e".to_owned(), inject])).collect()
 }
 
@@ -65,7 +65,7 @@ fn each_call_fails_at_the_start(before: &[&str]) {
         let has_started = serve.says(&[STARTED], LIMIT).is_some();
         let state = State::of(host);
         let code = serve.end_by(Signal::SIGTERM);
-        cases += usize::from(trace(&world).contains("(INJECTED)"));
+        cases += usize::from(has_failed(&trace(&world)));
         let right = if has_started { state.is_like(&new) } else { state == old };
         if !right || (code == DONE) != has_started {
             let [of_old, of_new] = [&old, &new].map(|other| state.apart_from(other));
@@ -139,7 +139,7 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
         write(&world, wanted);
         let said = reload(call, failure(call, number, error));
         let state = State::of(host);
-        cases += usize::from(trace(&world).contains("(INJECTED)"));
+        cases += usize::from(has_failed(&trace(&world)));
         let is_done = said.contains(RELOADED[0]);
         if state != if is_done { new } else { states[1].1.clone() } {
             faults.push(format!(

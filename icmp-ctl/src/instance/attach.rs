@@ -218,8 +218,8 @@ fn attach_one(
             format!("{}: the instance has {MAX_INTERFACES} interfaces already, its limit", link.name)
         })?;
     instance.maps.clear_counters(slot)?;
-    instance.maps.set_interface(interface_entry(network, link, slot))?;
-    let attached = refresh(instance, network).and_then(|refreshed| {
+    let entered = instance.maps.set_interface(interface_entry(network, link, slot));
+    let attached = entered.and_then(|()| refresh(instance, network)).and_then(|refreshed| {
         report_left_out(&refreshed);
         match link.xdp.filter(|_| chain) {
             Some(xdp) => in_front(instance, link, xdp, slot),
