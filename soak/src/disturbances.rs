@@ -32,11 +32,21 @@ pub(crate) enum Disturbance {
     Link,
     /// `serve` is killed and started again.
     Kill,
+    /// The program is loaded anew and takes the place of the one that runs, whose limits and counters stay.
+    Upgrade,
 }
 
 impl Disturbance {
-    pub(crate) const ALL: [Self; 7] =
-        [Self::Apply, Self::Reload, Self::Limit, Self::Rule, Self::Address, Self::Link, Self::Kill];
+    pub(crate) const ALL: [Self; 8] = [
+        Self::Apply,
+        Self::Reload,
+        Self::Limit,
+        Self::Rule,
+        Self::Address,
+        Self::Link,
+        Self::Kill,
+        Self::Upgrade,
+    ];
 }
 
 /// Rates of the limit per source that are in force in turn, per second.
@@ -123,6 +133,7 @@ impl<'a> Host<'a> {
                 self.has_rule = false;
                 self.lives += 1;
             }
+            Disturbance::Upgrade => self.ctl("upgrade")?,
         }
         Ok(())
     }
