@@ -5,6 +5,7 @@
 
 use icmp_common::types::Action;
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
@@ -20,7 +21,7 @@ use crate::config::service::Serve;
 use crate::config::source::{Invalid, Source};
 use crate::config::units::Rate;
 use crate::config::words::{OneOrMany, Word};
-use crate::kernel::files::{read_again, seen_by_caller};
+use crate::kernel::files::{read_again, read_once, to_the_end};
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
@@ -280,19 +281,18 @@ impl Config {
     /// The file cannot be read, or is no configuration.
     pub fn load(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else {
-            return match std::fs::read_to_string(seen_by_caller(Path::new(DEFAULT_PATH))) {
+            let is_absent = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+            return match read_once(Path::new(DEFAULT_PATH)) {
                 Ok(text) => Self::parse(&text, DEFAULT_PATH),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+                Err(error) if error.downcast_ref().is_some_and(is_absent) => Ok(Self::default()),
                 Err(error) => Err(error).with_context(|| format!("reading the configuration {DEFAULT_PATH}")),
             };
         };
         let name = path.display().to_string();
         let text = if name == "-" {
-            std::io::read_to_string(std::io::stdin())
-                .context("reading the configuration from standard input")?
+            to_the_end(io::stdin()).context("reading the configuration from standard input")?
         } else {
-            std::fs::read_to_string(seen_by_caller(path))
-                .with_context(|| format!("reading the configuration {name}"))?
+            read_once(path).with_context(|| format!("reading the configuration {name}"))?
         };
         Self::parse(&text, &name)
     }
@@ -321,6 +321,15 @@ mod tests {
         assert!(config.responder.echo);
         assert_eq!(config.responder.verify, Verify::Full);
         assert_eq!(config.limits.source().burst, 2_000);
+    }
+
+    #[test]
+    fn a_configuration_without_an_end_is_refused() {
+        let error = Config::load(Some(Path::new("/dev/zero"))).expect_err("it has none");
+        assert!(
+            format!("{error:#}").contains("reading the configuration /dev/zero: it is longer"),
+            "{error:#}"
+        );
     }
 
     #[test]

@@ -56,10 +56,12 @@ impl FromStr for Rate {
             .find_map(|(suffix, multiple)| Some((number.strip_suffix(suffix)?, *multiple)))
             .unwrap_or((number, 1.0));
         let number: f64 = number.trim_end().parse().map_err(|_| bad())?;
-        if !number.is_finite() || number < 0.0 {
+        let rate = number * multiple / span;
+        // One that is too small for a number of its own would be 0, which admits nothing.
+        if !rate.is_finite() || rate < 0.0 || (rate == 0.0 && number != 0.0) {
             return Err(bad());
         }
-        Ok(Self::PerSecond(number * multiple / span))
+        Ok(Self::PerSecond(rate))
     }
 }
 
@@ -68,6 +70,7 @@ impl fmt::Display for Rate {
         match *self {
             Self::Unlimited => f.write_str("unlimited"),
             Self::PerSecond(0.0) => f.write_str("0"),
+            Self::PerSecond(rate) if !TELLING.contains(&rate) => write!(f, "{rate:e}/s"),
             Self::PerSecond(rate) => {
                 // The shortest span that leaves at least one, unless another takes fewer digits than a number should have.
                 let spans = [("/s", 1.0), ("/min", 60.0), ("/h", 3600.0)];
@@ -82,6 +85,9 @@ impl fmt::Display for Rate {
         }
     }
 }
+
+/// Packets a second that are written out. Beyond these no limit can be, and what is said about one that was typed has few digits, too.
+const TELLING: std::ops::Range<f64> = 1e-12..1e15;
 
 /// Digits behind the first that do not ask for another span.
 pub const ENOUGH_DIGITS: usize = 3;
@@ -136,9 +142,31 @@ mod tests {
 
     #[test]
     fn nonsense_is_refused_with_the_forms_that_work() {
-        for text in ["", "100", "/s", "x/s", "-1/s", "1e999/s", "nan/s", "10 per second", "5K/s"] {
+        for text in [
+            "",
+            "100",
+            "/s",
+            "x/s",
+            "-1/s",
+            "1e999/s",
+            "1e308G/s",
+            "1e-323/h",
+            "nan/s",
+            "10 per second",
+            "5K/s",
+        ] {
             let error = text.parse::<Rate>().expect_err(text);
             assert!(error.contains("100/s"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_rate_that_can_be_none_is_printed_in_few_digits_and_can_be_typed() {
+        for text in ["1e-320/s", "5e-324/s", "1e-30/s", "1e300/s", "1e290G/h", "123456789e12/s"] {
+            let rate: Rate = text.parse().expect("a rate");
+            let printed = rate.to_string();
+            assert!(printed.len() < 30, "{text}: {printed}");
+            assert_eq!(printed.parse(), Ok(rate), "{text}: {printed}");
         }
     }
 

@@ -4,7 +4,7 @@
 //! (`/etc/netns/NAME/` over `/etc/`), and the command leaves that view to reach the pins.
 
 use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::io::Read;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -66,8 +66,24 @@ pub fn read_again(path: &Path) -> Result<String> {
     if !file.metadata()?.is_file() {
         bail!("it is no regular file, and only such a one can be read again");
     }
+    to_the_end(file)
+}
+
+/// Reads what the caller calls so, as text, once: it may be a FIFO, whose other end is waited for.
+///
+/// # Errors
+/// It cannot be read, or is longer than anything there is room for.
+pub fn read_once(path: &Path) -> Result<String> {
+    to_the_end(File::open(seen_by_caller(path))?)
+}
+
+/// Reads the rest of a text; some that can be read have no end.
+///
+/// # Errors
+/// It cannot be read, or is longer than anything there is room for.
+pub fn to_the_end(from: impl Read) -> Result<String> {
     let mut text = String::new();
-    file.take(LONGEST + 1).read_to_string(&mut text)?;
+    from.take(LONGEST + 1).read_to_string(&mut text)?;
     if text.len() as u64 > LONGEST {
         bail!("it is longer than {} MiB", LONGEST >> 20);
     }
@@ -77,6 +93,14 @@ pub fn read_again(path: &Path) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_has_no_end_is_not_read_for_ever() {
+        let error = read_once(Path::new("/dev/zero")).expect_err("it has no end");
+        assert!(error.to_string().contains("longer than 64 MiB"), "{error}");
+        let _refused = to_the_end(std::io::repeat(b'#')).expect_err("it has no end");
+        assert_eq!(read_once(Path::new("/dev/null")).expect("it is empty"), "");
+    }
 
     #[test]
     fn what_is_no_regular_file_is_not_read_again_and_keeps_nobody_waiting() {
