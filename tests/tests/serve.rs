@@ -46,6 +46,31 @@ fn connections_that_say_nothing_end_neither_following_nor_the_metrics() {
 }
 
 #[test]
+fn a_scraper_is_answered_while_another_host_opens_connections_and_holds_them() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "[metrics]\nlisten = \"0.0.0.0:9816\"\n");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    for _ in 0..3 {
+        let mut scraper = host.enter(|| TcpStream::connect(METRICS).expect("connected"));
+        scraper.set_read_timeout(Some(LIMIT)).expect("a timeout");
+        // Several times as many as there may be, all after the scraper and before it asks.
+        let held: Vec<TcpStream> = pair
+            .peer
+            .enter(|| (0..200).map(|_| TcpStream::connect("192.0.2.2:9816").expect("connected")).collect());
+        scraper.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+        let mut answer = String::new();
+        let _length = scraper.read_to_string(&mut answer).expect("it is answered");
+        assert!(answer.contains("icmp_ctl_build_info"), "{answer}");
+        drop(held);
+    }
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
 fn sigterm_ends_serve_while_another_process_keeps_it_from_following() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;
