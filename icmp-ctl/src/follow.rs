@@ -59,6 +59,8 @@ struct Follower {
     attached: Vec<String>,
     /// Why the configuration was not read again when that was asked for last.
     not_reloaded: Option<String>,
+    /// Interfaces where ours was in front of another program and is displaced by one, and what there is to say about that.
+    displaced: BTreeMap<String, String>,
     /// Interfaces that are waited for.
     missing: BTreeSet<String>,
     /// Interfaces that are there and refuse, by what the configuration calls them.
@@ -104,6 +106,7 @@ impl Following {
             ended: false,
             attached: Vec::new(),
             not_reloaded: None,
+            displaced: BTreeMap::new(),
             missing: BTreeSet::new(),
             refusals: BTreeMap::new(),
             failures: BTreeSet::new(),
@@ -224,7 +227,8 @@ impl Follower {
         if !self.missing.is_empty() {
             status += &format!("; waited for: {}", list(self.missing.iter().map(String::as_str).collect()));
         }
-        for failure in self.failures.iter().map(|(failure, _)| failure).chain(&self.not_reloaded) {
+        let failures = self.failures.iter().map(|(failure, _)| failure);
+        for failure in failures.chain(self.displaced.values()).chain(&self.not_reloaded) {
             status += &format!("; {failure}");
         }
         status
@@ -277,12 +281,26 @@ impl Follower {
         Ok(())
     }
 
-    /// The interfaces of a configuration that are there, by what it calls them, without those that are attached unless `all` are asked for;
-    /// and whether the program is loaded.
+    /// The interfaces of a configuration that are there, by what it calls them, without those that are attached unless `all` are asked for,
+    /// and those that ours has been taken off together with the program that it was in front of; and whether the program is loaded. Where
+    /// another program is in their place nothing is done but to say so: it may not be opened with what `serve` may do.
     fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<(String, Link)>, bool)> {
         let network = Network::read_once()?;
         let pins = View::find()?.map(|view| view.links()).transpose()?;
         let mut wanted: Vec<(String, Link)> = Vec::new();
+        let mut displaced = BTreeMap::new();
+        for pin in pins.iter().flatten() {
+            let Some(link) = network.links.iter().find(|link| pin.was_on(link)) else { continue };
+            if link.xdp.is_none() {
+                wanted.push((link.name.clone(), link.clone()));
+            } else if let Some(finding) = pin.finding() {
+                displaced.insert(link.name.clone(), finding.text());
+            }
+        }
+        for (name, text) in displaced.iter().filter(|(name, _)| !self.displaced.contains_key(*name)) {
+            warn_about("displaced", Some(name), text);
+        }
+        self.displaced = displaced;
         for name in &config.interfaces {
             let links = meant(&network.links, name);
             if !links.is_empty() {
@@ -292,7 +310,9 @@ impl Follower {
                 note_about("missing", Some(name), &text);
             }
             let is_attached = |link: &Link| pins.iter().flatten().any(|pin| pin.is_of(link));
-            for link in links.into_iter().filter(|link| all || !is_attached(link)) {
+            let is_displaced = |link: &Link| self.displaced.contains_key(&link.name);
+            let is_meant = |link: &&Link| !is_displaced(link) && (all || !is_attached(link));
+            for link in links.into_iter().filter(is_meant) {
                 // Several patterns may fit one.
                 if wanted.iter().all(|(_, other)| other.index != link.index) {
                     let name = if is_pattern(name) { &link.name } else { name };

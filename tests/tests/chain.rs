@@ -199,6 +199,62 @@ fn what_was_killed_between_the_steps_is_the_old_state_or_the_new_one() {
     assert!(!pins.exists());
 }
 
+/// By a command that changes something, by `serve`, and then by `attach`.
+#[test]
+fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachment() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    let (first, second) = (Counting::new(Kind::USUAL), Counting::new(Kind::USUAL));
+    for done_to_it in ["replaced by netlink", "replaced on its link", "taken off"] {
+        let link = (done_to_it == "replaced on its link").then(|| host.enter(|| first.link(HOST_IF)));
+        if link.is_none() {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", first.pin()));
+        }
+        let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+        let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+        if let Some(link) = &link {
+            second.update(link);
+        } else if done_to_it == "taken off" {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
+        } else {
+            host.ip(&format!("-force link set dev {HOST_IF} xdpdrv pinned {}", second.pin()));
+        }
+        let now = program_on(host);
+        let displaced = || {
+            let shown = ctl::run(host, "status");
+            let said = format!("`icmp-ctl attach --chain {HOST_IF}`");
+            assert!(shown.stdout.contains("displaced") && shown.stderr.contains(&said), "{shown}");
+        };
+        displaced();
+        let _said = ctl::run(host, "limit set errors 99/s").expect_success();
+        displaced();
+        let mut serve = Watch::start(&mut ctl::command(host, "serve"));
+        if now.is_some() {
+            serve.wait_for(&format!("{HOST_IF}: the program is not there any more"), LIMIT);
+            assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+            displaced();
+            assert_eq!(program_on(host), now, "what is another's is left to who may do anything");
+            let said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+            assert!(said.contains("in front of"), "as it was before: {said}");
+        } else {
+            serve.wait_for(&format!("{HOST_IF}: attached"), LIMIT);
+            assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+        }
+        let had = second.count();
+        let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+        let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "203.0.113.9"]);
+        assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 6, "counters stay");
+        assert!(now.is_none() || second.count() >= had + 3, "{done_to_it}: it gets what is passed");
+        assert!(ctl::run(host, "limit show").stdout.contains("99/s"), "and so does the rest");
+        let _said = ctl::run(host, "detach --all").expect_success();
+        assert_eq!(program_on(host), now, "as it was");
+        assert!(!pins_of(host).exists());
+        if link.is_none() {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
+        }
+    }
+}
+
 /// By netlink and by a link of its owner, to the same map ABI and to another: ours is exchanged from one frame to the next.
 #[test]
 fn an_upgrade_in_front_of_another_loses_no_ping_and_no_frame_that_the_other_gets() {

@@ -125,7 +125,7 @@ fn not_there(network: &Network, name: &str) -> anyhow::Error {
     )
 }
 
-/// Another's program stays where it is; with `chain`, ours may go in front of it.
+/// Another's program stays where it is; with `chain`, or where ours was in front of one before, it may go there.
 pub(crate) fn refuse_others(link: &Link, mode: AttachMode, chain: bool) -> Result<()> {
     let pins = View::find()?.map(|instance| instance.links()).transpose()?.unwrap_or_default();
     if program_of_others(link, &pins)?.is_none() {
@@ -139,6 +139,7 @@ pub(crate) fn refuse_others(link: &Link, mode: AttachMode, chain: bool) -> Resul
     };
     let Some(link) = links.iter().find(|now| now.index == link.index) else { return Ok(()) };
     let Some(finding) = program_of_others(link, &pins)? else { return Ok(()) };
+    let chain = chain || pins.iter().any(|pin| pin.was_on(link));
     let theirs = link.xdp.filter(|_| chain && Instance::of_elsewhere(link).is_ok_and(|ours| ours.is_none()));
     match theirs {
         None => bail!("{}", finding.text()),
@@ -192,7 +193,7 @@ fn attach_one(
     chain: bool,
 ) -> Result<Attached> {
     let pins = instance.links()?;
-    if let Some(pin) = pins.iter().find(|pin| pin.ifindex == link.index) {
+    if let Some(pin) = pins.iter().find(|pin| pin.is_of(link)) {
         let entry = instance.entry_of(pin.program_id).unwrap_or(Entry::Xdp);
         let now = link.xdp.map_or("native", |xdp| xdp.mode);
         if let Some(wanted) = mode.word().filter(|wanted| *wanted != now) {
@@ -211,22 +212,18 @@ fn attach_one(
             behind: pin.behind.clone(),
         });
     }
-    let entries = instance.maps.interfaces()?;
-    let slot = (1..=MAX_INTERFACES)
-        .find(|slot| entries.iter().all(|entry| entry.ifindex == 0 || entry.slot != *slot))
-        .with_context(|| {
-            format!("{}: the instance has {MAX_INTERFACES} interfaces already, its limit", link.name)
-        })?;
-    instance.maps.clear_counters(slot)?;
+    let is_displaced = pins.iter().any(|pin| pin.was_on(link));
+    let slot = slot_for(instance, link)?;
     let entered = instance.maps.set_interface(interface_entry(network, link, slot));
     let attached = entered.and_then(|()| refresh(instance, network)).and_then(|refreshed| {
         report_left_out(&refreshed);
-        match link.xdp.filter(|_| chain) {
-            Some(xdp) => in_front(instance, link, xdp, slot),
-            None => attach_link(instance, link, mode),
+        if let Some(xdp) = link.xdp.filter(|_| chain || is_displaced) {
+            return in_front(instance, link, xdp, slot);
         }
+        instance.forget_behind(link.index)?;
+        attach_link(instance, link, mode)
     });
-    if attached.is_err() {
+    if attached.is_err() && !is_displaced {
         // Its entry and the note of its name; the first error is the one to tell, and what stays is cleared away by the next change.
         let _ = instance.forget(link.index);
     }
@@ -239,6 +236,21 @@ fn attach_one(
         ));
     }
     Ok(Attached { name: link.name.clone(), mode: mode.to_owned(), entry, program_id, already: false, behind })
+}
+
+/// The slot of an interface: what it has had since it was attached before, or a free one without counts.
+fn slot_for(instance: &mut Instance, link: &Link) -> Result<u32> {
+    let entries = instance.maps.interfaces()?;
+    if let Some(entry) = entries.iter().find(|entry| entry.ifindex == link.index) {
+        return Ok(entry.slot);
+    }
+    let slot = (1..=MAX_INTERFACES)
+        .find(|slot| entries.iter().all(|entry| entry.ifindex == 0 || entry.slot != *slot))
+        .with_context(|| {
+            format!("{}: the instance has {MAX_INTERFACES} interfaces already, its limit", link.name)
+        })?;
+    instance.maps.clear_counters(slot)?;
+    Ok(slot)
 }
 
 fn report_left_out(refreshed: &Refreshed) {

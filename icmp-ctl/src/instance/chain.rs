@@ -27,20 +27,23 @@ impl Instance {
     /// The kernel does not let ours call the other, another one was attached meanwhile, or something cannot be pinned. The interface has the
     /// other program alone.
     pub(super) fn go_in_front(&mut self, link: &Link, xdp: Xdp, slot: u32) -> Result<Chained> {
-        let info = foreign::program(xdp.program_id)
-            .with_context(|| format!("{}: the program that was there is gone; try again", link.name))?;
-        let behind = behind::named(&info);
-        let fd = info.fd().with_context(|| {
+        let opening = || {
             format!(
-                "{}: opening {} (program {}), for which the kernel asks for CAP_SYS_ADMIN",
-                link.name, behind.name, behind.program_id
+                "{}: opening program {} there, for which the kernel asks for CAP_SYS_ADMIN",
+                link.name, xdp.program_id
             )
-        })?;
+        };
+        let info = foreign::program(xdp.program_id).with_context(opening)?;
+        let info =
+            info.with_context(|| format!("{}: the program that was there is gone; try again", link.name))?;
+        let behind = behind::named(&info);
+        let fd = info.fd().with_context(opening)?;
         let entry = entry_before(link, &info, &fd)?;
         let ours = self.program(entry)?;
         let program_id = ours.info()?.id();
-        // What is pinned is the only thing that knows what to put back, so it comes first.
+        // What is pinned is the only thing that knows what to put back, so it comes first. What was put there before is somebody else's by now.
         note_name(&self.directory, link.index, &link.name)?;
+        self.forget_behind(link.index)?;
         bpf::pin(fd.as_fd(), &behind::pin(&self.directory, entry, link.index))?;
         self.maps.set_chain(entry, slot, &fd)?;
         let attachment = Attachment::of(link.index, xdp.program_id);

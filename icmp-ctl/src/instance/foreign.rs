@@ -83,7 +83,7 @@ pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
     };
     let what = format!(
         "another XDP program is attached, {} with id {} ({} mode, {})",
-        program(xdp.program_id).as_ref().map_or_else(|| NAMELESS.to_owned(), name),
+        program(xdp.program_id).ok().flatten().as_ref().map_or_else(|| NAMELESS.to_owned(), name),
         xdp.program_id,
         xdp.mode,
         attachment.text()
@@ -131,9 +131,20 @@ fn removal(
 /// What a program is called that has no name.
 const NAMELESS: &str = "one without a name";
 
-/// A loaded program; `None` where it is gone, or the kernel does not show it.
-pub(super) fn program(id: u32) -> Option<ProgramInfo> {
-    loaded_programs().filter_map(Result::ok).find(|info| info.id() == id)
+/// A loaded program; `None` where it is gone.
+///
+/// # Errors
+/// The kernel does not show programs: that takes CAP_SYS_ADMIN.
+pub(super) fn program(id: u32) -> Result<Option<ProgramInfo>> {
+    for info in loaded_programs() {
+        match info.map_err(anyhow::Error::new) {
+            Ok(info) if info.id() == id => return Ok(Some(info)),
+            Err(error) if has_errno(&error, &[libc::EPERM]) => return Err(error),
+            // Another one, or one that has gone meanwhile.
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 /// What it is called.

@@ -91,7 +91,7 @@ impl LinkPin {
     }
 
     /// What has happened where somebody else has decided what is on the interface.
-    pub(super) fn displaced(&self) -> String {
+    pub fn displaced(&self) -> String {
         let behind =
             self.behind.iter().map(|behind| format!("{} (program {})", behind.name, behind.program_id));
         format!(
@@ -159,15 +159,14 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
             None => Whereabouts::Gone,
         };
         let attached_at = behind::since(directory, entry, ifindex).unwrap_or(SystemTime::UNIX_EPOCH);
-        let name = name(directory, ifindex);
+        let name = link.map_or_else(|| name(directory, ifindex), |link| link.name.clone());
         links.push(LinkPin { ifindex, name, program_id, attached_at, whereabouts, behind: Some(behind) });
     }
     links.sort_by_key(|link| link.ifindex);
     Ok(links)
 }
 
-/// True where something of an instance is attached to an interface that exists, wherever that is; or was in front of another program on one,
-/// which is found out about when the instance is changed.
+/// True where something of an instance is attached to an interface that exists, wherever that is; or was in front of another program on one.
 ///
 /// # Errors
 /// A pin cannot be read, or the kernel does not tell what interfaces there are.

@@ -275,7 +275,8 @@ impl Instance {
         let links = self.links()?;
         for link in &links {
             match link.whereabouts {
-                Whereabouts::Here => {
+                // What was decided about one that is displaced stays until it is attached again, or detached.
+                Whereabouts::Here | Whereabouts::Displaced => {
                     if let Some(before) = links::note_name(&self.directory, link.ifindex, &link.name)? {
                         let text = format!("{before}: is called {} now, and stays attached", link.name);
                         note_about("renamed", Some(&link.name), &text);
@@ -292,11 +293,6 @@ impl Instance {
                             link.name
                         ),
                     );
-                }
-                Whereabouts::Displaced => {
-                    self.forget(link.ifindex)?;
-                    let text = format!("{}: {}", link.name, link.displaced());
-                    note_about("displaced", Some(&link.name), &text);
                 }
                 Whereabouts::Gone => {
                     self.forget(link.ifindex)?;

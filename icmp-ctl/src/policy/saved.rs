@@ -17,7 +17,6 @@ use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
 use crate::host::patterns::meant;
 use crate::instance::compiled::Compiled;
-use crate::instance::links::Whereabouts;
 use crate::instance::pins::Pins;
 use crate::kernel::clock::Tick;
 use crate::kernel::files::seen_by_caller;
@@ -155,8 +154,10 @@ fn in_file(file: &Path) -> Result<Option<Config>> {
 fn in_words_of(like: &Config, pins: &Pins, policy: &Compiled) -> Result<Config> {
     let network = Network::read_once()?;
     let mut like = like.clone();
-    for pin in pins.links()?.iter().filter(|pin| pin.whereabouts == Whereabouts::Here) {
-        let Some(link) = network.links.iter().find(|link| link.index == pin.ifindex) else { continue };
+    for pin in pins.links()?.iter() {
+        let Some(link) = network.links.iter().find(|link| pin.is_of(link) || pin.was_on(link)) else {
+            continue;
+        };
         let is_meant = |name: &String| meant(&network.links, name).iter().any(|one| one.index == link.index);
         if !like.interfaces.iter().any(is_meant) {
             like.interfaces.push(link.name.clone());
