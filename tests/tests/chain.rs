@@ -255,6 +255,26 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
     }
 }
 
+/// A pin does not know its interface as a link does.
+#[test]
+fn what_a_namespace_has_left_that_had_the_same_number_is_not_believed() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let other = Counting::new(Kind::USUAL);
+    host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+    let _said = ctl::run(host, "limit set errors 99/s").expect_success();
+    host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
+    assert!(ctl::run(host, "status").stdout.contains("displaced"));
+    let note = pins_of(host).join("namespace");
+    fs::remove_file(&note).expect("a note");
+    std::os::unix::fs::symlink("1", &note).expect("a note");
+    assert_eq!(ctl::run(host, "status").code, NOTHING_LOADED);
+    let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+    assert!(!ctl::run(host, "limit show").stdout.contains("99/s"), "it begins anew");
+    let _said = ctl::run(host, "detach --all").expect_success();
+}
+
 /// By netlink and by a link of its owner, to the same map ABI and to another: ours is exchanged from one frame to the next.
 #[test]
 fn an_upgrade_in_front_of_another_loses_no_ping_and_no_frame_that_the_other_gets() {

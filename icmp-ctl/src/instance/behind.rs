@@ -3,6 +3,8 @@
 //! Owns where they are pinned and what the pins tell. Going in front of a program and putting it back is `chain.rs`'s.
 
 use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -15,6 +17,11 @@ use crate::instance::foreign;
 use crate::instance::places::next;
 use crate::instance::program::Entry;
 use crate::kernel::bpffs::{numbered, remove_if_there};
+use crate::kernel::netlink::namespace_cookie;
+
+/// Symbolic link whose target is the cookie of the network namespace. Its number, by which the directory is called, another one has later, perhaps
+/// with an interface of the same index, and a pin does not know its interface as a link does.
+const NAMESPACE: &str = "namespace";
 
 /// A program behind ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,6 +102,28 @@ pub(super) fn chained(directory: &Path, ifindex: u32, link: Option<&Link>) -> Re
         [Some(ours), upgraded.ok()].into_iter().flatten().find(|id| link.is_some_and(|link| link.runs(*id)));
     let (program_id, is_there) = (there.unwrap_or(ours), there.is_some());
     Ok(Some(Chained { entry, program_id, is_there, behind: named(&behind) }))
+}
+
+/// Notes beside the pins which network namespace they are of, where that is not noted yet.
+///
+/// # Errors
+/// The note cannot be made, or the kernel does not tell.
+pub(super) fn note_namespace(directory: &Path) -> Result<()> {
+    match symlink(namespace_cookie()?.to_string(), directory.join(NAMESPACE)) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).context("noting the network namespace next to the pins")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether pins in a directory of this namespace's number are of this namespace, and not of one that had its number before.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(super) fn are_of_this_namespace(directory: &Path) -> Result<bool> {
+    let noted = fs::read_link(directory.join(NAMESPACE)).ok();
+    Ok(noted == Some(namespace_cookie()?.to_string().into()))
 }
 
 /// When ours was put in front, where the pin tells.

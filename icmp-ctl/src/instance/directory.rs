@@ -175,5 +175,5 @@ pub(super) fn make(directory: &Path) -> Result<()> {
         fs::create_dir_all(directory.join(folder))
             .with_context(|| format!("making the pin directory {}", directory.display()))?;
     }
-    Ok(())
+    behind::note_namespace(directory)
 }

@@ -182,7 +182,9 @@ pub(super) fn is_alive(directory: &Path) -> Result<bool> {
     }
     // Those of another namespace cannot be asked for.
     let here = namespace_number()?.to_string();
-    Ok(!directory.ends_with(here) || links_once()?.iter().any(|link| chained.contains(&link.index)))
+    Ok(!directory.ends_with(here)
+        || behind::are_of_this_namespace(directory)?
+            && links_once()?.iter().any(|link| chained.contains(&link.index)))
 }
 
 /// The index under which the link is pinned that runs its program on this interface of another namespace, which was moved here.

@@ -106,6 +106,23 @@ pub(crate) fn refusal(ifindex: u32, program: BorrowedFd<'_>, mode_flags: u32) ->
     }
 }
 
+/// A number of the caller's network namespace that no other one has as long as the host runs (`SO_NETNS_COOKIE`, Linux 5.14).
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn namespace_cookie() -> Result<u64> {
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    let (mut cookie, mut size) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    let (value, length) = ((&raw mut cookie).cast(), &raw mut size);
+    // SAFETY: the kernel writes no more than the eight bytes that it is told of.
+    let done = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, value, length)
+    };
+    Errno::result(done).context("asking for the network namespace's cookie")?;
+    Ok(cookie)
+}
+
 /// Puts one program in the place of another, which was attached by netlink, from one instant to the next, if the other is still there.
 ///
 /// # Errors
