@@ -2,7 +2,9 @@
 //!
 //! Owns the contract that scripts rely on. What the program does to frames is proven elsewhere.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
@@ -54,6 +56,26 @@ fn attaching_twice_is_done_and_says_so() {
     assert_eq!(done.code, DONE, "{done}");
     assert!(done.output().contains("already attached"), "{done}");
     assert_eq!(program_id(&pair.host), before, "the program is the same");
+}
+
+#[test]
+fn an_interface_whose_name_is_no_utf_8_is_shown_escaped_and_stays_attached() {
+    let Some(pair) = pair(&["ip"]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    host.ip(&format!("link set {HOST_IF} down"));
+    let mut rename = host.command("ip");
+    rename.args(["link", "set", HOST_IF, "name"]).arg(OsStr::from_bytes(b"odd\xff"));
+    let _said = process::run(&mut rename).expect_success();
+    // A change, which takes the program off what has moved away.
+    let done = ctl::run(host, "limit set errors 900/s");
+    assert_eq!(done.code, DONE, "{done}");
+    assert!(!done.stderr.contains("moved"), "{done}");
+    let status = ctl::run(host, "status").expect_success();
+    assert!(status.contains("odd\\xff"), "{status}");
+    let refused = ctl::run(host, "attach odd*");
+    assert_eq!(refused.code, FAILED, "{refused}");
+    assert!(refused.stderr.contains("no UTF-8") && refused.stderr.contains("odd\\xff"), "{refused}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Owns reading links, addresses and groups of the caller's network namespace. It writes nothing.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 
@@ -17,6 +18,8 @@ use netlink_packet_route::link::{
     LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
+
+use nix::net::if_::if_nameindex;
 
 use crate::host::groups::{self, Group};
 
@@ -201,6 +204,17 @@ pub fn namespace_number() -> Result<u64> {
 /// As [`Network::read`].
 pub fn links_once() -> Result<Vec<Link>> {
     event_loop()?.block_on(ask(async |handle| links(&handle).await))
+}
+
+/// Interfaces whose names are no UTF-8, by their index, with the bytes that are none escaped. The kernel takes all bytes but `/`, `:` and white space
+/// (dev_valid_name() in net/core/dev.c), and the library leaves out what it cannot read as text.
+///
+/// # Errors
+/// The kernel does not tell.
+pub fn named_otherwise() -> Result<Vec<(u32, String)>> {
+    let all = if_nameindex().context("reading the names of the interfaces")?;
+    let escaped = |name: &CStr| name.to_str().is_err().then(|| name.to_bytes().escape_ascii().to_string());
+    Ok(all.iter().filter_map(|one| Some((one.index(), escaped(one.name())?))).collect())
 }
 
 /// Asks the kernel over a connection of its own. What the library makes of one that has failed is an answer that ends too early, or says

@@ -17,7 +17,7 @@ use crate::finding::{Finding, State, report};
 use crate::host::addresses::interface_entry;
 use crate::host::checks::mtu::ONE_BUFFER_MTU;
 use crate::host::checks::{self, Place};
-use crate::host::netlink::{Link, Network, Xdp, links_once};
+use crate::host::netlink::{Link, Network, Xdp, links_once, named_otherwise};
 use crate::host::patterns::{is_pattern, meant};
 use crate::instance::addresses::{Refreshed, refresh};
 use crate::instance::behind::{Behind, Chained};
@@ -118,8 +118,16 @@ pub(crate) fn find<'a>(network: &'a Network, names: &[String]) -> Result<Vec<&'a
 
 fn not_there(network: &Network, name: &str) -> anyhow::Error {
     let names: Vec<_> = network.links.iter().map(|link| link.name.as_str()).collect();
+    let others: Vec<_> = named_otherwise().unwrap_or_default().into_iter().map(|(_, name)| name).collect();
+    let others = match others.as_slice() {
+        [] => String::new(),
+        names => format!(
+            ", and with a name that is no UTF-8 and has to be changed before it can be attached: {}",
+            names.join(", ")
+        ),
+    };
     anyhow!(
-        "no interface {name} in this network namespace; there are: {}. One of another namespace is reached with \
+        "no interface {name} in this network namespace; there are: {}{others}. One of another namespace is reached with \
          `nsenter --net=/run/netns/NAME icmp-ctl attach {name}`",
         names.join(", ")
     )

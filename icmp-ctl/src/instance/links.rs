@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result};
 
 use crate::finding::{Finding, State};
-use crate::host::netlink::{Link, links_once, namespace_number};
+use crate::host::netlink::{Link, links_once, named_otherwise, namespace_number};
 use crate::instance::behind::{self, Behind, Chained};
 use crate::instance::foreign::Attachment;
 use crate::kernel::bpf as sys;
@@ -132,14 +132,18 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
         let here = network
             .iter()
             .find(|link| link.index == ifindex && link.index == info.ifindex && link.runs(info.program_id));
-        let whereabouts = match info.ifindex {
-            0 => Whereabouts::Gone,
-            _ if here.is_some() => Whereabouts::Here,
-            _ => Whereabouts::Moved,
+        let (whereabouts, called) = match (info.ifindex, here) {
+            (0, _) => (Whereabouts::Gone, None),
+            (_, Some(link)) => (Whereabouts::Here, Some(link.name.clone())),
+            // What it runs is not known then; that it has gone, and another has its index, is less likely.
+            (now, None) => match named_otherwise()?.into_iter().find(|(index, _)| *index == now) {
+                Some((index, name)) if index == ifindex => (Whereabouts::Here, Some(name)),
+                _ => (Whereabouts::Moved, None),
+            },
         };
         let attached_at =
             fs::metadata(&pin).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
-        let name = here.map_or_else(|| name(directory, ifindex), |link| link.name.clone());
+        let name = called.unwrap_or_else(|| name(directory, ifindex));
         links.push(LinkPin {
             ifindex,
             name,
