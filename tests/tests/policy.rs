@@ -206,6 +206,11 @@ fn what_is_not_confirmed_goes_back_by_itself_and_what_is_stays() {
         }
     };
     assert!(answered, "the policy before is in force again");
+    // Nobody has changed anything since.
+    let status = ctl::run(host, "status").expect_success();
+    assert!(!status.contains("PENDING"), "{status}");
+    let status = ctl::run(host, "status -j").expect_success();
+    assert!(status.contains("\"confirmation_pending_seconds\":null"), "{status}");
     assert!(no_difference(host, &before));
     let late = ctl::run(host, "confirm");
     assert_eq!(late.code, FAILED, "{late}");

@@ -135,13 +135,19 @@ impl InstanceMaps {
         self.switch_word(SWITCH_ROLLBACK_AT).context("reading the time of the roll-back").map(Some)
     }
 
-    /// How long settings that await confirmation have left; `None` where none do.
+    /// How long settings that await confirmation have left; `None` where none do, be it because that is over.
     ///
     /// # Errors
     /// The map or the clock cannot be read.
     pub fn pending(&self) -> Result<Option<Duration>> {
         let Some(at) = self.rollback_at()? else { return Ok(None) };
-        Ok(Some(Duration::from_nanos(at.saturating_sub(monotonic_ns()?))))
+        let left = at.saturating_sub(monotonic_ns()?);
+        Ok((left > 0).then_some(Duration::from_nanos(left)))
+    }
+
+    /// Whether the program has gone back by itself, which nobody has made lasting so far.
+    fn is_over(&self) -> Result<bool> {
+        Ok(self.rollback_at()?.is_some() && self.pending()?.is_none())
     }
 
     /// Makes lasting what the program has done by itself: settings that nobody confirmed in time are no longer in force. True where
@@ -150,7 +156,7 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be read or written.
     pub fn finish_rollback(&mut self) -> Result<bool> {
-        Ok(self.pending()? == Some(Duration::ZERO) && self.roll_back()?)
+        Ok(self.is_over()? && self.roll_back()?)
     }
 
     /// Goes back to the settings that were confirmed last; false where those in force await no confirmation.
@@ -179,8 +185,7 @@ impl InstanceMaps {
 
     /// Which buffer of the settings is active.
     fn active_settings(&self) -> Result<u32> {
-        let late = self.pending()? == Some(Duration::ZERO);
-        Ok(self.switch()? & SWITCH_SETTINGS ^ if late { SWITCH_SETTINGS } else { 0 })
+        Ok(self.switch()? & SWITCH_SETTINGS ^ if self.is_over()? { SWITCH_SETTINGS } else { 0 })
     }
 
     /// The settings in force; `None` where none have been set.
