@@ -31,6 +31,17 @@ fn a_misspelt_verb_is_answered_with_the_one_that_was_meant_and_another_word_with
 }
 
 #[test]
+fn what_is_no_whole_number_is_called_that() {
+    let Some(pair) = pair() else { return };
+    for typed in
+        ["limit set errors 5/s --burst 1k", "rule add x --action pass --burst 1.5", "show sources -n x"]
+    {
+        let done = ctl::run(&pair.host, typed);
+        assert!(done.code == Some(2) && done.stderr.contains("is no whole number"), "{done}");
+    }
+}
+
+#[test]
 fn the_names_of_limits_are_in_the_help_and_suggested() {
     let Some(pair) = pair() else { return };
     let help = ctl::run(&pair.host, "limit set --help").expect_success();

@@ -7,6 +7,7 @@ mod confirm_timeout;
 use icmp_common::types::Action;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
@@ -75,6 +76,12 @@ fn keep_similar(mut error: clap::Error) -> clap::Error {
 /// The names of limits, for the help and for suggestions.
 fn limit_names() -> impl TypedValueParser<Value = LimitName> {
     PossibleValuesParser::new(LimitName::settable().map(LimitName::name)).try_map(|name| name.parse())
+}
+
+/// A whole number that is typed.
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    text.parse()
+        .map_err(|_| format!("{text:?} is no whole number, or one that is too large: write it like 2000"))
 }
 
 /// Whether an option is there, on a command line that may make no sense otherwise.
@@ -259,7 +266,7 @@ pub struct RuleAdd {
     #[arg(long, value_name = "RATE")]
     pub limit: Option<Rate>,
     /// What may come at once [default: a second's worth]
-    #[arg(long)]
+    #[arg(long, value_parser = whole::<u64>)]
     pub burst: Option<u64>,
     /// Only count what it would do
     #[arg(long)]
@@ -308,7 +315,7 @@ pub enum Show {
     /// Sources that send most echo requests, and those that are limited most
     Sources {
         /// How many of each
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 20)]
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = whole::<usize>)]
         top: usize,
     },
 }
@@ -361,7 +368,7 @@ pub struct LimitSet {
     /// Like 100/s, 6000/min, 5k/s, 1.5Mpps; 0 admits nothing, unlimited everything
     pub rate: Rate,
     /// What may come at once [default: as it is, or two seconds' worth where there is none]
-    #[arg(long, value_name = "PACKETS")]
+    #[arg(long, value_name = "PACKETS", value_parser = whole::<u64>)]
     pub burst: Option<u64>,
     /// Let the limit break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]

@@ -36,11 +36,8 @@ pub(super) fn show(top: usize) -> Result<Output> {
             }))
             .collect()
     };
-    let (number, is_at_least, words) = match seen.number {
-        Number::About(1) => (1, false, "one source".to_owned()),
-        Number::About(number) => (number, false, format!("about {number} sources")),
-        Number::MoreThan(number) => (number, true, format!("more than {number} sources")),
-    };
+    let (Number::About(number) | Number::MoreThan(number)) = seen.number;
+    let is_at_least = matches!(seen.number, Number::MoreThan(_));
     let json = json!({
         "schema": 1, "seconds": seen.seconds, "requests_per_second": seen.requests,
         "standard_error": seen.standard_error,
@@ -49,9 +46,10 @@ pub(super) fn show(top: usize) -> Result<Output> {
         "heavy_hitters": list(&heavy_hitters), "limited": list(&limited),
     });
     let mut lines = vec![format!(
-        "{:.0} ± {:.0} requests/s from {words}, {:.0} % from the largest; from one request in {SAMPLE} of the last {:.1} s",
+        "{:.0} ± {:.0} requests/s from {}, {:.0} % from the largest; from one request in {SAMPLE} of the last {:.1} s",
         seen.requests,
         SHOWN_ERRORS * seen.standard_error,
+        seen.number,
         seen.largest * 100.0,
         seen.seconds
     )];

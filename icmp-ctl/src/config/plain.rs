@@ -49,6 +49,8 @@ fn expected(wanted: &str) -> &str {
 
 /// What it was given.
 fn unexpected(found: &str) -> String {
+    // Of a number that is too large a type is named behind it.
+    let found = found.split_once("` as ").map_or(found, |(found, _)| found);
     let value = |kind| found.strip_prefix(kind).map(|value: &str| value.trim_matches('`').to_owned());
     match found {
         "map" => "a table".to_owned(),
@@ -70,6 +72,10 @@ mod tests {
         for (message, said) in [
             ("invalid type: integer `1`, expected a string", "expected text in quotes, not 1"),
             ("invalid value: integer `300`, expected u8", "expected a whole number from 0 to 255, not 300"),
+            (
+                "invalid type: integer `99999999999999999999` as i128, expected u64",
+                "expected a whole number, not 99999999999999999999",
+            ),
             ("invalid type: string \"x\", expected struct Level", "expected a table, not \"x\""),
             ("invalid type: map, expected a sequence", "expected a list in brackets, not a table"),
             (

@@ -270,8 +270,8 @@ fn find_places(
         }
     }
     bail!(
-        "{} {} prefixes take {needed} places, with the marks that a search through all of their lengths needs, and there is room for \
-         {}; fewer lengths need fewer marks",
+        "{} {} prefixes take {needed} places, with the marks that a search through all of their lengths needs, and of the \
+         {} that there are not all can be filled; fewer lengths need fewer marks",
         prefixes.len(),
         if family == Family::V4 { "IPv4" } else { "IPv6" },
         buckets * ways

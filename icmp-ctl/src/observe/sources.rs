@@ -4,6 +4,7 @@
 
 use icmp_common::abi::{HEAVY_HITTERS, HeavyHitter, Source};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use icmp_common::abi::Settings;
@@ -31,6 +32,17 @@ pub enum Number {
     About(u64),
     /// Too many for an estimate: more than this.
     MoreThan(u64),
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::About(0) => f.write_str("no source"),
+            Self::About(1) => f.write_str("one source"),
+            Self::About(number) => write!(f, "about {number} sources"),
+            Self::MoreThan(number) => write!(f, "more than {number} sources"),
+        }
+    }
 }
 
 /// What is seen of all sources together, and of those that have an entry.
@@ -139,6 +151,9 @@ fn standard_error(seen: u64, samples: u64, cpus: usize) -> f64 {
 
 /// How many sources so many samples come from, which have used so many of the entries.
 fn number(in_use: usize, samples: u64) -> Number {
+    if samples == 0 {
+        return Number::About(0);
+    }
     let entries = f64::from(HEAVY_HITTERS);
     // Linear counting (Whang, Vander-Zanden and Taylor, 1990), good until nearly all entries are in use.
     let free = entries - in_use as f64;
@@ -196,6 +211,12 @@ mod tests {
     use icmp_common::abi::{HEAVY_HITTER_BITS, Sampling};
 
     const TICK: Tick = Tick { per_second: 250.0 };
+
+    #[test]
+    fn nothing_comes_from_no_source() {
+        let seen = sources(&[], &settings(), TICK, 1_000_000);
+        assert_eq!((seen.number, seen.number.to_string().as_str()), (Number::About(0), "no source"));
+    }
 
     fn settings() -> Settings {
         let config = Config::parse("", "x").expect("the default");

@@ -10,7 +10,6 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Clear, Paragraph};
 
 use crate::observe::rates::three_digits;
-use crate::observe::sources::Number;
 use crate::top::model::{Budget, COLUMNS, Model, Table};
 
 /// Names of the columns of the history and of the table of types.
@@ -100,14 +99,9 @@ fn attention(model: &Model, colour: bool) -> Line<'static> {
     if sources.is_flood_from_everywhere() {
         words.push("FLOOD FROM EVERYWHERE".to_owned());
     }
-    let number = match sources.number {
-        Number::About(1) => "one source".to_owned(),
-        Number::About(number) => format!("about {number} sources"),
-        Number::MoreThan(number) => format!("more than {number} sources"),
-    };
     let mut spans: Vec<Span<'_>> =
         words.into_iter().map(|word| Span::styled(format!("{word}  "), alarm)).collect();
-    spans.push(format!("{number}, {:.0} % from the largest", sources.largest * 100.0).into());
+    spans.push(format!("{}, {:.0} % from the largest", sources.number, sources.largest * 100.0).into());
     Line::from(spans)
 }
 
@@ -254,7 +248,7 @@ mod tests {
 
     use super::*;
     use crate::observe::rates::{Rows, Totals};
-    use crate::observe::sources::{Row, Sources};
+    use crate::observe::sources::{Number, Row, Sources};
     use crate::top::model::{Interface, Seen};
 
     const SMALL: (u16, u16) = (80, 24);
