@@ -54,7 +54,9 @@ fn what_serve_gives_up_is_gone_and_what_it_needs_stays() {
         confined.join().expect("it ran")
     });
     let (held, no_new_privs, results, text, child) = tried;
-    let kept: CapsHashSet = [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN].into();
+    let kept =
+        [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
+    let kept = CapsHashSet::from(kept);
     assert_eq!(held, [kept.clone(), kept.clone(), kept]);
     assert!(no_new_privs.expect("the kernel says"));
     for (what, result) in results {

@@ -364,6 +364,12 @@ fn what_awaits_confirmation_shows_in_status_json_and_metrics() {
     assert_eq!(pending(), (true, true, true));
     let _said = ctl::run(host, "confirm").expect_success();
     assert_eq!(pending(), (false, false, false));
+    // Whose time is over is not in force any more, and awaits nothing.
+    let file = folder.file("c.toml", "[policy]\npreset = \"observe\"\n");
+    let _said = ctl::run(host, &format!("apply -f {file} --confirm 1s")).expect_success();
+    while ctl::run(host, "show config").expect_success().contains("observe") {}
+    assert_eq!(pending(), (false, false, false));
+    assert!(json(host, "status -j")["confirmation_pending_seconds"].is_null());
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     let _done = ctl::run(host, "detach --all").expect_success();
 }

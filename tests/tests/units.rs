@@ -12,6 +12,7 @@ use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Pair};
 use icmp_tests::process;
+use icmp_tests::xdp::PassLink;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -40,7 +41,7 @@ fn systemd_takes_the_units_and_finds_them_exposed_by_2_5_at_most() {
 
 /// By hand, and with what a unit leaves it: what it keeps, and works with, is the same.
 #[test]
-fn serve_keeps_three_capabilities_and_works_with_them() {
+fn serve_keeps_four_capabilities_and_works_with_them() {
     if !can_run(&["ip", "nsenter", "setpriv", "nft"]) {
         return;
     }
@@ -52,23 +53,24 @@ fn serve_keeps_three_capabilities_and_works_with_them() {
         .map(|name| name.replace("CAP_", ",+").to_lowercase())
         .collect();
     let bounds = format!("--bounding-set=-all{bounds}");
-    keeps_three_capabilities(&[]);
-    keeps_three_capabilities(&["setpriv", &bounds, "--no-new-privs"]);
+    keeps_four_capabilities(&[]);
+    keeps_four_capabilities(&["setpriv", &bounds, "--no-new-privs"]);
 }
 
 /// Of `serve`, run by this.
-fn keeps_three_capabilities(run_by: &[&str]) {
+fn keeps_four_capabilities(run_by: &[&str]) {
     let pair = Pair::new(1500);
     let (host, folder) = (&pair.host, Folder::new());
-    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\"]\n"));
+    let config =
+        folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late0\", \"late9\"]\n"));
     let program = ctl::program().to_str().expect("a path in UTF-8");
     let words = [run_by, &[program, "serve", "-f", &config]].concat();
     let mut serve = host.watch(words[0], &words[1..]);
     serve.wait_for("serving metrics", LIMIT);
     let status = fs::read_to_string(format!("/proc/{}/status", serve.id())).expect("it runs");
-    // CAP_PERFMON and CAP_BPF are 38 and 39, CAP_NET_ADMIN is 12.
+    // CAP_PERFMON and CAP_BPF are 38 and 39, CAP_NET_ADMIN and CAP_NET_RAW 12 and 13.
     for set in ["CapPrm", "CapEff", "CapBnd"] {
-        let held = format!("{set}:\t{:016x}\n", 3_u64 << 38 | 1 << 12);
+        let held = format!("{set}:\t{:016x}\n", 3_u64 << 38 | 3 << 12);
         assert!(status.contains(&held), "{set} of {status}");
     }
     assert!(status.contains("NoNewPrivs:\t1\n"), "{status}");
@@ -82,7 +84,18 @@ fn keeps_three_capabilities(run_by: &[&str]) {
     kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
     serve.wait_for("`icmp type echo-request drop`", LIMIT);
     serve.wait_for("was read again", LIMIT);
+    // Of another's program it cannot know the name, and says so.
+    host.ip("link add taken0 type veth peer name taken1");
+    let _other = host.enter(|| PassLink::attach("taken0"));
+    host.ip("link set taken0 name late9");
+    serve.wait_for(
+        "late9: another XDP program is attached, one whose name takes CAP_SYS_ADMIN to ask for",
+        LIMIT,
+    );
     assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let config = folder.file("low.toml", "[metrics]\nlisten = \"127.0.0.1:99\"\n");
+    let refused = host.run(words[0], &[&words[1..words.len() - 1], &[config.as_str()]].concat());
+    assert!(refused.stderr.contains("listens on ports from 1024 on: Permission denied"), "{refused}");
     let _done = ctl::run(host, "detach --all").expect_success();
 }
 

@@ -70,7 +70,9 @@ fn detach_all() -> Result<()> {
 async fn serve(following: &Following, address: std::net::SocketAddr) -> Result<()> {
     // What can fail without touching the program comes first.
     let listener = TcpListener::bind(address).await.with_context(|| {
-        format!("listening on {address}, the `listen` of [metrics]; another may hold the port")
+        let below = "; `serve` has no CAP_NET_BIND_SERVICE, and listens on ports from 1024 on";
+        let reason = if address.port() < 1024 { below } else { "; another may hold the port" };
+        format!("listening on {address}, the `listen` of [metrics]{reason}")
     })?;
     let changes = Changes::listen()?;
     let hangups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;

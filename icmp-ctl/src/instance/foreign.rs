@@ -83,7 +83,10 @@ pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
     };
     let what = format!(
         "another XDP program is attached, {} with id {} ({} mode, {})",
-        program(xdp.program_id).ok().flatten().as_ref().map_or_else(|| NAMELESS.to_owned(), name),
+        match program(xdp.program_id) {
+            Ok(program) => program.as_ref().map_or_else(|| NAMELESS.to_owned(), name),
+            Err(_) => UNASKED.to_owned(),
+        },
         xdp.program_id,
         xdp.mode,
         attachment.text()
@@ -110,9 +113,10 @@ fn removal(
             format!("{name} (process {pid}) holds the link, and would have to be stopped"),
             format!("bpftool link detach id {id}"),
         ),
-        (Attachment::Link(id), None) => {
-            ("the link is pinned".to_owned(), format!("bpftool link detach id {id}"))
-        }
+        (Attachment::Link(id), None) => (
+            "the link is pinned, or held by a process that cannot be asked from here".to_owned(),
+            format!("bpftool link detach id {id}"),
+        ),
         (Attachment::Netlink, _) => {
             let word = match mode {
                 "native" => "xdpdrv",
@@ -130,6 +134,9 @@ fn removal(
 
 /// What a program is called that has no name.
 const NAMELESS: &str = "one without a name";
+
+/// What stands for the name of a program where this process may not ask for it.
+const UNASKED: &str = "one whose name takes CAP_SYS_ADMIN to ask for,";
 
 /// A loaded program; `None` where it is gone.
 ///

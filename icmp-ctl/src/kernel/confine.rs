@@ -3,7 +3,7 @@
 //! Owns how it is given up. It does not own what is needed (`requirements.rs`), nor what the unit takes away before (`deploy/systemd`).
 
 use anyhow::{Context as _, Result};
-use caps::{CapSet, CapsHashSet};
+use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
     ABI, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
     RulesetCreatedAttr as _, RulesetStatus,
@@ -14,7 +14,10 @@ use crate::diagnostics::note;
 use crate::kernel::bpffs;
 use crate::kernel::requirements::Purpose;
 
-/// Gives up, for this process and all that it runs, every capability that is not needed to attach, new privileges, and with Landlock writing
+/// `iptables-legacy-save` asks the kernel on a raw socket. Where it cannot, its rules are not warned about, and all else works.
+const FOR_LEGACY_RULES: Capability = Capability::CAP_NET_RAW;
+
+/// Gives up, for this process and all that it runs, every capability that is not needed to attach and to ask about rules, new privileges, and with Landlock writing
 /// elsewhere than to the BPF file system and connecting over TCP. Call it while the process has one thread only: the kernel takes it from
 /// the thread that asks.
 ///
@@ -27,9 +30,11 @@ pub fn confine() -> Result<()> {
 }
 
 fn keep_needed_capabilities() -> Result<()> {
-    let needed = Purpose::Attach.needed_of(&caps::read(None, CapSet::Permitted)?);
+    let held = caps::read(None, CapSet::Permitted)?;
+    let mut needed = Purpose::Attach.needed_of(&held);
+    needed.extend(held.get(&FOR_LEGACY_RULES));
     // The bounding set holds for what is run, such as `nft`; without CAP_SETPCAP it stays, and new privileges are not had anyway.
-    if caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP)? {
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP)? {
         for capability in caps::read(None, CapSet::Bounding)?.difference(&needed) {
             caps::drop(None, CapSet::Bounding, *capability)?;
         }
