@@ -6,63 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
-use icmp_common::abi::{AddressKind, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface, Scope};
-use icmp_common::wire::ethernet;
+use icmp_common::abi::{AddressKind, Scope};
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
-use crate::host::elsewhere;
 use crate::host::netlink::{Address, Link, Network};
-use crate::host::vlan_stripping::stripping;
-
-/// How many devices above one another are followed.
-const DEPTH: u32 = 8;
-
-/// No frame is addressed to this, because an address has six bytes and not eight.
-const NOBODYS_MAC: u64 = u64::MAX;
-
-fn mac_of(link: &Link) -> u64 {
-    link.mac.map_or(NOBODYS_MAC, ethernet::address)
-}
-
-/// The entry of an interface in the interface table.
-pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
-    // Of an interface with a macvlan in passthru mode on it nothing is for the interface itself.
-    let takes_all = |other: &Link| other.passthru && other.lower == Some(link.index);
-    let mac = if network.links.iter().any(takes_all) { NOBODYS_MAC } else { mac_of(link) };
-    Interface {
-        ifindex: link.index,
-        slot,
-        mac,
-        flags: if stripping(network, link).is_some() { INTERFACE_STRIPS_TAGS } else { 0 }
-            | if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 },
-        reserved: 0,
-    }
-}
-
-/// Whether frames for others come in on an interface as well, to groups the host belongs to too: whoever is behind the bridge that it, or a
-/// device above it, is a port of, and whoever has one of the devices that share it.
-fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
-    let above = |controller: u32| network.links.iter().find(|other| other.index == controller);
-    let by_controller = link.controller.is_some_and(|controller| match above(controller) {
-        // What these take in they take in as one interface of this host.
-        Some(bond) if matches!(bond.kind, Some(InfoKind::Bond | InfoKind::Team)) => {
-            depth > 0 && is_shared(network, bond, depth - 1)
-        }
-        Some(vrf) if vrf.kind == Some(InfoKind::Vrf) => false,
-        _ => true,
-    });
-    by_controller
-        || !elsewhere::macs(network, link).is_empty()
-        || elsewhere::has_one_with_its_mac(network, link)
-        || network.links.iter().filter(|upper| upper.lower == Some(link.index)).any(|upper| {
-            match upper.kind {
-                Some(InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap) => true,
-                Some(InfoKind::Vlan) => depth > 0 && is_shared(network, upper, depth - 1),
-                _ => false,
-            }
-        })
-}
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.
 fn vlan_of(device: &Link) -> Option<(u32, u32)> {
@@ -260,11 +208,6 @@ mod tests {
         }
     }
 
-    /// A device of some kind above an interface.
-    fn above(index: u32, kind: InfoKind, lower: u32) -> Link {
-        Link { kind: Some(kind), lower: Some(lower), ..link(index, true, None) }
-    }
-
     fn address(ifindex: u32, text: &str) -> Address {
         Address {
             ifindex,
@@ -272,15 +215,6 @@ mod tests {
             prefix_len: 32,
             broadcast: None,
             global: true,
-        }
-    }
-
-    #[test]
-    fn below_a_macvlan_in_passthru_mode_nothing_is_for_the_interface() {
-        let other = |passthru| Link { lower: Some(1), passthru, ..link(2, true, None) };
-        for (passthru, mac) in [(false, ethernet::address([2; 6])), (true, NOBODYS_MAC)] {
-            let network = Network { links: vec![link(1, true, None), other(passthru)], ..Network::default() };
-            assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "passthru: {passthru}");
         }
     }
 
@@ -490,49 +424,5 @@ mod tests {
         let own = own_addresses(&network, &[(1, &network.links[0])]);
         let texts: Vec<_> = own.iter().map(|own| own.address.to_string()).collect();
         assert_eq!(texts, ["192.0.2.1", "192.0.2.1", "224.0.0.1", "10.0.0.1", "10.0.0.2"]);
-    }
-
-    #[test]
-    fn an_interface_is_shared_where_others_take_in_what_comes_in_on_it() {
-        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
-        let port_of = |index, controller| Link { controller: Some(controller), ..link(index, true, None) };
-        let of_kind = |index, kind| Link { kind: Some(kind), ..link(index, true, None) };
-        let guest = Link { controller: Some(9), ..link(2, true, vlan) };
-        let bond = Link { controller: Some(9), ..of_kind(2, InfoKind::Bond) };
-        let cases: [(&str, Vec<Link>, bool); 9] = [
-            ("nothing above", vec![link(1, true, None)], false),
-            ("a VLAN", vec![link(1, true, None), link(2, true, vlan)], false),
-            ("a port of a bridge", vec![port_of(1, 9), of_kind(9, InfoKind::Bridge)], true),
-            ("a port of something unknown", vec![port_of(1, 9)], true),
-            ("in a VRF", vec![port_of(1, 9), of_kind(9, InfoKind::Vrf)], false),
-            ("in a bond", vec![port_of(1, 2), of_kind(2, InfoKind::Bond)], false),
-            ("in a bond in a bridge", vec![port_of(1, 2), bond, of_kind(9, InfoKind::Bridge)], true),
-            ("a VLAN in a bridge", vec![link(1, true, None), guest, of_kind(9, InfoKind::Bridge)], true),
-            (
-                "a macvlan on a VLAN",
-                vec![link(1, true, None), link(2, true, vlan), above(3, InfoKind::MacVlan, 2)],
-                true,
-            ),
-        ];
-        for (what, links, shared) in cases {
-            let network = Network { links, addresses: Vec::new(), ..Network::default() };
-            assert_eq!(is_shared(&network, &network.links[0], DEPTH), shared, "{what}");
-        }
-        for kind in [InfoKind::MacVlan, InfoKind::MacVtap, InfoKind::IpVlan, InfoKind::IpVtap] {
-            let links = vec![link(1, true, None), above(2, kind.clone(), 1)];
-            let network = Network { links, addresses: Vec::new(), ..Network::default() };
-            assert!(is_shared(&network, &network.links[0], DEPTH), "{kind}");
-        }
-    }
-
-    #[test]
-    fn an_interface_is_shared_with_a_macvlan_that_was_moved_away_and_not_with_its_own_vlans() {
-        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
-        let of_vlan = Link { mac: Some([6; 6]), ..link(2, true, vlan) };
-        for (mac, shared) in [([2; 6], false), ([6; 6], false), ([10; 6], true)] {
-            let links = vec![link(1, true, None), of_vlan.clone()];
-            let network = Network { links, taken_in: vec![(1, mac), (3, [10; 6])], ..Network::default() };
-            assert_eq!(is_shared(&network, &network.links[0], DEPTH), shared, "{mac:?}");
-        }
     }
 }

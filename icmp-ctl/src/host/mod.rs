@@ -9,6 +9,7 @@ mod elsewhere;
 mod firewall;
 pub mod groups;
 pub mod idle;
+pub mod interfaces;
 mod iptables;
 pub mod netlink;
 mod nftables;

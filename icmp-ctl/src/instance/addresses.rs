@@ -8,7 +8,8 @@ use icmp_common::abi::{ADDRESS_BUCKETS, Interface};
 
 use crate::finding::{Finding, State};
 use crate::host::address_table::{AddressTable, OwnAddress};
-use crate::host::addresses::{interface_entry, own_addresses};
+use crate::host::addresses::own_addresses;
+use crate::host::interfaces::interface_entry;
 use crate::host::netlink::{Link, Network};
 use crate::instance::links;
 use crate::instance::pins::{Instance, Pins};
