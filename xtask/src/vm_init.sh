@@ -26,12 +26,8 @@ while [ ! -e /tmp/client ]; do sleep 0.1; done
 in_client() { nsenter --net=/proc/$client/ns/net "$@"; }
 
 ip link set lo up
-# busybox's ip names the other end as it likes.
-ip link add host0 type veth peer name client0
-for peer in /sys/class/net/*; do
-    peer=${peer##*/}
-    case $peer in lo | host0) ;; *) ip link set "$peer" netns $client; in_client ip link set "$peer" name client0 ;; esac
-done
+# The real ip, because busybox's names the other end as it likes.
+/sbin/ip link add host0 type veth peer name client0 netns $client
 ip addr add 192.0.2.1/24 dev host0
 ip -6 addr add 2001:db8::1/64 dev host0
 ip link set host0 up
@@ -103,6 +99,8 @@ one_pass generic 1500 generic xdp
 
 # shellcheck source=vm_vlans.sh
 . /vm_vlans.sh
+# shellcheck source=vm_masters.sh
+. /vm_masters.sh
 
 if [ $failed != 0 ]; then echo "--- kernel log"; dmesg | tail -n 30; fi
 echo DONE

@@ -1,6 +1,6 @@
 //! `cargo xtask vm-test`: the program under kernels that are not this machine's.
 //!
-//! Owns getting Debian's kernels, the initramfs and QEMU. What is checked in the VM is `vm_init.sh` and `vm_vlans.sh`. The machine's own apt
+//! Owns getting Debian's kernels, the initramfs and QEMU. What is checked in the VM is `vm_init.sh`, `vm_vlans.sh` and `vm_masters.sh`. The machine's own apt
 //! is only read: which archive it uses and how to reach it; lists, cache and packages are under target/vm.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -55,12 +55,23 @@ const LIMIT: Duration = Duration::from_secs(600);
 const LISTS_AGE: Duration = Duration::from_secs(12 * 3600);
 const INIT: &str = include_str!("vm_init.sh");
 const VLANS: &str = include_str!("vm_vlans.sh");
+const MASTERS: &str = include_str!("vm_masters.sh");
 /// Programs of this machine that busybox has no match for, and where they lie in the VM.
 const PROGRAMS: [(&str, &str); 4] =
     [("ip", "sbin/ip"), ("bridge", "bin/bridge"), ("ethtool", "bin/ethtool"), ("teamnl", "bin/teamnl")];
 /// Modules that are loaded, with those they depend on.
-const MODULES: [&str; 8] =
-    ["veth", "8021q", "bridge", "bonding", "team", "team_mode_activebackup", "macvlan", "ipvlan"];
+const MODULES: [&str; 10] = [
+    "veth",
+    "8021q",
+    "bridge",
+    "bonding",
+    "team",
+    "team_mode_activebackup",
+    "macvlan",
+    "ipvlan",
+    "vrf",
+    "dummy",
+];
 /// The driver of the network cards, which is loaded when they are wanted: QEMU's takes VLAN tags out of frames.
 const CARDS: &str = "vmxnet3";
 
@@ -172,6 +183,7 @@ impl Machine {
         archive.character_device("dev/console", (5, 1));
         archive.program("init", INIT.as_bytes());
         archive.program("vm_vlans.sh", VLANS.as_bytes());
+        archive.program("vm_masters.sh", MASTERS.as_bytes());
         archive.program("bin/busybox", busybox);
         for (path, content) in files {
             archive.program(&path.to_string_lossy(), content);

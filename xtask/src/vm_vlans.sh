@@ -150,9 +150,6 @@ for mode in generic auto; do
     like_the_kernel "a bond, $mode" "--mode $mode" bond0 \
         2:2 $untagged client0 2:2 $tagged client0.100 2:2 $untagged client0.100
 done
-printf '[responder]\nvips = ["192.0.2.9/32"]\n' >/tmp/vip.toml
-like_the_kernel "a port of a bond" "--mode generic -f /tmp/vip.toml" host0 2:2 $untagged client0 0:0 192.0.2.9 client0.100
-
 world
 $ip link add team0 address $host_mac type team
 check "a team's mode" teamnl team0 setoption mode activebackup

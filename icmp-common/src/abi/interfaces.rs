@@ -9,7 +9,7 @@ pub const SLOTS: u32 = MAX_INTERFACES + 1;
 /// Entries of the `INTERFACES` map; a power of two.
 pub const INTERFACE_ENTRIES: u32 = 32 << NEXT;
 
-/// One attached interface, an entry of `INTERFACES`. Layout: 24 bytes.
+/// One attached interface, or a port of one, an entry of `INTERFACES`. Layout: 24 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Interface {
@@ -19,12 +19,21 @@ pub struct Interface {
     pub slot: u32,
     /// MAC address: six bytes as in a frame, then two zeroes.
     pub mac: u64,
-    /// [`INTERFACE_STRIPS_TAGS`] and [`INTERFACE_SHARED`].
+    /// [`INTERFACE_STRIPS_TAGS`], [`INTERFACE_SHARED`] and [`INTERFACE_PORT`].
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
 }
 
+impl Interface {
+    /// Whether it is the entry of an interface that was attached, and neither a free one nor that of a port.
+    pub const fn is_attached(&self) -> bool {
+        self.ifindex != 0 && self.flags & INTERFACE_PORT == 0
+    }
+}
+
+/// It is a port of the attached interface whose slot it has, and its frames are that one's. The controller alone asks.
+pub const INTERFACE_PORT: u32 = 4;
 /// Frames for other hosts come in on it as well: it is a port of a bridge, or has devices with MAC addresses of their own on it.
 pub const INTERFACE_SHARED: u32 = 2;
 /// VLAN tags may be missing from its frames and VLANs are told apart on it: no echo request is answered, tagged or not, because a tag that is

@@ -2,7 +2,7 @@
 //!
 //! Owns the entry. The kernel's answers are `netlink.rs`'s, the addresses of an interface `addresses.rs`'s.
 
-use icmp_common::abi::{INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface};
+use icmp_common::abi::{INTERFACE_PORT, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface};
 use icmp_common::wire::ethernet;
 use netlink_packet_route::link::InfoKind;
 
@@ -20,32 +20,46 @@ fn mac_of(link: &Link) -> u64 {
     link.mac.map_or(NOBODYS_MAC, ethernet::address)
 }
 
-/// The entry of an interface in the interface table.
+/// The bond or team that an interface is a port of, which takes in the frames of its ports as its own.
+pub fn aggregate<'a>(links: &'a [Link], link: &Link) -> Option<&'a Link> {
+    let controller = links.iter().find(|other| Some(other.index) == link.controller);
+    controller.filter(|other| matches!(other.kind, Some(InfoKind::Bond | InfoKind::Team)))
+}
+
+/// The entries of an interface in the interface table: its own, and those of the ports whose frames it takes in.
+///
+/// In native mode the program of a bond runs on its ports, and is told the port that a frame came in on (bond_xdp_set() in
+/// drivers/net/bonding/bond_main.c, Linux 5.15). What comes in on a port that stands by the bond does not take in, so there is no entry for it.
+pub fn interface_entries(network: &Network, link: &Link, slot: u32) -> (Interface, Vec<Interface>) {
+    let own = interface_entry(network, link, slot);
+    let is_port = |port: &&Link| {
+        link.kind == Some(InfoKind::Bond) && port.controller == Some(link.index) && port.active
+    };
+    let entry =
+        |port: &Link| Interface { ifindex: port.index, flags: flags(network, port) | INTERFACE_PORT, ..own };
+    (own, network.links.iter().filter(is_port).map(entry).collect())
+}
+
+/// An interface's own entry.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
     // Of an interface with a macvlan in passthru mode on it nothing is for the interface itself.
     let takes_all = |other: &Link| other.passthru && other.lower == Some(link.index);
     let mac = if network.links.iter().any(takes_all) { NOBODYS_MAC } else { mac_of(link) };
-    Interface {
-        ifindex: link.index,
-        slot,
-        mac,
-        flags: if stripping(network, link).is_some() { INTERFACE_STRIPS_TAGS } else { 0 }
-            | if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 },
-        reserved: 0,
-    }
+    Interface { ifindex: link.index, slot, mac, flags: flags(network, link), reserved: 0 }
+}
+
+fn flags(network: &Network, link: &Link) -> u32 {
+    let strips_tags = if stripping(network, link).is_some() { INTERFACE_STRIPS_TAGS } else { 0 };
+    strips_tags | if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 }
 }
 
 /// Whether frames for others come in on an interface as well, to groups the host belongs to too: whoever is behind the bridge that it, or a
 /// device above it, is a port of, and whoever has one of the devices that share it.
 fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
-    let above = |controller: u32| network.links.iter().find(|other| other.index == controller);
-    let by_controller = link.controller.is_some_and(|controller| match above(controller) {
+    let by_controller = link.controller.is_some_and(|index| match aggregate(&network.links, link) {
         // What these take in they take in as one interface of this host.
-        Some(bond) if matches!(bond.kind, Some(InfoKind::Bond | InfoKind::Team)) => {
-            depth > 0 && is_shared(network, bond, depth - 1)
-        }
-        Some(vrf) if vrf.kind == Some(InfoKind::Vrf) => false,
-        _ => true,
+        Some(bond) => depth > 0 && is_shared(network, bond, depth - 1),
+        None => network.links.iter().all(|other| other.index != index || other.kind != Some(InfoKind::Vrf)),
     });
     by_controller
         || !elsewhere::macs(network, link).is_empty()
@@ -89,6 +103,28 @@ mod tests {
         for (passthru, mac) in [(false, ethernet::address([2; 6])), (true, NOBODYS_MAC)] {
             let network = Network { links: vec![link(1, true, None), other(passthru)], ..Network::default() };
             assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "passthru: {passthru}");
+        }
+    }
+
+    #[test]
+    fn a_bond_has_an_entry_for_each_of_its_active_ports_and_its_own() {
+        let port = |index, active| Link {
+            controller: Some(9),
+            active,
+            mac: Some([index as u8; 6]),
+            ..link(index, true, None)
+        };
+        let bond = |kind| Link { kind: Some(kind), mac: Some([4; 6]), ..link(9, true, None) };
+        let others = Link { controller: Some(8), active: true, ..link(3, true, None) };
+        for (kind, expected) in [(InfoKind::Bond, &[1][..]), (InfoKind::Team, &[]), (InfoKind::Bridge, &[])] {
+            let links = vec![port(1, true), port(2, false), others.clone(), bond(kind.clone())];
+            let network = Network { links, ..Network::default() };
+            let (own, ports) = interface_entries(&network, &network.links[3], 5);
+            assert!(own.ifindex == 9 && own.is_attached(), "{kind}");
+            assert_eq!(ports.iter().map(|port| port.ifindex).collect::<Vec<_>>(), expected, "{kind}");
+            for port in ports {
+                assert!(!port.is_attached() && port.slot == 5 && port.mac == ethernet::address([4; 6]));
+            }
         }
     }
 

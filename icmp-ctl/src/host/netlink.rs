@@ -14,8 +14,9 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
+    BondPortState, InfoBondPort, InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData,
+    InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol,
+    XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
@@ -54,6 +55,8 @@ pub struct Link {
     pub lower_elsewhere: Option<(i32, u32)>,
     /// Index of the bridge, bond or other device that it is a port of.
     pub controller: Option<u32>,
+    /// Whether it is a port of a bond, and not one of those that only stand by, whose frames the bond does not take in.
+    pub active: bool,
     /// Whether it is a bridge that tells VLANs apart.
     pub vlan_filtering: bool,
     /// Whether it is a macvlan or macvtap that takes all frames of the interface below (mode passthru).
@@ -297,6 +300,7 @@ fn link(message: &LinkMessage) -> Link {
                 link.kind = infos
                     .iter()
                     .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.clone()) } else { None });
+                link.active = infos.iter().any(is_active);
                 link.vlan_filtering = infos.iter().any(filters_vlans);
                 link.passthru = infos.iter().any(is_passthru);
             }
@@ -354,6 +358,11 @@ fn vlan(info: &LinkInfo) -> Option<Vlan> {
         }
     }
     Some(vlan)
+}
+
+fn is_active(info: &LinkInfo) -> bool {
+    let LinkInfo::PortData(InfoPortData::BondPort(attributes)) = info else { return false };
+    attributes.contains(&InfoBondPort::BondPortState(BondPortState::Active))
 }
 
 fn filters_vlans(info: &LinkInfo) -> bool {

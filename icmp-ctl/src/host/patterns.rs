@@ -2,9 +2,9 @@
 //!
 //! Owns what a pattern leaves out: what nobody could have attached by its name.
 
-use netlink_packet_route::link::InfoKind;
 use wildmatch::WildMatch;
 
+use crate::host::interfaces::aggregate;
 use crate::host::netlink::Link;
 
 /// Whether a name stands for whatever fits it.
@@ -29,14 +29,13 @@ pub fn meant<'a>(links: &'a [Link], name: &str) -> Vec<&'a Link> {
 
 /// Loopback has an Ethernet address, and no frame of another host; frames of a bond's port are the bond's.
 fn can_be_attached(links: &[Link], link: &Link) -> bool {
-    let controller = links.iter().find(|other| Some(other.index) == link.controller);
-    let is_aggregate = |kind: &InfoKind| matches!(kind, InfoKind::Bond | InfoKind::Team);
-    let in_aggregate = controller.and_then(|other| other.kind.as_ref()).is_some_and(is_aggregate);
-    link.mac.is_some() && !link.loopback && !in_aggregate
+    link.mac.is_some() && !link.loopback && aggregate(links, link).is_none()
 }
 
 #[cfg(test)]
 mod tests {
+    use netlink_packet_route::link::InfoKind;
+
     use super::*;
 
     #[test]

@@ -9,7 +9,7 @@ use icmp_common::abi::{ADDRESS_BUCKETS, Interface};
 use crate::finding::{Finding, State};
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::own_addresses;
-use crate::host::interfaces::interface_entry;
+use crate::host::interfaces::interface_entries;
 use crate::host::netlink::{Link, Network};
 use crate::instance::links;
 use crate::instance::pins::{Instance, Pins};
@@ -30,12 +30,15 @@ pub struct Refreshed {
     pub removed: usize,
     /// Entries that found no place.
     left_out: Vec<OwnAddress>,
+    /// Ports of bonds that found no place.
+    ports_left_out: usize,
 }
 
 impl Refreshed {
     /// How many entries found no place, and what there is to say about them.
     pub fn left_out(&self) -> Option<(usize, String)> {
-        Some((self.left_out.len(), no_room(&self.left_out)?.text()))
+        let finding = no_room(&self.left_out).or_else(|| no_place(self.ports_left_out))?;
+        Some((self.left_out.len() + self.ports_left_out, finding.text()))
     }
 }
 
@@ -51,6 +54,13 @@ fn no_room(left_out: &[OwnAddress]) -> Option<Finding> {
     Some(Finding::new("addresses", State::Slow, what, why))
 }
 
+/// That ports of bonds found no place.
+fn no_place(ports: usize) -> Option<Finding> {
+    let what = format!("{ports} ports of bonds do not fit the interface table");
+    let why = "what comes in on them is left to the kernel; detaching another interface makes room";
+    (ports != 0).then(|| Finding::new("addresses", State::Slow, what, why))
+}
+
 /// That addresses the host has now have no place in the tables, of whatever is in force.
 ///
 /// # Errors
@@ -60,7 +70,7 @@ pub fn without_room(pins: &Pins, network: &Network) -> Result<Option<Finding>> {
     let link_of = |entry: &Interface| {
         Some((entry.slot, network.links.iter().find(|link| link.index == entry.ifindex)?))
     };
-    let interfaces: Vec<_> = entries.iter().filter(|entry| entry.ifindex != 0).filter_map(link_of).collect();
+    let interfaces: Vec<_> = entries.iter().filter(|entry| entry.is_attached()).filter_map(link_of).collect();
     let (_, left_out) =
         AddressTable::build(&own_addresses(network, &interfaces), pins.maps.address_buckets());
     Ok(no_room(&left_out))
@@ -82,20 +92,27 @@ pub fn buckets_for(network: &Network, interfaces: &[&Link]) -> u32 {
 pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Refreshed> {
     let entries = instance.maps.interfaces()?;
     let (mut interfaces, mut changed) = (Vec::new(), Vec::new());
-    for entry in entries.iter().filter(|entry| entry.ifindex != 0) {
-        if let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) {
-            let now = interface_entry(network, link, entry.slot);
-            if now != *entry {
-                instance.maps.set_interface(now)?;
-                changed.push(link.name.clone());
-            }
-            interfaces.push((entry.slot, link));
+    let (mut own_entries, mut of_ports) = (Vec::new(), Vec::new());
+    for entry in entries.iter().filter(|entry| entry.is_attached()) {
+        let Some(link) = network.links.iter().find(|link| link.index == entry.ifindex) else {
+            own_entries.push(*entry);
+            continue;
+        };
+        let (own, ports) = interface_entries(network, link, entry.slot);
+        let ports_before = entries.iter().filter(|before| before.slot == entry.slot).count() - 1;
+        if own != *entry || ports.len() != ports_before || ports.iter().any(|port| !entries.contains(port)) {
+            changed.push(link.name.clone());
         }
+        own_entries.push(own);
+        of_ports.extend(ports);
+        interfaces.push((entry.slot, link));
     }
+    // Of an interface that was attached and became a port, the first entry counts.
+    let ports_left_out = instance.maps.set_interfaces(&[own_entries, of_ports].concat())?.len();
     let own = own_addresses(network, &interfaces);
     let (table, left_out) = AddressTable::build(&own, instance.maps.address_buckets());
     let before = instance.maps.addresses()?;
-    let mut refreshed = Refreshed { interfaces: changed, left_out, ..Refreshed::default() };
+    let mut refreshed = Refreshed { interfaces: changed, left_out, ports_left_out, ..Refreshed::default() };
     if before != table {
         let entries = |table: &AddressTable| -> BTreeSet<(IpAddr, u32)> {
             table.addresses().iter().map(|own| (own.address, own.scope.with_kind(own.kind).0)).collect()
@@ -118,7 +135,7 @@ pub fn slots(instance: &Pins, network: &Network) -> Result<Vec<(u32, String)>> {
         .maps
         .interfaces()?
         .iter()
-        .filter(|entry| entry.ifindex != 0)
+        .filter(|entry| entry.is_attached())
         .map(|entry| {
             let link = links.iter().find(|link| link.ifindex == entry.ifindex);
             (entry.slot, link.map_or_else(|| format!("index {}", entry.ifindex), |link| link.name.clone()))

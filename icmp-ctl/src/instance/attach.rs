@@ -16,7 +16,7 @@ use crate::failure::{Exit, Failure};
 use crate::finding::{Finding, State, report};
 use crate::host::checks::mtu::ONE_BUFFER_MTU;
 use crate::host::checks::{self, Place};
-use crate::host::interfaces::interface_entry;
+use crate::host::interfaces::{aggregate, interface_entry};
 use crate::host::netlink::{Link, Network, Xdp, links_once, named_otherwise};
 use crate::host::patterns::{is_pattern, meant};
 use crate::instance::addresses::{Refreshed, refresh};
@@ -93,7 +93,7 @@ impl Attached {
 /// The interfaces that names and patterns mean, each once. A pattern may mean none.
 ///
 /// # Errors
-/// There is none of a name here, or none at all, or one that carries no Ethernet frames.
+/// There is none of a name here, or none at all, or one that carries no Ethernet frames, or is a port of a bond.
 pub(crate) fn find<'a>(network: &'a Network, names: &[String]) -> Result<Vec<&'a Link>> {
     let mut links: Vec<&Link> = Vec::new();
     for name in names {
@@ -104,6 +104,14 @@ pub(crate) fn find<'a>(network: &'a Network, names: &[String]) -> Result<Vec<&'a
         for link in meant {
             if link.mac.is_none() {
                 bail!("{name}: no Ethernet interface, and the program answers Ethernet frames only");
+            }
+            if let Some(bond) = aggregate(&network.links, link) {
+                bail!(
+                    "{0}: is a port of {1}, which takes in its frames as its own; `icmp-ctl attach {1}` has the program answer on all ports of \
+                     {1}",
+                    link.name,
+                    bond.name
+                );
             }
             if links.iter().all(|other| other.index != link.index) {
                 links.push(link);

@@ -425,22 +425,43 @@ impl InstanceMaps {
         self.write_interfaces(entries)
     }
 
-    /// Removes an interface's entry, if it has one.
+    /// Has the table hold these entries and no others, of several with one index the first. Those that find no place are left out, and
+    /// returned.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn set_interfaces(&mut self, wanted: &[Interface]) -> Result<Vec<Interface>> {
+        let before = self.interfaces()?;
+        let mut entries = before;
+        let is_wanted = |entry: &Interface| wanted.iter().any(|wanted| wanted.ifindex == entry.ifindex);
+        entries.iter_mut().filter(|entry| !is_wanted(entry)).for_each(|entry| *entry = Interface::default());
+        let mut left_out = Vec::new();
+        // From the last one on, so that the first is what stays.
+        for interface in wanted.iter().rev() {
+            match interface_position(&entries, interface.ifindex) {
+                Some(index) => entries[index as usize] = *interface,
+                None => left_out.push(*interface),
+            }
+        }
+        if entries != before {
+            self.write_interfaces(entries)?;
+        }
+        Ok(left_out)
+    }
+
+    /// Removes an interface's entry, if it has one, and those of its ports.
     ///
     /// # Errors
     /// The map cannot be written.
     pub fn remove_interface(&mut self, ifindex: u32) -> Result<()> {
         let mut entries = self.interfaces()?;
-        match interface_position(&entries, ifindex) {
-            Some(index) if entries[index as usize].ifindex == ifindex => {
-                entries[index as usize] = Interface::default();
-                self.write_interfaces(entries)
-            }
-            _ => Ok(()),
-        }
+        let is_its = |entry: &&Interface| entry.is_attached() && entry.ifindex == ifindex;
+        let Some(slot) = entries.iter().find(is_its).map(|entry| entry.slot) else { return Ok(()) };
+        entries.iter_mut().filter(|entry| entry.slot == slot).for_each(|entry| *entry = Interface::default());
+        self.write_interfaces(entries)
     }
 
-    /// Writes the interface table, of which one entry changes, and has nothing go by the old one.
+    /// Writes the interface table, in which what does not change keeps its place, and has nothing go by the old one.
     fn write_interfaces(&mut self, entries: [Interface; INTERFACE_ENTRIES as usize]) -> Result<()> {
         self.interfaces.set(0, entries.map(Pod), 0).context("writing the interface table")?;
         self.publish_bits(0)

@@ -36,7 +36,7 @@ pub fn from(version: u32) -> Option<&'static [Different]> {
         VERSION => Some(&[]),
         #[cfg(feature = "next-abi")]
         before if before + 1 == VERSION => Some(next::DIFFERENT),
-        // Those that there are since then begin empty.
+        // Those that there are since then begin empty; and it had no entries of ports.
         #[cfg(not(feature = "next-abi"))]
         7 => Some(&[]),
         #[cfg(not(feature = "next-abi"))]

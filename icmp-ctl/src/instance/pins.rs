@@ -302,7 +302,7 @@ impl Instance {
             }
         }
         // An attach enters the interface first, and was killed before it had pinned the link.
-        for entry in self.maps.interfaces()?.iter().filter(|entry| entry.ifindex != 0) {
+        for entry in self.maps.interfaces()?.iter().filter(|entry| entry.is_attached()) {
             if links.iter().all(|link| link.ifindex != entry.ifindex) {
                 self.maps.remove_interface(entry.ifindex)?;
             }

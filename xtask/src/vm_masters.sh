@@ -1,0 +1,151 @@
+# Sourced by vm_init.sh, after vm_vlans.sh whose functions it uses: what takes in the frames of other devices, of modules that most machines
+# that run the tests do not have. There is no VLAN device on any of them.
+
+# bonds MODE OPTIONS…: on each side a bond of that mode, over two veths.
+bonds() {
+    mode=$1; shift
+    for device in host0 host1 bond0; do $ip link del $device 2>/dev/null; done
+    with_client $ip link del cbond 2>/dev/null
+    with_client $ip link add cbond type bond mode "$mode" miimon 20 "$@"
+    $ip link add bond0 address $host_mac type bond mode "$mode" miimon 20 "$@"
+    for number in 0 1; do
+        $ip link add host$number type veth peer name client$number netns $client
+        with_client $ip link set client$number master cbond
+    done
+    $ip link set host0 master bond0
+    with_client $ip link set cbond up
+    with_client $ip addr add 192.0.2.2/24 dev cbond
+    $ip link set bond0 up
+    $ip addr add $untagged/24 dev bond0
+    with_client $ip neigh replace $untagged lladdr $host_mac dev cbond
+    # What XDP sends over a veth arrives where the other end has a program too.
+    check "$row: client's program" with_client icmp-ctl attach cbond --mode native
+}
+
+# active PORT: of both bonds, the port of this number.
+active() {
+    $ip link set bond0 type bond active_slave "host$1"
+    with_client $ip link set cbond type bond active_slave "client$1"
+}
+
+# answers NUMBER WHAT: all of two pings are answered, and by the program within some seconds, after which no ping has been lost.
+answers() {
+    lost=0 tries=0 before=$(answered)
+    while [ $tries -lt 50 ]; do
+        tries=$((tries + 1))
+        [ "$(received $untagged)" = 2 ] || lost=$((lost + 1))
+        if [ $(($(answered) - before)) -ge "$1" ]; then break; fi
+    done
+    if [ $(($(answered) - before)) -ge "$1" ] && [ $lost = 0 ]; then pass "$row: $2"; else
+        fail "$row: $2: $lost of $tries times two pings were not all answered; $(($(answered) - before)) by the program, not $1;" \
+            "$(icmp-ctl show counters -j | compact)"
+    fi
+}
+
+# with_serve: follows the host in the background.
+with_serve() {
+    printf 'interfaces = ["bond0"]\n' >/tmp/bond.toml
+    icmp-ctl serve -f /tmp/bond.toml >/tmp/serve 2>&1 &
+    serve=$!
+}
+without_serve() {
+    kill $serve; wait $serve
+    icmp-ctl detach --all >/dev/null
+    with_client icmp-ctl detach --all >/dev/null
+    sed 's/^/    /' /tmp/serve
+}
+until_listening() { for _ in 1 2 3 4 5 6 7 8 9 10; do icmp-ctl status >/dev/null 2>&1 && break; sleep 0.5; done; }
+
+row="a bond, active-backup"
+bonds active-backup
+$ip link set host1 master bond0
+active 0
+check "$row: attach" icmp-ctl attach bond0 --mode native
+if icmp-ctl attach host0 >/tmp/said 2>&1 || ! grep -q "icmp-ctl attach bond0" /tmp/said; then
+    fail "$row: a port is refused, and the bond named: $(cat /tmp/said)"
+else pass "$row: a port is refused, and the bond named"; fi
+answers 2 "its active port"
+before=$(answered)
+with_client $ip link set cbond type bond active_slave client1
+none=$(received $untagged)
+if [ "$none" = 0 ] && [ "$(answered)" = "$before" ]; then pass "$row: nothing that comes in on a port that stands by"; else
+    fail "$row: $none pings that came in on a port that stands by, $(($(answered) - before)) by the program"
+fi
+icmp-ctl detach --all >/dev/null
+with_serve
+until_listening
+active 1
+answers 2 "after fail-over"
+active 0
+answers 2 "and back"
+without_serve
+
+# Which port a flow takes is by the MAC addresses.
+row="a bond, balance-xor"
+bonds balance-xor xmit_hash_policy layer2
+with_serve
+until_listening
+answers 2 "one port"
+check "$row: another port" $ip link set host1 master bond0
+for mac in 02:00:00:00:01:01 02:00:00:00:01:02; do
+    with_client $ip link set cbond address $mac
+    with_client $ip neigh replace $untagged lladdr $host_mac dev cbond
+    $ip neigh flush dev bond0
+    answers 2 "from $mac"
+done
+without_serve
+
+row="a bond, 802.3ad"
+bonds 802.3ad lacp_rate fast
+$ip link set host1 master bond0
+# LACP takes some seconds.
+for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ "$(received $untagged)" = 2 ] && break; done
+with_serve
+until_listening
+answers 2 "all ports"
+without_serve
+for device in bond0 host0 host1; do $ip link del $device; done
+with_client $ip link del cbond
+
+row="a VRF"
+$ip link add host0 address $host_mac type veth peer name client0 netns $client
+$ip link add vrf0 type vrf table 10
+$ip link set vrf0 up
+$ip link set host0 master vrf0
+$ip link set host0 up
+with_client $ip link set client0 up
+with_client $ip addr add 192.0.2.2/24 dev client0
+$ip addr add $untagged/24 dev host0
+$ip addr add 198.51.100.1/32 dev vrf0
+# The module has made one.
+$ip link set dummy0 up
+$ip addr add 198.51.100.2/32 dev dummy0
+with_client $ip route add 198.51.100.0/24 via $untagged
+# Its address, that of the VRF, and one that is not in its table.
+addresses="$untagged 198.51.100.1 198.51.100.2"
+plain=''
+for address in $addresses; do plain="$plain $(received "$address")"; done
+check "$row: attach" icmp-ctl attach host0 --mode generic
+attached='' by_the_program=''
+for address in $addresses; do
+    before=$(answered)
+    attached="$attached $(received "$address")" by_the_program="$by_the_program $(($(answered) - before))"
+done
+if [ "$attached" = "$plain" ] && [ "$by_the_program" = " 2 2 0" ]; then pass "$row: its table decides"; else
+    fail "$row: the kernel alone answers$plain, with the program$attached of which it$by_the_program"
+fi
+icmp-ctl detach --all >/dev/null
+$ip link del vrf0
+
+row="a dummy device"
+$ip addr replace $untagged/24 dev host0
+for own in interface host; do
+    printf '[responder]\nown = "%s"\n' $own >/tmp/own.toml
+    check "$row: attach" icmp-ctl attach host0 --mode generic -f /tmp/own.toml
+    before=$(answered) replies=$(received 198.51.100.2) by=$(($(answered) - before))
+    expected=0; [ $own = host ] && expected=2
+    if [ "$replies $by" = "2 $expected" ]; then pass "$row: own = $own"; else
+        fail "$row: own = $own: $replies of two pings were answered, $by by the program"
+    fi
+    icmp-ctl detach --all >/dev/null
+done
