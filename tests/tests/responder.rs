@@ -150,6 +150,29 @@ fn a_link_local_address_is_answered_on_its_own_link_only() {
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
 }
 
+/// As a VRRP router sets up its virtual address (RFC 9568 section 7.3).
+#[test]
+fn a_macvlan_with_a_mac_address_of_its_own_is_answered_with_that() {
+    let Some(pair) = pair(&[]) else { return };
+    let virtual_mac = [0, 0, 0x5e, 0, 1, 0x0a];
+    pair.host
+        .ip(&format!("link add vrrp0 link {HOST_IF} address 00:00:5e:00:01:0a type macvlan mode private"));
+    pair.host.ip("address add 192.0.2.10/24 dev vrrp0");
+    pair.host.ip("address add 2001:db8::10/64 dev vrrp0 nodad");
+    pair.host.ip("link set vrrp0 up");
+    let attached = Attached::with(&pair.host, "vrrp0", "--mode generic");
+    let (wire, below) = (Wire::on(&pair, "vrrp0", PEER_IF), Wire::new(&pair));
+    for target in ["192.0.2.10", "2001:db8::10"] {
+        let to = |to_mac| Echo { to_mac, ..request(target) }.frame();
+        let Fate::Answered(reply) = wire.what_becomes_of(&to(virtual_mac)) else {
+            panic!("{target} is not answered")
+        };
+        assert_eq!(reply[6..12], virtual_mac, "{target}");
+        assert_eq!(below.what_becomes_of(&to(HOST_MAC)), Fate::Passed, "{target}");
+    }
+    assert_eq!(attached.counters().packets("answered"), 2);
+}
+
 fn pair(programs: &[&str]) -> Option<Pair> {
     can_run(&[&["ip", "nsenter"], programs].concat()).then(|| Pair::new(1500))
 }

@@ -100,6 +100,9 @@ bonds 802.3ad lacp_rate fast
 $ip link set host1 master bond0
 # LACP takes some seconds.
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do [ "$(received $untagged)" = 2 ] && break; done
+check "$row: attach, generic" icmp-ctl attach bond0 --mode generic
+answers 2 "in generic mode"
+icmp-ctl detach --all >/dev/null
 with_serve
 until_listening
 answers 2 "all ports"

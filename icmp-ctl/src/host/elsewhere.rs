@@ -22,7 +22,8 @@ pub(super) fn macs(network: &Network, link: &Link) -> BTreeSet<[u8; 6]> {
 /// Whether a device above an interface is up in another namespace that has the interface's own MAC address: a VLAN device, an ipvlan, or a
 /// macvlan in passthru mode.
 ///
-/// Each device above has the interface take in the group of all hosts once more (dev_mc_sync() in net/core/dev_addr_lists.c).
+/// Each device above has the interface take in the group of all hosts once more, and so does each device below at which the interface itself
+/// has it taken in (__hw_addr_sync_one() in net/core/dev_addr_lists.c).
 pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
     let takes = network.all_hosts.get(&link.index).copied().unwrap_or_default();
     let itself = usize::from(network.groups.contains(&Group { ifindex: link.index, address: ALL_HOSTS }));
@@ -32,7 +33,21 @@ pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
     // Macvlans of this namespace have addresses of their own, too.
     let own_macs: BTreeSet<_> = network.links.iter().filter(is_above).filter_map(|other| other.mac).collect();
     let elsewhere = macs(network, link).difference(&own_macs).count();
-    takes > itself + above + usize::from(link.controller.is_some()) + elsewhere
+    takes > itself + below(network, link) + above + usize::from(link.controller.is_some()) + elsewhere
+}
+
+/// At how many devices below it an interface has taken in what it takes in itself: that of a VLAN device, macvlan or ipvlan, or ports of its
+/// own. A bond with a backup does so at the active port alone, and in another mode perhaps at more than are active.
+fn below(network: &Network, link: &Link) -> usize {
+    let ports = || network.links.iter().filter(|port| port.controller == Some(link.index));
+    match link.kind {
+        Some(
+            InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap,
+        ) => usize::from(link.up),
+        Some(InfoKind::Bond) => ports().filter(|port| port.active).count(),
+        Some(InfoKind::Team) => ports().count(),
+        _ => 0,
+    }
 }
 
 #[cfg(test)]
@@ -71,6 +86,26 @@ mod tests {
                     has_one_with_its_mac(&network, &network.links[0]),
                     expected,
                     "{what}, {more} more"
+                );
+            }
+        }
+        let port = |active, link| Link { controller: Some(1), active, ..link };
+        let ports = [port(true, link(2, None, 2)), port(false, link(3, None, 2))];
+        for (upper, times) in
+            [(InfoKind::MacVlan, 2), (InfoKind::Vlan, 2), (InfoKind::Bond, 2), (InfoKind::Team, 3)]
+        {
+            for (more, expected) in [(0, false), (1, true)] {
+                let itself = Link { up: true, ..kind(upper.clone(), link(1, None, 2)) };
+                let network = Network {
+                    links: [vec![itself], ports.to_vec()].concat(),
+                    groups: vec![Group { ifindex: 1, address: ALL_HOSTS }],
+                    all_hosts: BTreeMap::from([(1, times + more)]),
+                    ..Network::default()
+                };
+                assert_eq!(
+                    has_one_with_its_mac(&network, &network.links[0]),
+                    expected,
+                    "{upper}, {more} more"
                 );
             }
         }
