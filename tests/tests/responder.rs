@@ -150,6 +150,41 @@ fn a_link_local_address_is_answered_on_its_own_link_only() {
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
 }
 
+#[test]
+fn on_a_port_of_a_bridge_its_addresses_are_answered_while_it_takes_the_frames_in() {
+    let Some(pair) = pair(&["bridge"]) else { return };
+    let host = &pair.host;
+    let bridge_mac = [2, 0, 0, 0, 9, 9];
+    host.ip("link add br0 address 02:00:00:00:09:09 type bridge");
+    host.ip(&format!("link set {HOST_IF} master br0"));
+    host.ip("link set br0 up");
+    host.ip("address add 203.0.113.1/24 dev br0");
+    host.ip("address add 2001:db8:7::1/64 dev br0 nodad");
+    let attached = Attached::new(host, HOST_IF);
+    let wire = Wire::new(&pair);
+    let to = |to_mac, target| Echo { to_mac, ..request(target) }.frame();
+    for target in ["203.0.113.1", "2001:db8:7::1"] {
+        let Fate::Answered(reply) = wire.what_becomes_of(&to(bridge_mac, target)) else { panic!("{target}") };
+        assert_eq!(reply[6..12], bridge_mac, "{target}");
+        // The kernel takes it in, and the table has one MAC address.
+        assert_eq!(wire.what_becomes_of(&to(HOST_MAC, target)), Fate::Passed, "{target}");
+    }
+    assert_eq!(wire.what_becomes_of(&to(bridge_mac, "192.0.2.2")), Fate::Passed, "the port's own address");
+    for (passes, undo) in [
+        ("bridge link set dev host0 state 0", "bridge link set dev host0 state 3"),
+        ("bridge link set dev host0 locked on", "bridge link set dev host0 locked off"),
+    ] {
+        for (command, is_answered) in [(passes, false), (undo, true)] {
+            let words: Vec<_> = command.split_whitespace().collect();
+            let _done = host.run(words[0], &words[1..]).expect_success();
+            let _done = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+            let fate = wire.what_becomes_of(&to(bridge_mac, "203.0.113.1"));
+            assert_eq!(matches!(fate, Fate::Answered(_)), is_answered, "{command}");
+        }
+    }
+    assert_eq!(attached.counters().packets("answered"), 4);
+}
+
 /// As a VRRP router sets up its virtual address (RFC 9568 section 7.3).
 #[test]
 fn a_macvlan_with_a_mac_address_of_its_own_is_answered_with_that() {

@@ -1,6 +1,12 @@
 # Sourced by vm_init.sh, after vm_vlans.sh whose functions it uses: what takes in the frames of other devices, of modules that most machines
 # that run the tests do not have. There is no VLAN device on any of them.
 
+# The network cards of the rows before stay, which have these names.
+$ip link set host0 down
+$ip link set host0 name card0
+with_client $ip link set client0 down
+with_client $ip link set client0 name card0
+
 # bonds MODE OPTIONS…: on each side a bond of that mode, over two veths.
 bonds() {
     mode=$1; shift
@@ -139,6 +145,24 @@ if [ "$attached" = "$plain" ] && [ "$by_the_program" = " 2 2 0" ]; then pass "$r
 fi
 icmp-ctl detach --all >/dev/null
 $ip link del vrf0
+
+# Not every kernel has bridges that filter VLANs.
+row="a port of a bridge"
+$ip link add br0 address $host_mac type bridge
+$ip link set host0 master br0
+$ip link set br0 up
+$ip addr flush dev host0
+$ip addr add $untagged/24 dev br0
+check "$row: attach" icmp-ctl attach host0 --mode generic
+answers 2 "the address of the bridge"
+$ip link set br0 type bridge vlan_filtering 1
+check "$row: attach again" icmp-ctl attach host0
+before=$(answered) replies=$(received $untagged)
+if [ "$replies $(($(answered) - before))" = "2 0" ]; then pass "$row: a bridge that filters VLANs answers itself"; else
+    fail "$row: $replies of two pings were answered, $(($(answered) - before)) by the program, on a bridge that filters VLANs"
+fi
+icmp-ctl detach --all >/dev/null
+$ip link del br0
 
 row="a dummy device"
 $ip addr replace $untagged/24 dev host0

@@ -51,7 +51,7 @@ impl Kernel {
 const RELEASE: &str = "bookworm";
 /// Two VMs at a time: one takes a core or a bit more.
 const AT_A_TIME: usize = 2;
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(1200);
 const LISTS_AGE: Duration = Duration::from_secs(12 * 3600);
 const INIT: &str = include_str!("vm_init.sh");
 const VLANS: &str = include_str!("vm_vlans.sh");

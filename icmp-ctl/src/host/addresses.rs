@@ -10,6 +10,7 @@ use icmp_common::abi::{AddressKind, Scope};
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
+use crate::host::interfaces::taker;
 use crate::host::netlink::{Address, Link, Network};
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.
@@ -34,7 +35,12 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnA
     let host = Host::new(network);
     let mut own = Vec::new();
     for (slot, link) in interfaces {
-        host.add(&mut own, link.index, Scope::new(*slot, 0));
+        let Some(taker) = taker(network, link) else { continue };
+        host.add(&mut own, taker.index, Scope::new(*slot, 0));
+        // VLAN devices on a port have its frames before the bridge has, and the port's MAC address.
+        if taker.mac != link.mac {
+            continue;
+        }
         for (device, vlan) in host.vlans_of(link.index) {
             host.add_vlan(&mut own, *device, Scope::new(*slot, *vlan));
             for (inner_device, inner) in host.vlans_of(*device) {

@@ -5,6 +5,7 @@
 use netlink_packet_route::link::InfoKind;
 
 use crate::finding::{Finding, State};
+use crate::host::interfaces::taker;
 use crate::host::netlink::{Link, Network};
 
 /// Whether frames come in on an interface.
@@ -28,6 +29,10 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
         let above = &controller.name;
         if !controller.programs.is_empty() {
             return Finding::fine("addresses", format!("is a port of {above}, which has a program")).on(name);
+        }
+        if taker(network, link).is_some_and(|taker| taker.index == controller.index) {
+            let what = format!("is a port of {above}, and pings are for the addresses of that");
+            return Finding::fine("addresses", what).on(name);
         }
         // Frames of a bridge come in at it a second time, where a generic program sees them.
         let mode = if controller.kind == Some(InfoKind::Bridge) { " --mode generic" } else { "" };
@@ -95,6 +100,7 @@ mod tests {
         );
         assert!(of(&Link { up: false, ..link(1) }).contains("ip link set dev if1 up"));
         assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
+        assert_eq!(of(&Link { controller: Some(9), active: true, ..link(4) }), "");
         assert!(of(&Link { controller: Some(8), ..link(4) }).contains("`icmp-ctl attach if8`"));
         assert!(of(&link(4)).contains("no address"));
         assert_eq!(addressed(&network, &link(4), true).state, State::Fine, "VIPs are everywhere");

@@ -40,11 +40,22 @@ pub fn interface_entries(network: &Network, link: &Link, slot: u32) -> (Interfac
     (own, network.links.iter().filter(is_port).map(entry).collect())
 }
 
+/// Which interface takes in the frames of one: itself, or the bridge it is a port of. `None` where that does not, or only those of some VLANs.
+pub fn taker<'a>(network: &'a Network, link: &'a Link) -> Option<&'a Link> {
+    let controller = network.links.iter().find(|other| Some(other.index) == link.controller);
+    match controller.filter(|controller| controller.kind == Some(InfoKind::Bridge)) {
+        Some(bridge) => Some(bridge).filter(|bridge| link.active && !bridge.vlan_filtering),
+        None => Some(link),
+    }
+}
+
 /// An interface's own entry.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
     // Of an interface with a macvlan in passthru mode on it nothing is for the interface itself.
-    let takes_all = |other: &Link| other.passthru && other.lower == Some(link.index);
-    let mac = if network.links.iter().any(takes_all) { NOBODYS_MAC } else { mac_of(link) };
+    let is_taken =
+        |of: &Link| network.links.iter().any(|other| other.passthru && other.lower == Some(of.index));
+    let taker = taker(network, link).filter(|taker| !is_taken(link) && !is_taken(taker));
+    let mac = taker.map_or(NOBODYS_MAC, mac_of);
     Interface { ifindex: link.index, slot, mac, flags: flags(network, link), reserved: 0 }
 }
 
@@ -125,6 +136,29 @@ mod tests {
             for port in ports {
                 assert!(!port.is_attached() && port.slot == 5 && port.mac == ethernet::address([4; 6]));
             }
+        }
+    }
+
+    #[test]
+    fn frames_of_a_port_are_the_bridges_where_it_takes_them_in_and_tells_no_vlans_apart() {
+        let bridge = |vlan_filtering| Link {
+            kind: Some(InfoKind::Bridge),
+            mac: Some([4; 6]),
+            vlan_filtering,
+            ..link(9, true, None)
+        };
+        let port = |active| Link { controller: Some(9), active, ..link(1, true, None) };
+        let of_bridge = ethernet::address([4; 6]);
+        for (active, filters, mac) in
+            [(true, false, of_bridge), (false, false, NOBODYS_MAC), (true, true, NOBODYS_MAC)]
+        {
+            let network = Network { links: vec![port(active), bridge(filters)], ..Network::default() };
+            let entry = interface_entry(&network, &network.links[0], 5);
+            assert_eq!(
+                (entry.mac, entry.flags & INTERFACE_SHARED),
+                (mac, INTERFACE_SHARED),
+                "{active} {filters}"
+            );
         }
     }
 

@@ -14,9 +14,9 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    BondPortState, InfoBondPort, InfoBridge, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData,
-    InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol,
-    XdpAttached,
+    BondPortState, BridgePortState, InfoBondPort, InfoBridge, InfoBridgePort, InfoData, InfoKind,
+    InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
@@ -55,7 +55,8 @@ pub struct Link {
     pub lower_elsewhere: Option<(i32, u32)>,
     /// Index of the bridge, bond or other device that it is a port of.
     pub controller: Option<u32>,
-    /// Whether it is a port of a bond, and not one of those that only stand by, whose frames the bond does not take in.
+    /// Whether it is a port whose frames a bond or a bridge takes in: of a bond not one that stands by, of a bridge one that forwards, and
+    /// for whoever sends.
     pub active: bool,
     /// Whether it is a bridge that tells VLANs apart.
     pub vlan_filtering: bool,
@@ -361,8 +362,16 @@ fn vlan(info: &LinkInfo) -> Option<Vlan> {
 }
 
 fn is_active(info: &LinkInfo) -> bool {
-    let LinkInfo::PortData(InfoPortData::BondPort(attributes)) = info else { return false };
-    attributes.contains(&InfoBondPort::BondPortState(BondPortState::Active))
+    match info {
+        LinkInfo::PortData(InfoPortData::BondPort(attributes)) => {
+            attributes.contains(&InfoBondPort::BondPortState(BondPortState::Active))
+        }
+        LinkInfo::PortData(InfoPortData::BridgePort(attributes)) => {
+            attributes.contains(&InfoBridgePort::State(BridgePortState::Forwarding))
+                && !attributes.contains(&InfoBridgePort::Locked(true))
+        }
+        _ => false,
+    }
 }
 
 fn filters_vlans(info: &LinkInfo) -> bool {
