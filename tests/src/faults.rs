@@ -35,7 +35,7 @@ const NEAR: usize = 3;
 const LAST: usize = 6;
 
 /// The host's second interface, and its other end.
-const SECOND_IF: &str = "second0";
+pub const SECOND_IF: &str = "second0";
 const ELSEWHERE_IF: &str = "second1";
 
 const A: &str = "
@@ -72,7 +72,8 @@ action = \"drop\"
 /// What there is of an instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Pins and notes, with what the notes say. The entry points are one: either may be loaded, and used, where the other is refused.
+    /// Pins and notes, with what the notes say. The entry points are one: each is loaded when an interface may have
+    /// a use for it, and then stays.
     pins: BTreeSet<String>,
     /// Kernel ids of the programs on the host's interfaces.
     pub programs: Vec<u32>,
@@ -151,8 +152,9 @@ fn collect(directory: &Path, namespace: &str, pins: &mut BTreeSet<String>) {
         let path = entry.path();
         if path.iter().any(|part| part == namespace) {
             let target = fs::read_link(&path).map(|target| format!(" -> {}", target.display()));
-            let pin = path.display().to_string().replace(Entry::XdpFrags.program(), Entry::Xdp.program());
-            pins.insert(format!("{pin}{}", target.unwrap_or_default()));
+            let is_entry = Entry::ALL.iter().any(|entry| path.ends_with(entry.program()));
+            let pin = if is_entry { path.with_file_name(Entry::Xdp.program()) } else { path.clone() };
+            pins.insert(format!("{}{}", pin.display(), target.unwrap_or_default()));
         }
         if path.is_dir() && !path.is_symlink() {
             collect(&path, namespace, pins);

@@ -2,7 +2,8 @@
 //!
 //! Owns the verbs that end; `failed_calls_of_serve.rs` has `serve`, and how calls are made to fail is `faults.rs`'s.
 
-use icmp_tests::faults::{CALLS, State, World, chosen};
+use icmp_tests::faults::{CALLS, SECOND_IF, State, World, chosen};
+use icmp_tests::xdp::PassLink;
 
 /// Opens the instance to change it, and has nothing to do: so whatever a command has left to the next one is done.
 const NEXT: &str = "rollback";
@@ -10,6 +11,8 @@ const NEXT: &str = "rollback";
 /// What is tried with calls that fail.
 #[derive(Clone, Copy)]
 struct Case<'a> {
+    /// The second interface has another's program, by a link of the test.
+    beside_another: bool,
     /// What is done before.
     before: &'a [&'a str],
     /// What is tried.
@@ -22,8 +25,9 @@ impl Case<'_> {
     /// Has calls fail, one in each run, and holds what is said against what is.
     fn try_it(self) {
         let Some(world) = World::new() else { return };
-        let Self { before, verb, half_way } = self;
+        let Self { beside_another, before, verb, half_way } = self;
         let host = &world.pair.host;
+        let _other = beside_another.then(|| host.enter(|| PassLink::attach(SECOND_IF)));
         let old = world.prepare(before);
         let (done, trace) = world.traced(verb, &CALLS.join(","), &[]);
         let _said = done.expect_success();
@@ -39,6 +43,9 @@ impl Case<'_> {
                 cases += 1;
                 if done.stderr.contains("next command that changes something") {
                     let _nothing_to_do = world.run(NEXT);
+                }
+                if done.stderr.contains("the same `icmp-ctl detach` again") {
+                    let _may_have_nothing = world.run(verb);
                 }
                 let state = State::of(host);
                 let half_way = half_way.filter(|(says, _)| done.stderr.contains(says));
@@ -66,7 +73,7 @@ impl Case<'_> {
 
 /// As [`Case::try_it`], of what is done whole or not at all.
 fn each_call_fails(before: &[&str], verb: &str) {
-    Case { before, verb, half_way: None }.try_it();
+    Case { beside_another: false, before, verb, half_way: None }.try_it();
 }
 
 #[test]
@@ -93,7 +100,25 @@ fn detach_is_done_or_not_and_says_which() {
 fn detaching_several_is_done_or_not_or_says_how_far_it_has_come() {
     let before = &["attach host0 second0 -f @a"][..];
     let half_way = Some(("host0 detached, and nothing else", &[before[0], "detach host0"][..]));
-    Case { before, verb: "detach --all", half_way }.try_it();
+    Case { beside_another: false, before, verb: "detach --all", half_way }.try_it();
+}
+
+#[test]
+fn going_in_front_of_another_program_is_done_or_not_and_says_which() {
+    let verb = "attach second0 --chain -f @a";
+    Case { beside_another: true, before: &[], verb, half_way: None }.try_it();
+}
+
+#[test]
+fn going_in_front_of_another_program_beside_a_link_is_done_or_not_and_says_which() {
+    let before = &["attach host0 -f @a"][..];
+    Case { beside_another: true, before, verb: "attach second0 --chain", half_way: None }.try_it();
+}
+
+#[test]
+fn detaching_from_in_front_of_another_program_is_done_or_not_and_says_which() {
+    let before = &["attach second0 --chain -f @a"][..];
+    Case { beside_another: true, before, verb: "detach second0", half_way: None }.try_it();
 }
 
 #[test]
@@ -110,7 +135,7 @@ fn apply_is_done_or_not_and_says_which() {
 fn apply_over_what_awaits_confirmation_is_done_or_not_and_says_which() {
     let before = &["attach host0 -f @a", "apply -f @b --confirm 60s"][..];
     let half_way = Some(("what awaited confirmation is gone", &before[..1]));
-    Case { before, verb: "apply -f @c --confirm 60s", half_way }.try_it();
+    Case { beside_another: false, before, verb: "apply -f @c --confirm 60s", half_way }.try_it();
 }
 
 #[test]

@@ -246,15 +246,19 @@ impl Instance {
     /// # Errors
     /// It cannot be taken off, or the kernel does not put the other program in its place.
     pub fn detach(&mut self, ifindex: u32) -> Result<()> {
-        if !self.put_back(ifindex)? {
+        let was_chained = self.put_back(ifindex)?;
+        if !was_chained {
             sys::detach_link(&links::pin(&self.directory, ifindex))?;
         }
-        // It is off; what is left of it is cleared away by whoever changes the instance next.
+        // It is off, and what is left of a link is cleared away by whoever changes the instance next. What is left of one in front of another
+        // program looks as if somebody else had taken it off, which is not for others to decide about.
         if let Err(error) = self.forget(ifindex) {
-            warn(&format!(
-                "clearing away what a detached link has left: {}; the next change does it",
-                sentence(&error)
-            ));
+            let who = if was_chained {
+                "the same `icmp-ctl detach` again"
+            } else {
+                "the next command that changes something"
+            };
+            warn(&format!("clearing away what was left: {}; {who} does it", sentence(&error)));
         }
         Ok(())
     }
