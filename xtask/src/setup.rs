@@ -99,6 +99,8 @@ const VM: &[Program] = &[
     ("bridge", &["iproute2"]),
     ("ethtool", &["ethtool"]),
     ("teamnl", &["libteam-utils"]),
+    ("bpftool", &["bpftool"]),
+    ("xdp-loader", &["xdp-tools"]),
 ];
 
 /// libFuzzer is C++.

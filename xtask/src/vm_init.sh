@@ -97,6 +97,9 @@ one_pass native 1500 native xdp
 one_pass jumbo 9000 native xdp.frags
 one_pass generic 1500 generic xdp
 
+# shellcheck source=vm_chain.sh
+. /vm_chain.sh
+
 # shellcheck source=vm_vlans.sh
 . /vm_vlans.sh
 # shellcheck source=vm_masters.sh

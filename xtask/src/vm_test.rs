@@ -1,6 +1,6 @@
 //! `cargo xtask vm-test`: the program under kernels that are not this machine's.
 //!
-//! Owns getting Debian's kernels, the initramfs and QEMU. What is checked in the VM is `vm_init.sh`, `vm_vlans.sh` and `vm_masters.sh`. The machine's own apt
+//! Owns getting Debian's kernels, the initramfs and QEMU. What is checked in the VM is `vm_init.sh`, and the scripts that it sources. The machine's own apt
 //! is only read: which archive it uses and how to reach it; lists, cache and packages are under target/vm.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -54,11 +54,24 @@ const AT_A_TIME: usize = 2;
 const LIMIT: Duration = Duration::from_secs(1200);
 const LISTS_AGE: Duration = Duration::from_secs(12 * 3600);
 const INIT: &str = include_str!("vm_init.sh");
+const CHAIN: &str = include_str!("vm_chain.sh");
 const VLANS: &str = include_str!("vm_vlans.sh");
 const MASTERS: &str = include_str!("vm_masters.sh");
 /// Programs of this machine that busybox has no match for, and where they lie in the VM.
-const PROGRAMS: [(&str, &str); 4] =
-    [("ip", "sbin/ip"), ("bridge", "bin/bridge"), ("ethtool", "bin/ethtool"), ("teamnl", "bin/teamnl")];
+const PROGRAMS: [(&str, &str); 6] = [
+    ("ip", "sbin/ip"),
+    ("bridge", "bin/bridge"),
+    ("ethtool", "bin/ethtool"),
+    ("teamnl", "bin/teamnl"),
+    ("bpftool", "bin/bpftool"),
+    ("xdp-loader", "bin/xdp-loader"),
+];
+/// The XDP programs of this machine's xdp-tools, which are in the same place in the VM, where libxdp looks for its dispatcher.
+const OBJECTS: [&str; 3] = [
+    "usr/lib/x86_64-linux-gnu/bpf/xdp-dispatcher.o",
+    "usr/lib/x86_64-linux-gnu/bpf/xdpfilt_alw_all.o",
+    "usr/lib/x86_64-linux-gnu/bpf/xdpfilt_dny_all.o",
+];
 /// Modules that are loaded, with those they depend on.
 const MODULES: [&str; 10] = [
     "veth",
@@ -95,7 +108,12 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
     for (name, path) in PROGRAMS {
         programs.push((run::find(name).with_context(|| format!("{name} is not installed"))?, path));
     }
-    let files = with_libraries(&programs)?;
+    let mut files = with_libraries(&programs)?;
+    for object in OBJECTS {
+        let path = Path::new("/").join(object);
+        let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        files.insert(PathBuf::from(object), content);
+    }
 
     run::heading("Debian's kernels");
     let apt = Apt::prepare(&folder)?;
@@ -182,6 +200,7 @@ impl Machine {
         // The kernel opens it for /init before anything is mounted.
         archive.character_device("dev/console", (5, 1));
         archive.program("init", INIT.as_bytes());
+        archive.program("vm_chain.sh", CHAIN.as_bytes());
         archive.program("vm_vlans.sh", VLANS.as_bytes());
         archive.program("vm_masters.sh", MASTERS.as_bytes());
         archive.program("bin/busybox", busybox);
