@@ -133,7 +133,7 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     states.push((8, State::of(host)));
     let before = descriptors();
     let (mut cases, mut faults) = (0, Vec::new());
-    // Where it cannot be told of changes any more, which is by a call of this kind, it ends and says so.
+    // Libraries read pipes of their own by calls of this kind, for signals and to start a process, and panic where they cannot.
     for (call, number, error) in chosen(&trace(&world)).into_iter().filter(|(call, ..)| *call != "recvfrom") {
         // What is in force is the last one.
         let (wanted, new) = states[0].clone();
