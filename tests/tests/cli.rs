@@ -135,10 +135,13 @@ fn an_attach_that_can_do_nothing_says_so_and_what_helps() {
     host.ip(&format!("link set {HOST_IF} master br0"));
     host.ip("address add 192.0.2.3/24 dev br0");
     host.ip("link set br0 up");
+    let state = |state| host.run("bridge", &["link", "set", "dev", HOST_IF, "state", state]).expect_success();
+    let _blocked = state("0");
     let done = ctl::run(host, &format!("attach {HOST_IF}"));
     let command = "icmp-ctl attach br0 --mode generic";
     assert!(done.code == DONE && done.stderr.contains(command), "{done}");
     let _said = ctl::run(host, command.strip_prefix("icmp-ctl ").expect("it is ours")).expect_success();
+    let _forwards = state("3");
     host.ip(&format!("address flush dev {HOST_IF}"));
     ping(&pair, "192.0.2.3");
     assert_eq!(ctl::counters(host, "br0").answered(), 1, "it helps");

@@ -121,6 +121,8 @@ fn what_is_broken_or_slow_is_found_and_its_command_ends_it() {
             host.ip("link add br0 type bridge");
             host.ip("link set host0 master br0");
             host.ip("link set br0 up");
+            let _blocked =
+                host.run("bridge", &["link", "set", "dev", HOST_IF, "state", "0"]).expect_success();
         }),
     ];
     for (check, state, provoke) in provoked {
