@@ -37,15 +37,16 @@ pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
 }
 
 /// At how many devices below it an interface has taken in what it takes in itself: that of a VLAN device, macvlan or ipvlan, or ports of its
-/// own. A bond with a backup does so at the active port alone, and in another mode perhaps at more than are active.
+/// own, whether they are in use or not; but for a bond with a backup, which does so at the active port (`bond_set_rx_mode` in
+/// drivers/net/bonding/bond_main.c).
 fn below(network: &Network, link: &Link) -> usize {
     let ports = || network.links.iter().filter(|port| port.controller == Some(link.index));
     match link.kind {
         Some(
             InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap,
         ) => usize::from(link.up),
-        Some(InfoKind::Bond) => ports().filter(|port| port.active).count(),
-        Some(InfoKind::Team) => ports().count(),
+        Some(InfoKind::Bond) if link.uses_one_port => ports().filter(|port| port.active).count(),
+        Some(InfoKind::Bond | InfoKind::Team) => ports().count(),
         _ => 0,
     }
 }
@@ -91,11 +92,16 @@ mod tests {
         }
         let port = |active, link| Link { controller: Some(1), active, ..link };
         let ports = [port(true, link(2, None, 2)), port(false, link(3, None, 2))];
-        for (upper, times) in
-            [(InfoKind::MacVlan, 2), (InfoKind::Vlan, 2), (InfoKind::Bond, 2), (InfoKind::Team, 3)]
-        {
+        for (upper, uses_one_port, times) in [
+            (InfoKind::MacVlan, false, 2),
+            (InfoKind::Vlan, false, 2),
+            (InfoKind::Bond, true, 2),
+            // One that aggregates links has groups taken in also at a port that is not in use yet.
+            (InfoKind::Bond, false, 3),
+            (InfoKind::Team, false, 3),
+        ] {
             for (more, expected) in [(0, false), (1, true)] {
-                let itself = Link { up: true, ..kind(upper.clone(), link(1, None, 2)) };
+                let itself = Link { up: true, uses_one_port, ..kind(upper.clone(), link(1, None, 2)) };
                 let network = Network {
                     links: [vec![itself], ports.to_vec()].concat(),
                     groups: vec![Group { ifindex: 1, address: ALL_HOSTS }],

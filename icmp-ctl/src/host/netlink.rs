@@ -14,9 +14,9 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    BondPortState, BridgePortState, InfoBondPort, InfoBridge, InfoBridgePort, InfoData, InfoKind,
-    InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-    LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
+    BondMode, BondPortState, BridgePortState, InfoBond, InfoBondPort, InfoBridge, InfoBridgePort, InfoData,
+    InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
+    LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
@@ -58,6 +58,8 @@ pub struct Link {
     /// Whether it is a port whose frames a bond or a bridge takes in: of a bond not one that stands by, of a bridge one that forwards, and
     /// for whoever sends.
     pub active: bool,
+    /// Whether it is a bond that has groups taken in at its active port alone (modes active-backup, balance-tlb and balance-alb).
+    pub uses_one_port: bool,
     /// Whether it is a bridge that tells VLANs apart.
     pub vlan_filtering: bool,
     /// Whether it is a macvlan or macvtap that takes all frames of the interface below (mode passthru).
@@ -302,6 +304,7 @@ fn link(message: &LinkMessage) -> Link {
                     .iter()
                     .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.clone()) } else { None });
                 link.active = infos.iter().any(is_active);
+                link.uses_one_port = infos.iter().any(uses_one_port);
                 link.vlan_filtering = infos.iter().any(filters_vlans);
                 link.passthru = infos.iter().any(is_passthru);
             }
@@ -372,6 +375,13 @@ fn is_active(info: &LinkInfo) -> bool {
         }
         _ => false,
     }
+}
+
+/// As `bond_uses_primary` in include/net/bonding.h.
+fn uses_one_port(info: &LinkInfo) -> bool {
+    let LinkInfo::Data(InfoData::Bond(attributes)) = info else { return false };
+    let modes = [BondMode::ActiveBackup, BondMode::BalanceTlb, BondMode::BalanceAlb];
+    modes.into_iter().any(|mode| attributes.contains(&InfoBond::Mode(mode)))
 }
 
 fn filters_vlans(info: &LinkInfo) -> bool {
