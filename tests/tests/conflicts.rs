@@ -71,6 +71,7 @@ fn a_ruleset_that_lets_pings_through_is_no_reason_for_a_warning() {
              chain o {{ type filter hook output priority 0; policy drop; ct state established,related accept; }}"
         ),
         "chain unhooked { icmp type echo-request drop; }".to_owned(),
+        format!("flags dormant; chain c {{ {INPUT}; icmp type echo-request drop; }}"),
         format!("chain c {{ {INPUT}; icmp type redirect drop; tcp dport 22 drop; ct state invalid drop; }}"),
         "chain c { type nat hook prerouting priority -100; tcp dport 80 dnat ip to 192.0.2.77; }".to_owned(),
         "chain c { type filter hook forward priority 0; policy drop; }".to_owned(),

@@ -3,16 +3,18 @@
 //! Owns asking for them, the warnings, and following the switches where the configuration says so. What rules mean is `firewall.rs`'s. They are those of the network
 //! namespace that the command runs in, at the time it runs.
 
-use icmp_common::abi::type_index;
-use icmp_common::types::Action;
-use std::process::Command;
+use std::time::Duration;
 
-use icmp_common::abi::Settings;
-use icmp_common::types::Family;
+use icmp_common::abi::{Settings, type_index};
+use icmp_common::types::{Action, Family};
 
 use crate::finding::{Finding, State};
 use crate::host::firewall::{self, Packet, Refusal};
 use crate::host::{iptables, nftables};
+use crate::kernel::command::ask;
+
+/// How long a packet filter's command is waited for: it takes seconds for a ruleset with hundreds of thousands of addresses.
+const FOR_RULES: Duration = Duration::from_secs(10);
 
 /// Switches with which the kernel ignores echo requests to its own addresses; those for groups need none, as groups are always the
 /// kernel's.
@@ -89,7 +91,9 @@ fn filter_refusals(packets: &[Packet]) -> Vec<Finding> {
 }
 
 fn of_nftables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Vec<String>) {
-    match (ask("nft", &["-j", "list", "ruleset"]), ask("nft", &["-a", "list", "ruleset"])) {
+    // The words of rules without what is in the sets that they name, which is in the other answer.
+    let words = ask("nft", &["-a", "-t", "list", "ruleset"], FOR_RULES);
+    match (ask("nft", &["-j", "list", "ruleset"], FOR_RULES), words) {
         (Ok(Some(ruleset)), Ok(listing)) => match serde_json::from_str(&ruleset) {
             Ok(ruleset) => {
                 let listing = listing.unwrap_or_default();
@@ -107,7 +111,7 @@ fn of_iptables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Ve
     for (family, tables, command) in LEGACY {
         // Asking the command would load the tables where there are none.
         if std::fs::read_to_string(tables).is_ok_and(|names| !names.trim().is_empty()) {
-            match ask(command, &[]) {
+            match ask(command, &[], FOR_RULES) {
                 Ok(Some(saved)) => {
                     let packets = packets.iter().filter(|packet| packet.family == family);
                     let of = |packet: &Packet| firewall::refusals(&iptables::chains(&saved, *packet));
@@ -125,18 +129,3 @@ const LEGACY: [(Family, &str, &str); 2] = [
     (Family::V4, "/proc/self/net/ip_tables_names", "iptables-legacy-save"),
     (Family::V6, "/proc/self/net/ip6_tables_names", "ip6tables-legacy-save"),
 ];
-
-/// What a command prints; `None` where it is not installed.
-fn ask(command: &str, arguments: &[&str]) -> Result<Option<String>, String> {
-    // Where Debian keeps the programs of the administrator, too, which the path of a user lacks.
-    let path = std::env::var("PATH").unwrap_or_default();
-    match Command::new(command).args(arguments).env("PATH", format!("{path}:/usr/sbin:/sbin")).output() {
-        Ok(done) if done.status.success() => Ok(Some(String::from_utf8_lossy(&done.stdout).into_owned())),
-        Ok(done) => {
-            let said = String::from_utf8_lossy(&done.stderr);
-            Err(format!("{command}: {}", said.lines().next().unwrap_or("it failed and said nothing")))
-        }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(format!("{command}: {error}")),
-    }
-}

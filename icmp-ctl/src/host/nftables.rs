@@ -9,16 +9,13 @@ use serde_json::Value;
 
 use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict};
 
-/// The chains that a packet may meet. `listing` is the output of `nft -a list ruleset`, for the rules' text.
+/// The chains that a packet may meet. `listing` is the output of `nft -a -t list ruleset`, for the rules' text.
 pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chain> {
     let objects: Vec<&Value> = ruleset["nftables"].as_array().into_iter().flatten().collect();
     let of_kind =
         |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|it| !it.is_null());
     let texts = texts(listing);
-    let dormant: Vec<_> = of_kind("table")
-        .filter(|table| contains(&table["flags"], &[Value::from("dormant")]) == Match::Always)
-        .map(|table| (&table["family"], &table["name"]))
-        .collect();
+    let dormant = dormant(listing);
     let families: &[_] = match packet.family {
         Family::V4 => &["ip", "inet", "netdev", "bridge"],
         Family::V6 => &["ip6", "inet", "netdev", "bridge"],
@@ -37,7 +34,7 @@ pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chai
     }
     of_kind("chain")
         .filter(|chain| families.contains(&word(&chain["family"])))
-        .filter(|chain| !dormant.contains(&(&chain["family"], &chain["table"])))
+        .filter(|chain| !dormant.contains(&table_of(chain).as_str()))
         .map(|chain| {
             let name = name_in_table(chain, word(&chain["name"]));
             Chain {
@@ -63,6 +60,24 @@ fn table_of(object: &Value) -> String {
 /// A name that no chain, or no map, of another table has.
 fn name_in_table(of_table: &Value, name: &str) -> String {
     format!("{} {name}", table_of(of_table))
+}
+
+/// Tables that are switched off. nft 1.0.6 has the family in the place of flags where it writes JSON.
+fn dormant(listing: &str) -> Vec<&str> {
+    let mut table = "";
+    let mut dormant = Vec::new();
+    for line in listing.lines() {
+        if let Some(opened) = line.strip_prefix("table ") {
+            table = opened.split(" {").next().unwrap_or_default();
+        } else if line
+            .trim()
+            .strip_prefix("flags ")
+            .is_some_and(|flags| flags.split(',').any(|flag| flag == "dormant"))
+        {
+            dormant.push(table);
+        }
+    }
+    dormant
 }
 
 /// The rules' text by table and handle: of each line that ends with a handle, inside the table that was opened last.

@@ -3,6 +3,7 @@
 pub(crate) mod bpf;
 pub(crate) mod bpffs;
 pub mod clock;
+pub(crate) mod command;
 pub mod confine;
 pub mod ethtool;
 pub mod files;
