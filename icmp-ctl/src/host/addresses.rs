@@ -199,20 +199,7 @@ mod tests {
     use super::*;
     use crate::host::groups::Group;
     use crate::host::netlink::Vlan;
-
-    fn link(index: u32, up: bool, vlan: Option<Vlan>) -> Link {
-        Link {
-            index,
-            name: format!("if{index}"),
-            mac: Some([2; 6]),
-            mtu: 1500,
-            up,
-            vlan,
-            kind: vlan.map(|_| InfoKind::Vlan),
-            lower: vlan.map(|vlan| vlan.parent),
-            ..Link::default()
-        }
-    }
+    use crate::host::testing::link;
 
     fn address(ifindex: u32, text: &str) -> Address {
         Address {

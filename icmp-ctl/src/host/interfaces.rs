@@ -88,20 +88,7 @@ fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
 mod tests {
     use super::*;
     use crate::host::netlink::Vlan;
-
-    fn link(index: u32, up: bool, vlan: Option<Vlan>) -> Link {
-        Link {
-            index,
-            name: format!("if{index}"),
-            mac: Some([2; 6]),
-            mtu: 1500,
-            up,
-            vlan,
-            kind: vlan.map(|_| InfoKind::Vlan),
-            lower: vlan.map(|vlan| vlan.parent),
-            ..Link::default()
-        }
-    }
+    use crate::host::testing::link;
 
     /// A device of some kind above an interface.
     fn above(index: u32, kind: InfoKind, lower: u32) -> Link {

@@ -14,4 +14,6 @@ mod iptables;
 pub mod netlink;
 mod nftables;
 pub mod patterns;
+#[cfg(test)]
+mod testing;
 pub mod vlan_stripping;
