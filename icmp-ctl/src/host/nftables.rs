@@ -42,6 +42,7 @@ pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chai
                 name,
                 title: format!("chain {} of table {}", word(&chain["name"]), table_of(chain)),
                 hooked: packet.meets(word(&chain["hook"])),
+                one_device: word(&chain["family"]) == "netdev",
                 drops: chain["policy"] == "drop",
             }
         })
