@@ -19,6 +19,7 @@ use nix::libc;
 use crate::diagnostics::{note_about, say_if_it_takes_long, warn};
 use crate::failure::{Exit, Failure, has_errno, sentence};
 use crate::host::netlink::{Link, links_once};
+use crate::instance::behind;
 use crate::instance::directory::{
     directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove, versions,
 };
@@ -419,11 +420,17 @@ fn open_maps(directory: &Path) -> Result<InstanceMaps> {
         )
     });
     let ours = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EPERM, libc::EACCES];
-    opened.map_err(|error| match has_errno(&error, &ours) {
-        true => error,
-        false => error.context(format!(
-            "what is pinned in {0} is not whole; `rm -r {0}` takes the program off and removes what is left of it",
-            directory.display()
-        )),
+    opened.map_err(|error| {
+        if has_errno(&error, &ours) {
+            return error;
+        }
+        let in_front = behind::interfaces(directory).is_ok_and(|interfaces| !interfaces.is_empty());
+        // That attachment is another's.
+        let stays = "; where it is in front of another program it stays until who attached that ends, or `ip link set dev IFACE xdp off` takes off both";
+        error.context(format!(
+            "what is pinned in {0} is not whole; `rm -r {0}` takes the program off and removes what is left of it{1}",
+            directory.display(),
+            if in_front { stays } else { "" }
+        ))
     })
 }
