@@ -77,9 +77,20 @@ fn status_and_counters_show_the_interfaces_that_are_named() {
         };
         assert_eq!(names(verb).len(), 2, "{verb}");
         assert_eq!(names(&format!("{verb} other0")), ["other0"], "{verb}");
-        let done = ctl::run(&pair.host, &format!("{verb} other1"));
-        assert!(done.code == Some(1) && done.stderr.contains("other1: nothing of ours"), "{done}");
+        assert_eq!(names(&format!("{verb} other*")), ["other0"], "{verb}: what is attached of what fits");
+        assert_eq!(names(&format!("{verb} *")).len(), 2, "{verb}");
+        for unattached in ["other1", "no*"] {
+            let done = ctl::run(&pair.host, &format!("{verb} {unattached}"));
+            assert!(
+                done.code == Some(1) && done.stderr.contains(&format!("{unattached}: nothing of ours")),
+                "{done}"
+            );
+        }
     }
+    let done = ctl::run(&pair.host, "detach no*");
+    assert!(done.code == Some(1) && done.stderr.contains("no*: nothing of ours"), "{done}");
+    assert_eq!(ctl::run(&pair.host, "detach oth* other0").expect_success(), "other0: detached\n");
+    assert_eq!(ctl::run(&pair.host, "detach *").expect_success(), format!("{HOST_IF}: detached\n"));
 }
 
 #[test]

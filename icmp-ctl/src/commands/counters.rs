@@ -4,7 +4,7 @@ use anyhow::Result;
 use icmp_common::reason::Reason;
 use serde_json::{Map, Value, json};
 
-use super::table::{Column::Left, Column::Right, as_in_rows, only, table};
+use super::table::{Column::Left, Column::Right, only, table};
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::pins::View;
@@ -14,7 +14,7 @@ pub(super) fn show(names: &[String]) -> Result<Output> {
     let instance = View::open()?;
     let mut interfaces = Vec::new();
     let network = Network::read_once()?;
-    let slots = only(slots(&instance, &network)?, &as_in_rows(names, &network), |(_, name)| name)?;
+    let slots = only(slots(&instance, &network)?, names, &network, |(_, name)| name)?;
     for (slot, name) in slots {
         let mut totals = vec![(0_u64, 0_u64); Reason::ALL.len()];
         for ((_, reason), counter) in instance.maps.counters_of(slot)? {

@@ -1,14 +1,15 @@
 //! `detach`: takes the program off interfaces, and removes it with the last one.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use serde_json::json;
 
 use crate::cli::Detach;
 use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
+use crate::host::patterns::is_pattern;
 use crate::instance::addresses::refresh;
-use crate::instance::links::LinkPin;
+use crate::instance::links::{LinkPin, fitting, nothing_attached};
 use crate::instance::pins::{Instance, View, nothing_loaded};
 use crate::output::Output;
 
@@ -23,21 +24,24 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
         others.extend(network.links.iter().filter(|link| !link.programs.is_empty()).filter(moved_here));
     }
     for name in &args.interfaces {
+        if is_pattern(name) {
+            own.extend(fitting(&pins, &network.links, name)?);
+            continue;
+        }
         let link = network.link(name);
         let pin = pins.iter().find(|pin| match link {
             Some(link) => pin.is_of(link) || pin.was_on(link),
             None => pin.name == *name,
         });
         match (pin, link.filter(moved_here)) {
-            (Some(pin), _) if own.iter().any(|other| other.ifindex == pin.ifindex) => {}
             (Some(pin), _) => own.push(pin),
             (None, Some(link)) => others.push(link),
             (None, None) if pins.is_empty() => return Err(nothing_loaded()),
-            (None, None) => {
-                bail!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is")
-            }
+            (None, None) => return Err(nothing_attached(name)),
         }
     }
+    own.sort_by_key(|pin| pin.ifindex);
+    own.dedup_by_key(|pin| pin.ifindex);
     if own.is_empty() && others.is_empty() {
         return Err(nothing_loaded());
     }

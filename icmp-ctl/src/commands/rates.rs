@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::table::{as_in_rows, only};
+use super::table::only;
 use crate::cli::ShowCounters;
 use crate::host::netlink::Network;
 use crate::instance::pins::View;
@@ -20,7 +20,7 @@ const DEFAULT: Duration = Duration::from_secs(1);
 pub(super) fn show(args: &ShowCounters, json: bool) -> Result<Output> {
     let interval = args.rate.map_or(DEFAULT, |span| span.0);
     let read = || Reading::of(&View::open()?, &Network::read_once()?);
-    let names = as_in_rows(&args.interfaces, &Network::read_once()?);
+    let network = Network::read_once()?;
     let mut before = read()?;
     let mut written = 0;
     loop {
@@ -28,7 +28,7 @@ pub(super) fn show(args: &ShowCounters, json: bool) -> Result<Output> {
         let now = read()?;
         let (span, counted) = now.since(&before);
         let counted = counted.into_iter().map(|(name, rows)| (name, rows.total())).collect();
-        let counted = only(counted, &names, |(name, _)| name)?;
+        let counted = only(counted, &args.interfaces, &network, |(name, _)| name)?;
         let mut lines = Vec::new();
         for (name, totals) in &counted {
             if written % HEADING_EVERY == 0 {

@@ -7,7 +7,7 @@ use aya::programs::ProgramInfo;
 use icmp_common::abi::INTERFACE_STRIPS_TAGS;
 use serde_json::json;
 
-use super::table::{Column::Left, Column::Right, as_in_rows, only, table};
+use super::table::{Column::Left, Column::Right, only, table};
 use crate::diagnostics::{note, warn};
 use crate::host::netlink::Network;
 use crate::instance::maps::InstanceMaps;
@@ -43,7 +43,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             "strips_tags": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
         }));
     }
-    let rows = only(rows, &as_in_rows(names, &network), |row| row["name"].as_str().unwrap_or_default())?;
+    let rows = only(rows, names, &network, |row| row["name"].as_str().unwrap_or_default())?;
     let build = instance.build();
     let memory = instance.maps.limiter_bytes();
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();

@@ -1,9 +1,11 @@
 //! Rows: which of them are shown, and as text in columns.
 
 use Column::{Left, Right};
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::host::netlink::Network;
+use crate::host::patterns::means;
+use crate::instance::links::nothing_attached;
 
 /// A column by its heading, and at which side what is in it lines up.
 #[derive(Clone, Copy)]
@@ -32,20 +34,19 @@ pub(super) fn table<const N: usize>(columns: [Column; N], rows: Vec<[String; N]>
     rows.iter().map(line).collect()
 }
 
-/// Names of interfaces, alternative ones among them, as rows have them.
-pub(super) fn as_in_rows(names: &[String], network: &Network) -> Vec<String> {
-    names.iter().map(|name| network.link(name).map_or(name, |link| &link.name).clone()).collect()
-}
-
-/// Of rows with the name of an interface, those of the named interfaces, or all where none are named.
-pub(super) fn only<T>(rows: Vec<T>, names: &[String], name_of: impl Fn(&T) -> &str) -> Result<Vec<T>> {
-    if let Some(name) = names.iter().find(|name| !rows.iter().any(|row| name_of(row) == **name)) {
-        bail!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is");
+/// Of rows with the name of an interface, those that names and patterns mean, or all where there are none of these.
+pub(super) fn only<T>(
+    rows: Vec<T>,
+    names: &[String],
+    network: &Network,
+    name_of: impl Fn(&T) -> &str,
+) -> Result<Vec<T>> {
+    let is_of = |row: &T, name: &String| means(&network.links, name, name_of(row));
+    if let Some(name) = names.iter().find(|name| !rows.iter().any(|row| is_of(row, name))) {
+        return Err(nothing_attached(name));
     }
-    Ok(rows
-        .into_iter()
-        .filter(|row| names.is_empty() || names.iter().any(|name| name == name_of(row)))
-        .collect())
+    let is_shown = |row: &T| names.is_empty() || names.iter().any(|name| is_of(row, name));
+    Ok(rows.into_iter().filter(is_shown).collect())
 }
 
 #[cfg(test)]

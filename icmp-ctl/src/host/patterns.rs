@@ -17,14 +17,24 @@ pub fn meant<'a>(links: &'a [Link], name: &str) -> Vec<&'a Link> {
     if !is_pattern(name) {
         return links.iter().find(|link| link.is_called(name)).into_iter().collect();
     }
-    let pattern = WildMatch::new(name);
-    let is_called = |link: &&Link| {
-        pattern.matches(&link.name) || link.alternative_names.iter().any(|n| pattern.matches(n))
-    };
     let mut meant: Vec<_> =
-        links.iter().filter(is_called).filter(|link| can_be_attached(links, link)).collect();
+        links.iter().filter(|link| fits(name, link) && can_be_attached(links, link)).collect();
     meant.sort_by_key(|link| link.index);
     meant
+}
+
+/// Whether a name or a pattern means what is called so: an interface that is here, by any of its names, or one that was.
+pub fn means(links: &[Link], name: &str, called: &str) -> bool {
+    match links.iter().find(|link| link.name == called) {
+        Some(link) => fits(name, link),
+        None => WildMatch::new(name).matches(called),
+    }
+}
+
+/// Whether one of an interface's names is this one, or fits it. No other letter of a name means more than itself.
+fn fits(name: &str, link: &Link) -> bool {
+    let pattern = WildMatch::new(name);
+    pattern.matches(&link.name) || link.alternative_names.iter().any(|name| pattern.matches(name))
 }
 
 /// Loopback has an Ethernet address, and no frame of another host; frames of a bond's port are the bond's.

@@ -7,10 +7,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, links_once, named_otherwise, namespace_number};
+use crate::host::patterns::means;
 use crate::instance::behind::{self, Behind, Chained};
 use crate::instance::foreign::Attachment;
 use crate::kernel::bpf as sys;
@@ -36,6 +37,20 @@ pub struct LinkPin {
     pub whereabouts: Whereabouts,
     /// The other program that ours was put in front of; ours has no link of its own then.
     pub behind: Option<Behind>,
+}
+
+/// Those of pins whose interfaces a pattern means.
+///
+/// # Errors
+/// There are none.
+pub fn fitting<'a>(pins: &'a [LinkPin], links: &[Link], pattern: &str) -> Result<Vec<&'a LinkPin>> {
+    let fitting: Vec<_> = pins.iter().filter(|pin| means(links, pattern, &pin.name)).collect();
+    if fitting.is_empty() { Err(nothing_attached(pattern)) } else { Ok(fitting) }
+}
+
+/// That a name or a pattern means no interface which is attached.
+pub fn nothing_attached(name: &str) -> anyhow::Error {
+    anyhow!("{name}: nothing of ours is attached; `icmp-ctl status` lists what is")
 }
 
 impl LinkPin {
