@@ -10,6 +10,10 @@ pub(super) fn plain(message: &str) -> String {
     if let Some((found, wanted)) = wrong.and_then(|wrong| wrong.split_once(", expected ")) {
         return format!("expected {}, not {}", expected(wanted), unexpected(found));
     }
+    // Of a word that is one of several, for which a table could stand as well.
+    if message == "wanted string or table" || message.starts_with("wanted exactly 1 element") {
+        return "expected a word in quotes".to_owned();
+    }
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     match (&quoted[..], message) {
         ([key, known @ ..], _) if message.starts_with("unknown field ") => {
@@ -77,6 +81,8 @@ mod tests {
                 "expected a whole number, not 99999999999999999999",
             ),
             ("invalid type: string \"x\", expected struct Level", "expected a table, not \"x\""),
+            ("wanted string or table", "expected a word in quotes"),
+            ("wanted exactly 1 element, found 0 elements", "expected a word in quotes"),
             ("invalid type: map, expected a sequence", "expected a list in brackets, not a table"),
             (
                 "unknown variant `ful`, expected `full` or `header`",
