@@ -284,10 +284,14 @@ impl Pair {
 /// Switches off what the kernel says by itself when an interface with IPv6 comes up, and the addresses it makes up.
 pub fn quiet(namespace: &Namespace) {
     const NO_GENERATED_ADDRESS: &str = "1";
+    const A_DAY_IN_MS: &str = "86400000";
     namespace.sysctl("net/ipv6/conf/default/addr_gen_mode", NO_GENERATED_ADDRESS);
     namespace.sysctl("net/ipv6/conf/default/accept_dad", "0");
     namespace.sysctl("net/ipv6/conf/default/accept_ra", "0");
     namespace.sysctl("net/ipv6/conf/default/router_solicitations", "0");
+    // A report of joined groups is sent at once and again within this time, which is into the counters of a test.
+    namespace.sysctl("net/ipv6/conf/default/mldv1_unsolicited_report_interval", A_DAY_IN_MS);
+    namespace.sysctl("net/ipv6/conf/default/mldv2_unsolicited_report_interval", A_DAY_IN_MS);
 }
 
 /// Joins two namespaces by a veth pair and brings both ends up.
