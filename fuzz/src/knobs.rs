@@ -15,10 +15,11 @@ use icmp_common::host_tables::HostTables;
 use icmp_common::limiter::UNITS_PER_TICK;
 use icmp_ctl::host::address_table::{AddressTable, OwnAddress};
 use icmp_ctl::instance::compiled::Compiled;
+use icmp_ctl::instance::host_tables::host_tables;
 use icmp_ctl::instance::program::LoadOptions;
 use icmp_ctl::kernel::clock::Tick;
 use icmp_tests::ctl::UNLIMITED;
-use icmp_tests::host::{address_list, interface, policy_at, scope, secret, tables_of};
+use icmp_tests::host::{address_list, interface, policy_at, scope, secret};
 use icmp_tests::oracle;
 
 /// VLANs of the host; two more are behind a service tag, one of them inside another tag.
@@ -147,7 +148,7 @@ impl Knobs {
         assert!(left_out.is_empty(), "{left_out:?}");
         let lines = 2 << (self.places % 12);
         let options = LoadOptions { lines, address_buckets: ADDRESS_BUCKETS, secret: secret() };
-        let mut tables = tables_of(&policy, &table, &options);
+        let mut tables = host_tables(&policy, &table, &options);
         tables.set_switch(self.switch.into());
         let is_entered = self.interface & 1 == 0;
         let strips_tags = self.interface & 2 != 0;

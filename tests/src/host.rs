@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, OwnFirst, RuleCounter, Scope,
+    ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, RuleCounter, Scope,
 };
 use icmp_common::frame::SliceFrame;
-use icmp_common::host_tables::{HostTables, Layouts};
+use icmp_common::host_tables::HostTables;
 use icmp_common::limiter::SECRETS;
 use icmp_common::outcome::Outcome;
 use icmp_common::path;
@@ -16,8 +16,9 @@ use icmp_common::reason::Verdict;
 use icmp_ctl::config::file::Config;
 use icmp_ctl::host::address_table::{AddressTable, OwnAddress};
 use icmp_ctl::host::defaults::HostDefaults;
-use icmp_ctl::instance::compiled::{Compiled, assign_slots};
+use icmp_ctl::instance::compiled::Compiled;
 use icmp_ctl::instance::datapath::Datapath;
+use icmp_ctl::instance::host_tables::host_tables;
 use icmp_ctl::instance::maps::InstanceMaps;
 use icmp_ctl::instance::program::{Entry, LoadOptions};
 use icmp_ctl::kernel::clock::Tick;
@@ -78,7 +79,7 @@ impl InKernel {
     fn policy(&mut self, policy: &Compiled, vlans: &[u16]) -> OnHost {
         let addresses = addresses(vlans);
         self.datapath.configure(policy, &addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
-        let mut tables = tables_of(policy, &addresses, &self.options);
+        let mut tables = host_tables(policy, &addresses, &self.options);
         tables.add_interface(interface());
         OnHost { tables }
     }
@@ -108,7 +109,7 @@ pub fn secret() -> [u64; SECRETS] {
 #[must_use]
 pub fn on_host(config: &str, vlans: &[u16]) -> OnHost {
     let options = LoadOptions { lines: 1 << 12, address_buckets: ADDRESS_BUCKETS, secret: secret() };
-    let mut tables = tables_of(&policy_of(config), &addresses(vlans), &options);
+    let mut tables = host_tables(&policy_of(config), &addresses(vlans), &options);
     tables.add_interface(interface());
     OnHost { tables }
 }
@@ -143,38 +144,9 @@ pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
     let policy = policy_at("", Tick { per_second: 250.0 }).expect("the default works");
     let (table, left_out) = AddressTable::build(addresses, ADDRESS_BUCKETS);
     assert!(left_out.is_empty(), "{left_out:?}");
-    let mut tables = tables_of(&policy, &table, &options);
+    let mut tables = host_tables(&policy, &table, &options);
     tables.add_interface(interface());
     OnHost { tables }
-}
-
-/// The maps' stand-ins as the controller would fill the maps, but for the interfaces.
-#[must_use]
-pub fn tables_of(policy: &Compiled, addresses: &AddressTable, options: &LoadOptions) -> HostTables {
-    tables_with_hint(policy, addresses, addresses.own_first(), options)
-}
-
-/// The same with something else asked first about addresses.
-#[must_use]
-pub fn tables_with_hint(
-    policy: &Compiled,
-    addresses: &AddressTable,
-    own_first: Vec<OwnFirst>,
-    options: &LoadOptions,
-) -> HostTables {
-    let mut rules = policy.rules.clone();
-    assign_slots(&mut rules, []);
-    HostTables::new(Layouts {
-        settings: policy.settings,
-        rules,
-        prefixes4: policy.buckets.v4.iter().map(|bucket| bucket.0).collect(),
-        prefixes6: policy.buckets.v6.iter().map(|bucket| bucket.0).collect(),
-        addresses4: addresses.buckets4().to_vec(),
-        addresses6: addresses.buckets6().to_vec(),
-        own_first,
-        lines: options.lines,
-        secret: options.secret,
-    })
 }
 
 /// Scope of the host's one interface, for a VLAN as [`Scope`] counts it.

@@ -12,6 +12,7 @@ use icmp_common::path;
 use icmp_common::reason::Reason;
 use icmp_ctl::host::address_table::{AddressTable, OwnAddress};
 use icmp_ctl::instance::compiled::Compiled;
+use icmp_ctl::instance::host_tables::host_tables_with_hint;
 use icmp_ctl::instance::program::LoadOptions;
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::generate::{self, Random};
@@ -90,7 +91,7 @@ fn message(random: &mut Random, pool: &[IpAddr], own: &[OwnAddress]) -> (usize, 
 /// The host with this hint.
 fn host(policy: &Compiled, table: &AddressTable, hint: Vec<OwnFirst>) -> HostTables {
     let options = LoadOptions { lines: 1 << 10, address_buckets: ADDRESS_BUCKETS, secret: host::secret() };
-    let mut tables = host::tables_with_hint(policy, table, hint, &options);
+    let mut tables = host_tables_with_hint(policy, table, hint, &options);
     for (interface, [a, b, c, d, e, f]) in MACS.into_iter().enumerate() {
         let mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);
         tables.add_interface(Interface {

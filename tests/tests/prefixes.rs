@@ -18,6 +18,7 @@ use icmp_common::tables::Tables as _;
 use icmp_common::types::Family;
 use icmp_ctl::host::address_table::AddressTable;
 use icmp_ctl::instance::compiled::Compiled;
+use icmp_ctl::instance::host_tables::host_tables;
 use icmp_ctl::instance::prefixes::Prefix;
 use icmp_ctl::instance::program::LoadOptions;
 use icmp_tests::generate::{self, Random};
@@ -35,7 +36,7 @@ impl Searched {
         let none = host::policy_of("");
         let policy = Compiled::new(none.settings, none.rules, prefixes).map_err(|e| e.to_string())?;
         let options = LoadOptions { lines: 64, address_buckets: ADDRESS_BUCKETS, secret: [1; SECRETS] };
-        let tables = host::tables_of(&policy, &AddressTable::build(&[], ADDRESS_BUCKETS).0, &options);
+        let tables = host_tables(&policy, &AddressTable::build(&[], ADDRESS_BUCKETS).0, &options);
         Ok(Self { policy, tables })
     }
 

@@ -9,6 +9,7 @@ pub mod counters;
 pub mod datapath;
 pub mod directory;
 mod foreign;
+pub mod host_tables;
 pub mod links;
 mod lock;
 pub mod maps;
