@@ -1,7 +1,10 @@
 //! Owns folders for what a test writes; each is gone with its guard.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::process;
 
 /// A fresh, empty folder that lives as long as this value.
 #[derive(Debug)]
@@ -38,6 +41,18 @@ impl Folder {
         let path = self.path.join(name);
         std::fs::write(&path, content).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
         path.into_os_string().into_string().expect("a path in UTF-8")
+    }
+
+    /// Puts a script into it that can be run. Another process writes it: what this one has open to write, a child of another thread may
+    /// have for a moment, and the kernel runs no file that is open to write.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn script(&self, name: &str, content: &str) {
+        let source = self.file(&format!("{name}.source"), content);
+        let target = self.path.join(name);
+        let _nothing =
+            process::run(Command::new("install").args(["-m", "755", &source]).arg(target)).expect_success();
     }
 }
 

@@ -2,6 +2,9 @@
 //!
 //! Owns the warnings about nftables and iptables-legacy as they are in a namespace. What each expression means is tested beside the code.
 
+use std::collections::BTreeSet;
+use std::fs;
+
 use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
@@ -96,6 +99,43 @@ fn the_rules_of_iptables_legacy_are_warned_about_too() {
     }
     let done = check(&host);
     assert!(done.stderr.contains("-A INPUT -s 10.9.0.0/24 -p icmp -j DROP"), "{done}");
+}
+
+#[test]
+fn what_is_in_sets_is_not_listed_and_of_maps_only_what_decides_about_a_ping() {
+    if !can_run(&["ip", "nsenter", "nft", "install"]) {
+        return;
+    }
+    let host = Namespace::new("filter");
+    let folder = Folder::new();
+    let rules = format!(
+        "table inet t {{\nset bl {{ type ipv4_addr; elements = {{ 10.0.0.1, 10.0.0.2 }}; }}\n\
+         map by_device {{ type ifname : verdict; elements = {{ \"h0\" : drop }}; }}\n\
+         map by_port {{ type inet_service : verdict; elements = {{ 22 : drop }}; }}\n\
+         map unused {{ type ifname : verdict; elements = {{ \"h0\" : drop }}; }}\n\
+         chain c {{ {INPUT}\nip saddr @bl accept\niifname vmap @by_device\ntcp dport vmap @by_port\n}}\n}}\n"
+    );
+    let file = folder.file("rules.nft", &rules);
+    let _done = process::run(host.command("nft").args(["-f", &file])).expect_success();
+    let config = folder.file("c.toml", "");
+    let (path, asked) = (folder.path().display(), folder.file("asked", ""));
+    let program = ctl::program().display();
+    let check = |maps: &str| {
+        let nft = format!("#!/bin/sh\necho \"$@\" >>{asked}\n{maps}\nexec /usr/sbin/nft \"$@\"\n");
+        folder.script("nft", &nft);
+        let script = format!("PATH={path}:$PATH; exec {program} apply -f {config} --check");
+        host.run("sh", &["-c", &script])
+    };
+    let done = check("");
+    assert!(done.stderr.contains("may refuse") && done.stderr.contains("iifname vmap @by_device"), "{done}");
+    let listed: BTreeSet<_> =
+        fs::read_to_string(&asked).expect("a text").lines().map(str::to_owned).collect();
+    assert!(listed.contains("-j list map inet t by_device"), "{listed:?}");
+    let others: Vec<_> = listed.iter().filter(|line| !line.contains("by_device")).collect();
+    assert!(!others.is_empty() && others.iter().all(|line| line.contains("-t list ruleset")), "{others:?}");
+    // As of a map that is too large to be listed in time.
+    let done = check("case \"$*\" in *map*) exit 1;; esac");
+    assert!(done.stderr.contains("may refuse") && done.stderr.contains("iifname vmap @by_device"), "{done}");
 }
 
 fn check_under(host: &Namespace, chains: &str) -> Finished {

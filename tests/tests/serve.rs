@@ -5,7 +5,6 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -215,8 +214,7 @@ fn an_interface_that_refuses_costs_no_compilation_at_each_look() {
     let folder = Folder::new();
     // Each compilation asks nftables what it would do with pings. What serve runs may open no file to write: it has one that is open.
     let asked = folder.file("asked", "");
-    let nft = folder.file("nft", "#!/bin/sh\necho asked >&9\nexec /usr/sbin/nft \"$@\"\n");
-    fs::set_permissions(&nft, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    folder.script("nft", "#!/bin/sh\necho asked >&9\nexec /usr/sbin/nft \"$@\"\n");
     let compilations = || fs::read_to_string(&asked).expect("a text").lines().count();
     let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"taken0\"]\n"));
     let (path, program) = (folder.path().display(), ctl::program().display());

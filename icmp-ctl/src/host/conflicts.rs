@@ -3,18 +3,23 @@
 //! Owns asking for them, the warnings, and following the switches where the configuration says so. What rules mean is `firewall.rs`'s. They are those of the network
 //! namespace that the command runs in, at the time it runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use icmp_common::abi::{Settings, type_index};
 use icmp_common::types::{Action, Family};
+use serde_json::Value;
 
 use crate::finding::{Finding, State};
 use crate::host::firewall::{self, Packet, Refusal};
-use crate::host::{iptables, nftables};
+use crate::host::iptables;
+use crate::host::nftables::{self, VerdictMaps};
 use crate::kernel::command::ask;
 
-/// How long a packet filter's command is waited for: it takes seconds for a ruleset with hundreds of thousands of addresses.
+/// How long a packet filter's command is waited for: it takes seconds for a ruleset with tens of thousands of rules.
 const FOR_RULES: Duration = Duration::from_secs(10);
+
+/// How long all verdict maps together are waited for. Of one that is not known by then, every packet may be refused.
+const FOR_MAPS: Duration = Duration::from_secs(2);
 
 /// Switches with which the kernel ignores echo requests to its own addresses; those for groups need none, as groups are always the
 /// kernel's.
@@ -91,13 +96,16 @@ fn filter_refusals(packets: &[Packet]) -> Vec<Finding> {
 }
 
 fn of_nftables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Vec<String>) {
-    // The words of rules without what is in the sets that they name, which is in the other answer.
+    // Terse, without what is in sets and maps: listing hundreds of thousands of addresses takes seconds.
     let words = ask("nft", &["-a", "-t", "list", "ruleset"], FOR_RULES);
-    match (ask("nft", &["-j", "list", "ruleset"], FOR_RULES), words) {
+    match (ask("nft", &["-j", "-t", "list", "ruleset"], FOR_RULES), words) {
         (Ok(Some(ruleset)), Ok(listing)) => match serde_json::from_str(&ruleset) {
             Ok(ruleset) => {
                 let listing = listing.unwrap_or_default();
-                let of = |packet: &Packet| firewall::refusals(&nftables::chains(&ruleset, &listing, *packet));
+                let maps = verdict_maps(&ruleset, packets);
+                let of = |packet: &Packet| {
+                    firewall::refusals(&nftables::chains(&ruleset, &maps, &listing, *packet))
+                };
                 refusals.extend(packets.iter().flat_map(of));
             }
             Err(error) => unknown.push(format!("nft: {error}")),
@@ -105,6 +113,18 @@ fn of_nftables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Ve
         (Err(error), _) | (_, Err(error)) => unknown.push(error),
         (Ok(None), _) => {}
     }
+}
+
+/// What is in the maps that decide about the packets, as far as it can be had in time.
+fn verdict_maps(ruleset: &Value, packets: &[Packet]) -> VerdictMaps {
+    let until = Instant::now() + FOR_MAPS;
+    let elements = |name: &str| {
+        let left = until.saturating_duration_since(Instant::now());
+        let asked = (!left.is_zero()).then(|| ask("nft", &["-j", "list", "map", name], left))?;
+        nftables::elements(&serde_json::from_str(&asked.ok()??).ok()?)
+    };
+    let names = nftables::deciding_maps(ruleset, packets);
+    names.into_iter().filter_map(|name| elements(&name).map(|elements| (name, elements))).collect()
 }
 
 fn of_iptables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Vec<String>) {

@@ -1,19 +1,39 @@
-//! nftables' rules, from `nft -j list ruleset` (libnftables-json(5)).
+//! nftables' rules, from `nft -j -t list ruleset` (libnftables-json(5)).
 //!
-//! Owns what each expression means for a packet of a ping. What it does not know may match.
+//! Owns what each expression means for a packet of a ping, and which maps must be known for that. What it does not know may match.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use icmp_common::types::Family;
 use serde_json::Value;
 
 use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict};
 
-/// The chains that a packet may meet. `listing` is the output of `nft -a -t list ruleset`, for the rules' text.
-pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chain> {
-    let objects: Vec<&Value> = ruleset["nftables"].as_array().into_iter().flatten().collect();
-    let of_kind =
-        |kind: &'static str| objects.iter().map(move |object| &object[kind]).filter(|it| !it.is_null());
+/// Elements of verdict maps, by `FAMILY TABLE NAME`.
+pub(super) type VerdictMaps = BTreeMap<String, Vec<Value>>;
+
+/// The verdict maps that decide about one of the packets, as `FAMILY TABLE NAME`. Of a set, what is in it decides nothing here: its
+/// members are what rules ask about, for example senders, and those are not known.
+pub(super) fn deciding_maps(ruleset: &Value, packets: &[Packet]) -> BTreeSet<String> {
+    let decides = |map: &Value| packets.iter().any(|packet| !is_of_another_protocol(&map["key"], *packet));
+    let mut deciding = BTreeSet::new();
+    for rule in of_kind(ruleset, "rule") {
+        let maps = rule["expr"].as_array().into_iter().flatten().map(|expression| &expression["vmap"]);
+        let names = maps.filter(|map| decides(map)).filter_map(|map| named(&map["data"]));
+        deciding.extend(names.map(|name| name_in_table(rule, name)));
+    }
+    deciding
+}
+
+/// What is in the one map of an answer of `nft -j list map`.
+pub(super) fn elements(answer: &Value) -> Option<Vec<Value>> {
+    // Of an empty one nft says nothing.
+    of_kind(answer, "map").next().map(|map| map["elem"].as_array().cloned().unwrap_or_default())
+}
+
+/// The chains that a packet may meet. `ruleset` lists no elements; `maps` has those that are known of what `deciding_maps` names. `listing`
+/// is the output of `nft -a -t list ruleset`, for the rules' text.
+pub(super) fn chains(ruleset: &Value, maps: &VerdictMaps, listing: &str, packet: Packet) -> Vec<Chain> {
     let texts = texts(listing);
     let dormant = dormant(listing);
     let families: &[_] = match packet.family {
@@ -21,18 +41,16 @@ pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chai
         Family::V6 => &["ip6", "inet", "netdev", "bridge"],
     };
     // Read once: rulesets of hosts with many services have thousands of chains.
-    let verdict_maps: HashMap<String, &Value> =
-        of_kind("map").map(|map| (name_in_table(map, word(&map["name"])), &map["elem"])).collect();
     let mut rules: HashMap<String, Vec<Rule>> = HashMap::new();
-    for rule in of_kind("rule") {
+    for rule in of_kind(ruleset, "rule") {
         rules.entry(name_in_table(rule, word(&rule["chain"]))).or_default().push(Rule {
             text: texts
                 .get(&(table_of(rule), rule["handle"].as_u64().unwrap_or_default()))
                 .map_or_else(|| rule["expr"].to_string(), |text| (*text).to_owned()),
-            outcomes: outcomes(rule, packet, &|name| verdict_maps.get(&name_in_table(rule, name)).copied()),
+            outcomes: outcomes(rule, packet, maps),
         });
     }
-    of_kind("chain")
+    of_kind(ruleset, "chain")
         .filter(|chain| families.contains(&word(&chain["family"])))
         .filter(|chain| !dormant.contains(&table_of(chain).as_str()))
         .map(|chain| {
@@ -47,6 +65,16 @@ pub(super) fn chains(ruleset: &Value, listing: &str, packet: Packet) -> Vec<Chai
             }
         })
         .collect()
+}
+
+fn of_kind<'a>(answer: &'a Value, kind: &'a str) -> impl Iterator<Item = &'a Value> {
+    let objects = answer["nftables"].as_array().into_iter().flatten();
+    objects.map(move |object| &object[kind]).filter(|it| !it.is_null())
+}
+
+/// The name of a set or map that stands where its elements could stand.
+fn named(data: &Value) -> Option<&str> {
+    data.as_str()?.strip_prefix('@')
 }
 
 fn word(value: &Value) -> &str {
@@ -99,11 +127,7 @@ fn texts(listing: &str) -> BTreeMap<(String, u64), &str> {
 }
 
 /// What a rule may do with a packet: its conditions hold together, then comes one verdict, or a map of them.
-fn outcomes<'a>(
-    rule: &'a Value,
-    packet: Packet,
-    verdict_map: &dyn Fn(&str) -> Option<&'a Value>,
-) -> Vec<(Match, Verdict)> {
+fn outcomes(rule: &Value, packet: Packet, maps: &VerdictMaps) -> Vec<(Match, Verdict)> {
     let mut so_far = Match::Always;
     let mut outcomes = Vec::new();
     for expression in rule["expr"].as_array().into_iter().flatten() {
@@ -116,12 +140,14 @@ fn outcomes<'a>(
             "limit" | "quota" | "ct count" => so_far = so_far.min(Match::Maybe),
             "xt" if body["type"] == "match" => so_far = so_far.min(extension(word(&body["name"]))),
             "vmap" => {
-                let elements = match body["data"].as_str().and_then(|name| name.strip_prefix('@')) {
-                    Some(name) => verdict_map(name),
-                    None => Some(&body["data"]["set"]),
+                let elements = match named(&body["data"]) {
+                    Some(name) => maps.get(&name_in_table(rule, name)),
+                    None => body["data"]["set"].as_array().filter(|elements| !elements.is_empty()),
                 };
-                let elements = elements.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
-                for element in elements {
+                if elements.is_none() && !is_of_another_protocol(&body["key"], packet) {
+                    outcomes.push((so_far.min(Match::Maybe), Verdict::Refuse));
+                }
+                for element in elements.into_iter().flatten() {
                     let how = so_far.min(equals(&body["key"], &element[0], packet));
                     outcomes.extend(verdict(rule, &element[1], packet).map(|verdict| (how, verdict)));
                 }
@@ -231,7 +257,7 @@ fn is_of_another_protocol(left: &Value, packet: Packet) -> bool {
 /// How sure it is that one of some names for one thing is on the right: a value, a set, a range.
 fn contains(right: &Value, names: &[Value]) -> Match {
     match right {
-        Value::String(name) if name.starts_with('@') => Match::Maybe,
+        Value::String(_) if named(right).is_some() => Match::Maybe,
         Value::String(_) | Value::Number(_) => {
             if names.contains(right) {
                 Match::Always
@@ -239,8 +265,9 @@ fn contains(right: &Value, names: &[Value]) -> Match {
                 Match::Never
             }
         }
+        // There is none without elements: they were left out.
         Value::Array(values) => {
-            values.iter().map(|value| contains(value, names)).max().unwrap_or(Match::Never)
+            values.iter().map(|value| contains(value, names)).max().unwrap_or(Match::Maybe)
         }
         Value::Object(_) => {
             if let Some(set) = right.get("set") {
@@ -277,7 +304,7 @@ mod tests {
             objects
                 .push(json!({ "rule": merged(&table, json!({ "chain": "c", "handle": i, "expr": expr })) }));
         }
-        refusals(&chains(&json!({ "nftables": objects }), "", packet)).len()
+        refusals(&chains(&json!({ "nftables": objects }), &VerdictMaps::new(), "", packet)).len()
     }
 
     fn merged(one: &Value, other: Value) -> Value {
@@ -357,5 +384,18 @@ mod tests {
         };
         assert_eq!(refused("accept", map("accept"), REQUEST), 0);
         assert_eq!(refused("accept", map("drop"), REQUEST), 1);
+    }
+
+    #[test]
+    fn what_a_set_or_map_has_that_is_not_known_may_refuse_where_it_decides_about_the_packet() {
+        let vmap = |protocol: &str, data: Value| {
+            let key = json!({ "payload": { "protocol": protocol, "field": "saddr" } });
+            json!([[{ "vmap": { "key": key, "data": data } }]])
+        };
+        assert_eq!(refused("accept", vmap("ip", json!("@unknown")), REQUEST), 1);
+        assert_eq!(refused("accept", vmap("ip", json!({ "set": [] })), REQUEST), 1);
+        assert_eq!(refused("accept", vmap("ip6", json!("@unknown")), REQUEST), 0);
+        let left_out = is(json!({ "meta": { "key": "l4proto" } }), json!({ "set": [] }));
+        assert_eq!(refused("accept", json!([[left_out, { "drop": null }]]), REQUEST), 1);
     }
 }
