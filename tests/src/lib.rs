@@ -16,6 +16,7 @@
 //! | [`generate`] | random frames from a seed |
 //! | [`interpreter`] | which rule decides, found by asking one after the other |
 //! | [`oracle`] | which frames may be answered, read from the rules a second time |
+//! | [`queries`] | what shipped queries of Prometheus ask for |
 //! | [`vectors`], [`comparator`] | the golden frames and the rules by which a reply is judged |
 //!
 //! Tests that need root or a program that is not installed say so and are skipped; with `ICMP_TESTS_NO_SKIP=1` in the
@@ -33,6 +34,7 @@ pub mod netns;
 pub mod oracle;
 pub mod packet;
 pub mod process;
+pub mod queries;
 pub mod vectors;
 pub mod wire;
 pub mod xdp;

@@ -2,16 +2,14 @@
 //!
 //! Owns `deploy/prometheus`. What the metrics say is proven elsewhere.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use icmp_common::reason::Reason;
-use icmp_common::types::{COUNTER_ROWS, row_labels};
 use icmp_tests::can_run;
 use icmp_tests::folder::Folder;
 use icmp_tests::process;
+use icmp_tests::queries::assert_they_ask_for_what_there_is;
 
 fn here(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
@@ -39,27 +37,7 @@ fn each_alert_comes_when_it_has_to_and_goes_when_it_has_to() {
 fn alerts_ask_for_metrics_and_labels_that_there_are_and_each_is_documented_and_tried() {
     let rules = rules();
     let documented = fs::read_to_string(here("../docs/cli.md")).expect("the metrics");
-    let words: BTreeSet<&str> = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).collect();
-    let metrics: Vec<_> = words.iter().filter(|word| word.starts_with("icmp_ctl_")).collect();
-    assert!(metrics.len() >= 4, "the rules were read: {metrics:?}");
-    for metric in metrics {
-        assert!(documented.contains(&format!("`{metric}`")), "{metric} is none of docs/cli.md");
-    }
-    let reasons: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.name()).collect();
-    let verdicts: BTreeSet<&str> = Reason::ALL.iter().map(|reason| reason.verdict().name()).collect();
-    let types: BTreeSet<&str> = (0..COUNTER_ROWS).map(|row| row_labels(row).1).collect();
-    for (label, known) in [("reason", &reasons), ("verdict", &verdicts), ("type", &types)] {
-        let values: Vec<_> = [format!("{label}=\""), format!("{label}=~\"")]
-            .iter()
-            .flat_map(|start| rules.split(start.as_str()).skip(1))
-            .filter_map(|rest| rest.split('"').next())
-            .flat_map(|values| values.split('|'))
-            .collect();
-        assert!(!values.is_empty(), "the rules ask for a {label}");
-        for value in values {
-            assert!(known.contains(value), "{value} is no {label}");
-        }
-    }
+    assert_they_ask_for_what_there_is(&rules, &documented);
     let [documented, tried] = ["../docs/alerts.md", "data/icmp-ctl.rules.test.yml"]
         .map(|path| fs::read_to_string(here(path)).expect("a text"));
     for alert in rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")) {

@@ -1,0 +1,87 @@
+//! The dashboard that is shipped for Grafana: Prometheus takes its queries, what they ask for exists, and its panels fit.
+//!
+//! Owns `deploy/grafana`. How a Grafana draws it is not tested.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use icmp_tests::can_run;
+use icmp_tests::folder::Folder;
+use icmp_tests::process;
+use icmp_tests::queries::assert_they_ask_for_what_there_is;
+use serde_json::Value;
+
+fn here(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+fn dashboard() -> Value {
+    let text = fs::read_to_string(here("../deploy/grafana/icmp-ctl.json")).expect("the dashboard");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+/// Each text in `value` under a key named `name`, however deep.
+fn all_under<'a>(value: &'a Value, name: &str, found: &mut Vec<&'a str>) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                match value {
+                    Value::String(text) if key == name => found.push(text),
+                    value => all_under(value, name, found),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| all_under(value, name, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn its_queries_are_taken_by_prometheus_and_ask_for_what_there_is() {
+    if !can_run(&["promtool"]) {
+        return;
+    }
+    let dashboard = dashboard();
+    let mut queries = Vec::new();
+    all_under(&dashboard, "expr", &mut queries);
+    assert!(queries.len() > 10, "{queries:?}");
+    let mut rules = String::from("groups:\n  - name: dashboard\n    rules:\n");
+    for (i, query) in queries.iter().enumerate() {
+        let filled = query.replace("$__rate_interval", "2m").replace("$__interval", "30s");
+        writeln!(rules, "      - record: query{i}\n        expr: {}", Value::from(filled))
+            .expect("a String takes all");
+    }
+    let folder = Folder::new();
+    let rules = folder.file("queries.yml", &rules);
+    let _said = process::run(Command::new("promtool").args(["check", "rules", &rules])).expect_success();
+
+    let variables = &dashboard["templating"]["list"];
+    let mut values = Vec::new();
+    all_under(variables, "query", &mut values);
+    let documented = fs::read_to_string(here("../docs/cli.md")).expect("the metrics");
+    assert_they_ask_for_what_there_is(&[queries, values].concat().join("\n"), &documented);
+}
+
+#[test]
+fn its_panels_have_an_own_number_and_place_a_description_and_a_unit() {
+    const COLUMNS: u64 = 24;
+    let dashboard = dashboard();
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let (mut numbers, mut cells) = (BTreeSet::new(), BTreeSet::new());
+    for panel in panels {
+        let title = &panel["title"];
+        assert!(numbers.insert(panel["id"].as_u64()), "{title} has another one's number");
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().expect("a place"));
+        assert!(x + w <= COLUMNS, "{title} is wider than the page");
+        for cell in (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y))) {
+            assert!(cells.insert(cell), "{title} is drawn over another");
+        }
+        if panel["type"] != "row" {
+            assert!(panel["description"].as_str().is_some_and(|text| text.ends_with('.')), "{title}");
+            assert!(panel["fieldConfig"]["defaults"]["unit"].is_string(), "{title}");
+        }
+    }
+}
