@@ -19,8 +19,9 @@ use crate::config::plain::plain;
 use crate::config::prefix::Prefix;
 use crate::config::service::Serve;
 use crate::config::source::{Invalid, Source};
+use crate::config::tables::{table, tables};
 use crate::config::units::Rate;
-use crate::config::words::{OneOrMany, Word};
+use crate::config::words::{Named, OneOrMany, Word};
 use crate::kernel::files::{read_again, read_once, to_the_end};
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
@@ -36,14 +37,19 @@ pub struct Config {
     /// What `serve` attaches to.
     pub interfaces: Vec<String>,
     /// `[responder]`
+    #[serde(deserialize_with = "table")]
     pub responder: Responder,
     /// `[limits]`
+    #[serde(deserialize_with = "table")]
     pub limits: Limits,
     /// `[policy]`
+    #[serde(deserialize_with = "table")]
     pub policy: Policy,
     /// `[metrics]`
+    #[serde(deserialize_with = "table")]
     pub metrics: Metrics,
     /// `[serve]`
+    #[serde(deserialize_with = "table")]
     pub serve: Serve,
     /// Where it was read, for errors that are found later.
     #[serde(skip)]
@@ -61,13 +67,13 @@ pub struct Responder {
     /// Whether a VIP prefix may be so wide that it is hardly meant.
     pub wide_vips: bool,
     /// How much is verified before an answer.
-    pub verify: Verify,
+    pub verify: Word<Verify>,
     /// TTL of IPv4 answers; the host's `ip_default_ttl` where it is not given.
     pub ttl: Option<u8>,
     /// Hop limit of IPv6 answers; the host's `hop_limit` where it is not given.
     pub hop_limit: Option<u8>,
     /// Where the host's addresses are answered.
-    pub own: Own,
+    pub own: Word<Own>,
     /// Whether echo requests that the host's own switches make it ignore are left to it.
     pub respect_sysctl: bool,
 }
@@ -83,10 +89,12 @@ pub struct Policy {
     /// Types of ICMPv6 that are treated otherwise than the preset says.
     pub ipv6: BTreeMap<String, Word<Action>>,
     /// `[policy.checks]`
+    #[serde(deserialize_with = "table")]
     pub checks: Checks,
     /// Guards that may be broken, by name.
     pub allow_break: Vec<String>,
     /// `[[policy.rule]]`, the first that matches decides.
+    #[serde(deserialize_with = "tables")]
     pub rule: Vec<Rule>,
 }
 
@@ -171,8 +179,7 @@ pub struct Rule {
 }
 
 /// On which interfaces an address of the host is answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Own {
     /// On the one that has it; on all where loopback has it.
     Interface,
@@ -180,14 +187,37 @@ pub enum Own {
     Host,
 }
 
+impl Named for Own {
+    const KIND: &'static str = "place for own addresses";
+    const ALL: &'static [Self] = &[Self::Interface, Self::Host];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Interface => "interface",
+            Self::Host => "host",
+        }
+    }
+}
+
 /// How much is verified before an answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verify {
     /// Both checksums.
     Full,
     /// The IP header's only; the sender's ICMP checksum is carried through.
     Header,
+}
+
+impl Named for Verify {
+    const KIND: &'static str = "extent of verification";
+    const ALL: &'static [Self] = &[Self::Full, Self::Header];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Header => "header",
+        }
+    }
 }
 
 /// The metrics endpoint of `serve`.
@@ -204,10 +234,10 @@ impl Default for Responder {
             echo: true,
             vips: Vec::new(),
             wide_vips: false,
-            verify: Verify::Full,
+            verify: Word(Verify::Full),
             ttl: None,
             hop_limit: None,
-            own: Own::Interface,
+            own: Word(Own::Interface),
             respect_sysctl: false,
         }
     }
@@ -226,6 +256,9 @@ impl Config {
     /// Not TOML, an unknown key, a value that does not fit its key: with line and column and the line itself.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         let source = Source { name: name.to_owned(), text: text.to_owned() };
+        if let Some(date) = source.date() {
+            return Err(source.point(Some(date), "a date or time is no value of any key"));
+        }
         let config: Self =
             toml::from_str(text).map_err(|error| source.point(error.span(), &plain(error.message())))?;
         Ok(Self { source, ..config })
@@ -319,7 +352,7 @@ mod tests {
     fn an_empty_file_is_the_default_configuration() {
         let config = Config::parse("", "x").expect("an empty file is fine");
         assert!(config.responder.echo);
-        assert_eq!(config.responder.verify, Verify::Full);
+        assert_eq!(config.responder.verify.0, Verify::Full);
         assert_eq!(config.limits.source().burst, 2_000);
     }
 
@@ -347,6 +380,51 @@ mod tests {
             Config::parse("[responder]\necho = true\nverfiy = \"full\"\n", "c.toml").expect_err("misspelt");
         let text = error.to_string();
         assert!(text.contains("c.toml") && text.contains("line 3") && text.contains("verfiy"), "{text}");
+    }
+
+    #[test]
+    fn a_word_is_given_as_text_and_as_nothing_that_stands_for_it() {
+        for (key, word) in [
+            ("responder.own", "host"),
+            ("responder.verify", "full"),
+            ("policy.preset", "host"),
+            ("policy.ipv4.echo-request", "drop"),
+            ("policy.checks.quote", "drop"),
+            ("serve.on-stop", "keep"),
+        ] {
+            let parse = |value: &str| Config::parse(&format!("{key} = {value}\n"), "c.toml");
+            let _taken = parse(&format!("{word:?}")).expect("a word of this key");
+            for value in [
+                format!("{{ {word} = {{}} }}"),
+                format!("{{ {word} = [] }}"),
+                format!("[{word:?}]"),
+                "[]".into(),
+                "0".into(),
+            ] {
+                let error = parse(&value).expect_err("no word").to_string();
+                assert!(error.contains("expected text in quotes, not"), "{key} = {value}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_is_no_table_and_no_date_is_a_value() {
+        for key in ["responder", "limits", "limits.replies", "limits.per-source", "policy", "policy.ipv6"]
+            .into_iter()
+            .chain(["policy.checks", "metrics", "serve"])
+        {
+            for value in ["[]", "[\"1/s\", 5, 32]", "[\"drop\"]"] {
+                let error = Config::parse(&format!("{key} = {value}\n"), "c.toml").expect_err("no table");
+                assert!(error.to_string().contains("expected a table"), "{key} = {value}: {error}");
+                assert!(error.to_string().ends_with(", not a list"), "{key} = {value}: {error}");
+            }
+        }
+        let error = Config::parse("policy.rule = [[\"x\"]]\n", "c.toml").expect_err("no table").to_string();
+        assert!(error.ends_with("expected a table, not a list"), "{error}");
+        for value in ["1979-05-27", "[{ x = 07:32:00 }]"] {
+            let error = Config::parse(&format!("limits.replies = {value}\n"), "c.toml").expect_err("a date");
+            assert!(error.to_string().ends_with("a date or time is no value of any key"), "{value}: {error}");
+        }
     }
 
     #[test]

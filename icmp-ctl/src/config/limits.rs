@@ -6,6 +6,7 @@ use icmp_common::abi::Line;
 use icmp_common::types::Budget;
 use serde::{Deserialize, Serialize};
 
+use crate::config::tables::limit;
 use crate::config::units::Rate;
 
 /// Rates and bursts; what is not given has the default of [`Limits::budget`], [`Limits::source`] or [`Limits::prefix`].
@@ -15,30 +16,40 @@ pub struct Limits {
     /// Memory of the limiter's buckets, like `4MiB`; fixed when the program is loaded.
     pub memory: Memory,
     /// Echo requests of one source.
+    #[serde(deserialize_with = "limit")]
     pub per_source: Level,
     /// Echo requests of one network.
+    #[serde(deserialize_with = "limit")]
     pub per_prefix: Level,
     /// All replies of the host.
+    #[serde(deserialize_with = "limit")]
     pub replies: Bucket,
     /// Errors about the host's own packets.
+    #[serde(deserialize_with = "limit")]
     pub errors: Bucket,
     /// Fragmentation needed and packet too big.
+    #[serde(deserialize_with = "limit")]
     pub path_mtu: Bucket,
     /// Neighbour discovery.
+    #[serde(deserialize_with = "limit")]
     pub neighbour_discovery: Bucket,
     /// Multicast listener and multicast router discovery.
+    #[serde(deserialize_with = "limit")]
     pub multicast_listener: Bucket,
     /// Replies to the host's own queries, and queries the kernel answers.
+    #[serde(deserialize_with = "limit")]
     pub queries: Bucket,
     /// Redirects.
+    #[serde(deserialize_with = "limit")]
     pub redirects: Bucket,
     /// Messages that fail a check which only counts them.
+    #[serde(deserialize_with = "limit")]
     pub unverified: Bucket,
 }
 
 /// A rate and a burst.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, expecting = "a table like { rate = \"1k/s\", burst = 2000 }")]
+#[serde(default, deny_unknown_fields)]
 pub struct Bucket {
     /// Average.
     pub rate: Option<Rate>,
@@ -48,12 +59,7 @@ pub struct Bucket {
 
 /// A rate and a burst for each address prefix.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
-#[serde(
-    default,
-    deny_unknown_fields,
-    rename_all = "kebab-case",
-    expecting = "a table like { rate = \"1k/s\", burst = 2000 }"
-)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Level {
     /// Average.
     pub rate: Option<Rate>,

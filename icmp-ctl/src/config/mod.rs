@@ -10,5 +10,6 @@ pub mod service;
 pub mod source;
 pub mod span;
 pub mod suggestions;
+mod tables;
 pub mod units;
 pub mod words;

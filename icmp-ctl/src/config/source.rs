@@ -6,6 +6,7 @@ use std::fmt;
 use std::ops::Range;
 
 use anyhow::Result;
+use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 /// A text and what it is called.
@@ -31,6 +32,19 @@ impl Source {
             " ".repeat(column - 1),
             "^".repeat(width)
         )
+    }
+
+    /// Where a date or time is in it, which the parser hands on as a table with a key of its own.
+    pub(super) fn date(&self) -> Option<Range<usize>> {
+        fn first<'a>(mut values: impl Iterator<Item = &'a Spanned<DeValue<'a>>>) -> Option<Range<usize>> {
+            values.find_map(|value| match value.get_ref() {
+                DeValue::Datetime(_) => Some(value.span()),
+                DeValue::Array(list) => first(list.iter()),
+                DeValue::Table(table) => first(table.values()),
+                _ => None,
+            })
+        }
+        first(DeTable::parse(&self.text).ok()?.get_ref().values())
     }
 
     /// An error that was found later.

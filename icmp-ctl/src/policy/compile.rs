@@ -33,9 +33,9 @@ fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings>
     let mut flags = SETTINGS_PRESENT;
     for (on, flag) in [
         (responder.echo, SETTINGS_ECHO),
-        (responder.verify == Verify::Full, SETTINGS_VERIFY_FULL),
+        (responder.verify.0 == Verify::Full, SETTINGS_VERIFY_FULL),
         (preset == Preset::Observe, SETTINGS_OBSERVE),
-        (responder.own == Own::Host, SETTINGS_OWN_HOST),
+        (responder.own.0 == Own::Host, SETTINGS_OWN_HOST),
     ] {
         flags |= if on { flag } else { 0 };
     }

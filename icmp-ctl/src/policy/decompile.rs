@@ -52,8 +52,9 @@ pub fn configuration(policy: &Compiled, like: &Config, host: HostDefaults, tick:
 fn set_responder(responder: &mut config::Responder, policy: &Compiled, host: HostDefaults) {
     let settings = &policy.settings;
     responder.echo = settings.flags & SETTINGS_ECHO != 0;
-    responder.verify = if settings.flags & SETTINGS_VERIFY_FULL != 0 { Verify::Full } else { Verify::Header };
-    responder.own = if settings.flags & SETTINGS_OWN_HOST != 0 { Own::Host } else { Own::Interface };
+    responder.verify =
+        Word(if settings.flags & SETTINGS_VERIFY_FULL != 0 { Verify::Full } else { Verify::Header });
+    responder.own = Word(if settings.flags & SETTINGS_OWN_HOST != 0 { Own::Host } else { Own::Interface });
     let mut said: Vec<_> = responder.vips.iter().map(|vip| vip.0).collect();
     said.sort();
     said.dedup();
