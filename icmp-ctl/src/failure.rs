@@ -3,9 +3,10 @@
 use std::fmt;
 
 use aya::programs::ProgramError;
+use serde::{Deserialize, Serialize};
 
 /// Exit codes other than 0, as docs/cli.md documents them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[repr(u8)]
 pub enum Exit {
     /// It was tried and did not work.

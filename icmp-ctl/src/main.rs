@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 fn run(arguments: &[OsString]) -> Result<()> {
     outlive_size_limit()?;
     let _reader = match cli::parse(arguments)? {
-        Asked::Run(cli) => commands::run(&cli)?.print(cli.json)?,
+        Asked::Run(cli) => commands::run(&cli, arguments)?.print(cli.json)?,
         Asked::Text(text) => Output::text(&text).print(false)?,
     };
     Ok(())

@@ -5,10 +5,13 @@
 use std::io::{self, Write};
 
 use anyhow::{Context as _, Result, anyhow};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::diagnostics::{note, warn};
+
 /// What a verb tells, for people and for programs.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Output {
     json: Value,
     lines: Vec<String>,
@@ -16,6 +19,9 @@ pub struct Output {
     done: bool,
     /// Why the command fails although there is something to tell.
     failure: Option<String>,
+    /// What is said beside it that is probably not as it should be, and what is worth knowing.
+    warnings: Vec<String>,
+    notes: Vec<String>,
 }
 
 /// Who reads standard output.
@@ -30,12 +36,12 @@ pub enum Reader {
 impl Output {
     /// What there is to see; `json` is what `-j` prints.
     pub fn shown(json: Value, lines: Vec<String>) -> Self {
-        Self { json, lines, done: false, failure: None }
+        Self { json, lines, done: false, failure: None, warnings: Vec::new(), notes: Vec::new() }
     }
 
     /// What was done.
     pub fn done(json: Value, lines: Vec<String>) -> Self {
-        Self { json, lines, done: true, failure: None }
+        Self { done: true, ..Self::shown(json, lines) }
     }
 
     /// Text that has no other form.
@@ -53,11 +59,23 @@ impl Output {
         Self { failure: Some(why.into()), ..self }
     }
 
-    /// Writes it to standard output.
+    /// What is to be said beside it that is probably not as it should be.
+    pub fn warning(self, warnings: Vec<String>) -> Self {
+        Self { warnings, ..self }
+    }
+
+    /// What is to be said beside it that is worth knowing.
+    pub fn noting(self, notes: Vec<String>) -> Self {
+        Self { notes, ..self }
+    }
+
+    /// Writes it to standard output, and what is said beside it where that is said.
     ///
     /// # Errors
     /// As [`Self::write`]; and what it was to fail with.
     pub fn print(&self, json: bool) -> Result<Reader> {
+        self.warnings.iter().for_each(|text| warn(text));
+        self.notes.iter().for_each(|text| note(text));
         let reader = self.write(&mut io::stdout().lock(), json)?;
         match &self.failure {
             Some(why) => Err(anyhow!("{why}")),

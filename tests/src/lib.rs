@@ -35,6 +35,7 @@ pub mod oracle;
 pub mod packet;
 pub mod process;
 pub mod queries;
+pub mod readers;
 pub mod vectors;
 pub mod wire;
 pub mod xdp;

@@ -5,13 +5,15 @@
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
-use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, Pair};
+use icmp_tests::readers::{GROUP, Readers};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
@@ -33,17 +35,12 @@ struct Top {
 }
 
 impl Top {
-    fn start(host: &Namespace, arguments: &str) -> Self {
+    fn start(command: &mut Command) -> Self {
         let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
         let pty = openpty(&size, None).expect("a terminal");
         let before = tcgetattr(&pty.slave).expect("its state");
         let side = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
-        let child = ctl::command(host, &format!("top {arguments}"))
-            .stdin(side())
-            .stdout(side())
-            .stderr(side())
-            .spawn()
-            .expect("it starts");
+        let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("it starts");
         let keys = File::from(pty.master);
         let mut screen = keys.try_clone().expect("a descriptor");
         let (sender, shown) = mpsc::channel();
@@ -94,7 +91,7 @@ impl Drop for Top {
 fn top_shows_what_comes_and_leaves_the_terminal_as_it_was() {
     let Some(pair) = pair() else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);
-    let mut top = Top::start(&pair.host, "--interval 50ms");
+    let mut top = Top::start(&mut ctl::command(&pair.host, "top --interval 50ms"));
     top.wait_for("neighbour-discovery");
     let mut ping = pair.peer.watch("ping", &["-i0.002", "192.0.2.2"]);
     top.wait_for("echo-request");
@@ -110,11 +107,30 @@ fn a_signal_ends_top_as_its_key_does() {
     let Some(pair) = pair() else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);
     for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
-        let mut top = Top::start(&pair.host, "");
+        let mut top = Top::start(&mut ctl::command(&pair.host, "top"));
         top.wait_for("neighbour-discovery");
         top.signal(signal);
         top.ends();
     }
+}
+
+#[test]
+fn top_shows_a_member_of_the_group_what_comes() {
+    let Some(pair) = pair().filter(|_| can_run(&["unshare", "mount", "install", "setpriv"])) else { return };
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n"));
+    let mut readers = Readers::start(&pair.host, &config, "");
+    let mut top = Top::start(&mut readers.command(GROUP, "top --interval 50ms"));
+    top.wait_for("neighbour-discovery");
+    let mut ping = pair.peer.watch("ping", &["-i0.002", "192.0.2.2"]);
+    top.wait_for("echo-request");
+    ping.end_by(Signal::SIGTERM);
+    // It says so, and goes on when it can.
+    assert_eq!(readers.serve.end_by(Signal::SIGTERM), Some(0));
+    top.wait_for("does not run");
+    top.press("q");
+    top.ends();
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! The units that are shipped: systemd takes them, they leave little to whoever takes over `serve`, and `serve` works with what they leave it.
 //!
-//! Owns the units and the capabilities they name. What `serve` tells systemd is proven elsewhere.
+//! Owns the units, the capabilities they name, and the group that is made for them. What `serve` tells systemd is proven elsewhere.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -37,6 +38,29 @@ fn systemd_takes_the_units_and_finds_them_exposed_by_2_5_at_most() {
         let security = ["security", "--offline=true", "--threshold=25", "--no-pager", &file];
         let _said = process::run(Command::new("systemd-analyze").args(security)).expect_success();
     }
+}
+
+#[test]
+fn the_group_that_may_look_is_made_and_the_folder_of_sockets_is_its_own() {
+    if !can_run(&["systemd-sysusers", "systemd-tmpfiles"]) {
+        return;
+    }
+    let folder = Folder::new();
+    fs::create_dir(folder.path().join("etc")).expect("a folder");
+    let root = format!("--root={}", folder.path().display());
+    for (program, options, file) in [
+        ("systemd-sysusers", &[][..], "sysusers.d/icmp-ctl.conf"),
+        ("systemd-tmpfiles", &["--create"], "tmpfiles.d/icmp-ctl.conf"),
+    ] {
+        let mut command = Command::new(program);
+        let made = process::run(command.arg(&root).args(options).arg(deployed(file)));
+        assert!(made.code == Some(0), "{made}");
+    }
+    let groups = fs::read_to_string(folder.path().join("etc/group")).expect("groups");
+    let group = groups.lines().find_map(|line| line.strip_prefix("icmp-ctl:x:")?.strip_suffix(':'));
+    let sockets = fs::metadata(folder.path().join("run/icmp-ctl")).expect("a folder");
+    assert_eq!((sockets.mode() & 0o7777, sockets.uid()), (0o2750, 0));
+    assert_eq!(group, Some(&sockets.gid().to_string()[..]), "{groups}");
 }
 
 /// By hand, and with what a unit leaves it: what it keeps, and works with, is the same.
@@ -100,5 +124,10 @@ fn keeps_four_capabilities(run_by: &[&str]) {
 }
 
 fn shipped(unit: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/systemd").join(unit)
+    deployed(&format!("systemd/{unit}"))
+}
+
+fn deployed(file: &str) -> PathBuf {
+    fs::canonicalize(Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file))
+        .expect("it is shipped")
 }

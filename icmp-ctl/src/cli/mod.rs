@@ -342,6 +342,13 @@ pub struct ShowCounters {
     pub watch: bool,
 }
 
+impl ShowCounters {
+    /// Whether it is about what comes in a span of time.
+    pub fn is_of_a_time(&self) -> bool {
+        self.watch || self.rate.is_some()
+    }
+}
+
 /// `top`
 #[derive(Debug, Args)]
 pub struct Top {

@@ -9,7 +9,9 @@ mod config;
 mod counters;
 mod detach;
 mod doctor;
+mod endpoints;
 mod limit;
+mod look;
 mod metrics;
 mod policy;
 mod rates;
@@ -23,18 +25,21 @@ mod table;
 mod top;
 mod upgrade;
 
+use std::ffi::OsString;
+
 use anyhow::Result;
 
-use crate::cli::{Cli, LimitVerb, Verb};
+use crate::cli::{Cli, LimitVerb, Rule, Show, Verb};
 use crate::config::file::Config;
 use crate::kernel::requirements::{Purpose, prepare};
+use crate::observe::readers::Source;
 use crate::output::Output;
 
-/// Runs what was typed.
+/// Runs what was typed, which is given as words, too: it may be another process that does it.
 ///
 /// # Errors
 /// What the verb could not do, with the exit code where it has one of its own.
-pub fn run(cli: &Cli) -> Result<Output> {
+pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
     // A configuration is read where the user sees it: `prepare` may change the mount namespace.
     match &cli.verb {
         Verb::Attach(args) => {
@@ -57,17 +62,16 @@ pub fn run(cli: &Cli) -> Result<Output> {
             upgrade::run(*check)
         }
         Verb::Doctor(only) => doctor::run(&only.interfaces),
-        Verb::Status(only) => {
-            prepare(Purpose::Use)?;
-            status::run(&only.interfaces)
+        Verb::Top(args) => top::run(args.interval, cli.json, Source::of_this_process()?),
+        Verb::Show(Show::Counters(args)) if args.is_of_a_time() => {
+            rates::show(args, cli.json, Source::of_this_process()?)
         }
-        Verb::Show(what) => {
+        Verb::Show(what @ Show::Metrics { textfile: Some(_) }) => {
             prepare(Purpose::Use)?;
-            show::run(what, cli)
+            show::run(what, cli.verbose)
         }
-        Verb::Top(args) => {
-            prepare(Purpose::Use)?;
-            top::run(args.interval, cli.json)
+        Verb::Status(_) | Verb::Show(_) | Verb::Rule(Rule::List) | Verb::Limit(LimitVerb::Show) => {
+            look::from(Source::of_this_process()?, cli, words)
         }
         Verb::Apply(args) => apply::run(args),
         Verb::Confirm(save) => {
@@ -82,12 +86,9 @@ pub fn run(cli: &Cli) -> Result<Output> {
             prepare(Purpose::Use)?;
             rule::run(what)
         }
-        Verb::Limit(verb) => {
+        Verb::Limit(LimitVerb::Set(args)) => {
             prepare(Purpose::Use)?;
-            match verb {
-                LimitVerb::Set(args) => limit::set(args),
-                LimitVerb::Show => limit::show(),
-            }
+            limit::set(args)
         }
     }
 }

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 use super::table::only;
 use crate::cli::ShowCounters;
 use crate::host::netlink::Network;
-use crate::instance::pins::View;
-use crate::observe::rates::{Reading, Totals, VERDICTS, three_digits};
+use crate::observe::rates::{Totals, VERDICTS, three_digits};
+use crate::observe::readers::Source;
 use crate::output::{Output, Reader};
 
 /// Lines after which the heading is written again: a screen of 24 has one.
@@ -17,15 +17,14 @@ const HEADING_EVERY: usize = 20;
 const DEFAULT: Duration = Duration::from_secs(1);
 
 /// One span of time, or with `--watch` one after the other for as long as somebody reads.
-pub(super) fn show(args: &ShowCounters, json: bool) -> Result<Output> {
+pub(super) fn show(args: &ShowCounters, json: bool, source: Source) -> Result<Output> {
     let interval = args.rate.map_or(DEFAULT, |span| span.0);
-    let read = || Reading::of(&View::open()?, &Network::read_once()?);
     let network = Network::read_once()?;
-    let mut before = read()?;
+    let mut before = source.reading()?;
     let mut written = 0;
     loop {
         std::thread::sleep(interval);
-        let now = read()?;
+        let now = source.reading()?;
         let (span, counted) = now.since(&before);
         let counted = counted.into_iter().map(|(name, rows)| (name, rows.total())).collect();
         let counted = only(counted, &args.interfaces, &network, |(name, _)| name)?;

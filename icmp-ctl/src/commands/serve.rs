@@ -4,21 +4,19 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use super::detach;
+use super::endpoints::Endpoints;
 use crate::cli::{Detach, Serve};
 use crate::config::file::Config;
-use crate::config::service::OnStop;
-use crate::diagnostics::{note_about, warn_about};
+use crate::config::service::{Listen, OnStop};
 use crate::failure::{Exit, exit_of};
 use crate::follow::Following;
 use crate::host::netlink::event_loop;
 use crate::kernel::confine::confine;
 use crate::kernel::netlink::Changes;
-use crate::observe::connections::accept;
 use crate::output::Output;
 use crate::service_manager;
 
@@ -40,10 +38,10 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
 async fn until_ended(args: &Serve, config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let listen = config.metrics.listen;
+    let listen = config.metrics.listen.clone();
     let following = Following::new(args.config.clone(), config);
     tokio::select! {
-        failed = serve(&following, listen) => return failed,
+        failed = serve(&following, &listen) => return failed,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -67,13 +65,9 @@ fn detach_all() -> Result<()> {
 }
 
 /// Ends with an error only, and with none once everything has worked for the first time.
-async fn serve(following: &Following, address: std::net::SocketAddr) -> Result<()> {
+async fn serve(following: &Following, listen: &Listen) -> Result<()> {
     // What can fail without touching the program comes first.
-    let listener = TcpListener::bind(address).await.with_context(|| {
-        let below = "; `serve` has no CAP_NET_BIND_SERVICE, and listens on ports from 1024 on";
-        let reason = if address.port() < 1024 { below } else { "; another may hold the port" };
-        format!("listening on {address}, the `listen` of [metrics]{reason}")
-    })?;
+    let endpoints = Endpoints::listen(listen).await?;
     let changes = Changes::listen()?;
     let hangups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     following.start().await?;
@@ -83,13 +77,6 @@ async fn serve(following: &Following, address: std::net::SocketAddr) -> Result<(
             crate::diagnostics::warn(&format!("tracing: {error:#}"));
         }
     });
-    note_about("metrics", None, &format!("serving metrics at http://{address}/metrics"));
-    if !address.ip().is_loopback() {
-        let text = format!(
-            "whoever reaches {address} may read the metrics: `listen` of [metrics] is not of this host alone"
-        );
-        warn_about("metrics", None, &text);
-    }
-    tokio::spawn(accept(listener));
+    endpoints.open();
     following.follow(changes, hangups).await
 }

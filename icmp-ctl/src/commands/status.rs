@@ -8,7 +8,6 @@ use icmp_common::abi::INTERFACE_STRIPS_TAGS;
 use serde_json::json;
 
 use super::table::{Column::Left, Column::Right, only, table};
-use crate::diagnostics::{note, warn};
 use crate::host::netlink::Network;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
@@ -19,12 +18,10 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     let instance = View::open()?;
     let network = Network::read_once()?;
     let entries = instance.maps.interfaces()?;
-    let mut rows = Vec::new();
+    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
     for pin in instance.links()? {
         let link = network.links.iter().find(|link| link.index == pin.ifindex && link.runs(pin.program_id));
-        if let Some(finding) = pin.finding() {
-            warn(&finding.text());
-        }
+        warnings.extend(pin.finding().map(|finding| finding.text()));
         let entry = instance.entry_of(pin.program_id);
         let tag = entry
             .and_then(|entry| ProgramInfo::from_pin(instance.program_pin(entry)).ok())
@@ -72,12 +69,11 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             "CONFIRMATION PENDING: in {left:.0} s the policy that was confirmed last comes back, unless `icmp-ctl confirm` keeps this one"
         ));
     }
-    if build != BUILD {
-        note(&format!("this is build {BUILD}, another one than has loaded the program"));
-    }
+    let is_other = build != BUILD;
+    let notes = is_other.then(|| format!("this is build {BUILD}, another one than has loaded the program"));
     let json = json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses,
                        "under_pressure": pressure, "confirmation_pending_seconds": pending });
-    Ok(Output::shown(json, lines))
+    Ok(Output::shown(json, lines).warning(warnings).noting(notes.into_iter().collect()))
 }
 
 fn seconds(time: SystemTime) -> u64 {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::limits::Limits;
 use crate::config::plain::plain;
 use crate::config::prefix::Prefix;
-use crate::config::service::Serve;
+use crate::config::service::{Listen, Serve};
 use crate::config::source::{Invalid, Source};
 use crate::config::tables::{table, tables};
 use crate::config::units::Rate;
@@ -225,7 +225,7 @@ impl Named for Verify {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Metrics {
     /// Where it listens.
-    pub listen: std::net::SocketAddr,
+    pub listen: Listen,
 }
 
 impl Default for Responder {
@@ -245,7 +245,7 @@ impl Default for Responder {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self { listen: std::net::SocketAddr::from(([127, 0, 0, 1], 9816)) }
+        Self { listen: Listen::Tcp(([127, 0, 0, 1], 9816).into()) }
     }
 }
 

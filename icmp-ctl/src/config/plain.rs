@@ -20,9 +20,6 @@ pub(super) fn plain(message: &str) -> String {
             )
         }
         ([key], _) if message.starts_with("missing field ") => format!("the key {key:?} is missing"),
-        (_, "invalid socket address syntax") => {
-            "expected an address with a port, like \"127.0.0.1:9816\" or \"[::1]:9816\"".to_owned()
-        }
         _ => message.to_owned(),
     }
 }
@@ -37,7 +34,6 @@ fn expected(wanted: &str) -> &str {
         "a string" => "text in quotes",
         "a sequence" => "a list in brackets",
         "a map" => "a table",
-        "socket address" => "an address with a port, like \"127.0.0.1:9816\"",
         wanted => wanted,
     }
 }

@@ -1,4 +1,8 @@
-//! `[serve]`: what concerns the daemon alone.
+//! `[serve]`, and where `[metrics]` are served: what concerns the daemon alone.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +20,44 @@ impl Serve {
     /// What becomes of the program when `serve` is stopped.
     pub fn on_stop(&self) -> OnStop {
         self.on_stop.map_or(OnStop::Keep, |word| word.0)
+    }
+}
+
+/// Where the metrics are served.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// At an address with a port.
+    Tcp(SocketAddr),
+    /// At a socket of the file system, which is written `unix:/PATH`.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Listen {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            _ => text.parse().map(Self::Tcp).map_err(|_| {
+                serde::de::Error::custom(
+                    "expected an address with a port, like \"127.0.0.1:9816\" or \"[::1]:9816\", or \"unix:/run/icmp-ctl/NAME\"",
+                )
+            }),
+        }
+    }
+}
+
+impl Serialize for Listen {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What `serve` gives up before it starts: capabilities, new privileges, writing outside the BPF file system.
+//! What `serve` gives up before it starts: capabilities, new privileges, writing outside the BPF file system, but for its sockets.
 //!
 //! Owns how it is given up. It does not own what is needed (`requirements.rs`), nor what the unit takes away before (`deploy/systemd`).
 
@@ -13,6 +13,7 @@ use nix::sys::prctl::set_no_new_privs;
 use crate::diagnostics::note;
 use crate::kernel::bpffs;
 use crate::kernel::requirements::Purpose;
+use crate::kernel::sockets;
 
 /// `iptables-legacy-save` asks the kernel on a raw socket. Where it cannot, its rules are not warned about, and all else works.
 const FOR_LEGACY_RULES: Capability = Capability::CAP_NET_RAW;
@@ -55,9 +56,12 @@ fn restrict() -> Result<()> {
         .handle_access(writing)?
         .handle_access(AccessNet::ConnectTcp)?
         .create()?;
-    for path in [bpffs::MOUNT_POINT, "/dev/null"] {
-        let allowed = if path == bpffs::MOUNT_POINT { writing } else { AccessFs::WriteFile.into() };
+    for (path, allowed) in [(bpffs::MOUNT_POINT, writing), ("/dev/null", AccessFs::WriteFile.into())] {
         rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, allowed))?;
+    }
+    // Where it is not there, nobody is to ask.
+    if let Ok(folder) = PathFd::new(sockets::FOLDER) {
+        rules = rules.add_rule(PathBeneath::new(folder, AccessFs::MakeSock | AccessFs::RemoveFile))?;
     }
     if rules.restrict_self()?.ruleset == RulesetStatus::NotEnforced {
         note("this kernel has no Landlock: `serve` may write what its user may, as far as its unit lets it");

@@ -12,4 +12,5 @@ pub mod netdev;
 pub(crate) mod netlink;
 pub mod pod;
 pub(crate) mod requirements;
+pub mod sockets;
 pub(crate) mod words;

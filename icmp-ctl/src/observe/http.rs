@@ -1,18 +1,20 @@
-//! The metrics, the health and a front page of what is loaded, over HTTP.
+//! The metrics, the health and a front page of what is loaded, over HTTP; and answers for who may not read them himself.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::error::Error;
 use std::time::Instant;
 
 use anyhow::Result;
-use http_body_util::Full;
-use hyper::body::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::sync::Mutex;
 
 use crate::failure;
 use crate::observe::front;
 use crate::observe::metrics::{self, Format};
+use crate::observe::readers::{Answering, LONGEST, PATH, answer};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,11 +42,14 @@ impl Page {
     }
 }
 
-/// Answers one request.
+/// Answers one request, for a page or, with `answering`, a question.
 ///
 /// # Errors
 /// None.
-pub async fn respond<B>(request: Request<B>) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
+pub async fn respond(
+    request: Request<Incoming>,
+    answering: Option<Answering>,
+) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     static READER: Reader = Reader::new();
     let reply = |status, kind: &'static str, body: String| {
         let mut response = Response::new(Full::new(Bytes::from(body)));
@@ -52,6 +57,12 @@ pub async fn respond<B>(request: Request<B>) -> std::result::Result<Response<Ful
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
         response
     };
+    if let Some(answering) = answering.filter(|_| request.uri().path() == PATH) {
+        return Ok(match answered(request, answering).await {
+            Ok(body) => reply(StatusCode::OK, "application/json", body),
+            Err(error) => reply(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n")),
+        });
+    }
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let page = match request.uri().path() {
         "/" => Page::Front,
@@ -73,6 +84,21 @@ pub async fn respond<B>(request: Request<B>) -> std::result::Result<Response<Ful
         Ok(body) => reply(StatusCode::OK, page.content_type(), body),
         Err(error) => reply(StatusCode::INTERNAL_SERVER_ERROR, "text/plain", format!("{error}\n")),
     })
+}
+
+/// Answers a question on a thread of its own, one at a time: each has all maps open.
+async fn answered(
+    request: Request<Incoming>,
+    answering: Answering,
+) -> std::result::Result<String, Box<dyn Error + Send + Sync>> {
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let question = Limited::new(request.into_body(), LONGEST).collect().await?.to_bytes();
+    let turn = TURN.lock().await;
+    let answered = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        answer(&question, answering)
+    });
+    Ok(answered.await?)
 }
 
 /// Reads maps, which takes a while, on a thread of its own; one read at a time, as each has all of them open. Who asks while a read is waited

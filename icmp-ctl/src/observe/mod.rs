@@ -4,8 +4,10 @@ pub mod connections;
 mod front;
 pub mod http;
 pub mod levels;
+mod look;
 pub mod metrics;
 pub mod rates;
+pub mod readers;
 pub mod sources;
 #[cfg(feature = "trace")]
 pub(crate) mod trace;

@@ -3,28 +3,31 @@
 //! Owns the difference, and how a rate is written. When counters are read is decided by whoever shows them.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Result;
 use icmp_common::reason::{Reason, Verdict};
+use nix::time::ClockId;
+use serde::{Deserialize, Serialize};
 
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::pins::View;
 
 /// What was counted up to a moment, by the names of interfaces.
-#[derive(Debug)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Reading {
-    at: Instant,
+    /// By CLOCK_MONOTONIC of who has read it.
+    at: Duration,
     interfaces: BTreeMap<String, Rows>,
 }
 
 /// Totals by the row of the type table that frames are counted in (`icmp_common::types::row_labels`).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Rows(pub BTreeMap<u8, Totals>);
 
 /// Packets by verdict, and bytes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Totals {
     /// Packets, in the order of [`VERDICTS`].
     pub packets: [u64; VERDICTS.len()],
@@ -82,7 +85,7 @@ impl Reading {
     /// The maps cannot be read.
     pub fn of(instance: &View, network: &Network) -> Result<Self> {
         let slots = slots(instance, network)?;
-        let at = Instant::now();
+        let at = ClockId::CLOCK_MONOTONIC.now()?.into();
         let interfaces = slots.into_iter().map(|(slot, name)| {
             let mut rows = Rows::default();
             for ((row, reason), counter) in instance.maps.counters_of(slot)? {
@@ -106,7 +109,7 @@ impl Reading {
             .interfaces
             .iter()
             .map(|(name, rows)| (name.as_str(), rows.since(before.interfaces.get(name).unwrap_or(&none))));
-        (self.at.duration_since(before.at), counted.collect())
+        (self.at.saturating_sub(before.at), counted.collect())
     }
 }
 

@@ -10,10 +10,12 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use icmp_common::abi::Settings;
 use icmp_common::heavy_hitters::{SAMPLE, window_shift};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::clock::Tick;
 
 /// Requests a second of one source.
+#[derive(Deserialize, Serialize)]
 pub struct Row {
     /// Address or prefix.
     pub source: String,
@@ -26,7 +28,7 @@ pub struct Row {
 }
 
 /// How many sources there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Number {
     /// About so many.
     About(u64),
@@ -46,6 +48,7 @@ impl fmt::Display for Number {
 }
 
 /// What is seen of all sources together, and of those that have an entry.
+#[derive(Deserialize, Serialize)]
 pub struct Sources {
     /// The time that was looked at.
     pub seconds: f64,

@@ -38,7 +38,7 @@ pub struct Interface {
     /// Its name.
     pub name: String,
     /// How the program is attached.
-    pub mode: &'static str,
+    pub mode: String,
     /// What has come in on it.
     pub rows: Rows,
 }
@@ -46,7 +46,7 @@ pub struct Interface {
 /// One budget.
 pub struct Budget {
     /// Its name in `[limits]`.
-    pub name: &'static str,
+    pub name: String,
     /// What is left, from 0 to 1; `None` where there is no limit.
     pub left: Option<f64>,
 }

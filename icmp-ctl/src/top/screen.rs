@@ -300,7 +300,11 @@ mod tests {
                 .into(),
             )
         };
-        let interface = |name: &str, mode, part| Interface { name: name.to_owned(), mode, rows: rows(part) };
+        let interface = |name: &str, mode: &str, part| Interface {
+            name: name.to_owned(),
+            mode: mode.to_owned(),
+            rows: rows(part),
+        };
         let most = sources.iter().map(|row| row.requests).fold(0.0, f64::max);
         let requests = sources.iter().map(|row| row.requests).sum::<f64>();
         Seen {
@@ -310,7 +314,7 @@ mod tests {
                 .iter()
                 .filter(|budget| **budget != Of::KnownSources)
                 .map(|budget| Budget {
-                    name: budget.name(),
+                    name: budget.name().to_owned(),
                     left: match budget {
                         Of::Replies => Some(left),
                         Of::Queries => None,

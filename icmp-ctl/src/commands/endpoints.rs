@@ -1,0 +1,78 @@
+//! Where `serve` is asked: for metrics by whoever reaches the address, and for what the verbs that look tell by members of a group.
+
+use anyhow::{Context as _, Result};
+
+use super::look::answer;
+use crate::config::service::Listen;
+use crate::diagnostics::{note_about, warn_about};
+use crate::failure::sentence;
+use crate::kernel::sockets;
+use crate::observe::connections::{Listener, accept};
+use crate::observe::readers;
+
+/// What is listened at.
+pub(super) struct Endpoints {
+    listen: Listen,
+    metrics: Listener,
+    readers: Option<Listener>,
+}
+
+impl Endpoints {
+    /// Listens, and answers nobody so far.
+    ///
+    /// # Errors
+    /// The metrics' address or socket cannot be had.
+    pub(super) async fn listen(listen: &Listen) -> Result<Self> {
+        let reason = match listen {
+            Listen::Tcp(address) if address.port() < 1024 => {
+                "; `serve` has no CAP_NET_BIND_SERVICE, and listens on ports from 1024 on"
+            }
+            Listen::Tcp(_) => "; another may hold the port",
+            Listen::Unix(_) => "",
+        };
+        let metrics = match listen {
+            Listen::Tcp(address) => Listener::tcp(*address).await,
+            Listen::Unix(path) => Listener::unix(path),
+        };
+        let metrics =
+            metrics.with_context(|| format!("listening on {listen}, the `listen` of [metrics]{reason}"))?;
+        Ok(Self { listen: listen.clone(), metrics, readers: for_readers() })
+    }
+
+    /// Answers from now on.
+    pub(super) fn open(self) {
+        tokio::spawn(accept(self.metrics, None));
+        if let Some(readers) = self.readers {
+            tokio::spawn(accept(readers, Some(answer)));
+        }
+        match self.listen {
+            Listen::Unix(_) => note_about("metrics", None, &format!("serving metrics at {}", self.listen)),
+            Listen::Tcp(address) => {
+                note_about("metrics", None, &format!("serving metrics at http://{address}/metrics"));
+                if !address.ip().is_loopback() {
+                    let text = format!(
+                        "whoever reaches {address} may read the metrics: `listen` of [metrics] is not of this host alone"
+                    );
+                    warn_about("metrics", None, &text);
+                }
+            }
+        }
+    }
+}
+
+/// For who may not open the maps; `None` where no group may ask, or where that cannot be: it is no reason not to follow the host.
+fn for_readers() -> Option<Listener> {
+    let listener = sockets::group()
+        .and_then(|group| group.map(|group| Ok((group, Listener::unix(&readers::socket()?)?))).transpose());
+    match listener {
+        Ok(Some((group, listener))) => {
+            note_about("readers", None, &format!("members of group {group} may look without root"));
+            Some(listener)
+        }
+        Ok(None) => None,
+        Err(error) => {
+            warn_about("readers", None, &format!("nobody may look without root: {}", sentence(&error)));
+            None
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! Sockets of `serve` in the file system: made for a group, and removed at the end.
+//!
+//! Owns their folder, whose group is who may connect. What is said over them is not known here.
+
+use std::fs::{self, Permissions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use nix::unistd::{Gid, Group, User, getuid};
+
+/// Their folder. It has the set-group-ID bit, so that what is made in it belongs to its group.
+pub const FOLDER: &str = "/run/icmp-ctl";
+const MODE: u32 = 0o660;
+
+/// A socket that is listened on; it is removed with this value.
+#[derive(Debug)]
+pub struct Socket {
+    /// What is listened with, which blocks nobody.
+    pub listener: UnixListener,
+    path: PathBuf,
+}
+
+impl Socket {
+    /// Listens on a path in the folder, for the folder's group.
+    ///
+    /// # Errors
+    /// The path is elsewhere; the folder is not there, or not only root may make something in it; or somebody listens there already.
+    pub fn bind(path: &Path) -> Result<Self> {
+        let group = group()?.with_context(|| {
+            format!(
+                "there is no {FOLDER}; its group is who may connect: install -d -m 2750 -g icmp-ctl {FOLDER}"
+            )
+        })?;
+        if path.parent() != Some(Path::new(FOLDER)) {
+            bail!("sockets are in {FOLDER}, which is `serve`'s own, and {} is not", path.display());
+        }
+        let listener = match UnixListener::bind(path) {
+            Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path) => {
+                fs::remove_file(path)?;
+                UnixListener::bind(path)
+            }
+            bound => bound,
+        };
+        let listener =
+            listener.with_context(|| format!("listening on {}, for group {group}", path.display()))?;
+        let socket = Self { listener, path: path.to_owned() };
+        fs::set_permissions(path, Permissions::from_mode(MODE))?;
+        socket.listener.set_nonblocking(true)?;
+        Ok(socket)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // Whoever listens here next removes what is left.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Nobody listens on it: its process was killed.
+fn is_left_over(path: &Path) -> bool {
+    UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// The group of the folder; `None` where the folder is not there.
+///
+/// # Errors
+/// Others than root may put sockets there, or what is made there does not belong to its group.
+pub fn group() -> Result<Option<String>> {
+    let there = match fs::symlink_metadata(FOLDER) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        there => there.with_context(|| format!("looking at {FOLDER}"))?,
+    };
+    if !there.is_dir() || there.uid() != 0 || there.mode() & 0o2022 != 0o2000 {
+        bail!(
+            "{FOLDER} is owned by uid {} with mode {:04o}, and has to be root's, with the set-group-ID bit, and written to by root alone: \
+             chown root {FOLDER} && chmod 2750 {FOLDER}",
+            there.uid(),
+            there.mode() & 0o7777
+        );
+    }
+    let name = Group::from_gid(Gid::from_raw(there.gid())).ok().flatten();
+    Ok(Some(name.map_or_else(|| there.gid().to_string(), |group| group.name)))
+}
+
+/// Connects to a socket in the folder.
+///
+/// # Errors
+/// This user may not, or `serve` does not listen there; the error says what helps.
+pub fn connect(path: &Path) -> Result<UnixStream> {
+    let Some(group) = group()? else {
+        bail!("there is no {FOLDER}, whose group may ask `serve`; root makes it (docs/service.md)");
+    };
+    UnixStream::connect(path).map_err(|error| refused(&error, &group, path))
+}
+
+fn refused(error: &io::Error, group: &str, path: &Path) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::PermissionDenied => {
+            let user = User::from_uid(getuid()).ok().flatten();
+            let user = user.map_or_else(|| getuid().to_string(), |user| user.name);
+            anyhow::anyhow!(
+                "members of group {group} may ask `serve`, and this process is not one: usermod -aG {group} {user}, then log in again"
+            )
+        }
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+            anyhow::anyhow!("`serve`, which would be asked, does not run in this network namespace")
+        }
+        _ => anyhow::anyhow!("asking `serve` over {}: {error}", path.display()),
+    }
+}

@@ -1,0 +1,146 @@
+//! Who may not open the maps asks `serve`: the questions, and how they go over its socket.
+//!
+//! Owns the socket's name and the form of questions and answers. Who may connect is the socket's folder's to say (`kernel/sockets.rs`), and what is
+//! answered is the verbs'.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::http1::handshake;
+use hyper::{Request, StatusCode, header};
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+
+use crate::failure::{Exit, Failure, exit_of, sentence};
+use crate::host::netlink::{Network, event_loop, namespace_number};
+use crate::instance::pins::View;
+use crate::kernel::requirements::{Purpose, capabilities, prepare};
+use crate::kernel::sockets::{FOLDER, connect};
+use crate::observe::look::Look;
+use crate::observe::rates::Reading;
+
+/// Where questions are asked, beside the pages of metrics.
+pub(super) const PATH: &str = "/ask";
+/// Bytes of the longest question.
+pub(super) const LONGEST: usize = 64 << 10;
+/// How long an answer is waited for: longer than `serve` lets a connection live.
+const DEADLINE: Duration = Duration::from_secs(35);
+
+/// What can be asked.
+#[derive(Debug, Deserialize, Serialize)]
+pub enum Question {
+    /// What a command line that only looks has to tell; the program's name is its first word.
+    Verb(Vec<String>),
+    /// What was counted so far.
+    Reading,
+    /// What the live view shows of a moment.
+    Look,
+}
+
+/// What is answered: a value of the question's own type; or the exit code and why there is none.
+type Answer<T> = std::result::Result<T, (Exit, String)>;
+
+/// How a question is answered; it blocks.
+pub type Answering = fn(&Question) -> Result<Value>;
+
+/// The socket of the `serve` of this network namespace.
+///
+/// # Errors
+/// The namespace's number cannot be had.
+pub fn socket() -> Result<PathBuf> {
+    Ok(Path::new(FOLDER).join(format!("{}.sock", namespace_number()?)))
+}
+
+/// The answer to a question as it goes over the socket.
+pub(super) fn answer(question: &[u8], answering: Answering) -> String {
+    let answer = serde_json::from_slice(question)
+        .context("understanding the question")
+        .and_then(|question| answering(&question));
+    let answer: Answer<Value> = answer.map_err(|error| (exit_of(&error), sentence(&error)));
+    serde_json::json!(answer).to_string()
+}
+
+/// From where what an instance has counted is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// From its maps.
+    Maps,
+    /// From `serve`, which reads them.
+    Serve,
+}
+
+impl Source {
+    /// The one that this process may read. Call it while the process has one thread only.
+    ///
+    /// # Errors
+    /// It may open maps, but there is no BPF file system.
+    pub fn of_this_process() -> Result<Self> {
+        if Purpose::Use.missing().is_some() {
+            return Ok(Self::Serve);
+        }
+        prepare(Purpose::Use)?;
+        Ok(Self::Maps)
+    }
+
+    /// What was counted so far.
+    ///
+    /// # Errors
+    /// The maps cannot be read, or `serve` cannot be asked.
+    pub fn reading(self) -> Result<Reading> {
+        match self {
+            Self::Maps => Reading::of(&View::open()?, &Network::read_once()?),
+            Self::Serve => ask(&Question::Reading),
+        }
+    }
+
+    /// What the live view shows of this moment.
+    ///
+    /// # Errors
+    /// As [`Self::reading`].
+    pub fn look(self) -> Result<Look> {
+        match self {
+            Self::Maps => Look::of(&View::open()?, &Network::read_once()?),
+            Self::Serve => ask(&Question::Look),
+        }
+    }
+}
+
+/// Asks the `serve` of this network namespace.
+///
+/// # Errors
+/// This process may not ask it, or nobody answers; or what the answer says.
+pub fn ask<T: DeserializeOwned>(question: &Question) -> Result<T> {
+    let stream = connect(&socket()?).map_err(|error| {
+        let own = capabilities(Purpose::Use).text();
+        Failure::error(Exit::Permission, format!("{}; by itself, {own}", sentence(&error)))
+    })?;
+    stream.set_nonblocking(true)?;
+    let question = serde_json::to_vec(question)?;
+    let asked = event_loop()?.block_on(async { timeout(DEADLINE, over_http(stream, question)).await });
+    let asked = asked.with_context(|| format!("`serve` has not answered within {} s", DEADLINE.as_secs()))?;
+    let answer: Answer<T> = serde_json::from_slice(&asked.context("asking `serve`")?)
+        .context("understanding what `serve` has answered, which may be another build")?;
+    answer.map_err(|(exit, text)| Failure::error(exit, text))
+}
+
+async fn over_http(stream: std::os::unix::net::UnixStream, question: Vec<u8>) -> Result<Bytes> {
+    let (mut sender, connection) = handshake(TokioIo::new(UnixStream::from_std(stream)?)).await?;
+    // It ends with the answer, which says what there is to say of it.
+    tokio::spawn(connection);
+    let request =
+        Request::post(PATH).header(header::HOST, "icmp-ctl").body(Full::new(Bytes::from(question)))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let body = response.into_body().collect().await?.to_bytes();
+    if status != StatusCode::OK {
+        bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
+    }
+    Ok(body)
+}
