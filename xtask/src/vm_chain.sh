@@ -56,15 +56,97 @@ check "upgrade: ping" ping4
 if asked_for_its_mac; then fail "upgrade: the other program does not get ARP"; else pass "upgrade: the other program gets ARP"; fi
 check "upgrade: detach" icmp-ctl detach --all
 check "upgrade: take the other one off" $real_ip link set host0 xdpdrv off
-in_client icmp-ctl detach --all
 rm /sys/fs/bpf/dropping
 
-check "dispatcher: xdp-loader load" xdp-loader load -m native host0 "$passing"
-dispatcher=$(on_host0)
-refused "dispatcher: attach names it" 1 xdp_dispatcher icmp-ctl attach host0
-refused "dispatcher: attach --chain says why not" 5 'other programs extend it' icmp-ctl attach host0 --chain
-is "dispatcher: the program that is there after that" "$(on_host0)" "$dispatcher"
-check "dispatcher: xdp-loader unload" xdp-loader unload host0 --all
+# libxdp's dispatcher: the usual rows for one program or none in it, then what is done to it by Debian's tools.
+listed() { xdp-loader status host0 | sed -n 's/^ *=> *\([0-9]*\)  *\([a-z_]*\) .*/\1 \2/p' | tr '\n' ' '; }
+id_of() { xdp-loader status host0 | sed -n "s/^ *=>.* $1  *\([0-9]*\) .*/\1/p"; }
+in_dispatcher() {
+    check "$1: ping" ping4
+    if icmp-ctl status | grep -q 'in xdp_dispatcher, priority 10'; then pass "$1: status shows it"; else
+        fail "$1: status does not show it: $(icmp-ctl status 2>&1)"
+    fi
+}
+displaced() {
+    if icmp-ctl status 2>&1 | grep -q displaced; then pass "$1: status says displaced"; else
+        fail "$1: status does not say displaced: $(icmp-ctl status 2>&1)"
+    fi
+}
+said_by_serve() {
+    tries=0
+    while [ $tries -lt 60 ]; do
+        if grep -q "$2" /tmp/serve; then pass "$1"; return; fi
+        tries=$((tries + 1)); sleep 1
+    done
+    fail "$1: $(cat /tmp/serve)"
+}
+for mode in native skb; do
+    name="dispatcher, $mode"
+    check "$name: xdp-loader load" xdp-loader load -m $mode host0 "$dropping"
+    refused "$name: ping with the other program alone" 1 '0 packets received' ping4
+    refused "$name: attach names it" 1 xdp_dispatcher icmp-ctl attach host0
+    refused "$name: attach --chain" 0 'in xdp_dispatcher .*, priority 10' icmp-ctl attach host0 --chain
+    is "$name: xdp-loader lists both" "$(listed)" "10 icmp_ctl 10 xdpfilt_dny_all "
+    before=$(answered)
+    in_dispatcher "$name"
+    is "$name: pings that the program answered" $(($(answered) - before)) $pings
+    if asked_for_its_mac; then fail "$name: the other program does not get ARP"; else pass "$name: the other program gets ARP"; fi
+    refused "$name: attach again" 0 'already attached.*in xdp_dispatcher' icmp-ctl attach host0
+    check "$name: xdp-loader loads a third" xdp-loader load -m $mode host0 "$passing"
+    is "$name: xdp-loader lists three" "$(listed)" "10 icmp_ctl 10 xdpfilt_alw_all 10 xdpfilt_dny_all "
+    in_dispatcher "$name: with a third"
+    check "$name: limit set" icmp-ctl limit set errors 99/s
+    check "$name: upgrade --check" icmp-ctl upgrade --check
+    ours=$(id_of icmp_ctl) dispatcher=$(on_host0)
+    check "$name: upgrade" icmp-ctl upgrade
+    if [ "$(id_of icmp_ctl)" = "$ours" ] || [ "$(on_host0)" = "$dispatcher" ]; then fail "$name: nothing was exchanged"; fi
+    is "$name: xdp-loader lists three after the upgrade" "$(listed)" "10 icmp_ctl 10 xdpfilt_alw_all 10 xdpfilt_dny_all "
+    in_dispatcher "$name: after the upgrade"
+    check "$name: xdp-loader unloads the third" xdp-loader unload host0 --id "$(id_of xdpfilt_alw_all)"
+    in_dispatcher "$name: without the third"
+    check "$name: detach" icmp-ctl detach --all
+    is "$name: xdp-loader lists the other" "$(listed)" "10 xdpfilt_dny_all "
+    refused "$name: ping with it alone again" 1 '0 packets received' ping4
+
+    check "$name: attach --chain again" icmp-ctl attach host0 --chain
+    check "$name: xdp-loader unloads the other" xdp-loader unload host0 --id "$(id_of xdpfilt_dny_all)"
+    is "$name: xdp-loader lists ours" "$(listed)" "10 icmp_ctl "
+    in_dispatcher "$name: alone"
+    check "$name: xdp-loader loads the other again" xdp-loader load -m $mode host0 "$dropping"
+    check "$name: limit set" icmp-ctl limit set errors 99/s
+    check "$name: xdp-loader unloads ours" xdp-loader unload host0 --id "$(id_of icmp_ctl)"
+    displaced "$name: ours unloaded"
+    refused "$name: attach joins it again" 0 'in xdp_dispatcher' icmp-ctl attach host0
+    in_dispatcher "$name: joined again"
+    check "$name: xdp-loader unloads all" xdp-loader unload host0 --all
+    displaced "$name: all unloaded"
+    check "$name: upgrade while it is displaced" icmp-ctl upgrade
+    refused "$name: attach puts ours there alone" 0 'attached, native mode, xdp,' icmp-ctl attach host0
+    if icmp-ctl limit show | grep -q 99/s; then pass "$name: limits stay"; else fail "$name: limits are gone"; fi
+    check "$name: detach at last" icmp-ctl detach --all
+
+    check "$name: xdp-loader load for serve" xdp-loader load -m $mode host0 "$dropping"
+    check "$name: attach --chain for serve" icmp-ctl attach host0 --chain
+    printf 'interfaces = ["host0"]\n' >/tmp/host0.toml
+    icmp-ctl serve -f /tmp/host0.toml >/tmp/serve 2>&1 &
+    serve=$!
+    said_by_serve "$name: serve follows" 'serving metrics'
+    check "$name: xdp-loader unloads ours behind serve" xdp-loader unload host0 --id "$(id_of icmp_ctl)"
+    said_by_serve "$name: serve says that it is not called" 'not there any more.*attach --chain host0'
+    check "$name: xdp-loader unloads all behind serve" xdp-loader unload host0 --all
+    said_by_serve "$name: serve attaches ours alone" 'host0: attached'
+    kill $serve; wait $serve
+    check "$name: detach after serve" icmp-ctl detach --all
+
+    check "$name: xdp-loader load once more" xdp-loader load -m $mode host0 "$passing"
+    check "$name: attach --chain once more" icmp-ctl attach host0 --chain
+    check "$name: xdp-loader unloads the other once more" xdp-loader unload host0 --id "$(id_of xdpfilt_alw_all)"
+    check "$name: detach what is alone" icmp-ctl detach --all
+    is "$name: what is there then" "$(on_host0)" ""
+    is "$name: pins that are left" "$(ls /sys/fs/bpf/xdp)" ""
+done
+
+in_client icmp-ctl detach --all
 
 check "ours first: attach" icmp-ctl attach host0
 ours=$(on_host0)

@@ -20,7 +20,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     let entries = instance.maps.interfaces()?;
     let (mut rows, mut warnings) = (Vec::new(), Vec::new());
     for pin in instance.links()? {
-        let link = network.links.iter().find(|link| link.index == pin.ifindex && link.runs(pin.program_id));
+        let link = network.links.iter().find(|link| pin.is_of(link));
         warnings.extend(pin.finding().map(|finding| finding.text()));
         let entry = instance.entry_of(pin.program_id);
         let tag = entry
@@ -50,8 +50,12 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
         let (program, old) = (number("program_id").to_string(), age(number("age_seconds")));
-        let behind =
-            ["name", "attached"].map(|key| row["behind"][key].as_str().unwrap_or_default()).join(" ");
+        let behind = &row["behind"];
+        let [other, attached] = ["name", "attached"].map(|key| behind[key].as_str().unwrap_or_default());
+        let behind = behind["priority"].as_u64().map_or_else(
+            || format!("{other} {attached}"),
+            |priority| format!("in {other}, priority {priority}, {attached}"),
+        );
         [text("name"), text("mode"), text("entry"), program, text("tag"), behind, old]
     });
     let [name, mode, entry] = ["INTERFACE", "MODE", "ENTRY"].map(Left);

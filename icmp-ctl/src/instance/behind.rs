@@ -1,6 +1,6 @@
-//! The programs that ours are in front of, as pins: one for each interface where that is so.
+//! The programs that ours are in front of, as pins: one for each interface where that is so; and notes of where ours are in a dispatcher.
 //!
-//! Owns where they are pinned and what the pins tell. Going in front of a program and putting it back is `chain.rs`'s.
+//! Owns where they are and what they tell. Going in front of a program and putting it back is `chain.rs`'s.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -13,9 +13,9 @@ use aya::programs::ProgramInfo;
 use serde_json::json;
 
 use crate::host::netlink::Link;
-use crate::instance::foreign;
 use crate::instance::places::next;
 use crate::instance::program::Entry;
+use crate::instance::{dispatcher, foreign};
 use crate::kernel::bpffs::{numbered, remove_if_there};
 use crate::kernel::netlink::namespace_cookie;
 
@@ -23,34 +23,40 @@ use crate::kernel::netlink::namespace_cookie;
 /// with an interface of the same index, and a pin does not know its interface as a link does.
 const NAMESPACE: &str = "namespace";
 
-/// A program behind ours.
+/// A program behind ours, or libxdp's dispatcher that calls ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Behind {
-    /// Its kernel id.
+    /// Its kernel id; 0 for a dispatcher that is gone.
     pub program_id: u32,
     /// Its name.
     pub name: String,
+    /// The priority of ours in a dispatcher; `None` where ours is in front of a program.
+    pub priority: Option<u32>,
 }
 
 impl Behind {
     /// As words about ours.
     pub(crate) fn text(&self) -> String {
-        format!("in front of {} (program {}), which gets what it passes", self.name, self.program_id)
+        let Self { program_id, name, priority } = self;
+        match priority {
+            None => format!("in front of {name} (program {program_id}), which gets what it passes"),
+            Some(priority) => format!("in {name} (program {program_id}), priority {priority}"),
+        }
     }
 
     /// As JSON.
     pub(crate) fn json(&self) -> serde_json::Value {
-        json!({ "program_id": self.program_id, "name": self.name })
+        json!({ "program_id": self.program_id, "name": self.name, "priority": self.priority })
     }
 }
 
-/// Ours in front of another.
+/// Ours in front of another, or in a dispatcher.
 pub(super) struct Chained {
     /// Entry point of ours.
     pub(super) entry: Entry,
     /// Kernel id of ours.
     pub(super) program_id: u32,
-    /// Whether ours is on the interface.
+    /// Whether ours is on the interface, by itself or in the dispatcher there.
     pub(super) is_there: bool,
     pub(super) behind: Behind,
 }
@@ -60,6 +66,7 @@ pub(super) const fn folder(entry: Entry) -> &'static str {
     match entry {
         Entry::Xdp | Entry::Chain => "behind",
         Entry::XdpFrags | Entry::ChainFrags => "behind_frags",
+        Entry::Extension => "dispatched",
     }
 }
 
@@ -70,7 +77,7 @@ pub(super) fn pin(directory: &Path, entry: Entry, ifindex: u32) -> PathBuf {
 
 /// The entry point that another program is pinned for as the one behind it on an interface.
 pub(super) fn entry_on(directory: &Path, ifindex: u32) -> Option<Entry> {
-    Entry::CHAINED.into_iter().find(|entry| pin(directory, *entry, ifindex).exists())
+    Entry::CHAINED.into_iter().find(|entry| pin(directory, *entry, ifindex).symlink_metadata().is_ok())
 }
 
 /// The interfaces on which a program is pinned as the one behind ours, by their indexes.
@@ -94,14 +101,37 @@ pub(super) fn chained(directory: &Path, ifindex: u32, link: Option<&Link>) -> Re
     let info = |pin: PathBuf| {
         ProgramInfo::from_pin(&pin).with_context(|| format!("opening the program {}", pin.display()))
     };
-    let behind = info(pin(directory, entry, ifindex))?;
-    let ours = info(directory.join(entry.program()))?.id();
+    let in_dispatcher = entry == Entry::Extension;
+    let behind = if in_dispatcher {
+        self::in_dispatcher(link.and_then(|link| link.xdp).map_or(0, |xdp| xdp.program_id))
+    } else {
+        named(&info(pin(directory, entry, ifindex))?)
+    };
+    let runs = |link: &Link, id: &u32| {
+        if in_dispatcher { dispatcher::calls(link.index, *id) } else { Ok(link.runs(*id)) }
+    };
+    let pinned = directory.join(entry.program());
+    // An upgrade loads no extension where no dispatcher is left.
+    let ours = if in_dispatcher && !pinned.exists() { 0 } else { info(pinned)?.id() };
     // While an upgrade is under way, an interface has the program that the other directory has.
     let upgraded = ProgramInfo::from_pin(next(directory).join(entry.program())).map(|info| info.id());
-    let there =
-        [Some(ours), upgraded.ok()].into_iter().flatten().find(|id| link.is_some_and(|link| link.runs(*id)));
+    let mut there = None;
+    for id in [Some(ours), upgraded.ok()].into_iter().flatten() {
+        if there.is_none() && link.map_or(Ok(false), |link| runs(link, &id))? {
+            there = Some(id);
+        }
+    }
     let (program_id, is_there) = (there.unwrap_or(ours), there.is_some());
-    Ok(Some(Chained { entry, program_id, is_there, behind: named(&behind) }))
+    Ok(Some(Chained { entry, program_id, is_there, behind }))
+}
+
+/// Notes that ours is in the dispatcher of an interface.
+///
+/// # Errors
+/// The note cannot be made.
+pub(super) fn note_dispatcher(directory: &Path, ifindex: u32) -> Result<()> {
+    let note = pin(directory, Entry::Extension, ifindex);
+    symlink(dispatcher::NAME, &note).with_context(|| format!("making the note {}", note.display()))
 }
 
 /// Notes beside the pins which network namespace they are of, where that is not noted yet.
@@ -128,12 +158,17 @@ pub(super) fn are_of_this_namespace(directory: &Path) -> Result<bool> {
 
 /// When ours was put in front, where the pin tells.
 pub(super) fn since(directory: &Path, entry: Entry, ifindex: u32) -> Option<SystemTime> {
-    fs::metadata(pin(directory, entry, ifindex)).and_then(|pin| pin.modified()).ok()
+    fs::symlink_metadata(pin(directory, entry, ifindex)).and_then(|pin| pin.modified()).ok()
 }
 
 /// A loaded program as one behind ours.
 pub(super) fn named(info: &ProgramInfo) -> Behind {
-    Behind { program_id: info.id(), name: foreign::name(info) }
+    Behind { program_id: info.id(), name: foreign::name(info), priority: None }
+}
+
+/// A dispatcher that calls ours.
+pub(super) fn in_dispatcher(program_id: u32) -> Behind {
+    Behind { program_id, name: dispatcher::NAME.to_owned(), priority: Some(dispatcher::PRIORITY) }
 }
 
 /// Removes the pin of the program behind ours.

@@ -1,31 +1,34 @@
 //! In front of another's program on an interface: its place is taken from one instant to the next, it gets what ours passes, and it is put
-//! back in the same way.
+//! back in the same way. Or in libxdp's dispatcher, which calls ours first.
 //!
 //! Owns the order of the steps, so that whatever ends a command, the interface has one of the two programs and the pins (`behind.rs`) say which
-//! belongs there. How a program is attached stays as it was, by netlink or by its owner's link: only the program is exchanged. What there is
+//! belongs there. How a dispatcher is exchanged is `dispatcher.rs`'s. How a program is attached stays as it was, by netlink or by its owner's link: only the program is exchanged. What there is
 //! to say about a program in the way is `foreign.rs`'s.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::{ProgramFd, ProgramInfo};
 
+use crate::diagnostics::say_if_it_takes_long;
 use crate::failure::{Exit, Failure};
 use crate::host::netlink::{Link, Xdp, links_once};
 use crate::instance::behind::{self, Chained};
+use crate::instance::dispatcher;
 use crate::instance::foreign::{self, Attachment};
 use crate::instance::links::note_name;
 use crate::instance::pins::Instance;
-use crate::instance::program::Entry;
+use crate::instance::program::{self, Entry, LoadOptions, explain_refusal};
 use crate::kernel::bpf::{self, XdpKind};
 use crate::kernel::membarrier::wait_for_readers;
 
 impl Instance {
-    /// Puts ours in front of the program of an interface, which has its entry in the interface table.
+    /// Puts ours in front of the program of an interface, which has its entry in the interface table; in libxdp's dispatcher, where it is one.
     ///
     /// # Errors
-    /// The kernel does not let ours call the other, another one was attached meanwhile, or something cannot be pinned. The interface has the
-    /// other program alone.
+    /// The kernel does not let ours call the other, or a dispatcher ours; another one was attached meanwhile, or something cannot be pinned. The
+    /// interface has the other program alone.
     pub(super) fn go_in_front(&mut self, link: &Link, xdp: Xdp, slot: u32) -> Result<Chained> {
         let opening = || {
             format!(
@@ -36,6 +39,9 @@ impl Instance {
         let info = foreign::program(xdp.program_id).with_context(opening)?;
         let info =
             info.with_context(|| format!("{}: the program that was there is gone; try again", link.name))?;
+        if dispatcher::is_one(&info) {
+            return self.join(link, &info);
+        }
         let behind = behind::named(&info);
         let fd = info.fd().with_context(opening)?;
         let entry = entry_before(link, &info, &fd)?;
@@ -55,6 +61,35 @@ impl Instance {
         Ok(Chained { entry, program_id, is_there: true, behind })
     }
 
+    /// Has the dispatcher of an interface call ours.
+    fn join(&mut self, link: &Link, dispatcher: &ProgramInfo) -> Result<Chained> {
+        let entry = Entry::Extension;
+        let pin = self.program_pin(entry);
+        if !pin.exists() {
+            self.load_extension(dispatcher, &pin)?;
+        }
+        let program_id = ProgramInfo::from_pin(&pin)?.id();
+        note_name(&self.directory, link.index, &link.name)?;
+        self.forget_behind(link.index)?;
+        behind::note_dispatcher(&self.directory, link.index)?;
+        dispatcher::join(link, &pin).map_err(|error| {
+            let what = format!("{}: joining {} (program {})", link.name, dispatcher::NAME, dispatcher.id());
+            error.context(Failure { exit: Exit::Refused, message: what })
+        })?;
+        let now = links_once()?.into_iter().find(|now| now.index == link.index).and_then(|now| now.xdp);
+        let behind = behind::in_dispatcher(now.map_or(0, |xdp| xdp.program_id));
+        Ok(Chained { entry, program_id, is_there: true, behind })
+    }
+
+    fn load_extension(&self, dispatcher: &ProgramInfo, pin: &Path) -> Result<()> {
+        let options = LoadOptions::of(&self.directory)?;
+        let dispatcher = dispatcher.fd()?;
+        say_if_it_takes_long("the kernel is verifying the program", || {
+            program::load_extension_beside(&options, &self.directory, dispatcher, pin)
+        })
+        .map_err(explain_refusal)
+    }
+
     /// Puts the program behind ours back in its place; true where there was one. Where ours is not in front of it any more, somebody else has
     /// decided what is there.
     ///
@@ -68,6 +103,11 @@ impl Instance {
         let Some((link, xdp)) = link.filter(|_| is_there).and_then(|link| Some((link, link.xdp?))) else {
             return Ok(true);
         };
+        if entry == Entry::Extension {
+            dispatcher::leave(link, program_id)
+                .with_context(|| format!("{}: leaving {}", link.name, behind.name))?;
+            return Ok(true);
+        }
         let other = bpf::open(&behind::pin(&self.directory, entry, ifindex))?;
         let ours = bpf::open(&self.program_pin(entry))?;
         let attachment = Attachment::of(ifindex, program_id);
@@ -86,7 +126,8 @@ impl Instance {
         // A frame that ours has begun with still finds the other behind it.
         wait_for_readers()?;
         let entries = self.maps.interfaces()?;
-        if let Some(interface) = entries.iter().find(|interface| interface.ifindex == ifindex) {
+        let interface = entries.iter().find(|interface| interface.ifindex == ifindex);
+        if let Some(interface) = interface.filter(|_| entry != Entry::Extension) {
             self.maps.clear_chain(entry, interface.slot)?;
         }
         behind::remove(&self.directory, ifindex)
@@ -127,7 +168,7 @@ fn entry_before(link: &Link, info: &ProgramInfo, fd: &ProgramFd) -> Result<Entry
         }
         Ok(None) => "it is bound to a device, or of a kind that the kernel lets no other program call".to_owned(),
         Err(error) if error.raw_os_error() == Some(nix::libc::EBUSY) => {
-            "other programs extend it, as with a libxdp dispatcher, and this kernel lets no program call such a one".to_owned()
+            "other programs extend it, and the kernel lets no program call such a one".to_owned()
         }
         Err(error) => return Err(anyhow!(error).context(format!("{}: asking which programs may call the one there", link.name))),
     };

@@ -171,7 +171,8 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
 }
 
 pub(super) fn make(directory: &Path) -> Result<()> {
-    for folder in [LINKS, NAMES, behind::folder(Entry::Chain), behind::folder(Entry::ChainFrags)] {
+    let chained = Entry::CHAINED.map(behind::folder);
+    for folder in [LINKS, NAMES].iter().chain(&chained) {
         fs::create_dir_all(directory.join(folder))
             .with_context(|| format!("making the pin directory {}", directory.display()))?;
     }

@@ -47,7 +47,7 @@ impl Attachment {
         new: BorrowedFd<'_>,
     ) -> Result<()> {
         let replaced = match self {
-            Self::Netlink => netlink::replace(link.index, mode_flags(mode), old, new),
+            Self::Netlink => netlink::replace(link.index, mode_flags(mode), old, Some(new)),
             Self::Link(id) => {
                 bpf::exchange_on_link(id, old, new).with_context(|| format!("updating link {id}"))
             }
@@ -62,6 +62,17 @@ impl Attachment {
             };
             error.context(why)
         })
+    }
+
+    /// Takes a program off.
+    ///
+    /// # Errors
+    /// It is not there any more, or the kernel or the driver refuses; nothing has changed.
+    pub(super) fn take_off(self, link: &Link, mode: &str, old: BorrowedFd<'_>) -> Result<()> {
+        match self {
+            Self::Netlink => netlink::replace(link.index, mode_flags(mode), old, None),
+            Self::Link(id) => bpf::detach_link_by_id(id).with_context(|| format!("detaching link {id}")),
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub struct LinkPin {
     pub attached_at: SystemTime,
     /// Where its interface is now.
     pub whereabouts: Whereabouts,
-    /// The other program that ours was put in front of; ours has no link of its own then.
+    /// The other program that ours was put in front of, or in; ours has no link of its own then.
     pub behind: Option<Behind>,
 }
 
@@ -81,9 +81,11 @@ impl LinkPin {
 
     /// The program behind it, and how the two are attached, as JSON.
     pub fn behind_now(&self) -> Option<serde_json::Value> {
-        let mut json = self.behind.as_ref()?.json();
+        let behind = self.behind.as_ref()?;
+        let mut json = behind.json();
         if self.whereabouts == Whereabouts::Here {
-            json["attached"] = Attachment::of(self.ifindex, self.program_id).text().into();
+            let on_it = if behind.priority.is_some() { behind.program_id } else { self.program_id };
+            json["attached"] = Attachment::of(self.ifindex, on_it).text().into();
         }
         Some(json)
     }
@@ -107,12 +109,13 @@ impl LinkPin {
 
     /// What has happened where somebody else has decided what is on the interface.
     pub fn displaced(&self) -> String {
-        let behind =
-            self.behind.iter().map(|behind| format!("{} (program {})", behind.name, behind.program_id));
-        format!(
-            "the program is not there any more: what had attached {}, in front of which it was, has taken both off or put another in their place",
-            behind.collect::<String>()
-        )
+        let what = match &self.behind {
+            Some(Behind { name, program_id, priority: None }) => format!(
+                "what had attached {name} (program {program_id}), in front of which it was, has taken both off or put another in their place"
+            ),
+            _ => "libxdp's dispatcher, which called it, was taken off, or another is in its place".to_owned(),
+        };
+        format!("the program is not there any more: {what}")
     }
 }
 

@@ -492,7 +492,7 @@ impl InstanceMaps {
     /// The kernel lets only programs of one kind into an array.
     fn chain_of(&mut self, entry: Entry) -> &mut ProgramArray<MapData> {
         match entry {
-            Entry::Xdp | Entry::Chain => &mut self.chain,
+            Entry::Xdp | Entry::Chain | Entry::Extension => &mut self.chain,
             Entry::XdpFrags | Entry::ChainFrags => &mut self.chain_frags,
         }
     }

@@ -8,6 +8,7 @@ pub mod compiled;
 pub mod counters;
 pub mod datapath;
 pub mod directory;
+mod dispatcher;
 mod foreign;
 pub mod host_tables;
 pub mod links;

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::MapInfo;
-use aya::programs::{ProgramInfo, Xdp};
+use aya::programs::{Extension, ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader, features};
 use icmp_common::abi::ADDRESS_BUCKETS;
 use icmp_common::limiter::SECRETS;
@@ -17,6 +17,7 @@ use nix::libc;
 use object::{Object as _, ObjectSection as _};
 
 use crate::failure::{Exit, Failure, has_errno};
+use crate::instance::dispatcher;
 use crate::kernel::bpf;
 
 /// The object, as build.rs made it.
@@ -78,23 +79,26 @@ pub enum Entry {
     Chain,
     /// Frames in one buffer or several, in front of another program.
     ChainFrags,
+    /// Frames in one buffer, called by libxdp's dispatcher: the first one, loaded as an extension.
+    Extension,
 }
 
 impl Entry {
     /// Those for an interface of our own, in the order in which they are tried.
     pub const ALONE: [Self; 2] = [Self::Xdp, Self::XdpFrags];
-    /// Those in front of another program.
-    pub const CHAINED: [Self; 2] = [Self::Chain, Self::ChainFrags];
+    /// Those beside another program, in another's attachment.
+    pub const CHAINED: [Self; 3] = [Self::Chain, Self::ChainFrags, Self::Extension];
     /// All.
-    pub const ALL: [Self; 4] = [Self::Xdp, Self::XdpFrags, Self::Chain, Self::ChainFrags];
+    pub const ALL: [Self; 5] = [Self::Xdp, Self::XdpFrags, Self::Chain, Self::ChainFrags, Self::Extension];
 
-    /// Name of the program in the object, and of its pin.
+    /// Name of its pin; of the program in the object as well, except for the extension's.
     pub const fn program(self) -> &'static str {
         match self {
             Self::Xdp => "icmp_ctl",
             Self::XdpFrags => "icmp_ctl_frags",
             Self::Chain => "icmp_ctl_chain",
             Self::ChainFrags => "icmp_ctl_chain_frags",
+            Self::Extension => "icmp_ctl_extension",
         }
     }
 
@@ -103,6 +107,7 @@ impl Entry {
         match self {
             Self::Xdp | Self::Chain => "xdp",
             Self::XdpFrags | Self::ChainFrags => "xdp.frags",
+            Self::Extension => "freplace",
         }
     }
 }
@@ -210,6 +215,42 @@ pub fn load_beside(options: &LoadOptions, pins: &Path, entry: Entry, pin: &Path)
     program.pin(pin).with_context(|| format!("pinning the program as {}", pin.display()))
 }
 
+/// Loads the extension of a dispatcher on the maps that are pinned in `pins`, and pins it as `pin`; it can be put in any dispatcher.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_extension_beside(
+    options: &LoadOptions,
+    pins: &Path,
+    dispatcher: ProgramFd,
+    pin: &Path,
+) -> Result<()> {
+    let mut object = load_extension(options, Some(pins), dispatcher)?;
+    let program = extension(&mut object)?;
+    program.pin(pin).with_context(|| format!("pinning the program as {}", pin.display()))
+}
+
+/// The same on maps of its own, or on those that are pinned in `pins`; it is not pinned.
+///
+/// # Errors
+/// As [`load`].
+pub(super) fn load_extension(
+    options: &LoadOptions,
+    pins: Option<&Path>,
+    dispatcher: ProgramFd,
+) -> Result<Ebpf> {
+    let mut object = create_with(OBJECT, options, pins, &[], Some(Entry::Xdp.program()))?;
+    extension(&mut object)?
+        .load(dispatcher, dispatcher::NAME)
+        .with_context(|| format!("loading the program {} as an extension", Entry::Xdp.program()))?;
+    Ok(object)
+}
+
+fn extension(object: &mut Ebpf) -> Result<&mut Extension> {
+    let program = object.program_mut(Entry::Xdp.program()).context("the eBPF object lacks a program")?;
+    Ok(program.try_into()?)
+}
+
 /// Creates the maps of an object that was made from the packet path, or opens those that are pinned in `pins` and pins the others there, with
 /// `globals` of its own beside the packet path's; its programs are left to be loaded.
 ///
@@ -220,6 +261,16 @@ pub fn create(
     options: &LoadOptions,
     pins: Option<&Path>,
     globals: &[(&str, u32)],
+) -> Result<Ebpf> {
+    create_with(object, options, pins, globals, None)
+}
+
+fn create_with(
+    object: &[u8],
+    options: &LoadOptions,
+    pins: Option<&Path>,
+    globals: &[(&str, u32)],
+    extension: Option<&str>,
 ) -> Result<Ebpf> {
     require_features()?;
     let shift = 64 - options.lines.ilog2();
@@ -241,6 +292,9 @@ pub fn create(
     }
     for (name, value) in globals {
         loader.override_global(name, value, true);
+    }
+    if let Some(extension) = extension {
+        loader.extension(extension);
     }
     let object = with_contents(object, options, pins)?;
     loader.load(&object).context("loading the eBPF object")

@@ -10,11 +10,13 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
+use aya::programs::ProgramInfo;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 
 use crate::diagnostics::note;
 use crate::host::netlink::links_once;
 use crate::instance::directory::{all_versions, make, remove, versions};
+use crate::instance::dispatcher;
 use crate::instance::foreign::Attachment;
 use crate::instance::links::{self, LinkPin};
 use crate::instance::places::next;
@@ -55,7 +57,7 @@ fn pin_again(from: &Path, to: &Path, without: &[&str]) -> std::io::Result<()> {
 }
 
 /// Has an interface run an entry point as it is pinned in one directory, in the place of the same as it is pinned in another. It is attached by the
-/// link that is pinned in the directory of the instance; in front of another program, as that one was.
+/// link that is pinned in the directory of the instance; in front of another program, as that one was; or by a dispatcher.
 pub(super) fn run(instance: &Path, ifindex: u32, entry: Entry, before: &Path, after: &Path) -> Result<()> {
     let [before, after] = [before, after].map(|programs| programs.join(entry.program()));
     if Entry::ALONE.contains(&entry) {
@@ -63,6 +65,9 @@ pub(super) fn run(instance: &Path, ifindex: u32, entry: Entry, before: &Path, af
     }
     let links = links_once()?;
     let link = links.iter().find(|link| link.index == ifindex).context("the interface is gone")?;
+    if entry == Entry::Extension {
+        return dispatcher::exchange(link, ProgramInfo::from_pin(before)?.id(), &after);
+    }
     let xdp = link.xdp.context("the program is not there any more")?;
     let attachment = Attachment::of(ifindex, xdp.program_id);
     attachment.replace(link, xdp.mode, bpf::open(&before)?.as_fd(), bpf::open(&after)?.as_fd())

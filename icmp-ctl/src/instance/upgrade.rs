@@ -5,14 +5,16 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
+use aya::programs::ProgramFd;
 use nix::libc;
 use serde_json::json;
 
 use crate::diagnostics::say_if_it_takes_long;
 use crate::failure::{Exit, Failure, has_errno, sentence};
-use crate::host::netlink::links_once;
+use crate::host::netlink::{Link, links_once};
 use crate::instance::directory::{directory, foreign_version, is_root_there, lock, versions};
+use crate::instance::dispatcher;
 use crate::instance::links::{self, LinkPin};
 use crate::instance::migration::{self, Different};
 use crate::instance::pins::{Instance, nothing_loaded};
@@ -89,7 +91,12 @@ impl Upgrade {
         };
         let mut interfaces = Vec::new();
         let links = links::read(&instance, &links_once()?)?;
-        let is_used = |entry: &Entry| links.iter().any(|link| entry_of(link) == Some(*entry));
+        // Where no dispatcher is there any more, there is nothing to load an extension for.
+        let is_used = |entry: &Entry| {
+            links.iter().any(|link| {
+                entry_of(link) == Some(*entry) && (*entry != Entry::Extension || link.is_attached())
+            })
+        };
         let entries = Entry::ALL.into_iter().filter(is_used).collect();
         for link in links.into_iter().filter(LinkPin::is_attached) {
             let Some(entry) = entry_of(&link) else {
@@ -112,7 +119,13 @@ impl Upgrade {
     /// The kernel refuses it ([`Exit::Refused`]).
     pub fn verify(&self) -> Result<()> {
         let options = LoadOptions::of(&self.instance)?;
-        verifying(|| program::load(&options, &self.entries)).map(|_| ())
+        let (extension, others): (Vec<_>, Vec<_>) =
+            self.entries.iter().partition(|entry| **entry == Entry::Extension);
+        if !extension.is_empty() {
+            let dispatcher = dispatcher_of(&self.interfaces)?;
+            verifying(|| program::load_extension(&options, None, dispatcher))?;
+        }
+        verifying(|| program::load(&options, &others)).map(|_| ())
     }
 }
 
@@ -155,7 +168,13 @@ fn take_place(plan: &mut Upgrade, successor: &Path, directory: &Path) -> Result<
     program::create(program::OBJECT, &options, Some(successor), &[]).map_err(explain_refusal)?;
     migration::write(different, instance, successor)?;
     for entry in entries {
-        verifying(|| program::load_beside(&options, successor, *entry, &successor.join(entry.program())))?;
+        let pin = successor.join(entry.program());
+        if *entry == Entry::Extension {
+            let dispatcher = dispatcher_of(interfaces)?;
+            verifying(|| program::load_extension_beside(&options, successor, dispatcher, &pin))?;
+        } else {
+            verifying(|| program::load_beside(&options, successor, *entry, &pin))?;
+        }
     }
     migration::raise_instants(different, instance, successor)?;
     for Upgraded { entry, after, .. } in &mut *interfaces {
@@ -172,6 +191,16 @@ fn take_place(plan: &mut Upgrade, successor: &Path, directory: &Path) -> Result<
         migration::add_counters(different, instance, successor)?;
     }
     successor::replace(instance, successor, directory)
+}
+
+/// A dispatcher that calls ours on one of the interfaces.
+fn dispatcher_of(interfaces: &[Upgraded]) -> Result<ProgramFd> {
+    let links = links_once()?;
+    let is_in_one = |link: &&Link| {
+        interfaces.iter().any(|one| one.entry == Entry::Extension && one.ifindex == link.index)
+    };
+    let link = links.iter().find(is_in_one).and_then(|link| link.xdp);
+    dispatcher::open(link.context("the dispatcher is gone")?.program_id)
 }
 
 fn verifying<T>(load: impl FnOnce() -> Result<T>) -> Result<T> {

@@ -45,6 +45,11 @@ pub(crate) fn link_on(ifindex: u32, program_id: u32) -> Option<u32> {
         .find(|id| link_by_id(*id).is_ok_and(|link| info_of(&link).is_ok_and(|info| info.ifindex == ifindex)))
 }
 
+/// Takes a link, whoever holds it, off its interface.
+pub(crate) fn detach_link_by_id(id: u32) -> std::io::Result<()> {
+    detach(&link_by_id(id)?)
+}
+
 fn link_by_id(id: u32) -> std::io::Result<OwnedFd> {
     let mut attr = no_attr();
     attr.__bindgen_anon_6.__bindgen_anon_1.link_id = id;
@@ -147,12 +152,13 @@ fn info_of(link: &OwnedFd) -> std::io::Result<LinkInfo> {
 /// Takes a pinned XDP link off its interface. Removing the pin does so too, but some time later, and whoever attaches next would
 /// still find the program there.
 pub(crate) fn detach_link(pin: &Path) -> Result<()> {
-    let link = open_link(pin)?;
+    detach(&open_link(pin)?).with_context(|| format!("detaching the link {}", pin.display()))
+}
+
+fn detach(link: &OwnedFd) -> std::io::Result<()> {
     let mut attr = no_attr();
     attr.link_detach.link_fd = link.as_raw_fd() as u32;
-    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr)
-        .with_context(|| format!("detaching the link {}", pin.display()))?;
-    Ok(())
+    bpf(bpf_cmd::BPF_LINK_DETACH, &mut attr).map(drop)
 }
 
 /// Has a pinned XDP link run another pinned program from one frame to the next.
@@ -167,14 +173,18 @@ pub(crate) fn update_link(link: &Path, program: &Path) -> std::io::Result<()> {
 /// The one value of a pinned array map, as bytes.
 pub(crate) fn read_value(pin: &Path) -> Result<Vec<u8>> {
     let map = MapData::from_pin(pin).with_context(|| format!("opening the map {}", pin.display()))?;
-    let size = map.info().with_context(|| format!("asking about the map {}", pin.display()))?.value_size();
+    value_of(&map).with_context(|| format!("reading the map {}", pin.display()))
+}
+
+/// The one value of an array map, as bytes.
+pub(crate) fn value_of(map: &MapData) -> Result<Vec<u8>> {
+    let size = map.info()?.value_size();
     let (key, mut value) = (0_u32, vec![0_u8; size as usize]);
     let mut attr = no_attr();
     attr.__bindgen_anon_2.map_fd = map.fd().as_fd().as_raw_fd() as u32;
     attr.__bindgen_anon_2.key = (&raw const key) as u64;
     attr.__bindgen_anon_2.__bindgen_anon_1.value = value.as_mut_ptr() as u64;
-    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)
-        .with_context(|| format!("reading the map {}", pin.display()))?;
+    bpf(bpf_cmd::BPF_MAP_LOOKUP_ELEM, &mut attr)?;
     Ok(value)
 }
 

@@ -123,12 +123,18 @@ pub(crate) fn namespace_cookie() -> Result<u64> {
     Ok(cookie)
 }
 
-/// Puts one program in the place of another, which was attached by netlink, from one instant to the next, if the other is still there.
+/// Puts one program, or none, in the place of another, which was attached by netlink, from one instant to the next, if the other is still there.
 ///
 /// # Errors
 /// It is not (`EEXIST`), or the driver refuses; with the kernel's own words where it has some.
-pub(crate) fn replace(ifindex: u32, mode_flags: u32, old: BorrowedFd<'_>, new: BorrowedFd<'_>) -> Result<()> {
-    match set_xdp(ifindex, new.as_raw_fd(), mode_flags | XDP_FLAGS_REPLACE, Some(old.as_raw_fd()))? {
+pub(crate) fn replace(
+    ifindex: u32,
+    mode_flags: u32,
+    old: BorrowedFd<'_>,
+    new: Option<BorrowedFd<'_>>,
+) -> Result<()> {
+    let new = new.map_or(-1, |new| new.as_raw_fd());
+    match set_xdp(ifindex, new, mode_flags | XDP_FLAGS_REPLACE, Some(old.as_raw_fd()))? {
         Answer::Done => Ok(()),
         Answer::Refused(errno, None) => Err(errno.into()),
         Answer::Refused(errno, Some(text)) => Err(anyhow::Error::new(errno).context(text)),
