@@ -19,6 +19,7 @@ use crate::instance::addresses::without_room;
 use crate::instance::attach::{find, program_of_others};
 use crate::instance::directory::ownership;
 use crate::instance::links::LinkPin;
+use crate::instance::past::{Which, frames};
 use crate::instance::pins::View;
 use crate::kernel::bpffs;
 use crate::kernel::requirements::{self, Purpose};
@@ -46,7 +47,7 @@ pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
         Err(error) => failed("instance", error),
     });
     findings.push(configured);
-    let InForce { settings, has_vips, pins, without_room } = in_force.unwrap_or_default();
+    let InForce { settings, has_vips, pins, without_room, frames } = in_force.unwrap_or_default();
     findings.extend(pins.iter().filter_map(LinkPin::finding).chain(without_room));
     let (config, planned) = config.unzip();
     if let Some(settings) = settings.or(planned) {
@@ -59,6 +60,8 @@ pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
             Ok(links) => {
                 for link in links.into_iter().filter(|link| seen.insert(link.index)) {
                     findings.extend(of_interface(&network, link, &pins, has_vips));
+                    let is_its = |finding: &&Finding| finding.interface.as_ref() == Some(&link.name);
+                    findings.extend(frames.iter().filter(is_its).cloned());
                 }
             }
             Err(error) => findings.push(failed("link", &error)),
@@ -97,6 +100,8 @@ struct InForce {
     has_vips: bool,
     pins: Vec<LinkPin>,
     without_room: Option<Finding>,
+    /// Whether the program sees them, by attachment.
+    frames: Vec<Finding>,
 }
 
 impl InForce {
@@ -104,7 +109,9 @@ impl InForce {
         let Some(view) = View::find()? else { return Ok(Self::default()) };
         let has_vips = !view.maps.vips()?.is_empty();
         let without_room = without_room(&view, network)?;
-        Ok(Self { settings: view.maps.settings()?, has_vips, pins: view.links()?, without_room })
+        let pins = view.links()?;
+        let frames = frames(&view, &pins, Which::All)?;
+        Ok(Self { settings: view.maps.settings()?, has_vips, pins, without_room, frames })
     }
 }
 

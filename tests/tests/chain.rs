@@ -360,6 +360,9 @@ fn what_reads_the_state_shows_one_in_front_of_another_like_any_other_and_says_wh
     let folder = Folder::new();
     let same = ctl::run(host, &format!("apply --check -f {}", folder.file("icmp-ctl.toml", &alone)));
     assert!(same.code == DONE && same.stdout.contains("no change"), "{same}");
+    let metric =
+        format!("icmp_ctl_interface_chained{{interface=\"{HOST_IF}\",program=\"{}\"}} 1", Counting::NAME);
+    assert!(ctl::run(host, "show metrics").expect_success().contains(&metric));
     let doctor = ctl::run(host, &format!("doctor {HOST_IF}"));
     let said = format!("ours is in front of {} (program {})", Counting::NAME, before.0);
     assert!(doctor.stdout.contains(&said) && !doctor.stdout.contains("no other XDP program"), "{doctor}");

@@ -3,15 +3,21 @@
 //! Owns the findings that can be provoked in a namespace, each with its cure. What a driver, a queue or a control group would say is tested
 //! beside the checks.
 
+use std::time::Duration;
+
+use icmp_ctl::host::netlink::Network;
+use icmp_ctl::instance::pins::Instance;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
 use icmp_tests::process::{self, Finished};
 use icmp_tests::xdp::PassLink;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const DONE: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
+const LIMIT: Duration = Duration::from_secs(40);
 
 /// Makes something wrong in a namespace.
 type Provoke = fn(&Namespace);
@@ -83,8 +89,11 @@ fn a_healthy_host_is_fine_line_by_line() {
     let done = ctl::run(&pair.host, "doctor");
     assert_eq!(done.code, DONE, "{done}");
     assert!(done.stderr.is_empty(), "{done}");
+    // What comes in meanwhile is the peer's to say.
+    let (done_before, frames) = done.stdout.rsplit_once("fine    frames ").expect("it is the last check");
+    assert_eq!(frames.lines().count(), 1, "{done}");
     let (host, interface) =
-        done.stdout.split_once(&format!("{HOST_IF}\n")).expect("the interface is named above");
+        done_before.split_once(&format!("{HOST_IF}\n")).expect("the interface is named above");
     assert_eq!(
         interface,
         "\
@@ -331,4 +340,30 @@ fn every_check_is_in_the_documentation() {
         let check = finding["check"].as_str().expect("a name");
         assert!(documented.contains(&format!("\n| `{check}` |")), "{check} in docs/doctor.md");
     }
+}
+
+/// As a bond's port does that the program knows nothing of: it runs there, and takes no frame for its own.
+#[test]
+fn frames_that_the_link_counts_and_the_program_does_not_are_said_by_doctor_and_status() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let status = || ctl::run(host, "status").stderr;
+    assert_eq!(doctor(host, HOST_IF).state("frames"), "fine");
+    host.enter(|| {
+        let network = Network::read_once().expect("it tells");
+        let index = network.link(HOST_IF).expect("it is there").index;
+        let mut instance = Instance::open().expect("it is loaded");
+        instance.maps.remove_interface(index).expect("written");
+    });
+    assert_eq!(status(), "", "an interface on which nothing comes in is none that frames go past");
+    let mut ping = pair.peer.watch("ping", &["-i0.05", "-q", "-c2000", "192.0.2.2"]);
+    host.until("frames come in", LIMIT, || status().contains("the program has seen none of them"));
+    let found = doctor(host, HOST_IF);
+    let finding = found.worst("frames");
+    assert_eq!((&finding["state"], found.code), (&Value::from("broken"), FAILED), "{finding}");
+    cure(host, finding);
+    assert_eq!(doctor(host, HOST_IF).worst("frames")["what"], "the program sees what comes in");
+    assert_eq!(status(), "");
+    ping.end_by(Signal::SIGTERM);
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
@@ -221,6 +221,50 @@ fn budgets_runs_and_failures_of_the_driver_are_on_the_page() {
     );
     assert!(value(&after, "icmp_ctl_budget_left_ratio{budget=\"replies\"}") < 0.5, "{after}");
     assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn the_age_of_the_policy_the_use_of_the_limiter_and_what_links_receive_are_on_the_page() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "ping"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let (host, folder) = (&pair.host, Folder::new());
+    let value = |name: &str| -> f64 {
+        let page = ctl::run(host, "show metrics").expect_success();
+        let line = page.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().last());
+        line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {page}"))
+    };
+    // As many lines as are looked at, and buckets that stay in use.
+    let limits = "[limits]\nmemory = \"128KiB\"\nper-source = { rate = \"1/h\", burst = 9 }\n";
+    let config = folder.file("c.toml", limits);
+    let began = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64();
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --mode native -f {config}")).expect_success();
+    let sources = "icmp_ctl_limiter_buckets_used_ratio{table=\"sources\"}";
+    let received = format!("icmp_ctl_interface_received_frames_total{{interface=\"{HOST_IF}\"}}");
+    let (used, frames) = (value(sources), value(&received));
+    assert!(used < 1e-3, "who has pinged before it was attached is in none: {used}");
+    let _said = pair.peer.run("ping", &["-c3", "-i0.02", "-W2", "192.0.2.2"]).expect_success();
+    // Both buckets of one source.
+    assert!((value(sources) - used - 2.0 / 8192.0).abs() < 1e-9, "{used} and then {}", value(sources));
+    assert!(value(&received) >= frames + 3.0, "{frames} and then {}", value(&received));
+    let applied = || value("icmp_ctl_config_applied_timestamp_seconds");
+    let mut before = applied();
+    // The clock of files goes by ticks.
+    assert!(before > began - 0.02, "{before} {began}");
+    for change in [
+        "limit set errors 900/s",
+        "rule add r --type echo-request --action drop",
+        "apply -f C --confirm 60s",
+        "rollback",
+    ] {
+        let _said = ctl::run(host, &change.replace('C', &config)).expect_success();
+        assert!(applied() > before, "{change}");
+        before = applied();
+    }
+    let _said = ctl::run(host, "status").expect_success();
+    assert_eq!(applied().to_bits(), before.to_bits(), "who looks changes nothing");
     let _done = ctl::run(host, "detach --all").expect_success();
 }
 

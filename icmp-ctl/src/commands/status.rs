@@ -8,8 +8,10 @@ use icmp_common::abi::INTERFACE_STRIPS_TAGS;
 use serde_json::json;
 
 use super::table::{Column::Left, Column::Right, only, table};
+use crate::finding::{Finding, State};
 use crate::host::netlink::Network;
 use crate::instance::maps::InstanceMaps;
+use crate::instance::past::{Which, frames};
 use crate::instance::pins::View;
 use crate::instance::program::BUILD;
 use crate::output::Output;
@@ -19,7 +21,8 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     let network = Network::read_once()?;
     let entries = instance.maps.interfaces()?;
     let (mut rows, mut warnings) = (Vec::new(), Vec::new());
-    for pin in instance.links()? {
+    let pins = instance.links()?;
+    for pin in &pins {
         let link = network.links.iter().find(|link| pin.is_of(link));
         warnings.extend(pin.finding().map(|finding| finding.text()));
         let entry = instance.entry_of(pin.program_id);
@@ -41,6 +44,8 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
         }));
     }
     let rows = only(rows, names, &network, |row| row["name"].as_str().unwrap_or_default())?;
+    let past = frames(&instance, &pins, Which::Unused)?;
+    warnings.extend(past.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
     let build = instance.build();
     let memory = instance.maps.limiter_bytes();
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();

@@ -14,6 +14,7 @@ mod iptables;
 pub mod netlink;
 mod nftables;
 pub mod patterns;
+pub mod received;
 #[cfg(test)]
 mod testing;
 pub mod vlan_stripping;

@@ -15,6 +15,7 @@ pub mod links;
 mod lock;
 pub mod maps;
 pub mod migration;
+pub mod past;
 pub mod pins;
 mod places;
 pub mod prefixes;

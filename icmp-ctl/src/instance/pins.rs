@@ -9,12 +9,16 @@ use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo, MapType};
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
+use nix::fcntl::AT_FDCWD;
 use nix::libc;
+use nix::sys::stat::{UtimensatFlags, utimensat};
+use nix::sys::time::TimeSpec;
 
 use crate::diagnostics::{note_about, say_if_it_takes_long, warn};
 use crate::failure::{Exit, Failure, has_errno, sentence};
@@ -33,6 +37,8 @@ use crate::kernel::bpf as sys;
 
 /// Symbolic link whose target is the file of the configuration that it was started with, where that is not the usual one.
 const FILE_NAME: &str = "file";
+/// The pin whose time of modification is when a policy was put in force last.
+const SETTINGS: &str = "SETTINGS";
 const NOTING_FILE: &str = "noting the configuration's file next to the pins";
 /// How often a reader looks again: one change meanwhile is common where `serve` follows a busy host.
 const READS: u32 = 100;
@@ -132,7 +138,9 @@ impl Instance {
             let mut instance = Self::under(lock, directory)?;
             instance.tidy()?;
             if links::is_alive(directory)? {
-                instance.maps.finish_rollback()?;
+                if instance.maps.finish_rollback()? {
+                    instance.note_applied();
+                }
                 return Ok(Ok(instance));
             }
             remove(directory)?;
@@ -379,6 +387,18 @@ impl Pins {
     /// The file that the configuration it was started with is in; `None` for the usual one.
     pub fn file(&self) -> Option<PathBuf> {
         fs::read_link(self.directory.join(FILE_NAME)).ok()
+    }
+
+    /// When a policy was put in force last; `None` where that cannot be known.
+    pub fn applied_at(&self) -> Option<SystemTime> {
+        fs::metadata(self.directory.join(SETTINGS)).and_then(|pin| pin.modified()).ok()
+    }
+
+    /// Notes that a policy was put in force just now.
+    pub fn note_applied(&self) {
+        let (pin, now) = (self.directory.join(SETTINGS), TimeSpec::UTIME_NOW);
+        // It is a figure for who looks, and what it is about is done.
+        let _ = utimensat(AT_FDCWD, &pin, &now, &now, UtimensatFlags::FollowSymlink);
     }
 
     /// The entry point a program id belongs to.

@@ -1,4 +1,4 @@
-//! How full the budgets are.
+//! How full the budgets are, and how many buckets of sources and prefixes are in use.
 //!
 //! Owns what a bucket's word says at a moment. What a bucket is, and how it is drawn from, is `icmp_common::limiter`'s.
 
@@ -26,6 +26,32 @@ pub fn levels(maps: &InstanceMaps, settings: &Settings, ticks: u64) -> Result<Ve
     Ok(LimitName::settable().filter_map(level).collect())
 }
 
+/// The parts of the buckets that are in use, which are not full again, of sources and of prefixes; `None` where there is no limit.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn used(
+    maps: &InstanceMaps,
+    settings: &Settings,
+    ticks: u64,
+) -> Result<[(&'static str, Option<f64>); 2]> {
+    let [sources, prefixes] = maps.some_buckets()?;
+    let of = |buckets: &[u64], limit: &Limit| part_used(buckets, limit, limiter::now(ticks));
+    Ok([
+        ("sources", of(&sources, &settings.source.limit)),
+        ("prefixes", of(&prefixes, &settings.prefix.limit)),
+    ])
+}
+
+fn part_used(buckets: &[u64], limit: &Limit, now: u64) -> Option<f64> {
+    // Where nothing is admitted nothing is charged either.
+    if limit.is_unlimited() || limit.capacity < limit.interval {
+        return None;
+    }
+    let used = buckets.iter().filter(|bucket| left(**bucket, limit, now).is_some_and(|left| left < 1.0));
+    Some(used.count() as f64 / buckets.len() as f64)
+}
+
 /// The part of a bucket that is left: its word is when it was, or will have been, empty.
 fn left(bucket: u64, limit: &Limit, now: u64) -> Option<f64> {
     if limit.is_unlimited() {
@@ -48,6 +74,8 @@ mod tests {
         for (bucket, part) in [(0, 1.0), (999_900, 1.0), (999_950, 0.5), (1_000_000, 0.0), (1_000_010, 0.0)] {
             assert_eq!(left(bucket, &limit, 1_000_000), Some(part), "{bucket}");
         }
+        assert_eq!(part_used(&[0, 999_900, 999_950, 1_000_010], &limit, 1_000_000), Some(0.5));
+        assert_eq!(part_used(&[0], &Limit::UNLIMITED, 7), None);
         assert_eq!(left(0, &Limit::UNLIMITED, 7), None);
         assert_eq!(left(0, &Limit::NOTHING, 7), Some(0.0));
     }

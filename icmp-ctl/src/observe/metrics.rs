@@ -2,7 +2,7 @@
 //!
 //! Owns names, labels and formats. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
@@ -18,12 +18,13 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::host::netlink::Network;
+use crate::host::received::received_once;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::instance::program::{BUILD, Entry};
 use crate::kernel::clock::{Tick, ticks};
 use crate::kernel::ethtool::tx_failures;
-use crate::observe::levels::levels;
+use crate::observe::levels::{levels, used};
 use crate::policy::difference::describe;
 
 /// How a page of metrics is written.
@@ -84,6 +85,8 @@ struct Loaded {
     build: String,
     /// Interface and mode.
     attached: Vec<(String, &'static str)>,
+    /// Interface, and the other program that ours is in front of.
+    chained: Vec<(String, String)>,
     counters: Vec<(String, u8, Reason, Counter)>,
     rules: Vec<(String, RuleCounter)>,
     checks: Vec<(Check, u64)>,
@@ -93,6 +96,12 @@ struct Loaded {
     under_pressure: Option<bool>,
     /// Parts of the budgets that are left.
     levels: Vec<(&'static str, f64)>,
+    /// Parts of the limiter's tables that are in use.
+    used: Vec<(&'static str, f64)>,
+    /// When the policy was put in force, in seconds since 1970.
+    applied_at: Option<f64>,
+    /// Frames that the links have received.
+    received: Vec<(String, u64)>,
     /// How often each entry point ran and for how long, where the kernel counts it.
     runs: Vec<(Entry, u64, Duration)>,
     /// Frames sent back that the driver of an interface dropped, where it counts them.
@@ -114,13 +123,19 @@ impl Loaded {
             config_hash: policy.map_or(0, |policy| hash(&describe(&policy, tick))),
             confirmation_pending: instance.maps.pending()?.is_some(),
             under_pressure: instance.maps.pressure(),
+            applied_at: instance
+                .applied_at()
+                .and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())),
             ..Self::default()
         };
         let entries = instance.maps.interfaces()?;
+        let received = received_once()?;
         for pin in instance.links()? {
             // One that is gone has left its counters, and perhaps its index to another.
             let Some(link) = network.links.iter().find(|link| pin.is_of(link)) else { continue };
             loaded.attached.push((link.name.clone(), link.xdp.map_or("none", |xdp| xdp.mode)));
+            loaded.chained.extend(pin.behind.map(|behind| (link.name.clone(), behind.name)));
+            loaded.received.extend(received.get(&link.index).map(|n| (link.name.clone(), *n)));
             // Most drivers of virtual devices have no counters.
             loaded.tx_failures.extend(tx_failures(&link.name).ok().flatten().map(|n| (link.name.clone(), n)));
             let Some(entry) = entries.iter().find(|entry| entry.ifindex == link.index) else { continue };
@@ -129,9 +144,12 @@ impl Loaded {
             }
         }
         if let Some(settings) = instance.maps.settings()? {
-            let levels = levels(&instance.maps, &settings, ticks()?)?;
+            let now = ticks()?;
+            let levels = levels(&instance.maps, &settings, now)?;
             loaded.levels =
                 levels.into_iter().filter_map(|(name, level)| Some((name.name(), level?))).collect();
+            let used = used(&instance.maps, &settings, now)?;
+            loaded.used = used.into_iter().filter_map(|(table, part)| Some((table, part?))).collect();
         }
         for entry in Entry::ALL {
             // One that no interface has had a use for is not loaded.
@@ -206,6 +224,13 @@ impl Loaded {
             let labels = [("interface", interface.as_str()), ("mode", mode)];
             ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
         }
+        let help =
+            "1 for each interface where the program is in front of another one, with what that is called";
+        let mut family = encoder.encode_descriptor("interface_chained", help, None, kind)?;
+        for (interface, program) in &self.chained {
+            let labels = [("interface", interface.as_str()), ("program", program.as_str())];
+            ConstGauge::new(1_i64).encode(family.encode_family(&labels)?)?;
+        }
         let help = "A number that is another one for another configuration in force";
         let hash = encoder.encode_descriptor("config_hash", help, None, kind)?;
         ConstGauge::new(self.config_hash as i64).encode(hash)?;
@@ -265,6 +290,17 @@ impl Loaded {
         for (budget, left) in &self.levels {
             ConstGauge::new(*left).encode(family.encode_family(&[("budget", *budget)])?)?;
         }
+        let help = "Part of the limiter's buckets that is in use, from 0 to 1, as found in a sample of them";
+        let mut family = encoder.encode_descriptor("limiter_buckets_used_ratio", help, None, kind)?;
+        for (table, part) in &self.used {
+            ConstGauge::new(*part).encode(family.encode_family(&[("table", *table)])?)?;
+        }
+        let help = "When a policy was put in force last, in seconds since 1970";
+        if let Some(at) = self.applied_at {
+            let applied =
+                encoder.encode_descriptor("config_applied_timestamp", help, Some(&Unit::Seconds), kind)?;
+            ConstGauge::new(at).encode(applied)?;
+        }
         self.encode_what_others_count(encoder)
     }
 
@@ -282,6 +318,11 @@ impl Loaded {
         for (entry, _, time) in &self.runs {
             ConstCounter::new(time.as_secs_f64())
                 .encode(family.encode_family(&[("entry", entry.section())])?)?;
+        }
+        let help = "Frames that the interface has received, as its driver counts them, whether the program has seen them or not";
+        let mut family = encoder.encode_descriptor("interface_received_frames", help, None, kind)?;
+        for (interface, frames) in &self.received {
+            ConstCounter::new(*frames).encode(family.encode_family(&[("interface", interface.as_str())])?)?;
         }
         let help = "Answers that the driver dropped instead of sending them, where it counts them; they are counted as answered";
         let mut family = encoder.encode_descriptor("driver_tx_failures", help, None, kind)?;

@@ -211,7 +211,9 @@ impl Transaction {
             }
             Keep::AsBefore => instance.maps.rollback_at()?,
         };
-        instance.maps.publish(&self.policy, rollback_at)
+        instance.maps.publish(&self.policy, rollback_at)?;
+        instance.note_applied();
+        Ok(())
     }
 }
 
@@ -340,6 +342,7 @@ pub fn roll_back(mut instance: Instance) -> Result<Difference> {
     if !instance.maps.roll_back()? {
         bail!("{NOTHING_PENDING}");
     }
+    instance.note_applied();
     say_if_unsaved(&instance.unlock(), &confirmed);
     Ok(difference)
 }
