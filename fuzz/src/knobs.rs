@@ -19,7 +19,7 @@ use icmp_ctl::instance::host_tables::host_tables;
 use icmp_ctl::instance::program::LoadOptions;
 use icmp_ctl::kernel::clock::Tick;
 use icmp_tests::ctl::UNLIMITED;
-use icmp_tests::host::{address_list, interface, policy_at, scope, secret};
+use icmp_tests::host::{address_list, interface, policy_at, scope};
 use icmp_tests::oracle;
 
 /// VLANs of the host; two more are behind a service tag, one of them inside another tag.
@@ -147,7 +147,7 @@ impl Knobs {
         let (table, left_out) = AddressTable::build(&addresses, ADDRESS_BUCKETS);
         assert!(left_out.is_empty(), "{left_out:?}");
         let lines = 2 << (self.places % 12);
-        let options = LoadOptions { lines, address_buckets: ADDRESS_BUCKETS, secret: secret() };
+        let options = LoadOptions::reproducible(lines);
         let mut tables = host_tables(&policy, &table, &options);
         tables.set_switch(self.switch.into());
         let is_entered = self.interface & 1 == 0;

@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use icmp_tests::capture::Order;
 use icmp_tests::vectors;
 
 use crate::knobs::{KNOBS, configurations};
@@ -36,6 +37,25 @@ pub fn config() -> Vec<Seed> {
     });
     let of_hosts = configurations().into_iter().enumerate().map(|(i, text)| (format!("host-{i}"), text));
     shown.chain(wrong).chain(of_hosts).map(|(name, text)| (name, text.into_bytes())).collect()
+}
+
+/// Captures: pcap and pcapng in both byte orders, as they are and compressed, some of them cut off.
+#[must_use]
+pub fn capture() -> Vec<Seed> {
+    let frames: Vec<_> =
+        vectors::all().into_iter().take(5).zip(0..).map(|(v, i)| (i * 1_000_000, v.frame)).collect();
+    let mut seeds = Vec::new();
+    for order in [Order { big: false }, Order { big: true }] {
+        for link_type in [1, 101, 113, 276] {
+            seeds.push((format!("pcap-{link_type}-{}", order.big), order.pcap(false, link_type, &frames)));
+        }
+        seeds.push((format!("pcap-ns-{}", order.big), order.pcap(true, 1, &frames)));
+        seeds.push((format!("pcapng-{}", order.big), order.pcapng(6, &frames)));
+    }
+    let cut = seeds.iter().map(|(name, bytes)| (format!("{name}-cut"), bytes[..bytes.len() - 30].to_vec()));
+    let cut: Vec<Seed> = cut.collect();
+    seeds.extend(cut);
+    seeds
 }
 
 /// Writes seeds to the folder that `ICMP_FUZZ_SEEDS` names, if it does.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use icmp_fuzz::{config, process};
+use icmp_fuzz::{capture, config, process};
 use icmp_tests::vectors::from_hex;
 
 /// The files of a folder and what is in them.
@@ -34,5 +34,14 @@ fn configurations_that_once_broke_something_hold() {
     for (name, text) in kept("config") {
         println!("{name}");
         config::check(text.as_bytes());
+    }
+}
+
+#[test]
+fn captures_that_once_broke_something_hold() {
+    for (name, text) in kept("capture") {
+        println!("{name}");
+        let input: String = text.lines().filter(|line| !line.starts_with('#')).map(str::trim).collect();
+        capture::check(&from_hex(&input).expect("hexadecimal"));
     }
 }

@@ -1,6 +1,6 @@
 //! The targets on what the fuzzer begins with, and on what the differential test generates.
 
-use icmp_fuzz::{config, process, seeds};
+use icmp_fuzz::{capture, config, process, seeds};
 use icmp_tests::generate::{self, Random};
 
 #[test]
@@ -33,5 +33,14 @@ fn every_configuration_that_is_known_holds() {
     for (name, input) in seeds::config() {
         println!("{name}");
         config::check(&input);
+    }
+}
+
+#[test]
+fn every_capture_that_is_known_and_beginnings_of_it_hold() {
+    for (name, input) in seeds::capture() {
+        println!("{name}");
+        capture::check(&input);
+        (0..input.len()).step_by(61).for_each(|length| capture::check(&input[..length]));
     }
 }

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::stat::fstat;
 use serde_json::{Map, Value, json};
 use tracing::field::{Field, Visit};
@@ -81,6 +82,14 @@ pub fn say_if_it_takes_long<T>(text: &str, work: impl FnOnce() -> T) -> T {
         drop(done);
         result
     })
+}
+
+/// A bar on a terminal for work on a file of so many bytes: how far it is, how fast, and how long it still takes.
+pub fn progress(bytes: u64) -> ProgressBar {
+    // Hidden where standard error is no terminal.
+    let bar = ProgressBar::new(bytes);
+    let style = "{bar:30} {percent} % of {total_bytes}, {bytes_per_sec}, {eta} left";
+    ProgressStyle::with_template(style).map_or(bar.clone(), |style| bar.with_style(style))
 }
 
 /// Writes each event as a line to standard error.

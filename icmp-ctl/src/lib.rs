@@ -5,6 +5,7 @@
 // Standard output and standard error are written in `output.rs` and `diagnostics.rs` only, where it is said what becomes of a failed write.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod capture;
 pub mod cli;
 pub mod commands;
 pub mod config;
@@ -19,5 +20,6 @@ pub mod kernel;
 pub mod observe;
 pub mod output;
 pub mod policy;
+pub mod replay;
 pub mod service_manager;
 pub mod top;

@@ -9,7 +9,6 @@ use icmp_common::abi::{
 };
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::HostTables;
-use icmp_common::limiter::SECRETS;
 use icmp_common::outcome::Outcome;
 use icmp_common::path;
 use icmp_common::reason::Verdict;
@@ -96,19 +95,13 @@ impl InKernel {
     }
 }
 
-/// A secret of the limiter as good as any that is drawn; with a small one all sources would share their buckets.
-#[must_use]
-pub fn secret() -> [u64; SECRETS] {
-    std::array::from_fn(|i| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(0xbf58_476d_1ce4_e5b9 + 2 * i as u64))
-}
-
 /// The host in memory alone.
 ///
 /// # Panics
 /// If the configuration is none.
 #[must_use]
 pub fn on_host(config: &str, vlans: &[u16]) -> OnHost {
-    let options = LoadOptions { lines: 1 << 12, address_buckets: ADDRESS_BUCKETS, secret: secret() };
+    let options = LoadOptions::reproducible(1 << 12);
     let mut tables = host_tables(&policy_of(config), &addresses(vlans), &options);
     tables.add_interface(interface());
     OnHost { tables }
@@ -139,8 +132,7 @@ pub fn policy_at(config: &str, tick: Tick) -> Result<Compiled, String> {
 /// If they do not fit the table.
 #[must_use]
 pub fn on_host_with(addresses: &[OwnAddress]) -> OnHost {
-    let options =
-        LoadOptions { lines: LoadOptions::DEFAULT_LINES, address_buckets: ADDRESS_BUCKETS, secret: secret() };
+    let options = LoadOptions::reproducible(LoadOptions::DEFAULT_LINES);
     let policy = policy_at("", Tick { per_second: 250.0 }).expect("the default works");
     let (table, left_out) = AddressTable::build(addresses, ADDRESS_BUCKETS);
     assert!(left_out.is_empty(), "{left_out:?}");

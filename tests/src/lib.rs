@@ -22,6 +22,7 @@
 //! Tests that need root or a program that is not installed say so and are skipped; with `ICMP_TESTS_NO_SKIP=1` in the
 //! environment a skip is a failure, so that CI can't turn green by testing nothing.
 
+pub mod capture;
 pub mod comparator;
 pub mod ctl;
 pub mod faults;

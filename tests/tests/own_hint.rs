@@ -90,7 +90,7 @@ fn message(random: &mut Random, pool: &[IpAddr], own: &[OwnAddress]) -> (usize, 
 
 /// The host with this hint.
 fn host(policy: &Compiled, table: &AddressTable, hint: Vec<OwnFirst>) -> HostTables {
-    let options = LoadOptions { lines: 1 << 10, address_buckets: ADDRESS_BUCKETS, secret: host::secret() };
+    let options = LoadOptions::reproducible(1 << 10);
     let mut tables = host_tables_with_hint(policy, table, hint, &options);
     for (interface, [a, b, c, d, e, f]) in MACS.into_iter().enumerate() {
         let mac = u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]);

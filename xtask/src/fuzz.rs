@@ -26,6 +26,8 @@ enum Target {
     Process,
     /// Text as a configuration, compiled and read back
     Config,
+    /// Bytes as a capture, read to its end
+    Capture,
 }
 
 impl Target {
@@ -33,6 +35,7 @@ impl Target {
         match self {
             Self::Process => "process",
             Self::Config => "config",
+            Self::Capture => "capture",
         }
     }
 
@@ -40,7 +43,7 @@ impl Target {
     const fn longest(self) -> u32 {
         match self {
             Self::Process => 2048,
-            Self::Config => 4096,
+            Self::Config | Self::Capture => 4096,
         }
     }
 }

@@ -6,6 +6,7 @@ mod confirm_timeout;
 
 use icmp_common::types::Action;
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -13,6 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
 use clap::{Args, Parser, Subcommand};
 use icmp_common::types::Family;
+use ipnet::IpNet;
 
 use crate::cli::confirm_timeout::ConfirmTimeout;
 use crate::config::span::Span;
@@ -139,6 +141,8 @@ pub enum Verb {
     /// Show or change limits
     #[command(subcommand)]
     Limit(LimitVerb),
+    /// Say what a configuration would have done to a capture; needs no privilege, and loads nothing
+    Replay(Replay),
     /// Follow addresses and serve Prometheus metrics; the program goes on without it
     Serve(Serve),
 }
@@ -397,6 +401,33 @@ pub struct ShowPolicy {
     /// Of ICMPv6
     #[arg(short = '6', long)]
     pub ipv6: bool,
+}
+
+/// `replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// The capture: pcap or pcapng, also compressed with gzip or zstd
+    #[arg(value_name = "CAPTURE")]
+    pub file: PathBuf,
+    /// Configuration; - is standard input
+    #[arg(short = 'f', long = "file", value_name = "CONFIG")]
+    pub config: PathBuf,
+    /// A second configuration, and what it would have done otherwise
+    #[arg(long, value_name = "CONFIG")]
+    pub against: Option<PathBuf>,
+    /// The host's own addresses, like 192.0.2.1 or 192.0.2.1/24 [default: guessed from the capture]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = own_address)]
+    pub own: Vec<IpNet>,
+    /// Write the answers to this file, as pcapng
+    #[arg(long, value_name = "PCAPNG")]
+    pub write_answers: Option<PathBuf>,
+}
+
+/// An address, with the length of its prefix or without.
+fn own_address(text: &str) -> Result<IpNet, String> {
+    let address = text.parse::<IpAddr>().map(IpNet::from);
+    let own = address.or_else(|_| text.parse());
+    own.map_err(|_| format!("{text:?} is no address: write it like 192.0.2.1, 192.0.2.1/24 or 2001:db8::1"))
 }
 
 /// `serve`

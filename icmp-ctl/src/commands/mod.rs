@@ -15,6 +15,10 @@ mod look;
 mod metrics;
 mod policy;
 mod rates;
+mod reasons;
+mod replay;
+mod replayed;
+mod replayed_json;
 mod rule;
 mod rule_list;
 mod serve;
@@ -74,6 +78,7 @@ pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
             look::from(Source::of_this_process()?, cli, words)
         }
         Verb::Apply(args) => apply::run(args),
+        Verb::Replay(args) => replay::run(args),
         Verb::Confirm(save) => {
             prepare(Purpose::Use)?;
             apply::confirm(save)

@@ -1,0 +1,40 @@
+//! Target `capture`: any bytes as a capture, read to its end.
+//!
+//! Owns what has to hold: no bytes bring the reader down, records are counted through, none has more than it had on the link, and an error
+//! tells the offset.
+
+use std::io::Cursor;
+use std::ops::ControlFlow;
+
+use icmp_common::wire::ethernet;
+use icmp_ctl::capture::ethernet::{Kind, write};
+use icmp_ctl::capture::read::Capture;
+
+/// Records of one input that are looked at.
+const MOST: u64 = 10_000;
+
+/// Runs an input.
+///
+/// # Panics
+/// Something does not hold.
+pub fn check(input: &[u8]) {
+    let stream = Cursor::new(input.to_vec());
+    let Ok(mut capture) = Capture::of("input".to_owned(), input.len() as u64, stream) else { return };
+    let (mut frame, mut records) = (Vec::new(), 0);
+    let read = capture.each(
+        |record| {
+            records += 1;
+            assert_eq!(record.number, records);
+            assert!(record.bytes.len() <= record.length, "{record:?}");
+            if write(record, &mut frame) != Kind::Unknown {
+                assert!(frame.len() >= ethernet::LEN, "{record:?} became {frame:?}");
+            }
+            Ok(if records < MOST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
+        },
+        |_, _| (),
+    );
+    if let Err(error) = read {
+        let text = format!("{error:#}");
+        assert!(text.contains(" byte ") && text.contains(&format!("the {records} frames")), "{text}");
+    }
+}

@@ -1,0 +1,8 @@
+//! Captures: files of frames that were recorded, read as a stream and written.
+//!
+//! Knows nothing of policies and of this host.
+
+mod compression;
+pub mod ethernet;
+pub mod read;
+pub mod write;

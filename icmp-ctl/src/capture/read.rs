@@ -1,0 +1,288 @@
+//! Reading a capture: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), in both byte orders, as a stream.
+//!
+//! Owns when a record was recorded and on what kind of link, and what is said of a file that is cut off or damaged. Memory does not grow
+//! with the file. What a link type means is `ethernet.rs`'s.
+
+use std::fs::File;
+use std::io::Read;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
+use pcap_parser::{Block, InterfaceDescriptionBlock, Linktype, PcapBlockOwned, PcapError, create_reader};
+
+use crate::capture::compression::{self, Below};
+
+/// Bytes of a capture in memory at first, enough for several thousand frames.
+const BUFFER: usize = 1 << 19;
+/// The longest block of a pcapng file that is read: as long as libpcap takes (sf-pcapng.c).
+const LONGEST_BLOCK: usize = 16 << 20;
+/// The longest frame: as long as libpcap takes on any link of these (MAXIMUM_SNAPLEN in pcap-int.h).
+const LONGEST_FRAME: usize = 262_144;
+const NS: u64 = 1_000_000_000;
+
+/// A frame as it was recorded.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// Position in the file, from 1.
+    pub number: u64,
+    /// Nanoseconds since 1970.
+    pub time: u64,
+    /// The kind of link, as <https://www.tcpdump.org/linktypes.html> numbers it.
+    pub link_type: i32,
+    /// What was recorded of it.
+    pub bytes: &'a [u8],
+    /// Bytes that it had.
+    pub length: usize,
+}
+
+/// A capture that is being read.
+pub struct Capture {
+    reader: Box<dyn PcapReaderIterator + Send>,
+    name: String,
+    size: u64,
+    below: Arc<Below>,
+    records: u64,
+    capacity: usize,
+    legacy: Option<Interface>,
+    /// Of the section that is being read.
+    interfaces: Vec<Interface>,
+    is_big_endian: bool,
+}
+
+/// What a file says about where frames came in.
+#[derive(Clone, Copy)]
+struct Interface {
+    link_type: i32,
+    /// Units of time in a second.
+    resolution: u64,
+    /// Seconds to be added.
+    offset: i64,
+}
+
+impl Capture {
+    /// Opens a file.
+    ///
+    /// # Errors
+    /// It cannot be read, or begins neither as pcap nor as pcapng.
+    pub fn open(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) = opened.with_context(|| format!("reading the capture {name}"))?;
+        Self::of(name, size, file)
+    }
+
+    /// Reads so many bytes; `name` is what errors call them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn of(name: String, size: u64, input: impl Read + Send + 'static) -> Result<Self> {
+        let reading = || format!("reading the capture {name}");
+        let below = Arc::new(Below::default());
+        let stream = compression::stream(input, &below).with_context(reading)?;
+        let reader = create_reader(BUFFER, stream).map_err(|error| match (below.error(), error) {
+            (Some(error), _) => anyhow!(error).context(reading()),
+            (None, PcapError::Eof) => anyhow!("{}: it is empty", reading()),
+            _ => anyhow!("{}: it begins neither as pcap nor as pcapng", reading()),
+        })?;
+        Ok(Self {
+            reader,
+            name,
+            size,
+            below,
+            records: 0,
+            capacity: BUFFER,
+            legacy: None,
+            interfaces: Vec::new(),
+            is_big_endian: false,
+        })
+    }
+
+    /// Bytes of the file that have been read, and that there are.
+    pub fn progress(&self) -> (u64, u64) {
+        (self.below.read.load(Ordering::Relaxed), self.size)
+    }
+
+    /// Shows each record to `visit`, in the order of the file, until it breaks off; `progress` is told now and then what [`Self::progress`] says.
+    ///
+    /// # Errors
+    /// `visit`'s; or the file is cut off or damaged, of which the error tells the offset: all records before that have been shown.
+    pub fn each(
+        &mut self,
+        mut visit: impl FnMut(&Record<'_>) -> Result<ControlFlow<()>>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> Result<()> {
+        loop {
+            let capacity = self.capacity;
+            let (used, flow) = match self.reader.next() {
+                Ok((used, block)) => {
+                    let record = Blocks {
+                        records: &mut self.records,
+                        legacy: &mut self.legacy,
+                        interfaces: &mut self.interfaces,
+                        is_big_endian: &mut self.is_big_endian,
+                    }
+                    .read(&block);
+                    match record {
+                        Ok(Some(record)) => (used, visit(&record)?),
+                        Ok(None) => (used, ControlFlow::Continue(())),
+                        Err(why) => bail!(self.damaged(&why)),
+                    }
+                }
+                Err(PcapError::Eof) => {
+                    return self.below.error().map_or(Ok(()), |error| self.broken_off(error));
+                }
+                Err(PcapError::Incomplete(_)) => {
+                    if self.reader.refill().is_err() {
+                        bail!(self.damaged("it cannot be read on"));
+                    }
+                    let (read, size) = self.progress();
+                    progress(read, size);
+                    continue;
+                }
+                Err(PcapError::BufferTooSmall) if self.legacy.is_none() && capacity < LONGEST_BLOCK => {
+                    self.capacity = capacity * 2;
+                    self.reader.grow(self.capacity);
+                    continue;
+                }
+                Err(PcapError::UnexpectedEof) => {
+                    return self.below.error().map_or_else(
+                        || {
+                            Err(anyhow!(
+                                "{}: it is cut off in the middle of the record or block at byte {}{}",
+                                self.reading(),
+                                self.reader.consumed(),
+                                self.told()
+                            ))
+                        },
+                        |error| self.broken_off(error),
+                    );
+                }
+                Err(_) => bail!(self.damaged("no record or block is like what follows")),
+            };
+            self.reader.consume(used);
+            if flow.is_break() {
+                return Ok(());
+            }
+        }
+    }
+
+    fn reading(&self) -> String {
+        format!("reading the capture {}", self.name)
+    }
+
+    fn told(&self) -> String {
+        format!("; the {} frames before that were read", self.records)
+    }
+
+    fn damaged(&self, why: &str) -> String {
+        format!("{}: it is damaged at byte {}: {why}{}", self.reading(), self.reader.consumed(), self.told())
+    }
+
+    /// The file, or what it is compressed with, ends in an error.
+    fn broken_off(&self, error: std::io::Error) -> Result<()> {
+        let what = format!(
+            "{}: what follows byte {} cannot be read{}",
+            self.reading(),
+            self.reader.consumed(),
+            self.told()
+        );
+        Err(anyhow!(error).context(what))
+    }
+}
+
+/// What blocks say about those behind them.
+struct Blocks<'c> {
+    records: &'c mut u64,
+    legacy: &'c mut Option<Interface>,
+    interfaces: &'c mut Vec<Interface>,
+    is_big_endian: &'c mut bool,
+}
+
+impl Blocks<'_> {
+    /// The record that a block is, if it is one.
+    fn read<'b>(&mut self, block: &'b PcapBlockOwned<'b>) -> Result<Option<Record<'b>>, String> {
+        match block {
+            PcapBlockOwned::LegacyHeader(header) => {
+                let resolution = if header.is_nanosecond_precision() { NS } else { 1_000_000 };
+                // The upper bits say what else is recorded.
+                let link_type = header.network.0 & 0xffff;
+                *self.legacy = Some(Interface { link_type, resolution, offset: 0 });
+                Ok(None)
+            }
+            PcapBlockOwned::Legacy(record) => {
+                let interface = self.legacy.ok_or("a record before the header")?;
+                let units = u64::from(record.ts_usec) + u64::from(record.ts_sec) * interface.resolution;
+                self.record(interface, units, record.data, record.origlen).map(Some)
+            }
+            PcapBlockOwned::NG(Block::SectionHeader(section)) => {
+                *self.is_big_endian = section.big_endian();
+                self.interfaces.clear();
+                Ok(None)
+            }
+            PcapBlockOwned::NG(Block::InterfaceDescription(description)) => {
+                self.interfaces.push(self.interface(description)?);
+                Ok(None)
+            }
+            PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
+                let interface = self.interfaces.get(packet.if_id as usize).copied();
+                let interface =
+                    interface.ok_or_else(|| format!("no interface {} is described", packet.if_id))?;
+                let bytes = packet.data.get(..packet.caplen as usize);
+                let bytes = bytes.ok_or("a packet that is longer than its block")?;
+                let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
+                self.record(interface, units, bytes, packet.origlen).map(Some)
+            }
+            PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
+                let interface = self.interfaces.first().copied().ok_or("no interface is described")?;
+                // It has no time.
+                self.record(Interface { offset: 0, ..interface }, 0, packet.packet_data(), packet.origlen)
+                    .map(Some)
+            }
+            PcapBlockOwned::NG(_) => Ok(None),
+        }
+    }
+
+    fn interface(&self, description: &InterfaceDescriptionBlock<'_>) -> Result<Interface, String> {
+        let Linktype(link_type) = description.linktype;
+        let is_binary = description.if_tsresol & 0x80 != 0;
+        let exponent = u32::from(description.if_tsresol & 0x7f);
+        let resolution = if is_binary { 2_u64.checked_pow(exponent) } else { 10_u64.checked_pow(exponent) };
+        let resolution = resolution.ok_or_else(|| {
+            format!(
+                "an interface whose clock has a resolution of {}^-{exponent} s",
+                if is_binary { 2 } else { 10 }
+            )
+        })?;
+        // The parser reads it in the byte order of this machine's files.
+        let offset = description.if_tsoffset;
+        let offset = if *self.is_big_endian { offset.swap_bytes() } else { offset };
+        Ok(Interface { link_type, resolution, offset })
+    }
+
+    fn record<'b>(
+        &mut self,
+        interface: Interface,
+        units: u64,
+        bytes: &'b [u8],
+        length: u32,
+    ) -> Result<Record<'b>, String> {
+        if bytes.len() > LONGEST_FRAME {
+            return Err(format!("a frame of {} bytes, and the longest has {LONGEST_FRAME}", bytes.len()));
+        }
+        *self.records += 1;
+        let (seconds, rest) = (units / interface.resolution, units % interface.resolution);
+        let fraction = u128::from(rest) * u128::from(NS) / u128::from(interface.resolution);
+        let seconds = seconds.saturating_add_signed(interface.offset);
+        Ok(Record {
+            number: *self.records,
+            time: seconds.saturating_mul(NS).saturating_add(fraction as u64),
+            link_type: interface.link_type,
+            bytes,
+            length: (length as usize).clamp(bytes.len(), LONGEST_FRAME),
+        })
+    }
+}

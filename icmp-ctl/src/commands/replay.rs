@@ -1,0 +1,76 @@
+//! `replay`: what a policy would have done to a capture.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::{replayed, replayed_json};
+use crate::capture::read::Capture;
+use crate::capture::write::Writer;
+use crate::cli::Replay as Args;
+use crate::config::file::Config;
+use crate::diagnostics::{note, progress, warn};
+use crate::failure::sentence;
+use crate::instance::compiled::Compiled;
+use crate::kernel::clock::Tick;
+use crate::output::Output;
+use crate::policy::of_file::compiled;
+use crate::replay::own::{FIRST_LOOK, Own};
+use crate::replay::run::{Replay, Side};
+
+pub(super) fn run(args: &Args) -> Result<Output> {
+    let first = policy(&args.config)?;
+    let second = args.against.as_deref().map(policy).transpose()?;
+    let mut capture = Capture::open(&args.file)?;
+    let own = Own::look(&args.file, &args.own)?;
+    say_own(&own, &first.0);
+    let answers = args.write_answers.as_deref().map(Writer::create).transpose()?;
+    let side = |(policy, lines)| Side { policy, lines };
+    let tick = Tick::of_this_kernel()?;
+    let mut replay = Replay::new(
+        own,
+        tick,
+        &side((&first.0, first.1)),
+        second.as_ref().map(|(policy, lines)| side((policy, *lines))).as_ref(),
+        answers,
+    );
+    let bar = progress(capture.progress().1);
+    let read = replay.run(&mut capture, |read, _| bar.set_position(read));
+    bar.finish_and_clear();
+    if replay.left_out > 0 {
+        warn(&format!("for {} addresses there was no room in the table", replay.left_out));
+    }
+    let output = Output::shown(replayed_json::in_json(&replay), replayed::lines(&replay));
+    Ok(match read {
+        Ok(()) => output,
+        Err(error) => output.failing(sentence(&error)),
+    })
+}
+
+/// A configuration compiled as `apply` does, and the lines of its limiter.
+fn policy(path: &Path) -> Result<(Compiled, u32)> {
+    let config = Config::load(Some(path))?;
+    Ok((compiled(&config, config.interfaces.first())?, config.limits.memory.lines()))
+}
+
+fn say_own(own: &Own, policy: &Compiled) {
+    let addresses: Vec<String> = own.addresses.iter().map(|own| own.addr().to_string()).collect();
+    match (own.guessed, own.seen) {
+        (true, true) => note(&format!(
+            "taken for the host's own, because most echo requests go there: {} at {}; --own ADDRESS says otherwise",
+            addresses.join(", "),
+            own.mac_text()
+        )),
+        (false, true) => note(&format!(
+            "the host's MAC address is taken to be {}, where most frames for its addresses go",
+            own.mac_text()
+        )),
+        (true, false) if !policy.vips().is_empty() => {}
+        (true, false) => warn(&format!(
+            "no echo request is among the first {FIRST_LOOK} frames, so that no address is known as the host's own; --own ADDRESS says which are"
+        )),
+        (false, false) => {
+            warn(&format!("none of the first {FIRST_LOOK} frames is for an address that --own says"));
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! What a replay has to tell, in JSON.
+
+use std::hash::Hash;
+
+use serde_json::{Map, Value, json};
+
+use super::reasons::{self, received};
+use super::replayed::{NS, SHOWN, peaks};
+use crate::observe::rates::VERDICTS;
+use crate::replay::run::Replay;
+use crate::replay::top::Top;
+
+pub(super) fn in_json(replay: &Replay) -> Value {
+    let (began, span) = replay.time();
+    let own = replay.own();
+    let totals = replay.totals();
+    let peaks: Map<String, Value> = peaks(replay)
+        .into_iter()
+        .map(|(name, peak)| (name.to_owned(), json!({ "packets": peak.frames, "second": peak.second })))
+        .collect();
+    let bins: Vec<Value> = replay
+        .timeline
+        .bins
+        .iter()
+        .map(|counts| {
+            VERDICTS.iter().zip(counts).map(|(verdict, n)| (verdict.name().to_owned(), json!(n))).collect()
+        })
+        .collect();
+    json!({
+        "schema": 1,
+        "own": {
+            "addresses": own.addresses.iter().map(|own| own.addr().to_string()).collect::<Vec<_>>(),
+            "mac": own.mac_text(), "guessed": own.guessed,
+        },
+        "began_ns": began, "seconds": span as f64 / NS,
+        "received": received(&totals), "sent": replay.sent, "unknown": replay.unknown, "cut_off": replay.cut,
+        "reasons": reasons::in_json(&totals),
+        "busiest_seconds": peaks,
+        "timeline": { "seconds": replay.timeline.seconds, "bins": bins },
+        "limited": top_in_json(&replay.limited, "source"),
+        "replies": { "second": replay.busiest.second, "packets": replay.busiest.frames, "prefixes": top_in_json(&replay.replies, "prefix") },
+        "against": replay.against().map(|(totals, differences)| json!({
+            "reasons": reasons::in_json(&totals),
+            "first": differences.first.iter().map(|difference| json!({
+                "frame": difference.number, "seconds": difference.time as f64 / NS, "packet": difference.frame,
+                "reasons": difference.reasons.map(|reason| reason.name()),
+            })).collect::<Vec<_>>(),
+            "totals": differences.totals().iter().map(|(reasons, packets)| json!({
+                "reasons": reasons.map(|reason| reason.name()), "packets": packets,
+            })).collect::<Vec<_>>(),
+        })),
+    })
+}
+
+fn top_in_json<K: Copy + Eq + Hash + Ord + ToString>(top: &Top<K>, key: &str) -> Vec<Value> {
+    let entry = |(who, packets): (K, u64)| json!({ key: who.to_string(), "packets": packets, "at_most_more": top.missed() });
+    top.most(SHOWN).into_iter().map(entry).collect()
+}

@@ -1,0 +1,348 @@
+//! `icmp-ctl replay`: what it says of a capture is what the program does with the same packets.
+//!
+//! Owns the kinds of capture that are read, and what is said of damaged ones. What a frame ends in is other tests'.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use icmp_tests::can_run;
+use icmp_tests::capture::{BEGAN, HEADER, Order};
+use icmp_tests::ctl::{self, Attached, UNLIMITED};
+use icmp_tests::folder::Folder;
+use icmp_tests::generate::{self, Random};
+use icmp_tests::netns::{HOST_IF, HOST_IPV4, HOST_IPV6, HOST_MAC, PEER_IF, Pair};
+use icmp_tests::packet::{Echo, Layers};
+use icmp_tests::process::{self, Finished};
+use icmp_tests::wire::Tap;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
+
+fn replay(file: &Path, arguments: &[&str]) -> Finished {
+    process::run(Command::new(ctl::program()).arg("replay").arg(file).args(arguments))
+}
+
+fn replayed(file: &Path, arguments: &[&str]) -> Value {
+    let text = replay(file, &[arguments, &["-j"]].concat()).expect_success();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+fn own() -> String {
+    [&HOST_IPV4[..], &HOST_IPV6].concat().join(",")
+}
+
+fn ping(from: [u8; 4], data: usize) -> Vec<u8> {
+    Echo::new(from.into(), HOST4.into(), vec![7; data]).frame()
+}
+
+/// Twelve pings of four sources, a tenth of a second from each other.
+fn pings() -> Vec<(u64, Vec<u8>)> {
+    (0..12_u8).map(|i| (u64::from(i) * 100_000_000, ping([198, 51, 100, i % 4], 32))).collect()
+}
+
+#[test]
+fn what_a_replay_says_of_packets_is_what_the_program_does_with_them() {
+    if !can_run(&["tcpdump"]) {
+        return;
+    }
+    let mut random = Random::new(generate::seed());
+    let folder = Folder::new();
+    let pair = Pair::new(1500);
+    let config = folder.file("config.toml", UNLIMITED);
+    let attached = Attached::with(&pair.host, HOST_IF, &format!("--mode native -f {config}"));
+    let tap = pair.peer.enter(|| Tap::open(PEER_IF));
+    let (file, before) = recorded(&pair, &folder, &attached, || {
+        for i in 0..3000 {
+            if i % 50 == 0 {
+                // Slow enough for tcpdump to record all of it.
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            let frame = generate::frame(&mut random);
+            // A replay leaves out what the host sends itself, and takes it to be on each VLAN on which it is pinged.
+            let layers = Layers::of(&frame);
+            let is_alike = |layers: Layers<'_>| {
+                layers.source != HOST_MAC && layers.tags.iter().all(|tag| tag.tci & 0xfff == 0)
+            };
+            if frame.len() <= 1514 && layers.is_some_and(is_alike) {
+                tap.send(&frame).expect("sent");
+            }
+        }
+    });
+    let now = attached.counters();
+    let document = replayed(&file, &["-f", &config, "--own", &own()]);
+    for (reason, there) in &now.reasons {
+        let real = there.packets - before.packets(reason);
+        let said = document["reasons"][reason]["packets"].as_u64().expect("a number");
+        assert_eq!(said, real, "{reason}: replayed {said}, real {real}: {document}");
+    }
+    assert!(now.answered() > before.answered() + 100, "{now:?}");
+}
+
+#[test]
+fn a_replay_limits_as_many_as_the_program_within_one_ticks_worth() {
+    if !can_run(&["tcpdump"]) {
+        return;
+    }
+    let folder = Folder::new();
+    let pair = Pair::new(1500);
+    let config = folder.file(
+        "config.toml",
+        "[limits]\nper-source = { rate = \"200/s\", burst = 20 }\nper-prefix = { rate = \"700/s\", burst = 70 }\n",
+    );
+    let attached = Attached::with(&pair.host, HOST_IF, &format!("--mode native -f {config}"));
+    let tap = pair.peer.enter(|| Tap::open(PEER_IF));
+    let (file, before) = recorded(&pair, &folder, &attached, || {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(1) {
+            // Slow enough for tcpdump to record all of it.
+            std::thread::sleep(Duration::from_millis(2));
+            for source in 1..=5 {
+                tap.send(&ping([198, 51, 100, source], 32)).expect("sent");
+            }
+        }
+    });
+    let now = attached.counters();
+    let said = replayed(&file, &["-f", &config, "--own", &own()]);
+    for (reason, a_tick) in [("limited-source", 5), ("limited-prefix", 3), ("answered", 3)] {
+        let real = now.packets(reason) - before.packets(reason);
+        let said = said["reasons"][reason]["packets"].as_u64().expect("a number");
+        // At 100 ticks a second one is worth two of each source; a second is not cut at the same instant in both.
+        assert!(said.abs_diff(real) <= 5 * a_tick, "{reason}: replayed {said}, real {real}");
+        assert!(real > 20, "{reason}: {real}");
+    }
+}
+
+/// What tcpdump records of what the peer sends meanwhile, and the counters before.
+fn recorded(
+    pair: &Pair,
+    folder: &Folder,
+    attached: &Attached<'_>,
+    send: impl FnOnce(),
+) -> (std::path::PathBuf, ctl::Counters) {
+    let file = folder.path().join("sent.pcap");
+    let path = file.to_str().expect("a path in UTF-8");
+    let arguments = ["-n", "-i", PEER_IF, "-Q", "out", "-U", "-s", "2048", "-B", "32768", "-w", path];
+    let mut tcpdump = pair.peer.watch("tcpdump", &arguments);
+    let _line = tcpdump.wait_for("listening on", Duration::from_secs(20));
+    let before = attached.counters();
+    send();
+    // Nothing comes in any more, and tcpdump takes a while to write it.
+    let received = attached.counters().received - before.received;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while records(&file) < received {
+        assert!(Instant::now() < deadline, "{} of {received} frames are recorded", records(&file));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(tcpdump.end_by(Signal::SIGINT), Some(0));
+    (file, before)
+}
+
+/// Records of a pcap file.
+fn records(file: &Path) -> u64 {
+    let text = fs::read(file).expect("the capture");
+    let (mut at, mut records) = (HEADER, 0);
+    while let Some(length) = text.get(at + 8..at + 12) {
+        at += 16 + u32::from_le_bytes(length.try_into().expect("four bytes")) as usize;
+        records += u64::from(at <= text.len());
+    }
+    records
+}
+
+#[test]
+fn captures_in_every_format_and_byte_order_compressed_or_not_are_read_alike() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let frames = pings();
+    let mut files = Vec::new();
+    for big in [false, true] {
+        let order = Order { big };
+        files.push((format!("pcap-{big}"), order.pcap(false, 1, &frames)));
+        files.push((format!("pcap-ns-{big}"), order.pcap(true, 1, &frames)));
+        files.push((format!("pcapng-{big}"), order.pcapng(6, &frames)));
+        files.push((format!("pcapng-ns-{big}"), order.pcapng(9, &frames)));
+    }
+    let expected =
+        json!({ "frames": 12, "began": u64::from(BEGAN) * 1_000_000_000, "seconds": 1.1, "answered": 12 });
+    let check = |name: &str, file: &Path| {
+        let said = replayed(file, &["-f", &config]);
+        let short = json!({
+            "frames": said["received"], "began": said["began_ns"], "seconds": said["seconds"],
+            "answered": said["reasons"]["answered"]["packets"],
+        });
+        assert_eq!(short, expected, "{name}: {said}");
+        assert_eq!(said["own"]["addresses"], json!(["192.0.2.2"]), "{name}");
+    };
+    for (name, bytes) in files {
+        let file = folder.path().join(&name);
+        fs::write(&file, bytes).expect("written");
+        check(&name, &file);
+        for (program, ending) in [("gzip", "gz"), ("zstd", "zst")] {
+            if !process::is_installed(program) {
+                continue;
+            }
+            let packed = process::run(Command::new(program).arg("-kf").arg(&file));
+            let _nothing = packed.expect_success();
+            let packed = folder.path().join(format!("{name}.{ending}"));
+            check(&format!("{name} with {program}"), &packed);
+            // Both allow one stream behind the other.
+            let whole = fs::read(&packed).expect("read");
+            fs::write(&packed, [&whole[..], &whole].concat()).expect("written");
+            let refused = replay(&packed, &["-f", &config, "-j"]);
+            assert!(
+                refused.code == Some(1) || name.starts_with("pcapng"),
+                "a header in the middle of {name}"
+            );
+        }
+    }
+}
+
+#[test]
+fn captures_by_tcpdump_tshark_and_editcap_are_read() {
+    if !can_run(&["tcpdump", "tshark", "editcap"]) {
+        return;
+    }
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let source = folder.path().join("source");
+    fs::write(&source, Order { big: false }.pcap(true, 1, &pings())).expect("written");
+    let file = folder.path().join("other");
+    let (from, to) = (source.to_str().expect("UTF-8"), file.to_str().expect("UTF-8"));
+    for line in [
+        format!("tcpdump -r {from} -w {to}"),
+        format!("tshark -r {from} -w {to} -F pcapng"),
+        format!("tshark -r {from} -w {to} -F pcap"),
+        format!("editcap -F nsecpcap {from} {to}"),
+    ] {
+        let words: Vec<_> = line.split(' ').collect();
+        let _said = process::run(Command::new(words[0]).args(&words[1..])).expect_success();
+        let said = replayed(&file, &["-f", &config]);
+        assert_eq!(said["reasons"]["answered"]["packets"], 12, "{line}: {said}");
+    }
+}
+
+#[test]
+fn links_without_an_ethernet_header_are_read() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let of = |header: &[u8]| -> Vec<_> {
+        pings().into_iter().map(|(time, frame)| (time, [header, &frame[14..]].concat())).collect()
+    };
+    let sll = [0, 0, 0, 1, 0, 6, 2, 9, 9, 9, 9, 9, 0, 0, 8, 0];
+    let sll2 = [8, 0, 0, 0, 0, 0, 0, 3, 0, 1, 0, 6, 2, 9, 9, 9, 9, 9, 0, 0];
+    for (link_type, header) in [(101, &[][..]), (228, &[]), (113, &sll), (276, &sll2)] {
+        let file = folder.path().join("capture");
+        fs::write(&file, Order { big: false }.pcap(false, link_type, &of(header))).expect("written");
+        let said = replayed(&file, &["-f", &config]);
+        assert_eq!(said["reasons"]["answered"]["packets"], 12, "{link_type}: {said}");
+        assert_eq!(said["own"]["addresses"], json!(["192.0.2.2"]), "{link_type}");
+    }
+}
+
+#[test]
+fn of_a_cut_or_damaged_capture_the_frames_before_that_are_told_and_then_the_offset() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let frames = pings();
+    let record = 16 + frames[0].1.len();
+    let whole = Order { big: false }.pcap(false, 1, &frames);
+    let at = HEADER + 5 * record;
+    let mut damaged = whole.clone();
+    damaged[at + 8..at + 12].copy_from_slice(&0x7fff_ffff_u32.to_le_bytes());
+    for (name, bytes) in [("cut", whole[..at + 20].to_vec()), ("damaged", damaged)] {
+        let file = folder.path().join(name);
+        fs::write(&file, bytes).expect("written");
+        let done = replay(&file, &["-f", &config, "-j"]);
+        assert_eq!(done.code, Some(1), "{done:?}");
+        let said: Value = serde_json::from_str(&done.stdout).expect("what came before is told");
+        assert_eq!(said["received"], 5, "{name}: {said}");
+        assert!(done.stderr.contains(&format!("byte {at}")), "{name}: {}", done.stderr);
+        assert!(done.stderr.contains("5 frames"), "{name}: {}", done.stderr);
+    }
+    // Wherever it ends: no panic, and all frames that are whole.
+    for bytes in [whole, Order { big: true }.pcapng(6, &frames)] {
+        for cut in (0..bytes.len()).step_by(37) {
+            let file = folder.path().join("cut");
+            fs::write(&file, &bytes[..cut]).expect("written");
+            let done = replay(&file, &["-f", &config]);
+            assert!(matches!(done.code, Some(0 | 1)), "{cut}: {done:?}");
+            assert!(!done.stderr.contains("panicked"), "{cut}: {done:?}");
+        }
+    }
+}
+
+#[test]
+fn a_second_configuration_is_compared_frame_by_frame() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let other = folder.file("other.toml", "[limits]\nper-source = { rate = \"1/min\", burst = 1 }\n");
+    let file = folder.path().join("capture");
+    let frames: Vec<_> = (0..30).map(|i| (i * 1000, ping([198, 51, 100, 1], 8))).collect();
+    fs::write(&file, Order { big: false }.pcap(true, 1, &frames)).expect("written");
+    let said = replayed(&file, &["-f", &config, "--against", &other]);
+    let against = &said["against"];
+    assert_eq!(against["totals"], json!([{ "reasons": ["answered", "limited-source"], "packets": 29 }]));
+    assert_eq!(against["first"].as_array().expect("a list").len(), 20);
+    let first = json!({ "frame": 2, "seconds": 1e-6, "packet": "198.51.100.1 to 192.0.2.2, ipv4 type 8/0", "reasons": ["answered", "limited-source"] });
+    assert_eq!(against["first"][0], first);
+    let text = replay(&file, &["-f", &other]).expect_success();
+    assert!(text.contains("LIMITED MOST  PACKETS\n198.51.100.1       29"), "{text}");
+}
+
+#[test]
+fn answers_are_written_as_a_capture_that_others_read() {
+    if !can_run(&["tshark"]) {
+        return;
+    }
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "[responder]\nttl = 77\n");
+    let file = folder.path().join("capture");
+    fs::write(&file, Order { big: false }.pcap(true, 1, &pings())).expect("written");
+    let answers = folder.path().join("answers.pcapng");
+    let path = answers.to_str().expect("UTF-8");
+    let _said = replayed(&file, &["-f", &config, "--write-answers", path]);
+    let fields = [
+        "-T",
+        "fields",
+        "-e",
+        "frame.time_epoch",
+        "-e",
+        "ip.dst",
+        "-e",
+        "ip.ttl",
+        "-e",
+        "icmp.type",
+        "-e",
+        "icmp.checksum.status",
+    ];
+    let shown = process::run(Command::new("tshark").args(["-r", path]).args(fields)).expect_success();
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines.len(), 12, "{shown}");
+    let cells: Vec<_> = lines[5].split('\t').collect();
+    assert!(cells[0].ends_with(".500000000"), "{shown}");
+    assert_eq!(cells[1..], ["198.51.100.1", "77", "0", "1"], "{shown}");
+}
+
+#[test]
+fn what_the_host_sent_itself_is_left_out_and_addresses_can_be_said() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let mut frames = pings();
+    let reply = {
+        let mut echo = Echo::new(HOST4.into(), IpAddr::from([198, 51, 100, 1]), vec![7; 32]);
+        std::mem::swap(&mut echo.to_mac, &mut echo.from_mac);
+        echo.kind = Some(0);
+        echo.frame()
+    };
+    frames.push((2_000_000_000, reply));
+    let file = folder.path().join("capture");
+    fs::write(&file, Order { big: false }.pcap(false, 1, &frames)).expect("written");
+    let said = replayed(&file, &["-f", &config, "--own", "192.0.2.0/24"]);
+    assert_eq!((&said["received"], &said["sent"]), (&json!(13), &json!(0)), "no frame is for 192.0.2.0");
+    let said = replayed(&file, &["-f", &config, "--own", "192.0.2.2/24"]);
+    assert_eq!((&said["received"], &said["sent"]), (&json!(12), &json!(1)));
+    assert_eq!(said["own"]["guessed"], json!(false));
+}
