@@ -61,6 +61,8 @@ struct Follower {
     not_reloaded: Option<String>,
     /// Interfaces where ours was in front of another program and is displaced by one, and what there is to say about that.
     displaced: BTreeMap<String, String>,
+    /// Interfaces and the programs on them where ours is beside another, and of which was said whether it stays when this ends.
+    looked_at: BTreeSet<(u32, u32)>,
     /// Interfaces that are waited for.
     missing: BTreeSet<String>,
     /// Interfaces that are there and refuse, by what the configuration calls them.
@@ -107,6 +109,7 @@ impl Following {
             attached: Vec::new(),
             not_reloaded: None,
             displaced: BTreeMap::new(),
+            looked_at: BTreeSet::new(),
             missing: BTreeSet::new(),
             refusals: BTreeMap::new(),
             failures: BTreeSet::new(),
@@ -323,12 +326,35 @@ impl Follower {
         Ok((wanted, pins.is_some()))
     }
 
+    /// Says of each interface once where the program stays when this ends, although the configuration wants it taken off.
+    fn say_what_stays(&mut self, instance: &Instance, pins: &[LinkPin]) {
+        let mut looked_at = BTreeSet::new();
+        for pin in pins.iter().filter(|_| self.config.serve.on_stop() == OnStop::Detach) {
+            let Some(behind) = &pin.behind else { continue };
+            let (name, it) = (&pin.name, (pin.ifindex, behind.program_id));
+            looked_at.insert(it);
+            if !self.looked_at.contains(&it)
+                && let Err(error) = instance.may_put_back(pin.ifindex)
+            {
+                let text = format!(
+                    "{name}: stays attached when `serve` is stopped, although `on-stop` of [serve] says `detach`: {}; `icmp-ctl detach {name}` takes \
+                     it off",
+                    sentence(&error)
+                );
+                warn_about("stays", Some(name), &text);
+            }
+        }
+        self.looked_at = looked_at;
+    }
+
     /// Brings the tables in line with the host.
     fn refresh(&mut self) -> Result<()> {
         self.attached.clear();
         let Some(mut instance) = Instance::find()? else { return Ok(()) };
-        let here = |pin: &LinkPin| pin.whereabouts == Whereabouts::Here;
-        self.attached.extend(instance.links()?.into_iter().filter(here).map(|pin| pin.name));
+        let mut pins = instance.links()?;
+        pins.retain(|pin| pin.whereabouts == Whereabouts::Here);
+        self.say_what_stays(&instance, &pins);
+        self.attached.extend(pins.into_iter().map(|pin| pin.name));
         let refreshed = refresh(&mut instance, &Network::read_once()?)?;
         for interface in &refreshed.interfaces {
             note_about(

@@ -255,6 +255,47 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
     }
 }
 
+/// It may not open another's link.
+#[test]
+fn serve_takes_off_at_its_end_what_it_may_and_says_before_where_it_may_not() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("link add also0 type veth peer name also1");
+    let other = Counting::new(Kind::USUAL);
+    let folder = Folder::new();
+    let config = format!("interfaces = [\"{HOST_IF}\", \"also0\"]\n[serve]\non-stop = \"detach\"\n");
+    let config = folder.file("icmp-ctl.toml", &config);
+    for by_link in [false, true] {
+        let link = by_link.then(|| host.enter(|| other.link(HOST_IF)));
+        if !by_link {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+        }
+        let before = on(host);
+        let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+        let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+        let stays = format!("{HOST_IF}: stays attached when `serve` is stopped");
+        serve.wait_for(if by_link { &stays } else { "serving metrics" }, LIMIT);
+        let ours = on(host);
+        let code = serve.end_by(Signal::SIGTERM);
+        let heard = serve.heard();
+        assert_eq!(code == DONE, !by_link, "{heard:?}");
+        assert!(heard.iter().all(|line| !line.contains(&stays)), "said once, or not at all: {heard:?}");
+        assert_eq!(on(host), if by_link { ours } else { before });
+        assert!(!host.ip("link show also0").contains("xdp"), "whatever becomes of another: {heard:?}");
+        if by_link {
+            let said = "link of another owner, for which the kernel asks for CAP_SYS_ADMIN";
+            assert!(heard.iter().any(|line| line.contains(said)), "{heard:?}");
+            let _said = ctl::run(host, &format!("detach {HOST_IF}")).expect_success();
+            assert_eq!(on(host), before);
+        }
+        assert!(!pins_of(host).exists());
+        drop(link);
+        if !by_link {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
+        }
+    }
+}
+
 /// A pin does not know its interface as a link does.
 #[test]
 fn what_a_namespace_has_left_that_had_the_same_number_is_not_believed() {

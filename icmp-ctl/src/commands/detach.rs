@@ -56,7 +56,7 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
     Ok(Output::done(json!({ "schema": 1, "detached": detached }), lines))
 }
 
-/// Takes the program off one interface after the other; `detached` names those that it is off, also where another one fails.
+/// Takes the program off each interface, whatever becomes of others; `detached` names those that it is off.
 fn take_off(own: &[&LinkPin], others: &[&Link], detached: &mut Vec<String>) -> Result<()> {
     for link in others {
         if let Some((mut instance, ifindex)) = Instance::of_elsewhere(link)? {
@@ -70,11 +70,12 @@ fn take_off(own: &[&LinkPin], others: &[&Link], detached: &mut Vec<String>) -> R
         return Ok(());
     };
     let (pending, links) = (instance.maps.pending()?.is_some(), instance.links()?);
-    let done = own.iter().try_for_each(|pin| {
-        let is_on = links.iter().any(|link| link.ifindex == pin.ifindex);
-        let off = if is_on { instance.detach(pin.ifindex) } else { Ok(()) };
-        off.map(|()| detached.push(pin.name.clone()))
+    // One that is refused is no reason to leave the others attached; the first error is the one to tell.
+    let off = own.iter().map(|pin| {
+        let on_it = links.iter().find(|link| link.ifindex == pin.ifindex);
+        on_it.map_or(Ok(()), |on| instance.detach(on.ifindex)).map(|()| detached.push(pin.name.clone()))
     });
+    let off: Vec<_> = off.collect();
     match remove_if_unused(instance) {
         Some(mut instance) => {
             if let Err(error) = Network::read_once().and_then(|network| refresh(&mut instance, &network)) {
@@ -87,7 +88,7 @@ fn take_off(own: &[&LinkPin], others: &[&Link], detached: &mut Vec<String>) -> R
         ),
         None => {}
     }
-    done
+    off.into_iter().collect()
 }
 
 /// Removes what no interface has any more. What is off is off, whether that can be cleared away now or not.

@@ -117,6 +117,25 @@ impl Instance {
         Ok(true)
     }
 
+    /// Whether this process may take ours off an interface where it is beside another program.
+    ///
+    /// # Errors
+    /// It may not; with the reason.
+    pub(crate) fn may_put_back(&self, ifindex: u32) -> Result<()> {
+        let links = links_once()?;
+        let on_it = links.iter().find(|link| link.index == ifindex);
+        let on_it = on_it.and_then(|link| Some((link, link.xdp?)));
+        let Some((entry, (link, xdp))) = behind::entry_on(&self.directory, ifindex).zip(on_it) else {
+            return Ok(());
+        };
+        if entry == Entry::Extension {
+            return dispatcher::open(xdp.program_id).map(drop);
+        }
+        // What it is exchanged for itself changes nothing.
+        let ours = bpf::open(&self.program_pin(entry))?;
+        Attachment::of(ifindex, xdp.program_id).replace(link, xdp.mode, ours.as_fd(), ours.as_fd())
+    }
+
     /// Forgets what was behind ours on an interface.
     ///
     /// # Errors

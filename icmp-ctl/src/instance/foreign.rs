@@ -19,12 +19,18 @@ pub(crate) enum Attachment {
     Link(u32),
     /// To the interface itself, over netlink, where it stays until it is taken off.
     Netlink,
+    /// One or the other: which, the kernel tells only who has CAP_SYS_ADMIN.
+    Unasked,
 }
 
 impl Attachment {
     /// How this program is attached to this interface.
     pub(crate) fn of(ifindex: u32, program_id: u32) -> Self {
-        bpf::link_on(ifindex, program_id).map_or(Self::Netlink, Self::Link)
+        match bpf::link_on(ifindex, program_id) {
+            Ok(Some(id)) => Self::Link(id),
+            Ok(None) => Self::Netlink,
+            Err(_) => Self::Unasked,
+        }
     }
 
     /// As words behind "attached".
@@ -32,6 +38,7 @@ impl Attachment {
         match self {
             Self::Link(id) => format!("by link {id}"),
             Self::Netlink => "by netlink".to_owned(),
+            Self::Unasked => "by netlink or a link".to_owned(),
         }
     }
 
@@ -47,7 +54,7 @@ impl Attachment {
         new: BorrowedFd<'_>,
     ) -> Result<()> {
         let replaced = match self {
-            Self::Netlink => netlink::replace(link.index, mode_flags(mode), old, Some(new)),
+            Self::Netlink | Self::Unasked => netlink::replace(link.index, mode_flags(mode), old, Some(new)),
             Self::Link(id) => {
                 bpf::exchange_on_link(id, old, new).with_context(|| format!("updating link {id}"))
             }
@@ -57,6 +64,8 @@ impl Attachment {
                 "another program has come in its place meanwhile; try again"
             } else if has_errno(&error, &[libc::EINVAL]) && matches!(self, Self::Link(_)) {
                 "the two were loaded with different attach types, and the kernel lets a link run only programs that agree in that"
+            } else if has_errno(&error, &[libc::EBUSY]) && self == Self::Unasked {
+                "it is attached by a link of another owner, for which the kernel asks for CAP_SYS_ADMIN"
             } else {
                 return error;
             };
@@ -70,7 +79,7 @@ impl Attachment {
     /// It is not there any more, or the kernel or the driver refuses; nothing has changed.
     pub(super) fn take_off(self, link: &Link, mode: &str, old: BorrowedFd<'_>) -> Result<()> {
         match self {
-            Self::Netlink => netlink::replace(link.index, mode_flags(mode), old, None),
+            Self::Netlink | Self::Unasked => netlink::replace(link.index, mode_flags(mode), old, None),
             Self::Link(id) => bpf::detach_link_by_id(id).with_context(|| format!("detaching link {id}")),
         }
     }
@@ -90,7 +99,7 @@ pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
     let attachment = Attachment::of(link.index, xdp.program_id);
     let holder = match attachment {
         Attachment::Link(id) => holder(id),
-        Attachment::Netlink => None,
+        Attachment::Netlink | Attachment::Unasked => None,
     };
     let what = format!(
         "another XDP program is attached, {} with id {} ({} mode, {})",
@@ -128,7 +137,7 @@ fn removal(
             "the link is pinned, or held by a process that cannot be asked from here".to_owned(),
             format!("bpftool link detach id {id}"),
         ),
-        (Attachment::Netlink, _) => {
+        (Attachment::Netlink | Attachment::Unasked, _) => {
             let word = match mode {
                 "native" => "xdpdrv",
                 "generic" => "xdpgeneric",

@@ -20,6 +20,8 @@ use aya_obj::generated::{
 };
 use nix::libc;
 
+use crate::failure::has_errno;
+
 /// What matters of `struct bpf_link_info`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LinkInfo {
@@ -35,14 +37,26 @@ pub(crate) fn link_info(pin: &Path) -> Result<LinkInfo> {
 }
 
 /// Kernel id of the link that has an XDP program on an interface; `None` where it was attached without one.
-pub(crate) fn link_on(ifindex: u32, program_id: u32) -> Option<u32> {
-    let links = loaded_links().filter_map(Result::ok);
-    let of_program = links.filter(|link| {
-        link.program_id() == program_id && link.link_type().is_ok_and(|kind| kind == LinkType::Xdp)
-    });
-    of_program
-        .map(|link| link.id())
-        .find(|id| link_by_id(*id).is_ok_and(|link| info_of(&link).is_ok_and(|info| info.ifindex == ifindex)))
+///
+/// # Errors
+/// The kernel does not show links: that takes CAP_SYS_ADMIN.
+pub(crate) fn link_on(ifindex: u32, program_id: u32) -> Result<Option<u32>> {
+    for link in loaded_links() {
+        match link.map_err(anyhow::Error::new) {
+            Err(error) if has_errno(&error, &[libc::EPERM]) => return Err(error),
+            Ok(link)
+                if link.program_id() == program_id
+                    && link.link_type().is_ok_and(|kind| kind == LinkType::Xdp)
+                    && link_by_id(link.id())
+                        .is_ok_and(|link| info_of(&link).is_ok_and(|info| info.ifindex == ifindex)) =>
+            {
+                return Ok(Some(link.id()));
+            }
+            // Another one, or one that has gone meanwhile.
+            _ => {}
+        }
+    }
+    Ok(None)
 }
 
 /// Takes a link, whoever holds it, off its interface.
