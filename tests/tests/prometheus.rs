@@ -144,6 +144,19 @@ fn what_is_attached_its_mode_and_its_configuration_are_gauges_and_gone_after_det
     assert_ne!(hash(&second), hash(&first), "another configuration");
     assert!(second.contains("icmp_ctl_confirmation_pending 1"), "{second}");
     let _said = ctl::run(host, "confirm").expect_success();
+    // Only a prefix is another one, and nobody looks between.
+    let rule = "--type echo-request --action drop";
+    let _said = ctl::run(host, &format!("rule add list --from 10.0.0.0/8 {rule}")).expect_success();
+    let third = page();
+    let _said = ctl::run(host, "rule del list").expect_success();
+    let _said = ctl::run(host, &format!("rule add list --from 10.0.0.0/9 {rule}")).expect_success();
+    let fourth = page();
+    assert!(hash(&fourth) != hash(&third) && hash(&third) != hash(&second), "another list");
+    let _said = ctl::run(host, &format!("apply -f {file} --confirm 1s")).expect_success();
+    let deadline = Instant::now() + LIMIT;
+    while hash(&page()) != hash(&fourth) {
+        assert!(Instant::now() < deadline, "what nobody confirms is over");
+    }
 
     let _done = ctl::run(host, "detach --all").expect_success();
     let last = page();

@@ -298,6 +298,11 @@ fn an_instance_of_before_programs_in_front_of_others_is_taken_over_and_can_have_
     assert!(said.contains("in front of"), "{said}");
 }
 
+/// Pings around a change: `ICMP_TESTS_PINGS` from the environment, or as many as take some seconds.
+fn pings() -> u64 {
+    std::env::var("ICMP_TESTS_PINGS").map_or(20_000, |number| number.parse().expect("a number of pings"))
+}
+
 /// Does something while there are pings, a flood and readers of counters; afterwards `build` is loaded.
 fn under_load(
     world: &World,
@@ -312,7 +317,7 @@ fn under_load(
     let done = AtomicBool::new(false);
     let stop = Stop(&done);
     std::thread::scope(|scope| {
-        let pings = scope.spawn(|| world.ping(20_000, &done));
+        let pings = scope.spawn(|| world.ping(pings(), &done));
         let flood = scope.spawn(|| world.flood(&done));
         let reads = scope.spawn(|| world.watch_counters(&done, &read));
         change();

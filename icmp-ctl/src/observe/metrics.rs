@@ -2,11 +2,12 @@
 //!
 //! Owns names, labels and formats. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
-use icmp_common::abi::{Counter, RuleCounter};
+use icmp_common::abi::{Counter, RuleCounter, Settings};
 use icmp_common::path::checks::Check;
 use icmp_common::path::checks::check_counter;
 use icmp_common::reason::Reason;
@@ -111,8 +112,6 @@ struct Loaded {
 impl Loaded {
     fn read(instance: &View, network: &Network) -> Result<Self> {
         let rule_counters = instance.maps.rule_counters()?;
-        let tick = Tick::of_this_kernel()?;
-        let policy = instance.read(InstanceMaps::policy)?;
         let mut loaded = Self {
             build: instance.build(),
             rules: instance.read(InstanceMaps::named_rule_counters)?,
@@ -120,7 +119,7 @@ impl Loaded {
                 .iter()
                 .map(|check| (*check, rule_counters[check_counter(*check) as usize].hits))
                 .collect(),
-            config_hash: policy.map_or(0, |policy| hash(&describe(&policy, tick))),
+            config_hash: config_hash(instance)?,
             confirmation_pending: instance.maps.pending()?.is_some(),
             under_pressure: instance.maps.pressure(),
             applied_at: instance
@@ -160,6 +159,26 @@ impl Loaded {
         }
         Ok(loaded)
     }
+}
+
+/// What is in force: when it was put there, what the program goes by, and the settings. The rules and prefixes that belong to settings change
+/// only together with one of these.
+type InForce = (Option<SystemTime>, u32, Option<Settings>);
+
+/// The hash of the configuration in force, which is found out anew where that has changed: it takes reading all prefixes.
+fn config_hash(instance: &View) -> Result<u64> {
+    static LAST: Mutex<Option<(InForce, u64)>> = Mutex::new(None);
+    let in_force = (instance.applied_at(), instance.maps.switch()?, instance.maps.settings()?);
+    // Whoever has panicked with it has left what was there before.
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((_, hash)) = last.filter(|(known, _)| *known == in_force) {
+        return Ok(hash);
+    }
+    let policy = instance.read(InstanceMaps::policy)?;
+    let tick = Tick::of_this_kernel()?;
+    let hash = policy.map_or(0, |policy| hash(&describe(&policy, tick)));
+    *last = Some((in_force, hash));
+    Ok(hash)
 }
 
 /// A number that is another one for another configuration, and the same on every host: FNV-1a (draft-eastlake-fnv), of which a sample, a
