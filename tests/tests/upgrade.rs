@@ -298,6 +298,33 @@ fn an_instance_of_before_programs_in_front_of_others_is_taken_over_and_can_have_
     assert!(said.contains("in front of"), "{said}");
 }
 
+/// For a moment an upgrade to other maps has a link pinned with neither.
+#[test]
+fn an_interface_whose_link_is_just_being_moved_is_counted_by_its_name() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let host = &pair.host;
+    host.ip("link add other0 type veth peer name other1");
+    host.ip("link set other0 up");
+    let _said = ctl::run(host, &format!("attach {HOST_IF} other0")).expect_success();
+    let names = || -> Vec<String> {
+        let counters = shown(host, "show counters");
+        let interfaces = counters["interfaces"].as_array().expect("a list");
+        interfaces.iter().map(|interface| interface["name"].as_str().expect("a name").to_owned()).collect()
+    };
+    let before = names();
+    let links = pins(host).join("links");
+    let pin =
+        links.join(host.ip(&format!("-o link show {HOST_IF}")).split(':').next().expect("an index").trim());
+    fs::rename(&pin, links.join("moved")).expect("it is there");
+    let meanwhile = names();
+    fs::rename(links.join("moved"), &pin).expect("it is there");
+    assert_eq!(meanwhile, before);
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
 /// Pings around a change: `ICMP_TESTS_PINGS` from the environment, or as many as take some seconds.
 fn pings() -> u64 {
     std::env::var("ICMP_TESTS_PINGS").map_or(20_000, |number| number.parse().expect("a number of pings"))

@@ -137,8 +137,11 @@ pub fn slots(instance: &Pins, network: &Network) -> Result<Vec<(u32, String)>> {
         .iter()
         .filter(|entry| entry.is_attached())
         .map(|entry| {
-            let link = links.iter().find(|link| link.ifindex == entry.ifindex);
-            (entry.slot, link.map_or_else(|| format!("index {}", entry.ifindex), |link| link.name.clone()))
+            let link = links.iter().find(|link| link.ifindex == entry.ifindex).map(|link| &link.name);
+            // An upgrade that just moves the link to other maps leaves the interface where it is.
+            let here =
+                || network.links.iter().find(|link| link.index == entry.ifindex).map(|link| &link.name);
+            (entry.slot, link.or_else(here).cloned().unwrap_or_else(|| format!("index {}", entry.ifindex)))
         })
         .collect();
     slots.sort();
