@@ -143,6 +143,8 @@ pub enum Verb {
     Limit(LimitVerb),
     /// Say what a configuration would have done to a capture; needs no privilege, and loads nothing
     Replay(Replay),
+    /// Suggest limits that would not have hurt the normal traffic of a capture, as a configuration
+    Suggest(Suggest),
     /// Follow addresses and serve Prometheus metrics; the program goes on without it
     Serve(Serve),
 }
@@ -421,6 +423,20 @@ pub struct Replay {
     /// Write the answers to this file, as pcapng
     #[arg(long, value_name = "PCAPNG")]
     pub write_answers: Option<PathBuf>,
+    /// Draw packets a second by verdict into this file
+    #[arg(long, value_name = "SVG")]
+    pub plot: Option<PathBuf>,
+}
+
+/// `suggest`
+#[derive(Debug, Args)]
+pub struct Suggest {
+    /// The capture, as of `replay`: of normal traffic, a day of it or more
+    #[arg(value_name = "CAPTURE")]
+    pub file: PathBuf,
+    /// The host's own addresses, as of `replay` [default: guessed from the capture]
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = own_address)]
+    pub own: Vec<IpNet>,
 }
 
 /// An address, with the length of its prefix or without.

@@ -17,14 +17,13 @@ mod policy;
 mod rates;
 mod reasons;
 mod replay;
-mod replayed;
-mod replayed_json;
 mod rule;
 mod rule_list;
 mod serve;
 mod show;
 mod sources;
 mod status;
+mod suggest;
 mod table;
 mod top;
 mod upgrade;
@@ -79,6 +78,7 @@ pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
         }
         Verb::Apply(args) => apply::run(args),
         Verb::Replay(args) => replay::run(args),
+        Verb::Suggest(args) => suggest::run(args),
         Verb::Confirm(save) => {
             prepare(Purpose::Use)?;
             apply::confirm(save)

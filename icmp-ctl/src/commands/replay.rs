@@ -1,10 +1,12 @@
 //! `replay`: what a policy would have done to a capture.
 
+mod in_json;
+mod text;
+
 use std::path::Path;
 
 use anyhow::Result;
 
-use super::{replayed, replayed_json};
 use crate::capture::read::Capture;
 use crate::capture::write::Writer;
 use crate::cli::Replay as Args;
@@ -16,6 +18,7 @@ use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::of_file::compiled;
 use crate::replay::own::{FIRST_LOOK, Own};
+use crate::replay::plot::draw;
 use crate::replay::run::{Replay, Side};
 
 pub(super) fn run(args: &Args) -> Result<Output> {
@@ -23,11 +26,11 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let second = args.against.as_deref().map(policy).transpose()?;
     let mut capture = Capture::open(&args.file)?;
     let own = Own::look(&args.file, &args.own)?;
-    say_own(&own, &first.0);
+    say_own(&own, !first.0.vips().is_empty());
     let answers = args.write_answers.as_deref().map(Writer::create).transpose()?;
     let side = |(policy, lines)| Side { policy, lines };
     let tick = Tick::of_this_kernel()?;
-    let mut replay = Replay::new(
+    let (mut replay, left_out) = Replay::new(
         own,
         tick,
         &side((&first.0, first.1)),
@@ -37,10 +40,13 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let bar = progress(capture.progress().1);
     let read = replay.run(&mut capture, |read, _| bar.set_position(read));
     bar.finish_and_clear();
-    if replay.left_out > 0 {
-        warn(&format!("for {} addresses there was no room in the table", replay.left_out));
+    if left_out > 0 {
+        warn(&format!("for {left_out} addresses there was no room in the table"));
     }
-    let output = Output::shown(replayed_json::in_json(&replay), replayed::lines(&replay));
+    if let Some(path) = &args.plot {
+        draw(replay.timeline(), path)?;
+    }
+    let output = Output::shown(in_json::in_json(&replay), text::lines(&replay));
     Ok(match read {
         Ok(()) => output,
         Err(error) => output.failing(sentence(&error)),
@@ -53,7 +59,8 @@ fn policy(path: &Path) -> Result<(Compiled, u32)> {
     Ok((compiled(&config, config.interfaces.first())?, config.limits.memory.lines()))
 }
 
-fn say_own(own: &Own, policy: &Compiled) {
+/// Says whose capture it is taken for. A host with VIPs need not have an address.
+pub(super) fn say_own(own: &Own, has_vips: bool) {
     let addresses: Vec<String> = own.addresses.iter().map(|own| own.addr().to_string()).collect();
     match (own.guessed, own.seen) {
         (true, true) => note(&format!(
@@ -65,7 +72,7 @@ fn say_own(own: &Own, policy: &Compiled) {
             "the host's MAC address is taken to be {}, where most frames for its addresses go",
             own.mac_text()
         )),
-        (true, false) if !policy.vips().is_empty() => {}
+        (true, false) if has_vips => {}
         (true, false) => warn(&format!(
             "no echo request is among the first {FIRST_LOOK} frames, so that no address is known as the host's own; --own ADDRESS says which are"
         )),

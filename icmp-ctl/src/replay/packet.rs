@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use etherparse::{LaxNetSlice, LaxSlicedPacket, TransportSlice};
+use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
 use icmp_common::types::Family;
 
 /// Who sends an IP packet, to whom, and which ICMP message it is.
@@ -19,18 +19,23 @@ impl Packet {
     /// `None` where it is no IP packet.
     pub(super) fn read(frame: &[u8]) -> Option<Self> {
         let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-        let (source, destination): (IpAddr, IpAddr) = match packet.net.as_ref()? {
+        let (source, destination, payload): (IpAddr, IpAddr, _) = match packet.net.as_ref()? {
             LaxNetSlice::Ipv4(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into())
+                (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload())
             }
             LaxNetSlice::Ipv6(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into())
+                (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload())
             }
             LaxNetSlice::Arp(_) => return None,
         };
-        let icmp = match packet.transport {
-            Some(TransportSlice::Icmpv4(icmp)) => Some((Family::V4, icmp.type_u8(), icmp.code_u8())),
-            Some(TransportSlice::Icmpv6(icmp)) => Some((Family::V6, icmp.type_u8(), icmp.code_u8())),
+        let family = match payload.ip_number {
+            IpNumber::ICMP => Some(Family::V4),
+            IpNumber::IPV6_ICMP => Some(Family::V6),
+            _ => None,
+        };
+        // Not etherparse's idea of the message, which is none where its length is unusual for its type.
+        let icmp = match (family, payload.payload) {
+            (Some(family), [icmp_type, code, ..]) if !payload.fragmented => Some((family, *icmp_type, *code)),
             _ => None,
         };
         Some(Self { source, destination, icmp })

@@ -4,22 +4,22 @@ use std::hash::Hash;
 
 use serde_json::{Map, Value, json};
 
-use super::reasons::{self, received};
-use super::replayed::{NS, SHOWN, peaks};
+use super::text::{NS, SHOWN, peaks};
+use crate::commands::reasons::{self, received};
 use crate::observe::rates::VERDICTS;
 use crate::replay::run::Replay;
 use crate::replay::top::Top;
 
 pub(super) fn in_json(replay: &Replay) -> Value {
-    let (began, span) = replay.time();
-    let own = replay.own();
+    let (began, span) = replay.frames.time();
+    let own = &replay.frames.own;
     let totals = replay.totals();
     let peaks: Map<String, Value> = peaks(replay)
         .into_iter()
         .map(|(name, peak)| (name.to_owned(), json!({ "packets": peak.frames, "second": peak.second })))
         .collect();
     let bins: Vec<Value> = replay
-        .timeline
+        .timeline()
         .bins
         .iter()
         .map(|counts| {
@@ -33,12 +33,12 @@ pub(super) fn in_json(replay: &Replay) -> Value {
             "mac": own.mac_text(), "guessed": own.guessed,
         },
         "began_ns": began, "seconds": span as f64 / NS,
-        "received": received(&totals), "sent": replay.sent, "unknown": replay.unknown, "cut_off": replay.cut,
+        "received": received(&totals), "sent": replay.frames.sent, "unknown": replay.frames.unknown, "cut_off": replay.frames.cut,
         "reasons": reasons::in_json(&totals),
         "busiest_seconds": peaks,
-        "timeline": { "seconds": replay.timeline.seconds, "bins": bins },
-        "limited": top_in_json(&replay.limited, "source"),
-        "replies": { "second": replay.busiest.second, "packets": replay.busiest.frames, "prefixes": top_in_json(&replay.replies, "prefix") },
+        "timeline": { "seconds": replay.timeline().seconds, "bins": bins },
+        "limited": top_in_json(replay.limited(), "source"),
+        "replies": { "second": replay.replies().1.second, "packets": replay.replies().1.frames, "prefixes": top_in_json(replay.replies().0, "prefix") },
         "against": replay.against().map(|(totals, differences)| json!({
             "reasons": reasons::in_json(&totals),
             "first": differences.first.iter().map(|difference| json!({

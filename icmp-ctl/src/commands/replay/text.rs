@@ -1,7 +1,7 @@
 //! What a replay has to tell, as text.
 
-use super::reasons;
-use super::table::{Column::Left, Column::Right, table};
+use crate::commands::reasons;
+use crate::commands::table::{Column, Column::Left, Column::Right, table};
 use crate::observe::rates::VERDICTS;
 use crate::replay::differences::Differences;
 use crate::replay::run::Replay;
@@ -13,12 +13,13 @@ pub(super) const SHOWN: usize = 10;
 pub(super) const NS: f64 = 1e9;
 
 pub(super) fn lines(replay: &Replay) -> Vec<String> {
-    let mut lines = vec![format!("received {} in {:.3} s", replay.seen, replay.time().1 as f64 / NS)];
+    let mut lines =
+        vec![format!("received {} in {:.3} s", replay.frames.seen, replay.frames.time().1 as f64 / NS)];
     for (frames, what) in [
-        (replay.sent, "frames that the host sent itself are left out"),
-        (replay.unknown, "records of other link types, or too short for their header, are left out"),
+        (replay.frames.sent, "frames that the host sent itself are left out"),
+        (replay.frames.unknown, "records of other link types, or too short for their header, are left out"),
         (
-            replay.cut,
+            replay.frames.cut,
             "frames were cut off by the capture; the rest is taken for zeros, with which no ICMP checksum verifies",
         ),
     ] {
@@ -32,8 +33,8 @@ pub(super) fn lines(replay: &Replay) -> Vec<String> {
         rows.map(|(name, peak)| [name.to_owned(), peak.frames.to_string(), format!("+{} s", peak.second)]);
     lines.push(String::new());
     lines.extend(table([Left("BUSIEST SECOND OF"), Right("PACKETS/s"), Right("AT")], rows.collect()));
-    lines.extend(list([Left("LIMITED MOST"), Right("PACKETS")], &replay.limited));
-    lines.extend(list([Left("REPLIES IN THE BUSIEST SECOND, TO"), Right("PACKETS/s")], &replay.replies));
+    lines.extend(list([Left("LIMITED MOST"), Right("PACKETS")], replay.limited()));
+    lines.extend(list([Left("REPLIES IN THE BUSIEST SECOND, TO"), Right("PACKETS/s")], replay.replies().0));
     if let Some((totals, differences)) = replay.against() {
         lines.extend([String::new(), "under the second configuration:".to_owned()]);
         lines.extend(reasons::lines(&totals));
@@ -44,14 +45,11 @@ pub(super) fn lines(replay: &Replay) -> Vec<String> {
 
 /// The busiest second of all packets, and of each verdict.
 pub(super) fn peaks(replay: &Replay) -> Vec<(&'static str, Peak)> {
-    let of_verdicts = VERDICTS.iter().map(|verdict| (verdict.name(), replay.timeline.peak(*verdict)));
-    [("received", replay.timeline.received())].into_iter().chain(of_verdicts).collect()
+    let of_verdicts = VERDICTS.iter().map(|verdict| (verdict.name(), replay.timeline().peak(*verdict)));
+    [("received", replay.timeline().received())].into_iter().chain(of_verdicts).collect()
 }
 
-fn list<K: Copy + Eq + std::hash::Hash + Ord + ToString>(
-    columns: [super::table::Column; 2],
-    top: &Top<K>,
-) -> Vec<String> {
+fn list<K: Copy + Eq + std::hash::Hash + Ord + ToString>(columns: [Column; 2], top: &Top<K>) -> Vec<String> {
     if top.total == 0 {
         return Vec::new();
     }

@@ -1,0 +1,139 @@
+//! The frames of a capture as the program would have got them, each with its time.
+//!
+//! Owns the clock, which is the capture's and never goes back, and which frames the program would not have seen.
+
+use std::ops::ControlFlow;
+
+use anyhow::Result;
+use icmp_common::frame::SliceFrame;
+use icmp_common::host_tables::HostTables;
+use icmp_common::path::process;
+use icmp_common::reason::Reason;
+use icmp_common::wire::ethernet;
+
+use crate::capture::ethernet::{Kind, has_own_mac, write};
+use crate::capture::read::{Capture, Record};
+use crate::kernel::clock::Tick;
+use crate::replay::own::{IFINDEX, Own};
+use crate::replay::packet::Packet;
+
+pub(super) const NS: u64 = 1_000_000_000;
+/// The tick of the first frame: so far from 0 that every untouched bucket is full.
+const START: u64 = 1 << 32;
+
+/// What came in, and what did not.
+pub struct Frames {
+    /// The host.
+    pub own: Own,
+    tick_ns: u64,
+    began: Option<u64>,
+    now: u64,
+    frame: Vec<u8>,
+    /// Frames that the program would have seen.
+    pub seen: u64,
+    /// Frames that the host sent itself, which the program would not have seen.
+    pub sent: u64,
+    /// Records that are no frames of a link type that is read.
+    pub unknown: u64,
+    /// Frames of which the capture has only the beginning.
+    pub cut: u64,
+}
+
+/// A frame that came in.
+pub(super) struct Received<'a> {
+    pub(super) record: &'a Record<'a>,
+    pub(super) frame: &'a [u8],
+    /// Nanoseconds since the capture began.
+    pub(super) time: u64,
+    pub(super) ticks: u64,
+}
+
+impl Received<'_> {
+    /// Whole seconds since the capture began.
+    pub(super) fn second(&self) -> u64 {
+        self.time / NS
+    }
+}
+
+impl Frames {
+    /// Those that a host gets, whose clock ticks so.
+    pub(super) fn new(own: Own, tick: Tick) -> Self {
+        let tick_ns = (NS as f64 / tick.per_second).round() as u64;
+        Self { own, tick_ns, began: None, now: 0, frame: Vec::new(), seen: 0, sent: 0, unknown: 0, cut: 0 }
+    }
+
+    /// Shows each frame that comes in to `visit`.
+    ///
+    /// # Errors
+    /// As [`Capture::each`].
+    pub(super) fn each(
+        &mut self,
+        capture: &mut Capture,
+        mut visit: impl FnMut(&Received<'_>) -> Result<()>,
+        progress: impl FnMut(u64, u64),
+    ) -> Result<()> {
+        let visit = |record: &Record<'_>| {
+            match write(record, &mut self.frame) {
+                Kind::Unknown => self.unknown += 1,
+                Kind::Sent => self.sent += 1,
+                Kind::Frame if self.own.sent(record, &self.frame) => self.sent += 1,
+                Kind::Frame => {
+                    self.seen += 1;
+                    self.cut += u64::from(record.length > record.bytes.len());
+                    let began = *self.began.get_or_insert(record.time);
+                    self.now = self.now.max(record.time.saturating_sub(began));
+                    let ticks = START + self.now / self.tick_ns;
+                    visit(&Received { record, frame: &self.frame, time: self.now, ticks })?;
+                }
+            }
+            Ok(ControlFlow::Continue(()))
+        };
+        capture.each(visit, progress)
+    }
+
+    /// Nanoseconds since 1970 of the first frame, and from it to the last.
+    pub fn time(&self) -> (u64, u64) {
+        (self.began.unwrap_or_default(), self.now)
+    }
+}
+
+impl Own {
+    /// Whether the host itself sent a frame: by its MAC address, or by its IP address where the link has none.
+    fn sent(&self, record: &Record<'_>, frame: &[u8]) -> bool {
+        if has_own_mac(record.link_type) {
+            return frame.get(ethernet::SOURCE..ethernet::ETHER_TYPE) == Some(&self.mac);
+        }
+        Packet::read(frame).is_some_and(|packet| self.has(packet.source))
+    }
+}
+
+/// The packet path under one policy.
+pub(super) struct Path {
+    pub(super) tables: HostTables,
+    /// The frame as the path has left it.
+    pub(super) frame: Vec<u8>,
+}
+
+impl Path {
+    pub(super) fn new(tables: HostTables) -> Self {
+        Self { tables, frame: Vec::new() }
+    }
+
+    pub(super) fn run(&mut self, received: &Received<'_>) -> Reason {
+        self.frame.clear();
+        self.frame.extend_from_slice(received.frame);
+        self.tables.set_ticks(received.ticks);
+        process(&mut SliceFrame::new(&mut self.frame), &self.tables, IFINDEX).reason
+    }
+
+    /// Frames and bytes by reason.
+    pub(super) fn totals(&self) -> Vec<(u64, u64)> {
+        let mut totals = vec![(0, 0); Reason::ALL.len()];
+        for ((_, _, reason), counter) in self.tables.counters() {
+            let (packets, bytes) = &mut totals[usize::from(reason)];
+            *packets += counter.packets;
+            *bytes += counter.bytes;
+        }
+        totals
+    }
+}
