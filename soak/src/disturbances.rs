@@ -9,8 +9,9 @@ use anyhow::{Context as _, Result, bail, ensure};
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::generate::Random;
-use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
+use icmp_tests::netns::{self, HOST_IF, Namespace, PEER_IF, Pair};
 use icmp_tests::process::{Finished, Watch};
+use icmp_tests::xdp::{Counting, Kind, PassLink};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -34,10 +35,12 @@ pub(crate) enum Disturbance {
     Kill,
     /// The program is loaded anew and takes the place of the one that runs, whose limits and counters stay.
     Upgrade,
+    /// Another's program comes on an interface, ours goes in front of it, and one of the two or both go.
+    Chain,
 }
 
 impl Disturbance {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Apply,
         Self::Reload,
         Self::Limit,
@@ -46,6 +49,7 @@ impl Disturbance {
         Self::Link,
         Self::Kill,
         Self::Upgrade,
+        Self::Chain,
     ];
 }
 
@@ -54,6 +58,11 @@ const RATES: [u32; 3] = [300, 600, 1200];
 /// The burst beside each of them, in requests.
 pub(crate) const BURST: u32 = 500;
 const LIMIT: Duration = Duration::from_secs(20);
+/// The interface that others have programs on, which no configuration names, and its address; and the other end.
+const CHAINED_IF: &str = "chained0";
+const CHAINED: &str = "100.64.9.2";
+const CHAINED_PEER_IF: &str = "chained1";
+const CHAINED_PEER: &str = "100.64.9.1";
 
 /// The host under test, with `serve` running.
 pub(crate) struct Host<'a> {
@@ -66,6 +75,7 @@ pub(crate) struct Host<'a> {
     has_rule: bool,
     has_guests: bool,
     allowance: Allowance,
+    _pass: PassLink,
 }
 
 impl<'a> Host<'a> {
@@ -78,10 +88,16 @@ impl<'a> Host<'a> {
         for guest in GUESTS {
             peer.ip(&format!("neighbour add {guest} lladdr 02:00:00:00:00:02 dev {PEER_IF}"));
         }
+        let (mac, peer_mac) = ([2, 0, 0, 0, 9, 2], [2, 0, 0, 0, 9, 1]);
+        netns::join(namespace, CHAINED_IF, mac, peer, CHAINED_PEER_IF, peer_mac, 1500);
+        namespace.ip(&format!("address add {CHAINED}/24 dev {CHAINED_IF}"));
+        peer.ip(&format!("address add {CHAINED_PEER}/24 dev {CHAINED_PEER_IF}"));
+        let _pass = peer.enter(|| PassLink::attach(CHAINED_PEER_IF));
         let file = folder.file(FILE, &configuration(RATES[0]));
         let serve = serve(namespace, &file);
         let allowance = Allowance::new(RATES[0]);
-        Ok(Self { namespace, peer, folder, serve, lives: 1, has_rule: false, has_guests: false, allowance })
+        let (has_rule, has_guests) = (false, false);
+        Ok(Self { namespace, peer, folder, serve, lives: 1, has_rule, has_guests, allowance, _pass })
     }
 
     /// The most that one source can have been answered.
@@ -134,6 +150,7 @@ impl<'a> Host<'a> {
                 self.lives += 1;
             }
             Disturbance::Upgrade => self.ctl("upgrade")?,
+            Disturbance::Chain => self.chain(random.pick(&Gone::ALL))?,
         }
         Ok(())
     }
@@ -166,6 +183,45 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
+    fn chain(&mut self, gone: Gone) -> Result<()> {
+        let (first, second) = (Counting::new(Kind::USUAL), Counting::new(Kind::USUAL));
+        let host = self.namespace;
+        host.ip(&format!("link set dev {CHAINED_IF} xdpdrv pinned {}", first.pin()));
+        self.ctl(&format!("attach {CHAINED_IF} --chain"))?;
+        self.shares(&first)?;
+        match gone {
+            Gone::Detached => {}
+            Gone::Upgraded => {
+                self.ctl("upgrade")?;
+                self.shares(&first)?;
+            }
+            Gone::Replaced => {
+                host.ip(&format!("-force link set dev {CHAINED_IF} xdpdrv pinned {}", second.pin()));
+                self.ctl(&format!("attach {CHAINED_IF}"))?;
+                self.shares(&second)?;
+            }
+            Gone::Displaced => {
+                host.ip(&format!("link set dev {CHAINED_IF} xdpdrv off"));
+                self.serve.wait_for(&format!("{CHAINED_IF}: attached"), LIMIT);
+            }
+        }
+        self.ctl(&format!("detach {CHAINED_IF}"))?;
+        host.ip(&format!("link set dev {CHAINED_IF} xdpdrv off"));
+        Ok(())
+    }
+
+    /// Of a ping ours answers the request, and the other program gets what it does not answer.
+    fn shares(&self, other: &Counting) -> Result<()> {
+        let had = other.count();
+        self.peer.ip(&format!("neighbour flush dev {CHAINED_PEER_IF}"));
+        let pinged = self.peer.run("ping", &["-c1", "-W2", CHAINED]);
+        let answered = ctl::counters(self.namespace, CHAINED_IF).answered();
+        ensure!(pinged.code == Some(0) && answered > 0, "{answered} answered, in front of another: {pinged}");
+        // The question for the MAC address.
+        ensure!(other.count() > had, "what ours passes does not reach the program behind it");
+        Ok(())
+    }
+
     /// Addresses that come are answered, and those that have gone are not.
     fn move_guests(&mut self) -> Result<()> {
         self.has_guests = !self.has_guests;
@@ -190,6 +246,23 @@ impl<'a> Host<'a> {
         }
         Ok(())
     }
+}
+
+/// What becomes of ours in front of another's program.
+#[derive(Clone, Copy, Debug)]
+enum Gone {
+    /// It is taken off.
+    Detached,
+    /// It is exchanged by an upgrade, and taken off.
+    Upgraded,
+    /// Another program takes its place, it goes in front of that, and is taken off.
+    Replaced,
+    /// Somebody takes off both, `serve` attaches it alone, and it is taken off.
+    Displaced,
+}
+
+impl Gone {
+    const ALL: [Self; 4] = [Self::Detached, Self::Upgraded, Self::Replaced, Self::Displaced];
 }
 
 const FILE: &str = "config.toml";
