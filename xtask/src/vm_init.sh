@@ -20,7 +20,7 @@ check() {
 
 # This namespace is the host; the client's is held by a sleeping process. No duplicate address detection: it takes seconds.
 for which in all default; do echo 0 >/proc/sys/net/ipv6/conf/$which/accept_dad; done
-unshare -n sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; echo ready >/tmp/client; exec sleep 1000' &
+unshare -n sh -c 'echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad; echo ready >/tmp/client; exec sleep 10000' &
 client=$!
 while [ ! -e /tmp/client ]; do sleep 0.1; done
 in_client() { nsenter --net=/proc/$client/ns/net "$@"; }
