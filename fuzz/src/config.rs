@@ -116,7 +116,7 @@ fn sorted(prefixes: &[Prefix]) -> Vec<Prefix> {
 fn write(policy: &Compiled) -> String {
     let settings = &policy.settings;
     let is_set = |flag| settings.flags & flag != 0;
-    let vips: Vec<_> = policy.vips().iter().map(|vip| format!("{:?}", vip.to_string())).collect();
+    let vips: Vec<_> = policy.vips().iter().map(|vip| format!("{:?}", vip.net.to_string())).collect();
     let mut text = format!(
         "[responder]\necho = {}\nverify = {:?}\nttl = {}\nhop-limit = {}\nwide-vips = true\nvips = [{}]\n[limits]\n",
         is_set(icmp_common::abi::SETTINGS_ECHO),

@@ -168,7 +168,11 @@ impl Knobs {
         let settings = policy.settings;
         let answers = settings.flags & (SETTINGS_PRESENT | SETTINGS_ECHO | SETTINGS_OBSERVE)
             == SETTINGS_PRESENT | SETTINGS_ECHO;
-        let vips = if settings.flags & SETTINGS_VIPS == 0 { Vec::new() } else { policy.vips() };
+        let vips = if settings.flags & SETTINGS_VIPS == 0 {
+            Vec::new()
+        } else {
+            policy.vips().iter().map(|vip| vip.net).collect()
+        };
         Host {
             slot: if is_entered { entry.slot } else { 0 },
             silent: !is_entered || strips_tags || !answers || u32::from(self.switch) & SWITCH_SETTINGS != 0,

@@ -10,8 +10,9 @@ use std::ops::DerefMut;
 use std::vec::Vec;
 
 use crate::abi::{
-    AddressBucket4, AddressBucket6, Counter, Cpu, HEAVY_HITTERS, HeavyHitter, INTERFACE_ENTRIES, Interface,
-    LINE_WORDS, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS, RuleCounter, Rules, Settings,
+    AddressBucket4, AddressBucket6, Counter, Cpu, GATES, HEAVY_HITTERS, HeavyHitter, INTERFACE_ENTRIES,
+    Interface, LINE_WORDS, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS, RuleCounter, Rules,
+    Settings,
 };
 use crate::budget;
 use crate::frame::SliceFrame;
@@ -58,6 +59,7 @@ pub struct HostTables {
     path_mtu: Cell<u64>,
     ticks: Cell<u64>,
     switch: Cell<u32>,
+    gates: [Cell<u64>; GATES],
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
 }
 
@@ -81,6 +83,7 @@ impl HostTables {
             path_mtu: Cell::new(0),
             ticks: Cell::new(1 << 32),
             switch: Cell::new(0),
+            gates: [const { Cell::new(0) }; GATES],
             counters: RefCell::default(),
         }
     }
@@ -103,6 +106,14 @@ impl HostTables {
     /// Sets what the controller changes the switch to (`abi::SWITCH_*`); there is one buffer of each kind.
     pub fn set_switch(&self, switch: u32) {
         self.switch.set(switch);
+    }
+
+    /// Sets the word of a gate.
+    ///
+    /// # Panics
+    /// There is no gate of this number.
+    pub fn set_gate(&self, gate: usize, word: u64) {
+        self.gates[gate].set(word);
     }
 
     /// The rule counters of rules' slots and of checks.
@@ -201,6 +212,10 @@ impl Tables for HostTables {
 
     fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6> {
         self.layouts.prefixes6.get(index as usize)
+    }
+
+    fn gate(&self, position: u32) -> Option<u64> {
+        self.gates.get(position as usize).map(Cell::get)
     }
 
     fn rule_counter(&self, index: u32) -> Option<impl DerefMut<Target = RuleCounter>> {

@@ -134,6 +134,8 @@ reasons! {
     BadIcmpChecksum "bad-icmp-checksum" Pass
     /// A rule passes it.
     RulePass "rule-pass" Pass
+    /// Echo request to a VIP whose check does not say that it is healthy.
+    UnhealthyVip "unhealthy-vip" Pass
     /// Would have been answered, had the preset not been `observe`.
     WouldAnswer "would-answer" Pass
     /// Would have been dropped, had the preset not been `observe`.
@@ -154,6 +156,8 @@ reasons! {
     BadDiscovery "bad-discovery" Drop
     /// A router advertisement from none of the routers named.
     RouterGuard "router-guard" Drop
+    /// Echo request to a VIP whose check does not say that it is healthy, and which is dropped then.
+    UnhealthyVipDrop "unhealthy-vip-drop" Drop
     /// Over the limit of the rule that it matches.
     LimitedRule "limited-rule" Limit
     /// Its source is over the per-source limit.

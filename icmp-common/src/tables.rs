@@ -38,6 +38,8 @@ pub trait Tables: SharedWords {
     fn prefixes4(&self, index: u32) -> Option<&PrefixBucket4>;
     /// A bucket of IPv6 prefixes, both buffers counted through.
     fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6>;
+    /// The word of an entry of `GATES`, both buffers counted through (`abi::gate_position`).
+    fn gate(&self, position: u32) -> Option<u64>;
     /// The rule counter of a rule's slot, or of a check behind the rules' slots; it is let go before the next is asked for.
     fn rule_counter(&self, index: u32) -> Option<impl DerefMut<Target = RuleCounter>>;
     /// When settings that nobody confirms are no longer in force, on the clock of `monotonic_ns`.

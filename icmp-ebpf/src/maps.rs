@@ -17,10 +17,10 @@ use aya_ebpf::{
 use icmp_common::{
     abi::{
         ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, COUNTERS as COUNTER_ENTRIES, Counter, Cpu,
-        HEAVY_HITTERS as HEAVY_HITTER_ENTRIES, HeavyHitter, INTERFACE_ENTRIES, Interface, LINE_WORDS, Line,
-        OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6,
-        RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS, SLOTS, SWITCH_BITS,
-        SWITCH_ROLLBACK_AT, Settings, counter_index,
+        GATES as GATE_ENTRIES, GateState, HEAVY_HITTERS as HEAVY_HITTER_ENTRIES, HeavyHitter,
+        INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6,
+        PrefixBucket4, PrefixBucket6, RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS,
+        SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, counter_index,
     },
     budget, known_sources,
     limiter::{PairIndex, SECRETS, Shared, SharedWords, TRIES, Table},
@@ -75,6 +75,9 @@ static INTERFACES: Fixed<[Interface; INTERFACE_ENTRIES as usize]> = Fixed::ZERO;
 #[used]
 #[unsafe(link_section = ".data.OWN")]
 static OWN_FIRST: Fixed<[OwnFirst; BUFFERS * SCOPE_SLOTS as usize]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".data.GATES")]
+static GATES: Fixed<[GateState; BUFFERS * GATE_ENTRIES]> = Fixed::ZERO;
 /// The secret of the limiter's hash, from the kernel's random numbers; its words, and what makes them a power of two.
 #[used]
 #[unsafe(link_section = ".data.SECRET")]
@@ -261,6 +264,14 @@ impl Tables for Maps {
     #[inline(always)]
     fn prefixes6(&self, index: u32) -> Option<&PrefixBucket6> {
         PREFIXES6.get(index)
+    }
+
+    #[inline(always)]
+    fn gate(&self, position: u32) -> Option<u64> {
+        // As in `own_first`.
+        let word: *const u64 = &raw const GATES.get(unknown(position as u64) as u32).word;
+        // SAFETY: from a reference; volatile, so that a frame sees one value.
+        Some(unsafe { word.read_volatile() })
     }
 
     #[inline(always)]

@@ -75,7 +75,11 @@ impl InKernel {
         self.policy(&policy_of(config), vlans)
     }
 
-    fn policy(&mut self, policy: &Compiled, vlans: &[u16]) -> OnHost {
+    /// The same with a policy.
+    ///
+    /// # Panics
+    /// If the kernel refuses a map.
+    pub fn policy(&mut self, policy: &Compiled, vlans: &[u16]) -> OnHost {
         let addresses = addresses(vlans);
         self.datapath.configure(policy, &addresses, interface()).unwrap_or_else(|e| panic!("{e:#}"));
         let mut tables = host_tables(policy, &addresses, &self.options);

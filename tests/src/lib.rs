@@ -14,6 +14,7 @@
 //! | [`host`] | the host of the vectors, in the kernel's maps and in memory |
 //! | [`packet`] | building and verifying echo frames |
 //! | [`generate`] | random frames from a seed |
+//! | [`older`] | an instance as an earlier version of the map ABI had it |
 //! | [`interpreter`] | which rule decides, found by asking one after the other |
 //! | [`oracle`] | which frames may be answered, read from the rules a second time |
 //! | [`queries`] | what shipped queries of Prometheus ask for |
@@ -32,6 +33,7 @@ pub mod host;
 pub mod http;
 pub mod interpreter;
 pub mod netns;
+pub mod older;
 pub mod oracle;
 pub mod packet;
 pub mod process;

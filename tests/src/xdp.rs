@@ -64,7 +64,7 @@ impl PassLink {
     }
 }
 
-fn pin(fd: &OwnedFd, path: &Path) -> io::Result<()> {
+pub(crate) fn pin(fd: &OwnedFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     call(BPF_OBJ_PIN, &ObjectPin { path: path.as_ptr() as u64, fd: fd.as_raw_fd(), flags: 0 }).map(|_| ())
 }
@@ -218,13 +218,13 @@ fn link(program: &OwnedFd, ifindex: u32) -> io::Result<OwnedFd> {
 }
 
 /// One call whose result is a file descriptor.
-fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
+pub(crate) fn bpf<T>(command: i32, attributes: &T) -> io::Result<OwnedFd> {
     let fd = call(command, attributes)?;
     // SAFETY: the kernel has just made this descriptor for us, and nothing else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-fn call<T>(command: i32, attributes: &T) -> io::Result<RawFd> {
+pub(crate) fn call<T>(command: i32, attributes: &T) -> io::Result<RawFd> {
     let size = size_of::<T>();
     let attributes = std::ptr::from_ref(attributes).cast::<c_void>();
     // SAFETY: `attributes` points to `size` readable bytes, the head of `union bpf_attr` for this command; the kernel takes
@@ -238,21 +238,21 @@ fn call<T>(command: i32, attributes: &T) -> io::Result<RawFd> {
 
 /// `union bpf_attr` for `BPF_MAP_CREATE`, as far as it is used.
 #[repr(C)]
-struct MapCreate {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
+pub(crate) struct MapCreate {
+    pub(crate) map_type: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
 }
 
-/// `union bpf_attr` for `BPF_MAP_LOOKUP_ELEM`.
+/// `union bpf_attr` for `BPF_MAP_LOOKUP_ELEM` and `BPF_MAP_UPDATE_ELEM`.
 #[repr(C)]
-struct Element {
-    map: RawFd,
-    padding: u32,
-    key: u64,
-    value: u64,
-    flags: u64,
+pub(crate) struct Element {
+    pub(crate) map: RawFd,
+    pub(crate) padding: u32,
+    pub(crate) key: u64,
+    pub(crate) value: u64,
+    pub(crate) flags: u64,
 }
 
 /// `union bpf_attr` for `BPF_LINK_UPDATE`, as far as it is used.
@@ -289,22 +289,22 @@ struct LinkCreate {
     flags: u32,
 }
 
-/// `union bpf_attr` for `BPF_OBJ_PIN`, as far as it is used.
+/// `union bpf_attr` for `BPF_OBJ_PIN` and `BPF_OBJ_GET`, as far as it is used.
 #[repr(C)]
-struct ObjectPin {
-    path: u64,
-    fd: RawFd,
-    flags: u32,
+pub(crate) struct ObjectPin {
+    pub(crate) path: u64,
+    pub(crate) fd: RawFd,
+    pub(crate) flags: u32,
 }
 
 // From linux/bpf.h and linux/if_link.h.
-const BPF_MAP_CREATE: i32 = 0;
-const BPF_MAP_LOOKUP_ELEM: i32 = 1;
+pub(crate) const BPF_MAP_CREATE: i32 = 0;
+pub(crate) const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_PROG_LOAD: i32 = 5;
 const BPF_OBJ_PIN: i32 = 6;
 const BPF_LINK_CREATE: i32 = 28;
 const BPF_LINK_UPDATE: i32 = 29;
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
+pub(crate) const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;

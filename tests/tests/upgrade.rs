@@ -15,6 +15,7 @@ use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
 use icmp_tests::generate::{Random, seed};
 use icmp_tests::netns::{HOST_IF, HOST_MAC, Namespace, PEER_MAC, Pair, join};
+use icmp_tests::older;
 use icmp_tests::packet::Echo;
 use icmp_tests::process::Finished;
 use icmp_tests::wire::Tap;
@@ -236,7 +237,7 @@ fn maps_of_another_layout_are_carried_over_under_load_to_the_last_count() {
     drop(attached);
 }
 
-/// Version 6 had the bit of `observe` where `own = "host"` has its own now, and is made by giving the pins its name. The rest of
+/// Version 6 had the bit of `observe` where `own = "host"` has its own now, and is made of version 8 by giving the pins its name. The rest of
 /// what became of its maps is in `migration.rs`.
 #[test]
 fn what_version_6_was_told_is_what_its_successor_does() {
@@ -249,10 +250,14 @@ fn what_version_6_was_told_is_what_its_successor_does() {
     let (limits, rules) = (shown(host, "limit show"), shown(host, "rule list"));
     let sixth = PathBuf::from(format!("{ROOT}/v6/{}", number(host)));
     fs::create_dir_all(sixth.parent().expect("that of the version")).expect("a directory");
+    older::make_version_8(&pins(host));
     fs::rename(pins(host), &sixth).expect("the name of version 6");
     assert!(ctl::run(host, "status").code == FAILED, "the pins are not this version's");
     let check = shown(host, "upgrade --check");
-    assert_eq!(check["converted"], serde_json::json!(["SETTINGS", "ADDRESSES4", "ADDRESSES6"]));
+    assert_eq!(
+        check["converted"],
+        serde_json::json!(["SETTINGS", "ADDRESSES4", "ADDRESSES6", "RULES", "COUNTERS"])
+    );
     assert_eq!(check["anew"], serde_json::json!([]));
     let _said = ctl::run(host, "upgrade").expect_success();
     assert!(!sixth.exists() && pins(host).exists(), "nothing is left of the version before");
@@ -264,6 +269,35 @@ fn what_version_6_was_told_is_what_its_successor_does() {
         (answered, 3),
         "what observes answers nothing"
     );
+}
+
+/// In version 8 no VIP had a check, and rules and counters were laid out differently.
+#[test]
+fn vips_of_version_8_are_answered_as_before_and_counters_and_rules_go_on() {
+    let Some(world) = World::new(&["ping"]) else { return };
+    let (host, peer) = (&world.pair.host, &world.pair.peer);
+    let config = format!("[responder]\nvips = [\"198.51.100.7/32\"]\n{CONFIG}");
+    let attached = Attached::configured(host, HOST_IF, &config);
+    peer.ip("route add 198.51.100.7/32 via 192.0.2.2");
+    let pinged =
+        || _ = peer.run("ping", &["-c", "3", "-i", "0.01", "-W", "5", "198.51.100.7"]).expect_success();
+    pinged();
+    let eighth = PathBuf::from(format!("{ROOT}/v8/{}", number(host)));
+    let (rules, config) = (shown(host, "rule list"), shown(host, "show config"));
+    let counters = counters(host);
+    older::make_version_8(&pins(host));
+    fs::create_dir_all(eighth.parent().expect("that of the version")).expect("a directory");
+    fs::rename(pins(host), &eighth).expect("the name of version 8");
+    let said = ctl::run(host, "upgrade").expect_success();
+    assert!(said.contains("maps v8 -> v9"), "{said}");
+    assert!(!eighth.exists() && pins(host).exists(), "nothing is left of the version before");
+    assert_eq!((shown(host, "rule list"), shown(host, "show config")), (rules, config));
+    // Neighbour discovery goes on.
+    let now = self::counters(host);
+    assert!(counters.iter().all(|(counter, value)| now[counter] >= *value), "{counters:?} {now:?}");
+    assert_eq!(now[&format!("{HOST_IF:?} answered")], 3);
+    pinged();
+    assert_eq!(attached.counters().answered(), 6);
 }
 
 /// Version 8 of the map ABI has maps and folders that 7 has not, and is the same otherwise.
@@ -280,15 +314,19 @@ fn an_instance_of_before_programs_in_front_of_others_is_taken_over_and_can_have_
     for folder in ["behind", "behind_frags"] {
         fs::remove_dir(pins.join(folder)).expect("a folder");
     }
-    let older = Path::new(ROOT).join(format!("v7/{}", number(host)));
-    fs::create_dir_all(older.parent().expect("a folder")).expect("a folder");
-    fs::rename(&pins, &older).expect("renamed");
+    older::make_version_8(&pins);
+    let seventh = Path::new(ROOT).join(format!("v7/{}", number(host)));
+    fs::create_dir_all(seventh.parent().expect("a folder")).expect("a folder");
+    fs::rename(&pins, &seventh).expect("renamed");
 
     let refused = ctl::run(host, "status");
     assert!(refused.code == FAILED && refused.stderr.contains("`icmp-ctl upgrade`"), "{refused}");
     let said = ctl::run(host, "upgrade").expect_success();
-    assert!(said.contains("maps v7 -> v8: all stay"), "{said}");
-    assert!(!older.exists() && programs(host).iter().all(|program| !before.contains(program)));
+    assert!(
+        said.contains("maps v7 -> v9: RULES is converted, COUNTERS is converted, all others stay"),
+        "{said}"
+    );
+    assert!(!seventh.exists() && programs(host).iter().all(|program| !before.contains(program)));
     answers(&world);
     assert_eq!(counters(host)[&format!("{HOST_IF:?} answered")], 6);
     let other = Counting::new(Kind::USUAL);

@@ -6,6 +6,7 @@
 mod addresses;
 mod counters;
 mod cpu;
+mod gates;
 mod interfaces;
 mod limiter;
 mod prefixes;
@@ -16,6 +17,7 @@ mod switch;
 pub use addresses::*;
 pub use counters::*;
 pub use cpu::*;
+pub use gates::*;
 pub use interfaces::*;
 pub use limiter::*;
 pub use prefixes::*;
@@ -25,7 +27,7 @@ pub use switch::*;
 
 /// Version of everything in this file; names the pin directory. What a new one does with the maps of the one before is said in icmp-ctl's
 /// `instance/migration.rs`.
-pub const VERSION: u32 = 8 + NEXT;
+pub const VERSION: u32 = 9 + NEXT;
 
 /// 1 in a build for tests, whose maps are those of a next version: some are laid out differently, by as little as that takes.
 pub(crate) const NEXT: u32 = cfg!(feature = "next-abi") as u32;
@@ -49,7 +51,9 @@ const _: () = {
                 + ROUTERS * 16
                 + size_of::<Search>()
                 + PREFIX_VALUES * 8
+                + GATES * size_of::<Gate>()
     );
+    assert!(size_of::<Gate>() == 256 && size_of::<GateState>() == 16 && (2 * GATES).is_power_of_two());
     assert!(size_of::<PrefixBucket4>() == 64 && size_of::<PrefixBucket6>() == 64 && size_of::<Step6>() == 24);
     assert!(size_of::<Search4>() == LENGTHS4 * 8 + 8 && size_of::<Search6>() == LENGTHS6 * 24 + 8);
     assert!(size_of::<Search>() == 24 + 3 * (size_of::<Search4>() + size_of::<Search6>()));

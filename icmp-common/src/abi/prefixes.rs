@@ -8,7 +8,7 @@ pub enum PrefixKind {
     From,
     /// The value has the rules whose destinations it is among.
     To,
-    /// Answered although the host does not own it; the value is 1.
+    /// Answered although the host does not own it; the value is 1, or the number of its gate and 2.
     Vip,
 }
 

@@ -1,5 +1,6 @@
 //! A compiled policy: rules as tables of bits, and what they counted.
 
+use crate::abi::gates::{GATES, Gate};
 use crate::abi::prefixes::{PREFIX_VALUES, Search};
 use crate::abi::settings::{Limit, TYPE_ENTRIES};
 
@@ -80,8 +81,11 @@ pub struct Rules {
     pub routers: [[u64; 2]; ROUTERS],
     /// How the prefixes of the buffer are searched, those of VIPs too.
     pub search: Search,
-    /// What is found: the rules that have a prefix among their sources or destinations, 1 for a VIP. The first is 0.
+    /// What is found: the rules that have a prefix among their sources or destinations, 1 for a VIP, or 2 and the number of its gate. The
+    /// first is 0, and then come those of the gates in their order.
     pub prefix_values: [u64; PREFIX_VALUES],
+    /// VIPs with a check; those that there are come first.
+    pub gates: [Gate; GATES],
 }
 
 /// There are IPv4 source prefixes.

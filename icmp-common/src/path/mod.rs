@@ -131,6 +131,10 @@ fn answer<F: Apart, T: Tables>(
 ) -> Result<(), Reason> {
     let Request { family, ref headers, target, answer } = *request;
     limit::admit(frame, tables, ingress, link, headers, family, answer)?;
+    // Whatever else there is about the request: the kernel may have the address, and answer what is passed to it.
+    if matches!(target, Target::UnhealthyDrop) {
+        return Err(Reason::UnhealthyVipDrop);
+    }
     if let Some(reason) = headers.unusual.reason().or_else(|| ingress.no_answer(frame, target, headers.code))
     {
         return Err(reason);
@@ -214,6 +218,8 @@ impl<'t> Ingress<'t> {
             Target::Unanswerable => return Some(Reason::MartianSource),
             Target::FromOwn => return Some(Reason::OwnSource),
             Target::Elsewhere => return Some(Reason::NotOwnAddress),
+            // What is dropped has ended before.
+            Target::Unhealthy | Target::UnhealthyDrop => return Some(Reason::UnhealthyVip),
         }
         // the answer must go to one other host.
         if source_mac & ethernet::GROUP_BIT != 0 || source_mac == 0 {

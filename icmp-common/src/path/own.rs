@@ -17,7 +17,7 @@ use crate::types::Family;
 use crate::wire::ipv6::Halves;
 use crate::wire::{ethernet, ipv4, ipv6};
 
-use crate::abi::{SETTINGS_OWN_HOST, SETTINGS_VIPS};
+use crate::abi::{GATE_CHECKED, GATE_DROPS, GATE_UNTIL, SETTINGS_OWN_HOST, SETTINGS_VIPS, gate_position};
 
 /// Whom a message for this host is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,10 +36,14 @@ pub(crate) enum Target {
     Group,
     /// One of the host's unicast addresses, in a frame to a broadcast or multicast MAC address.
     LinkGroup,
+    /// A VIP that is not healthy, whose echo requests are passed.
+    Unhealthy,
+    /// The same, whose echo requests are dropped.
+    UnhealthyDrop,
 }
 
 /// Reasons come behind the targets in the number that [`look_up`] returns.
-const REASONS: u64 = 6;
+const REASONS: u64 = 8;
 
 /// Whom a packet is addressed to, or why it is not touched.
 #[inline(always)]
@@ -66,6 +70,8 @@ pub(crate) fn target<F: Apart, T: Tables>(
         3 => Ok(Target::Elsewhere),
         4 => Ok(Target::Group),
         5 => Ok(Target::LinkGroup),
+        6 => Ok(Target::Unhealthy),
+        7 => Ok(Target::UnhealthyDrop),
         reason => end(Reason::from_number((reason - REASONS) as u8), parse::row(family)),
     }
 }
@@ -193,9 +199,11 @@ fn own_v4<F: Apart, T: Tables>(
         Target::Own
     } else if kind == kind_bits(AddressKind::Group) || destination == u32::MAX {
         group(flags)?
-    } else if !ipv4::is_martian_source(destination) && is_vip(frame, tables, about, (destination as u64, 0)) {
+    } else if !ipv4::is_martian_source(destination)
         // however wide a VIP prefix is, it has no loopback address in it.
-        Target::Own
+        && let Some(target) = vip(frame, tables, about, (destination as u64, 0))
+    {
+        target
     } else {
         // The kernel takes loopback addresses from outside with `route_localnet`, which kube-proxy sets.
         elsewhere(flags, kind, destination >> 24 == 127)?
@@ -226,8 +234,10 @@ fn own_v6<F: Apart, T: Tables>(
         Target::Own
     } else if kind == kind_bits(AddressKind::Group) {
         group(flags)?
-    } else if !ipv6::is_martian_source(destination.0) && is_vip(frame, tables, about, destination) {
-        Target::Own
+    } else if !ipv6::is_martian_source(destination.0)
+        && let Some(target) = vip(frame, tables, about, destination)
+    {
+        target
     } else {
         elsewhere(flags, kind, false)?
     };
@@ -269,20 +279,34 @@ fn answerable(target: Target, is_own: bool, is_of_one_host: bool) -> Target {
     }
 }
 
-/// True for an address in a VIP prefix, which holds for frames without a VLAN.
+/// What an address is that is in a VIP prefix, which holds for frames without a VLAN; `None` where it is in none.
 #[inline(always)]
-fn is_vip<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About, address: Halves) -> bool {
-    let has_vips = tables.settings(about.settings()).is_some_and(|s| s.flags & SETTINGS_VIPS != 0);
-    if about.vlan() != 0 || !has_vips {
-        return false;
+fn vip<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About, address: Halves) -> Option<Target> {
+    let rules = tables.settings(about.settings()).filter(|s| s.flags & SETTINGS_VIPS != 0)?.rules;
+    if about.vlan() != 0 {
+        return None;
     }
     let about = about.with_kind(PrefixKind::Vip as u8);
-    frame.apart::<LONGEST, T>(tables, about, [address.0, address.1]) != 0
+    let index = frame.apart::<LONGEST, T>(tables, about, [address.0, address.1]) as u32;
+    if index == 0 {
+        return None;
+    }
+    let Some(position) = gate_position(rules, index) else { return Some(Target::Own) };
+    let gate = tables.gate(position)?;
+    // The lease is looked at for each frame, so that nothing is answered by it that comes in later.
+    Some(if gate & GATE_CHECKED == 0 || tables.ticks() < gate & GATE_UNTIL {
+        Target::Own
+    } else if gate & GATE_DROPS != 0 {
+        Target::UnhealthyDrop
+    } else {
+        Target::Unhealthy
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::GATES;
     use crate::frame::SliceFrame;
     use crate::path::testing;
     use crate::policy::Preset;
@@ -329,6 +353,57 @@ mod tests {
             assert_eq!(whose(Family::V4, Some(BROADCAST), 0, flags, FAR4, everybody), whose_it_is);
         }
         assert_eq!(whose(Family::V4, None, 0, 0, FAR4, Some(FAR4)), Err(Reason::NotOwnAddress));
+    }
+
+    /// What becomes of an echo request to an address in a VIP prefix at a tick, where the word of its gate is this.
+    fn to_vip(gate: u64, ticks: u64, index: u32, echo: fn(&mut [u8])) -> (Reason, bool) {
+        let mut settings = testing::settings(Preset::Host);
+        settings.flags |= SETTINGS_VIPS;
+        let mut rules = testing::rules();
+        // Every address.
+        rules.search.v4[PrefixKind::Vip as usize].outermost = index;
+        let tables = testing::tables(settings, rules);
+        tables.set_gate(0, gate);
+        tables.set_ticks(ticks);
+        let mut frame = testing::echo4(0xc633_6408, 16);
+        frame[ethernet::LEN + ipv4::DESTINATION..][..4].copy_from_slice(&FAR4.to_be_bytes());
+        echo(&mut frame);
+        testing::repair4(&mut frame);
+        let before = frame.clone();
+        (testing::send(&tables, &mut frame), frame == before)
+    }
+
+    #[test]
+    fn a_vip_with_a_check_is_answered_until_its_lease_ends_and_not_at_that_tick() {
+        let lease = |bits: u64| bits | 5000;
+        for (ticks, unhealthy, unhealthy_drop) in [
+            (4999, Reason::Answered, Reason::Answered),
+            (5000, Reason::UnhealthyVip, Reason::UnhealthyVipDrop),
+            (u64::MAX, Reason::UnhealthyVip, Reason::UnhealthyVipDrop),
+        ] {
+            let sent = |gate| to_vip(gate, ticks, 1, |_| ()).0;
+            assert_eq!(sent(lease(GATE_CHECKED)), unhealthy, "tick {ticks}");
+            assert_eq!(sent(lease(GATE_CHECKED | GATE_DROPS)), unhealthy_drop, "tick {ticks}");
+            assert_eq!(sent(0), Reason::Answered, "no check, tick {ticks}");
+            // Its index is beyond those of gates.
+            let of_none = to_vip(lease(GATE_CHECKED), ticks, GATES as u32 + 1, |_| ()).0;
+            assert_eq!(of_none, Reason::Answered, "tick {ticks}");
+        }
+    }
+
+    #[test]
+    fn whatever_else_a_request_to_an_unhealthy_vip_has_it_is_dropped_and_of_other_messages_nothing_is() {
+        let code: fn(&mut [u8]) = |frame| frame[ethernet::LEN + ipv4::LEN + 1] = 3;
+        let first_fragment: fn(&mut [u8]) = |frame| frame[ethernet::LEN + 6] = 0x20;
+        let reply: fn(&mut [u8]) = |frame| frame[ethernet::LEN + ipv4::LEN] = 0;
+        for (change, passed, dropped) in [
+            (code, Reason::UnhealthyVip, Reason::UnhealthyVipDrop),
+            (first_fragment, Reason::Fragment, Reason::UnhealthyVipDrop),
+            (reply, Reason::WithinLimit, Reason::WithinLimit),
+        ] {
+            assert_eq!(to_vip(GATE_CHECKED, 1, 1, change), (passed, true));
+            assert_eq!(to_vip(GATE_CHECKED | GATE_DROPS, 1, 1, change), (dropped, true));
+        }
     }
 
     #[test]

@@ -7,10 +7,10 @@ use std::boxed::Box;
 use std::vec::Vec;
 
 use crate::abi::{
-    ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, AddressKind, BUDGETS, CODE_BLOCKS, INTERFACE_ENTRIES,
-    Interface, LENGTHS, LENGTHS4, LENGTHS6, Level, Limit, MAX_RULES, Mask, NAME_LEN, OwnFirst, PREFIX_VALUES,
-    PrefixKind, ROUTERS, Rule, Rules, SCOPE_SLOTS, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL,
-    Scope, Search, Search4, Search6, Settings, Step6, TYPE_ENTRIES, TypeRules, VLANS,
+    ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, AddressKind, BUDGETS, CODE_BLOCKS, GATES, Gate,
+    INTERFACE_ENTRIES, Interface, LENGTHS, LENGTHS4, LENGTHS6, Level, Limit, MAX_RULES, Mask, NAME_LEN,
+    OwnFirst, PREFIX_VALUES, PrefixKind, ROUTERS, Rule, Rules, SCOPE_SLOTS, SETTINGS_ECHO, SETTINGS_PRESENT,
+    SETTINGS_VERIFY_FULL, Scope, Search, Search4, Search6, Settings, Step6, TYPE_ENTRIES, TypeRules, VLANS,
 };
 use crate::checksum::tests::rfc1071;
 use crate::frame::{Frame, SliceFrame};
@@ -114,6 +114,7 @@ pub(super) fn rules() -> Box<Rules> {
             v6: [v6; PrefixKind::ALL.len()],
         },
         prefix_values: [0; PREFIX_VALUES],
+        gates: [Gate::NONE; GATES],
     })
 }
 
@@ -154,6 +155,18 @@ pub(super) fn send(tables: &HostTables, frame: &mut [u8]) -> Reason {
 /// An IPv4 echo request of `len` bytes of ICMP from a source, for the host.
 pub(super) fn echo4(source: u32, len: usize) -> Vec<u8> {
     message(Family::V4, source, icmpv4::ECHO_REQUEST, 0, len)
+}
+
+/// Sets the checksums of an IPv4 message right again.
+pub(super) fn repair4(frame: &mut [u8]) {
+    let (header, icmp) = frame[L3..].split_at_mut(ipv4::LEN);
+    header[ipv4::CHECKSUM..ipv4::SOURCE].fill(0);
+    let sum = rfc1071(header);
+    header[ipv4::CHECKSUM..ipv4::SOURCE].copy_from_slice(&sum.to_be_bytes());
+    let len = u16::from_be_bytes([header[2], header[3]]) as usize - ipv4::LEN;
+    icmp[2..4].fill(0);
+    let sum = rfc1071(&icmp[..len]);
+    icmp[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// A message for the host with everything in order. Its data are not zero, and four bytes follow it that do not belong to it.

@@ -30,7 +30,7 @@ pub(super) fn show() -> Result<Output> {
         rows.push((interface.cloned(), vlan(own.scope), own.address));
     }
     rows.sort();
-    let vips = instance.read(InstanceMaps::vips)?;
+    let vips: Vec<_> = instance.read(InstanceMaps::vips)?.iter().map(|vip| vip.net).collect();
     let addresses: Vec<_> = rows
         .iter()
         .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))

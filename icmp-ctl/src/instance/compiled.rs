@@ -5,12 +5,21 @@
 use anyhow::Result;
 use icmp_common::abi::Settings;
 use icmp_common::abi::{
-    CODE_BLOCKS, LENGTHS, MAX_RULES, NAME_LEN, PREFIX_VALUES, PrefixKind, ROUTERS, RULE_SLOTS, Rule, Rules,
-    TYPE_ENTRIES, TypeRules, VLANS,
+    CODE_BLOCKS, GATES, Gate, LENGTHS, MAX_RULES, NAME_LEN, PREFIX_VALUES, PrefixKind, ROUTERS, RULE_SLOTS,
+    Rule, Rules, TYPE_ENTRIES, TypeRules, VLANS,
 };
 use ipnet::IpNet;
 
-use crate::instance::prefixes::{Buckets, NOTHING, Prefix};
+use crate::instance::prefixes::{Buckets, NOTHING, Prefix, gate_value};
+
+/// Addresses that are answered although the host does not own them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// The prefix.
+    pub net: IpNet,
+    /// Its check; `None` where it is answered always.
+    pub gate: Option<Gate>,
+}
 
 /// A whole policy as the program reads it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,11 +44,14 @@ impl Compiled {
         Ok(Self { settings, rules, prefixes, buckets })
     }
 
-    /// The VIP prefixes.
-    pub fn vips(&self) -> Vec<IpNet> {
+    /// The VIPs, by their prefixes.
+    pub fn vips(&self) -> Vec<Vip> {
+        let prefixes = self.prefixes.iter().filter(|prefix| prefix.kind == PrefixKind::Vip);
+        let gate =
+            |value| (0..GATES).find(|gate| gate_value(*gate) == value).map(|gate| self.rules.gates[gate]);
         let mut vips: Vec<_> =
-            self.prefixes.iter().filter(|prefix| prefix.kind == PrefixKind::Vip).map(|vip| vip.net).collect();
-        vips.sort();
+            prefixes.map(|prefix| Vip { net: prefix.net, gate: gate(prefix.value) }).collect();
+        vips.sort_by_key(|vip| vip.net);
         vips
     }
 }
@@ -62,6 +74,7 @@ pub fn no_rules() -> Box<Rules> {
         routers: [[0; 2]; ROUTERS],
         search: NOTHING,
         prefix_values: [0; PREFIX_VALUES],
+        gates: [Gate::NONE; GATES],
     })
 }
 

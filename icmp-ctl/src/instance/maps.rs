@@ -18,11 +18,11 @@ use icmp_common::abi::{
 };
 use icmp_common::budget::rule_bucket;
 use icmp_common::tables::interface_position;
-use ipnet::IpNet;
 use nix::libc;
 
 use crate::host::address_table::AddressTable;
-use crate::instance::compiled::{Compiled, assign_slots};
+use crate::instance::compiled::{Compiled, Vip, assign_slots};
+use crate::instance::gates::Gates;
 use crate::instance::prefixes::{self, Buckets};
 use crate::instance::program::{self, Entry};
 use crate::kernel::bpf;
@@ -39,6 +39,8 @@ pub struct InstanceMaps {
     settings: Array<MapData, [Pod<Settings>; 2]>,
     interfaces: Array<MapData, [Pod<Interface>; INTERFACE_ENTRIES as usize]>,
     own_first: Array<MapData, [Pod<OwnFirst>; OWN_FIRST]>,
+    /// Which VIPs are healthy.
+    pub gates: Gates,
     addresses4: Array<MapData, Pod<AddressBucket4>>,
     addresses6: Array<MapData, Pod<AddressBucket6>>,
     rules: Array<MapData, Pod<Rules>>,
@@ -83,6 +85,7 @@ impl InstanceMaps {
             settings: map!("SETTINGS"),
             interfaces: map!("INTERFACES"),
             own_first: map!("OWN_FIRST"),
+            gates: map!("GATES"),
             addresses4: map!("ADDRESSES4"),
             addresses6: map!("ADDRESSES6"),
             rules: map!("RULES"),
@@ -309,6 +312,7 @@ impl InstanceMaps {
     ) -> Result<()> {
         if let Some(rules) = rules {
             self.write_buckets(buffer, &policy.buckets)?;
+            self.gates.fill(buffer, rules)?;
             self.rules.set(buffer, Pod::of(rules), 0).context("writing the new rules")?;
         }
         let idle = self.switch()? & SWITCH_SETTINGS ^ SWITCH_SETTINGS;
@@ -503,7 +507,7 @@ impl InstanceMaps {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn vips(&self) -> Result<Vec<IpNet>> {
+    pub fn vips(&self) -> Result<Vec<Vip>> {
         Ok(self.policy()?.map(|policy| policy.vips()).unwrap_or_default())
     }
 }

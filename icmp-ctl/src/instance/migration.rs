@@ -36,11 +36,11 @@ pub fn from(version: u32) -> Option<&'static [Different]> {
         VERSION => Some(&[]),
         #[cfg(feature = "next-abi")]
         before if before + 1 == VERSION => Some(next::DIFFERENT),
-        // Those that there are since then begin empty; and it had no entries of ports.
+        // Maps that there are since then begin empty; and version 7 had no entries of ports.
         #[cfg(not(feature = "next-abi"))]
-        7 => Some(&[]),
+        8 | 7 => Some(&version8::DIFFERENT),
         #[cfg(not(feature = "next-abi"))]
-        6 => Some(version6::DIFFERENT),
+        6 => Some(&version6::DIFFERENT),
         _ => None,
     }
 }
@@ -99,18 +99,90 @@ pub(super) fn add_counters(different: &[Different], from: &Path, to: &Path) -> R
     Ok(())
 }
 
+/// Version 8, in which VIPs had no checks: rules ended before their gates, and there were no reasons for what is unhealthy.
+#[cfg(not(feature = "next-abi"))]
+mod version8 {
+    use icmp_common::abi::Rules;
+    use icmp_common::reason::{REASONS, Reason};
+
+    use super::{Carried, Different};
+
+    pub(super) const RULES: Different = Different { map: "RULES", carried: Carried::Written(rules) };
+    pub(super) const COUNTERS: Different = Different { map: "COUNTERS", carried: Carried::Counted(counter) };
+    pub(super) static DIFFERENT: [Different; 2] = [RULES, COUNTERS];
+
+    /// Both buffers become longer; without a gate a VIP is answered always.
+    fn rules(old: &[u64]) -> Vec<u64> {
+        const NEW: usize = size_of::<Rules>() / size_of::<u64>();
+        let mut new = vec![0; 2 * NEW];
+        for (new, old) in new.chunks_mut(NEW).zip(old.chunks(old.len() / 2)) {
+            new[..old.len()].copy_from_slice(old);
+        }
+        new
+    }
+
+    /// A counter is two words, and reasons behind the new ones have another number.
+    fn counter(old: usize) -> usize {
+        let (counter, word) = (old / 2, old % 2);
+        let (place, mut reason) = (counter / (REASONS - 2), counter % (REASONS - 2));
+        for new in [Reason::UnhealthyVip, Reason::UnhealthyVipDrop] {
+            reason += usize::from(reason >= new as usize);
+        }
+        (place * REASONS + reason) * 2 + word
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use icmp_common::abi::SLOTS;
+        use icmp_common::types::COUNTER_ROWS;
+
+        use super::*;
+
+        #[test]
+        fn counters_go_to_the_same_row_and_reason_and_none_to_the_new_ones() {
+            // By what they were called.
+            let old: Vec<_> =
+                Reason::ALL.iter().filter(|reason| !reason.name().starts_with("unhealthy")).collect();
+            for place in [0, 7, COUNTER_ROWS * SLOTS as usize - 1] {
+                for (number, reason) in old.iter().enumerate() {
+                    for word in [0, 1] {
+                        let from = (place * old.len() + number) * 2 + word;
+                        let to = (place * REASONS + **reason as usize) * 2 + word;
+                        assert_eq!(counter(from), to, "{} in place {place}", reason.name());
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn rules_stay_in_their_buffer_and_get_no_gate() {
+            const OLD: usize = 187_880 / 8;
+            let old: Vec<u64> = (1..=2 * OLD as u64).collect();
+            let new = rules(&old);
+            let (first, second) = new.split_at(size_of::<Rules>() / 8);
+            for (new, old) in [(first, &old[..OLD]), (second, &old[OLD..])] {
+                assert_eq!(&new[..OLD], old);
+                assert!(new[OLD..].iter().all(|word| *word == 0));
+            }
+        }
+    }
+}
+
 /// Version 6, in which addresses of other interfaces were answered nowhere: kinds 4 and 5 were the other way round, and the bit of today's
 /// [`SETTINGS_OWN_HOST`](icmp_common::abi::SETTINGS_OWN_HOST) was that of today's [`SETTINGS_OBSERVE`](icmp_common::abi::SETTINGS_OBSERVE).
 #[cfg(not(feature = "next-abi"))]
 mod version6 {
     use icmp_common::abi::{AddressKind, Entry6, SETTINGS_OBSERVE, SETTINGS_OWN_HOST, Scope, Settings};
 
+    use super::version8::{COUNTERS, RULES};
     use super::{Carried, Different};
 
-    pub(super) const DIFFERENT: &[Different] = &[
+    pub(super) static DIFFERENT: [Different; 5] = [
         Different { map: "SETTINGS", carried: Carried::Written(settings) },
         Different { map: "ADDRESSES4", carried: Carried::Written(addresses4) },
         Different { map: "ADDRESSES6", carried: Carried::Written(addresses6) },
+        RULES,
+        COUNTERS,
     ];
 
     /// The flags are the low half of the first word of each buffer.

@@ -10,6 +10,7 @@ pub mod datapath;
 pub mod directory;
 mod dispatcher;
 mod foreign;
+pub mod gates;
 pub mod host_tables;
 pub mod links;
 mod lock;

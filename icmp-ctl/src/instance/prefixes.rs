@@ -32,8 +32,16 @@ pub struct Prefix {
     pub kind: PrefixKind,
     /// The prefix.
     pub net: IpNet,
-    /// The rules, one bit each; 1 for a VIP.
+    /// The rules, one bit each; for a VIP [`ALWAYS`] or [`gate_value`].
     pub value: u64,
+}
+
+/// The value of a VIP that has no gate.
+pub const ALWAYS: u64 = 1;
+
+/// The value of the VIP that has a gate.
+pub const fn gate_value(gate: usize) -> u64 {
+    ALWAYS + 1 + gate as u64
 }
 
 /// The buckets of a policy's prefixes: a buffer of the prefix maps as far as it is in use. Empty where there are none of a family.
@@ -76,6 +84,11 @@ impl Buckets {
     /// There are more prefixes, or more distinct values, than there is room for.
     pub fn fill(rules: &mut Rules, prefixes: &[Prefix]) -> Result<Self> {
         let mut indices = HashMap::new();
+        // The program knows gates by their index.
+        for gate in 0..rules.gates.iter().filter(|gate| gate.unhealthy != 0).count() {
+            indices.insert(gate_value(gate), gate + 1);
+            rules.prefix_values[gate + 1] = gate_value(gate);
+        }
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for prefix in prefixes {
             let next = indices.len() + 1;

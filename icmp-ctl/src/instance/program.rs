@@ -35,6 +35,7 @@ pub const MAPS: &[&str] = &[
     "SETTINGS",
     "INTERFACES",
     "OWN_FIRST",
+    "GATES",
     "SECRET",
     "ADDRESSES4",
     "ADDRESSES6",
@@ -63,6 +64,7 @@ pub fn name_in_object(map: &str) -> &str {
         "SETTINGS" => ".data.SETTINGS",
         "INTERFACES" => ".data.IFACES",
         "OWN_FIRST" => ".data.OWN",
+        "GATES" => ".data.GATES",
         "SECRET" => ".data.SECRET",
         other => other,
     }

@@ -4,8 +4,8 @@
 //! that they are plain data is made here, once for each.
 
 use icmp_common::abi::{
-    AddressBucket4, AddressBucket6, Counter, Cpu, HeavyHitter, Interface, Line, OwnFirst, PrefixBucket4,
-    PrefixBucket6, RuleCounter, Rules, Settings,
+    AddressBucket4, AddressBucket6, Counter, Cpu, GateState, HeavyHitter, Interface, Line, OwnFirst,
+    PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings,
 };
 
 /// A layout of the map ABI, as a map value.
@@ -35,6 +35,7 @@ plain!(
     AddressBucket6,
     Counter,
     Cpu,
+    GateState,
     Interface,
     Line,
     OwnFirst,

@@ -11,13 +11,12 @@ use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{Preset, preset_types};
 use icmp_common::types::Family;
 use icmp_common::types::{Action, Budget};
-use ipnet::IpNet;
 
 use crate::config::file::{self as config, Config, Own, Verify};
 use crate::config::limits::ResolvedLevel;
 use crate::config::source::{Invalid, invalid, invalid_key, refuse};
 use crate::host::defaults::HostDefaults;
-use crate::instance::compiled::Compiled;
+use crate::instance::compiled::{Compiled, Vip};
 use crate::kernel::clock::Tick;
 use crate::policy::limits::{LimitName, mask};
 use crate::policy::resolve::resolve_rules;
@@ -170,7 +169,7 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
             *slot = [(bits >> 64) as u64, bits as u64];
         }
         let mut vips = vips(&config.responder)?;
-        vips.sort();
+        vips.sort_by_key(|vip| vip.net);
         vips.dedup();
         layout::assemble(settings, compiled, routers, &vips, tick, cpus).map_err(invalid(&["policy"]))
     });
@@ -181,7 +180,7 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
 }
 
 /// The VIP prefixes, of which none is wide by accident.
-fn vips(responder: &config::Responder) -> Result<Vec<IpNet>> {
+fn vips(responder: &config::Responder) -> Result<Vec<Vip>> {
     for (i, vip) in responder.vips.iter().enumerate() {
         if vip.is_very_wide() && !responder.wide_vips {
             return refuse(
@@ -193,7 +192,7 @@ fn vips(responder: &config::Responder) -> Result<Vec<IpNet>> {
             );
         }
     }
-    Ok(responder.vips.iter().map(|vip| vip.0).collect())
+    Ok(responder.vips.iter().map(|vip| Vip { net: vip.0, gate: None }).collect())
 }
 
 /// RFC 1122 section 3.2.1.7: it must not be sent with zero.

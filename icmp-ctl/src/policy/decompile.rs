@@ -58,7 +58,7 @@ fn set_responder(responder: &mut config::Responder, policy: &Compiled, host: Hos
     let mut said: Vec<_> = responder.vips.iter().map(|vip| vip.0).collect();
     said.sort();
     said.dedup();
-    let vips = policy.vips();
+    let vips: Vec<_> = policy.vips().iter().map(|vip| vip.net).collect();
     if said != vips {
         responder.vips = vips.into_iter().map(Prefix).collect();
     }

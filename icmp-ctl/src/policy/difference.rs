@@ -79,7 +79,7 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
         format!("responder.ttl = {}", settings.ttl),
         format!("responder.hop-limit = {}", settings.hop_limit),
     ];
-    lines.extend(policy.vips().iter().map(|vip| format!("responder.vips: {vip}")));
+    lines.extend(policy.vips().iter().map(|vip| format!("responder.vips: {}", vip.net)));
     for (name, level) in [("per-source", &settings.source), ("per-prefix", &settings.prefix)] {
         let (rate, burst) = tick.rate_and_burst(&level.limit);
         let v6 = level.mask.v6_high.count_ones() + level.mask.v6_low.count_ones();

@@ -7,15 +7,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use icmp_common::abi::{
-    CODE_BLOCKS, LENGTHS, MAX_RULES, PrefixKind, ROUTERS, RULES_FROM4, RULES_FROM6, RULES_HOP_LIMIT,
+    CODE_BLOCKS, GATES, LENGTHS, MAX_RULES, PrefixKind, ROUTERS, RULES_FROM4, RULES_FROM6, RULES_HOP_LIMIT,
     RULES_LENGTH, RULES_TO4, RULES_TO6, RULES_VLAN, Rules, SETTINGS_RULES, SETTINGS_VIPS, Settings, VLANS,
     type_index,
 };
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
-use crate::instance::compiled::{Compiled, name_text, no_rules};
-use crate::instance::prefixes::Prefix;
+use crate::instance::compiled::{Compiled, Vip, name_text, no_rules};
+use crate::instance::prefixes::{ALWAYS, Prefix, gate_value};
 use crate::kernel::clock::Tick;
 use crate::policy::limits::derive;
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
@@ -286,12 +286,23 @@ pub fn assemble(
     settings: Settings,
     (mut rules, mut prefixes): (Box<Rules>, Vec<Prefix>),
     routers: [[u64; 2]; ROUTERS],
-    vips: &[IpNet],
+    vips: &[Vip],
     tick: Tick,
     cpus: u32,
 ) -> Result<Compiled> {
     rules.routers = routers;
-    prefixes.extend(vips.iter().map(|net| Prefix { kind: PrefixKind::Vip, net: *net, value: 1 }));
+    let mut gates = rules.gates.iter_mut().enumerate();
+    for Vip { net, gate } in vips {
+        let value = match (gate, gate.and_then(|_| gates.next())) {
+            (None, _) => ALWAYS,
+            (Some(gate), Some((number, place))) => {
+                *place = *gate;
+                gate_value(number)
+            }
+            (Some(_), None) => bail!("there is room for {GATES} VIPs with a check, and there are more"),
+        };
+        prefixes.push(Prefix { kind: PrefixKind::Vip, net: *net, value });
+    }
     let policy = Compiled::new(settings, rules, prefixes)?;
     Ok(Compiled { settings: completed(settings, &policy, tick, cpus), ..policy })
 }

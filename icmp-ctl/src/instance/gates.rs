@@ -1,0 +1,69 @@
+//! Which VIPs with a check are healthy: the leases that the program looks at.
+//!
+//! Owns reading and writing `GATES`. What is checked is part of the policy (`compiled.rs`); who checks is `serve`.
+
+use anyhow::{Context as _, Result};
+use aya::maps::{Array, Map, MapData, MapError};
+use icmp_common::abi::{GATE_UNTIL, GATES, Gate, GateState, Rules};
+
+use crate::kernel::pod::Pod;
+
+/// The map, both buffers. Whoever writes it has the lock of the instance.
+pub struct Gates(Array<MapData, [Pod<GateState>; 2 * GATES]>);
+
+impl TryFrom<Map> for Gates {
+    type Error = MapError;
+
+    fn try_from(map: Map) -> Result<Self, MapError> {
+        Array::try_from(map).map(Self)
+    }
+}
+
+impl Gates {
+    fn states(&self) -> Result<[Pod<GateState>; 2 * GATES]> {
+        self.0.get(&0, 0).context("reading which VIPs are healthy")
+    }
+
+    fn write(&mut self, states: [Pod<GateState>; 2 * GATES]) -> Result<()> {
+        self.0.set(0, states, 0).context("writing which VIPs are healthy")
+    }
+
+    /// The tick until which a gate is healthy; 0 where nobody has said that it is.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn lease(&self, gate: &Gate) -> Result<u64> {
+        Ok(lease(&self.states()?, gate.id()))
+    }
+
+    /// Writes the gates of a buffer that is not active. Those that either buffer has already keep their lease.
+    pub(super) fn fill(&mut self, buffer: u32, rules: &Rules) -> Result<()> {
+        let mut states = self.states()?;
+        let before = states;
+        let of_buffer = states.iter_mut().skip((buffer & 1) as usize * GATES);
+        for (state, gate) in of_buffer.zip(&rules.gates) {
+            *state = Pod(gate.state(lease(&before, gate.id())));
+        }
+        self.write(states)
+    }
+
+    /// Says until which tick gates are healthy, wherever they are: what may come back is as healthy as what is in force. Takes them by
+    /// [`Gate::id`].
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn renew(&mut self, leases: &[(u64, u64)]) -> Result<()> {
+        let mut states = self.states()?;
+        for Pod(state) in states.iter_mut().filter(|state| state.0 != GateState::default()) {
+            if let Some((_, until)) = leases.iter().find(|(id, _)| *id == state.id) {
+                state.word = state.word & !GATE_UNTIL | until & GATE_UNTIL;
+            }
+        }
+        self.write(states)
+    }
+}
+
+fn lease(states: &[Pod<GateState>], id: u64) -> u64 {
+    let of_gate = states.iter().filter(|state| state.0.id == id);
+    of_gate.map(|state| state.0.word & GATE_UNTIL).max().unwrap_or(0)
+}
