@@ -10,9 +10,11 @@ use std::fmt::{Display, Write as _};
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::types::Family;
 use icmp_ctl::config::units::Rate;
+use icmp_ctl::config::words::Named as _;
 use icmp_ctl::instance::compiled::{Compiled, no_rules};
 use icmp_ctl::instance::prefixes::Prefix;
 use icmp_ctl::policy::difference::Difference;
+use icmp_ctl::policy::gates::{check_text, unhealthy};
 use icmp_ctl::policy::guards;
 use icmp_ctl::policy::layout::{assemble, compile};
 use icmp_ctl::policy::limits::{LimitName, prefix_lengths};
@@ -116,14 +118,16 @@ fn sorted(prefixes: &[Prefix]) -> Vec<Prefix> {
 fn write(policy: &Compiled) -> String {
     let settings = &policy.settings;
     let is_set = |flag| settings.flags & flag != 0;
-    let vips: Vec<_> = policy.vips().iter().map(|vip| format!("{:?}", vip.net.to_string())).collect();
+    let vips = policy.vips();
+    let always = vips.iter().filter(|vip| vip.gate.is_none());
+    let always: Vec<_> = always.map(|vip| format!("{:?}", vip.net.to_string())).collect();
     let mut text = format!(
         "[responder]\necho = {}\nverify = {:?}\nttl = {}\nhop-limit = {}\nwide-vips = true\nvips = [{}]\n[limits]\n",
         is_set(icmp_common::abi::SETTINGS_ECHO),
         if is_set(icmp_common::abi::SETTINGS_VERIFY_FULL) { "full" } else { "header" },
         settings.ttl,
         settings.hop_limit,
-        vips.join(", "),
+        always.join(", "),
     );
     let mut line = |what: std::fmt::Arguments<'_>| {
         let _infallible = writeln!(text, "{what}");
@@ -164,5 +168,15 @@ fn write(policy: &Compiled) -> String {
         })
         .collect();
     line(format_args!("routers = [{}]", routers.join(", ")));
+    for (net, gate) in vips.iter().filter_map(|vip| Some((vip.net, vip.gate?))) {
+        line(format_args!("[[responder.vip]]\nprefix = \"{net}\"\ncheck = {:?}", check_text(&gate)));
+        line(format_args!("interval = \"{}ms\"\ntimeout = \"{}ms\"", gate.interval, gate.timeout));
+        line(format_args!(
+            "rise = {}\nfall = {}\nunhealthy = {:?}",
+            gate.rise,
+            gate.fall,
+            unhealthy(&gate).name()
+        ));
+    }
     text
 }

@@ -23,6 +23,7 @@ use crate::instance::past::{Which, frames};
 use crate::instance::pins::View;
 use crate::kernel::bpffs;
 use crate::kernel::requirements::{self, Purpose};
+use crate::policy::gates::{Gated, gated, state};
 use crate::policy::transaction::{Allowed, Proposal};
 
 /// Looks at the kernel, at what is loaded and configured, and at interfaces: those that are named; or those that have the program or are to get
@@ -47,13 +48,14 @@ pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
         Err(error) => failed("instance", error),
     });
     findings.push(configured);
-    let InForce { settings, has_vips, pins, without_room, frames } = in_force.unwrap_or_default();
-    findings.extend(pins.iter().filter_map(LinkPin::finding).chain(without_room));
+    let InForce { settings, has_vips, pins, without_room, frames, vips } = in_force.unwrap_or_default();
+    findings.extend(pins.iter().filter_map(LinkPin::finding).chain(without_room).chain(vips));
     let (config, planned) = config.unzip();
     if let Some(settings) = settings.or(planned) {
         findings.extend(conflicts::findings(&settings));
     }
-    let has_vips = has_vips || config.as_ref().is_some_and(|config| !config.responder.vips.is_empty());
+    let has_vips =
+        has_vips || config.as_ref().is_some_and(|config| config.responder.prefixes().next().is_some());
     let mut seen = BTreeSet::new();
     for name in chosen(names, &network, &pins, config.as_ref()) {
         match find(&network, &[name]) {
@@ -102,6 +104,18 @@ struct InForce {
     without_room: Option<Finding>,
     /// Whether the program sees them, by attachment.
     frames: Vec<Finding>,
+    /// How those with a check are.
+    vips: Vec<Finding>,
+}
+
+/// Whether a VIP with a check is answered.
+fn health(vip: &Gated) -> Finding {
+    let what = format!("{} is {}", vip.net, state(vip));
+    if vip.is_healthy {
+        return Finding::fine("vips", what);
+    }
+    let why = "that is its service's, or `icmp-ctl serve`, which checks it, does not run";
+    Finding::new("vips", State::Slow, what, why)
 }
 
 impl InForce {
@@ -111,7 +125,8 @@ impl InForce {
         let without_room = without_room(&view, network)?;
         let pins = view.links()?;
         let frames = frames(&view, &pins, Which::All)?;
-        Ok(Self { settings: view.maps.settings()?, has_vips, pins, without_room, frames })
+        let vips = view.read(gated)?.iter().map(health).collect();
+        Ok(Self { settings: view.maps.settings()?, has_vips, pins, without_room, frames, vips })
     }
 }
 

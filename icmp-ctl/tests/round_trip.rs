@@ -66,6 +66,20 @@ fn limit(name: &'static str, prefixes: bool) -> BoxedStrategy<String> {
     }))
 }
 
+fn vip(prefix: &'static str) -> BoxedStrategy<String> {
+    let check = select(&["file:/run/healthy", "tcp:[::1]:443", "http://127.0.0.1/", "systemd:x.service"][..]);
+    let more = lines(vec![
+        one_of("interval", &["\"1s\"", "\"250ms\"", "\"1.5s\""]),
+        one_of("timeout", &["\"1min\"", "\"10ms\""]),
+        one_of("rise", &["1", "2"]),
+        one_of("fall", &["3", "9"]),
+        one_of("unhealthy", &["\"pass\"", "\"drop\""]),
+    ]);
+    maybe((check, more).prop_map(move |(check, more)| {
+        format!("[[responder.vip]]\nprefix = {prefix:?}\ncheck = {check:?}\n{more}")
+    }))
+}
+
 fn rule(name: &'static str) -> impl Strategy<Value = String> {
     // Types by families: a number needs one.
     let about = prop_oneof![
@@ -123,6 +137,7 @@ fn config() -> impl Strategy<Value = String> {
             one_of("hop-limit", &["64", "3"]),
             maybe(list_of("vips", &["198.51.100.0/24", "192.0.2.10", "2001:db8:1::/64"])),
         ]),
+        lines(["198.51.100.7", "198.51.100.8/30", "2001:db8:7::/64"].map(vip).to_vec()),
         lines(limits.map(|(name, prefixes)| limit(name, prefixes)).to_vec()),
         one_of("preset", &["\"host\"", "\"router\"", "\"strict\"", "\"observe\""]),
         lines(vec![
@@ -142,9 +157,9 @@ fn config() -> impl Strategy<Value = String> {
         ]),
         lines(rules.to_vec()),
     )
-        .prop_map(|(interfaces, responder, limits, preset, ipv4, ipv6, checks, rules)| {
+        .prop_map(|(interfaces, responder, vips, limits, preset, ipv4, ipv6, checks, rules)| {
             format!(
-                "{interfaces}\n[responder]\n{responder}\n[limits]\n{limits}\n[policy]\n{BREAKS}{preset}\n[policy.ipv4]\n{ipv4}\n\
+                "{interfaces}\n[responder]\n{responder}\n{vips}\n[limits]\n{limits}\n[policy]\n{BREAKS}{preset}\n[policy.ipv4]\n{ipv4}\n\
                  [policy.ipv6]\n{ipv6}\n[policy.checks]\n{checks}\n{rules}"
             )
         })

@@ -5,11 +5,13 @@ use icmp_common::abi::{AddressKind, SETTINGS_OWN_HOST, Scope};
 use serde_json::json;
 
 use super::table::{Column::Left, table};
+use crate::config::words::Named as _;
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::output::Output;
+use crate::policy::gates::{check_text, gated, state, unhealthy};
 
 pub(super) fn show() -> Result<Output> {
     let instance = View::open()?;
@@ -31,6 +33,7 @@ pub(super) fn show() -> Result<Output> {
     }
     rows.sort();
     let vips: Vec<_> = instance.read(InstanceMaps::vips)?.iter().map(|vip| vip.net).collect();
+    let gated = instance.read(gated)?;
     let addresses: Vec<_> = rows
         .iter()
         .map(|(interface, vlan, address)| json!({ "interface": interface, "vlan": vlan, "address": address }))
@@ -42,10 +45,21 @@ pub(super) fn show() -> Result<Output> {
             address.to_string(),
         ]
     });
-    let everywhere = vips.iter().map(|vip| ["all".to_owned(), "-".to_owned(), format!("{vip} (VIP)")]);
+    let everywhere = vips.iter().map(|vip| {
+        let gated = gated.iter().find(|gated| gated.net == *vip).map(|gated| format!(", {}", state(gated)));
+        ["all".to_owned(), "-".to_owned(), format!("{vip} (VIP{})", gated.unwrap_or_default())]
+    });
     let columns = [Left("INTERFACE"), Left("VLAN"), Left("ADDRESS")];
     let lines = table(columns, listed.chain(everywhere).collect());
-    Ok(Output::shown(json!({ "schema": 1, "addresses": addresses, "vips": vips }), lines))
+    let checked: Vec<_> = gated
+        .iter()
+        .map(|vip| {
+            json!({ "prefix": vip.net, "check": check_text(&vip.gate), "healthy": vip.is_healthy,
+                    "unhealthy": unhealthy(&vip.gate).name() })
+        })
+        .collect();
+    let json = json!({ "schema": 1, "addresses": addresses, "vips": vips, "checked": checked });
+    Ok(Output::shown(json, lines))
 }
 
 /// The VLAN of a scope as people write it: `100`, `100.20` for two tags, `100 (802.1ad)`.

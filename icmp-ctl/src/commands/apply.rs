@@ -12,6 +12,7 @@ use crate::instance::pins::{Instance, Pins, View};
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 use crate::policy::difference::Difference;
+use crate::policy::gates::say_unhealthy;
 use crate::policy::saved::Words;
 use crate::policy::transaction::{self, Allowed, Keep, Proposal, Transaction, put_in_force, warn_all};
 
@@ -41,7 +42,10 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
         warn_all(&transaction.warnings);
         transaction
     } else {
-        put_in_force(args.confirm.map_or(Keep::Always, |time| Keep::IfConfirmedWithin(time.0)), save, plan)?
+        let keep = args.confirm.map_or(Keep::Always, |time| Keep::IfConfirmedWithin(time.0));
+        let transaction = put_in_force(keep, save, plan)?;
+        say_unhealthy()?;
+        transaction
     };
     if let Some(time) = args.confirm {
         note(&format!(

@@ -10,6 +10,7 @@ use crate::failure::{Exit, Failure};
 use crate::instance::attach::Attached;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
+use crate::policy::gates::say_unhealthy;
 use crate::policy::limits::summary;
 use crate::policy::start::{Configured, Started, Wanted, start};
 use crate::policy::transaction::Allowed;
@@ -45,6 +46,7 @@ pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
         "addresses, MAC addresses and VLANs are followed while `icmp-ctl serve` runs; without it, a change counts when `icmp-ctl attach` or \
          `icmp-ctl apply` is run again",
     );
+    say_unhealthy()?;
     let interfaces: Vec<_> = attached.iter().map(Attached::json).collect();
     let mut json = json!({ "schema": 1, "interfaces": interfaces });
     let mut lines: Vec<_> = attached.iter().map(Attached::text).collect();

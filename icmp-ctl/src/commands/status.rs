@@ -15,6 +15,7 @@ use crate::instance::past::{Which, frames};
 use crate::instance::pins::View;
 use crate::instance::program::BUILD;
 use crate::output::Output;
+use crate::policy::gates::{gated, state};
 
 pub(super) fn run(names: &[String]) -> Result<Output> {
     let instance = View::open()?;
@@ -37,7 +38,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
             "entry": entry.map_or("", |entry| entry.section()),
             "program_id": pin.program_id,
             "tag": tag,
-            "attached_at": seconds(pin.attached_at),
+            "attached_at": pin.attached_at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             "age_seconds": pin.attached_at.elapsed().map_or(0, |age| age.as_secs()),
             "behind": pin.behind_now(),
             "strips_tags": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
@@ -73,6 +74,9 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
                 .to_owned(),
         );
     }
+    let mut unhealthy = instance.read(gated)?;
+    unhealthy.retain(|vip| !vip.is_healthy);
+    lines.extend(unhealthy.iter().map(|vip| format!("{}: {}", vip.net, state(vip))));
     if let Some(left) = pending {
         lines.push(format!(
             "CONFIRMATION PENDING: in {left:.0} s the policy that was confirmed last comes back, unless `icmp-ctl confirm` keeps this one"
@@ -81,12 +85,9 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     let is_other = build != BUILD;
     let notes = is_other.then(|| format!("this is build {BUILD}, another one than has loaded the program"));
     let json = json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses,
-                       "under_pressure": pressure, "confirmation_pending_seconds": pending });
+                       "under_pressure": pressure, "confirmation_pending_seconds": pending,
+                       "unhealthy_vips": unhealthy.iter().map(|vip| vip.net).collect::<Vec<_>>() });
     Ok(Output::shown(json, lines).warning(warnings).noting(notes.into_iter().collect()))
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn age(seconds: u64) -> String {

@@ -11,6 +11,7 @@ use toml_edit::{
 };
 
 use crate::config::file::Config;
+use crate::config::prefix::Prefix;
 
 /// A text that says something else now.
 #[derive(Debug)]
@@ -60,9 +61,9 @@ fn edit_table(item: &mut Item, old: &InlineTable, new: &InlineTable, path: &str,
                 let old = before.and_then(Value::as_inline_table).unwrap_or(&nothing);
                 edit_table(child(table, key, inline || path.starts_with(LEAVES)), old, new, &path, changed);
             }
-            Value::Array(new) if path == RULES => {
+            Value::Array(new) if let Some(list) = LISTS.iter().find(|list| list.path == path) => {
                 let old = before.and_then(Value::as_array);
-                edit_rules(table, key, inline, &named(old), new, changed);
+                list.edit(table, key, inline, &list.named(old), new, changed);
             }
             _ => {
                 changed.push(path);
@@ -86,8 +87,25 @@ fn suffix(value: &Value) -> Option<String> {
     value.decor().suffix().and_then(RawString::as_str).map(str::to_owned)
 }
 
-/// The one list of tables there is.
-const RULES: &str = "policy.rule";
+/// A list of tables.
+struct List {
+    path: &'static str,
+    /// The key that tells its tables apart.
+    name: &'static str,
+    /// What that key says, however it is written.
+    means: fn(&str) -> String,
+}
+
+/// All there are.
+const LISTS: [List; 2] = [
+    List { path: "policy.rule", name: "name", means: str::to_owned },
+    List { path: "responder.vip", name: "prefix", means: prefix },
+];
+
+fn prefix(text: &str) -> String {
+    text.parse::<Prefix>().map_or_else(|_| text.to_owned(), |prefix| prefix.0.to_string())
+}
+
 /// Tables that are written in a line below this key.
 const LEAVES: &str = "limits.";
 
@@ -159,78 +177,82 @@ fn edited_list(old: &Array, new: &Array) -> Array {
     list
 }
 
-/// Rules by their names.
-fn named(rules: Option<&Array>) -> BTreeMap<String, InlineTable> {
-    let rules = rules.into_iter().flatten().filter_map(Value::as_inline_table);
-    rules.map(|rule| (name_of(rule), rule.clone())).collect()
-}
+impl List {
+    /// Its tables by their names.
+    fn named(&self, tables: Option<&Array>) -> BTreeMap<String, InlineTable> {
+        let tables = tables.into_iter().flatten().filter_map(Value::as_inline_table);
+        tables.map(|one| (self.name_of(one), one.clone())).collect()
+    }
 
-fn name_of(rule: &dyn TableLike) -> String {
-    rule.get("name").and_then(Item::as_str).unwrap_or_default().to_owned()
-}
+    fn name_of(&self, one: &dyn TableLike) -> String {
+        one.get(self.name).and_then(Item::as_str).map(self.means).unwrap_or_default()
+    }
 
-/// Each rule stays as it is written while it says the same, wherever it goes.
-fn edit_rules(
-    table: &mut dyn TableLike,
-    key: &str,
-    inline: bool,
-    old: &BTreeMap<String, InlineTable>,
-    new: &Array,
-    changed: &mut Vec<String>,
-) {
-    let as_tables = match table.get(key) {
-        Some(item) => item.is_array_of_tables(),
-        None => !inline,
-    };
-    let written: Vec<Item> = match table.remove(key) {
-        Some(Item::ArrayOfTables(rules)) => rules.into_iter().map(Item::Table).collect(),
-        Some(Item::Value(Value::Array(rules))) => rules.into_iter().map(Item::Value).collect(),
-        _ => Vec::new(),
-    };
-    let order: Vec<String> = written.iter().filter_map(Item::as_table_like).map(name_of).collect();
-    let mut positions: Vec<_> =
-        written.iter().filter_map(Item::as_table).filter_map(Table::position).collect();
-    positions.sort_unstable();
-    let mut positions = positions.into_iter();
-    let mut written: BTreeMap<String, Item> = order.iter().cloned().zip(written).collect();
-    let before = changed.len();
-    let (mut tables, mut list) = (ArrayOfTables::new(), Array::new());
-    for rule in new.iter().filter_map(Value::as_inline_table) {
-        let name = name_of(rule);
-        let path = format!("{RULES} {name:?}");
-        let item = match (written.remove(&name), old.get(&name)) {
-            (Some(mut item), Some(old)) => {
-                let mut keys = Vec::new();
-                edit_table(&mut item, old, rule, &path, &mut keys);
-                changed.extend((!keys.is_empty()).then_some(path));
-                item
-            }
-            _ => {
-                changed.push(path);
-                Item::Value(rule.clone().into())
-            }
+    /// Each table stays as it is written while it says the same, wherever it goes.
+    fn edit(
+        &self,
+        table: &mut dyn TableLike,
+        key: &str,
+        inline: bool,
+        old: &BTreeMap<String, InlineTable>,
+        new: &Array,
+        changed: &mut Vec<String>,
+    ) {
+        let as_tables = match table.get(key) {
+            Some(item) => item.is_array_of_tables(),
+            None => !inline,
         };
-        if as_tables && let Ok(mut one) = item.clone().into_table() {
-            if one.position().is_some() {
-                one.set_position(positions.next());
-            } else {
-                one.iter_mut()
-                    .filter_map(|(_, item)| item.as_value_mut())
-                    .for_each(|value| value.decor_mut().clear());
-                one.decor_mut().set_prefix("\n");
+        let written: Vec<Item> = match table.remove(key) {
+            Some(Item::ArrayOfTables(rules)) => rules.into_iter().map(Item::Table).collect(),
+            Some(Item::Value(Value::Array(rules))) => rules.into_iter().map(Item::Value).collect(),
+            _ => Vec::new(),
+        };
+        let order: Vec<String> =
+            written.iter().filter_map(Item::as_table_like).map(|one| self.name_of(one)).collect();
+        let mut positions: Vec<_> =
+            written.iter().filter_map(Item::as_table).filter_map(Table::position).collect();
+        positions.sort_unstable();
+        let mut positions = positions.into_iter();
+        let mut written: BTreeMap<String, Item> = order.iter().cloned().zip(written).collect();
+        let before = changed.len();
+        let (mut tables, mut list) = (ArrayOfTables::new(), Array::new());
+        for rule in new.iter().filter_map(Value::as_inline_table) {
+            let name = self.name_of(rule);
+            let path = format!("{} {name:?}", self.path);
+            let item = match (written.remove(&name), old.get(&name)) {
+                (Some(mut item), Some(old)) => {
+                    let mut keys = Vec::new();
+                    edit_table(&mut item, old, rule, &path, &mut keys);
+                    changed.extend((!keys.is_empty()).then_some(path));
+                    item
+                }
+                _ => {
+                    changed.push(path);
+                    Item::Value(rule.clone().into())
+                }
+            };
+            if as_tables && let Ok(mut one) = item.clone().into_table() {
+                if one.position().is_some() {
+                    one.set_position(positions.next());
+                } else {
+                    one.iter_mut()
+                        .filter_map(|(_, item)| item.as_value_mut())
+                        .for_each(|value| value.decor_mut().clear());
+                    one.decor_mut().set_prefix("\n");
+                }
+                tables.push(one);
+            } else if let Ok(value) = item.into_value() {
+                list.push_formatted(value);
             }
-            tables.push(one);
-        } else if let Ok(value) = item.into_value() {
-            list.push_formatted(value);
         }
-    }
-    changed.extend(written.keys().map(|name| format!("{RULES} {name:?}")));
-    if changed.len() == before {
-        changed.push(format!("the order of {RULES}"));
-    }
-    if !tables.is_empty() {
-        table.insert(key, Item::ArrayOfTables(tables));
-    } else if !list.is_empty() {
-        table.insert(key, Item::Value(list.into()));
+        changed.extend(written.keys().map(|name| format!("{} {name:?}", self.path)));
+        if changed.len() == before {
+            changed.push(format!("the order of {}", self.path));
+        }
+        if !tables.is_empty() {
+            table.insert(key, Item::ArrayOfTables(tables));
+        } else if !list.is_empty() {
+            table.insert(key, Item::Value(list.into()));
+        }
     }
 }

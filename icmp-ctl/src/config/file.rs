@@ -21,6 +21,7 @@ use crate::config::service::{Listen, Serve};
 use crate::config::source::{Invalid, Source};
 use crate::config::tables::{table, tables};
 use crate::config::units::Rate;
+use crate::config::vip::Vip;
 use crate::config::words::{Named, OneOrMany, Word};
 use crate::kernel::files::{read_again, read_once, to_the_end};
 
@@ -64,6 +65,9 @@ pub struct Responder {
     pub echo: bool,
     /// Prefixes that are answered although the host does not own them.
     pub vips: Vec<Prefix>,
+    /// `[[responder.vip]]`: those that are answered while a check says that their service lives.
+    #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
+    pub vip: Vec<Vip>,
     /// Whether a VIP prefix may be so wide that it is hardly meant.
     pub wide_vips: bool,
     /// How much is verified before an answer.
@@ -233,6 +237,7 @@ impl Default for Responder {
         Self {
             echo: true,
             vips: Vec::new(),
+            vip: Vec::new(),
             wide_vips: false,
             verify: Word(Verify::Full),
             ttl: None,
@@ -240,6 +245,15 @@ impl Default for Responder {
             own: Word(Own::Interface),
             respect_sysctl: false,
         }
+    }
+}
+
+impl Responder {
+    /// All prefixes that are answered although the host does not own them, each with where it is in the file.
+    pub fn prefixes(&self) -> impl Iterator<Item = (Prefix, [String; 3])> {
+        let at = |list: &str, i: usize| ["responder".to_owned(), list.to_owned(), i.to_string()];
+        let always = self.vips.iter().enumerate().map(move |(i, prefix)| (*prefix, at("vips", i)));
+        always.chain(self.vip.iter().enumerate().map(move |(i, vip)| (vip.prefix, at("vip", i))))
     }
 }
 
@@ -434,6 +448,7 @@ mod tests {
             "responder",
             "responder.echo",
             "responder.vips",
+            "responder.vip",
             "responder.verify",
             "responder.own",
             "responder.ttl",

@@ -12,4 +12,5 @@ pub mod span;
 pub mod suggestions;
 mod tables;
 pub mod units;
+pub mod vip;
 pub mod words;

@@ -2,8 +2,11 @@
 //!
 //! Owns the grammar (`250ms`, `60s`, `5min`, `1h`). How long a span may be is said by whoever takes one.
 
+use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A span of time above zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +31,27 @@ impl FromStr for Span {
     }
 }
 
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.subsec_nanos() {
+            0 => write!(f, "{}s", self.0.as_secs()),
+            _ => write!(f, "{}ms", self.0.as_secs_f64() * 1e3),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -37,7 +61,9 @@ mod tests {
         for (text, milliseconds) in
             [("250ms", 250), ("60s", 60_000), ("1.5 s", 1500), ("5min", 300_000), ("1h", 3_600_000)]
         {
-            assert_eq!(text.parse(), Ok(Span(Duration::from_millis(milliseconds))), "{text}");
+            let span = Span(Duration::from_millis(milliseconds));
+            assert_eq!(text.parse(), Ok(span), "{text}");
+            assert_eq!(span.to_string().parse(), Ok(span), "{text} is written as {span}");
         }
         for text in ["", "60", "s", "0s", "-1s", "nans", "1e999s", "1 day"] {
             assert!(text.parse::<Span>().expect_err(text).contains("5min"), "{text}");

@@ -4,8 +4,10 @@
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData, MapError};
-use icmp_common::abi::{GATE_UNTIL, GATES, Gate, GateState, Rules};
+use icmp_common::abi::{GATE_UNTIL, GATES, Gate, GateState, Rules, SWITCH_AWAITS};
 
+use crate::instance::directory::{directory, is_root_there, lock};
+use crate::kernel::bpf;
 use crate::kernel::pod::Pod;
 
 /// The map, both buffers. Whoever writes it has the lock of the instance.
@@ -66,4 +68,56 @@ impl Gates {
 fn lease(states: &[Pod<GateState>], id: u64) -> u64 {
     let of_gate = states.iter().filter(|state| state.0.id == id);
     of_gate.map(|state| state.0.word & GATE_UNTIL).max().unwrap_or(0)
+}
+
+/// What tells whether other gates may be in force than before, read from two maps; `None` where there are none, or nothing is loaded.
+/// While a confirmation is awaited it is another one each time: the program goes back by itself.
+///
+/// # Errors
+/// The maps cannot be read.
+pub fn glance(before: Option<&Glance>) -> Result<Option<Glance>> {
+    let directory = directory()?;
+    if !is_root_there()? || !directory.join("GATES").exists() {
+        return Ok(None);
+    }
+    let words = |map: &str| -> Result<Vec<u64>> {
+        let value = bpf::read_value(&directory.join(map))?;
+        Ok(value.as_chunks().0.iter().map(|word| u64::from_ne_bytes(*word)).collect())
+    };
+    // Of each state the second word.
+    let ids: Vec<_> = words("GATES")?.into_iter().skip(1).step_by(2).collect();
+    if ids.iter().all(|id| *id == 0) {
+        return Ok(None);
+    }
+    let switch = words("SWITCH")?.first().copied().unwrap_or_default();
+    let looks =
+        if switch & u64::from(SWITCH_AWAITS) == 0 { 0 } else { before.map_or(0, |before| before.looks + 1) };
+    Ok(Some(Glance { switch, ids, looks }))
+}
+
+/// See [`glance`].
+#[derive(Debug, PartialEq, Eq)]
+pub struct Glance {
+    switch: u64,
+    ids: Vec<u64>,
+    looks: u64,
+}
+
+/// Says until which tick gates of this network namespace are healthy, as [`Gates::renew`] does, under the lock of the instance.
+///
+/// # Errors
+/// The lock cannot be had, or the map cannot be read or written.
+pub fn renew(leases: &[(u64, u64)]) -> Result<()> {
+    let directory = directory()?;
+    let pin = directory.join("GATES");
+    if !is_root_there()? || !pin.exists() {
+        return Ok(());
+    }
+    let _lock = lock(&directory)?;
+    // Detached meanwhile.
+    if !pin.exists() {
+        return Ok(());
+    }
+    let map = MapData::from_pin(&pin).with_context(|| format!("opening the map {}", pin.display()))?;
+    Gates::try_from(Map::Array(map))?.renew(leases)
 }

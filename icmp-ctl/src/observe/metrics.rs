@@ -1,6 +1,7 @@
 //! The Prometheus metrics: the counters of frames, rules and checks, read from the maps at the time of the scrape.
 //!
-//! Owns names, labels and formats. No address is ever a label; labels come from icmp-common's lists, but for the names of interfaces and rules.
+//! Owns names, labels and formats. No address of a packet is ever a label; labels come from icmp-common's lists, but for what is configured: names
+//! of interfaces and rules, and VIPs that have a check.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -27,6 +28,7 @@ use crate::kernel::clock::{Tick, ticks};
 use crate::kernel::ethtool::tx_failures;
 use crate::observe::levels::{levels, used};
 use crate::policy::difference::describe;
+use crate::policy::gates::{check_text, gated};
 
 /// How a page of metrics is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +97,8 @@ struct Loaded {
     confirmation_pending: bool,
     /// `None` where it cannot be known, which is no reason to show nothing else.
     under_pressure: Option<bool>,
+    /// VIPs with a check, what that is, and whether they are healthy.
+    vips: Vec<(String, String, bool)>,
     /// Parts of the budgets that are left.
     levels: Vec<(&'static str, f64)>,
     /// Parts of the limiter's tables that are in use.
@@ -127,6 +131,9 @@ impl Loaded {
                 .and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())),
             ..Self::default()
         };
+        for vip in instance.read(gated)? {
+            loaded.vips.push((vip.net.to_string(), check_text(&vip.gate), vip.is_healthy));
+        }
         let entries = instance.maps.interfaces()?;
         let received = received_once()?;
         for pin in instance.links()? {
@@ -304,6 +311,12 @@ impl Loaded {
         let help = "1 while the policy in force awaits confirmation";
         let pending = encoder.encode_descriptor("confirmation_pending", help, None, kind)?;
         ConstGauge::new(i64::from(self.confirmation_pending)).encode(pending)?;
+        let help = "1 where a VIP with a check is healthy, by its prefix and its check, both of which are configured";
+        let mut family = encoder.encode_descriptor("vip_healthy", help, None, kind)?;
+        for (prefix, check, is_healthy) in &self.vips {
+            let labels = [("prefix", prefix.as_str()), ("check", check)];
+            ConstGauge::new(i64::from(*is_healthy)).encode(family.encode_family(&labels)?)?;
+        }
         let help = "Part of a budget that is left, from 0 to 1";
         let mut family = encoder.encode_descriptor("budget_left_ratio", help, None, kind)?;
         for (budget, left) in &self.levels {

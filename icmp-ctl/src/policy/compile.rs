@@ -4,8 +4,8 @@
 
 use anyhow::{Result, anyhow};
 use icmp_common::abi::{
-    BUDGETS, Level, Limit, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_OWN_HOST, SETTINGS_PRESENT,
-    SETTINGS_VERIFY_FULL, Settings, TYPE_ENTRIES, TypeEntry, type_index,
+    BUDGETS, GATES, Level, Limit, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_OWN_HOST,
+    SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, Settings, TYPE_ENTRIES, TypeEntry, type_index,
 };
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{Preset, preset_types};
@@ -21,7 +21,7 @@ use crate::kernel::clock::Tick;
 use crate::policy::limits::{LimitName, mask};
 use crate::policy::resolve::resolve_rules;
 use crate::policy::types::TypeName;
-use crate::policy::{guards, layout};
+use crate::policy::{gates, guards, layout};
 
 /// Translates everything but rules; what follows from the rest is left open.
 fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings> {
@@ -168,10 +168,14 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
             let bits = router.to_bits();
             *slot = [(bits >> 64) as u64, bits as u64];
         }
-        let mut vips = vips(&config.responder)?;
-        vips.sort_by_key(|vip| vip.net);
-        vips.dedup();
-        layout::assemble(settings, compiled, routers, &vips, tick, cpus).map_err(invalid(&["policy"]))
+        let vips = vips(&config.responder)?;
+        let first_beyond = GATES.to_string();
+        let at: &[&str] = if config.responder.vip.len() > GATES {
+            &["responder", "vip", &first_beyond]
+        } else {
+            &["policy"]
+        };
+        layout::assemble(settings, compiled, routers, &vips, tick, cpus).map_err(invalid(at))
     });
     compiled.map_err(|error| match error.downcast::<Invalid>() {
         Ok(invalid) => config.explain(&invalid),
@@ -179,20 +183,36 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
     })
 }
 
-/// The VIP prefixes, of which none is wide by accident.
+/// The VIPs, none of which is wide by accident, in the order of their prefixes.
 fn vips(responder: &config::Responder) -> Result<Vec<Vip>> {
-    for (i, vip) in responder.vips.iter().enumerate() {
-        if vip.is_very_wide() && !responder.wide_vips {
+    for (prefix, [table, list, number]) in responder.prefixes() {
+        if prefix.is_very_wide() && !responder.wide_vips {
             return refuse(
-                &["responder", "vips", &i.to_string()],
+                &[&table, &list, &number, "prefix"],
                 format!(
                     "{} is very wide: pings to all of it would be answered; `wide-vips = true` in [responder] says that this is meant",
-                    vip.0
+                    prefix.0
                 ),
             );
         }
     }
-    Ok(responder.vips.iter().map(|vip| Vip { net: vip.0, gate: None }).collect())
+    let mut vips: Vec<_> = responder.vips.iter().map(|vip| Vip { net: vip.0, gate: None }).collect();
+    for (i, vip) in responder.vip.iter().enumerate() {
+        let net = vip.prefix.0;
+        let gate = Some(gates::gate(vip, i)?);
+        if vips.iter().any(|other| other.net == net) {
+            return refuse(
+                &["responder", "vip", &i.to_string(), "prefix"],
+                format!(
+                    "{net} is in `vips`, which are answered always, or has a check already; leave out one"
+                ),
+            );
+        }
+        vips.push(Vip { net, gate });
+    }
+    vips.sort_by_key(|vip| vip.net);
+    vips.dedup();
+    Ok(vips)
 }
 
 /// RFC 1122 section 3.2.1.7: it must not be sent with zero.

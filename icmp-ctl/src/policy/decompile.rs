@@ -21,6 +21,7 @@ use crate::host::defaults::HostDefaults;
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::policy::compile::types;
+use crate::policy::gates;
 use crate::policy::guards;
 use crate::policy::layout::compile;
 use crate::policy::limits::{LimitName, mask, prefix_lengths};
@@ -58,11 +59,14 @@ fn set_responder(responder: &mut config::Responder, policy: &Compiled, host: Hos
     let mut said: Vec<_> = responder.vips.iter().map(|vip| vip.0).collect();
     said.sort();
     said.dedup();
-    let vips: Vec<_> = policy.vips().iter().map(|vip| vip.net).collect();
+    let all = policy.vips();
+    let vips: Vec<_> = all.iter().filter(|vip| vip.gate.is_none()).map(|vip| vip.net).collect();
+    responder.vip = gates::written(&all, &responder.vip);
     if said != vips {
         responder.vips = vips.into_iter().map(Prefix).collect();
     }
-    responder.wide_vips |= responder.vips.iter().any(|vip| vip.is_very_wide());
+    let is_wide = responder.prefixes().any(|(prefix, _)| prefix.is_very_wide());
+    responder.wide_vips |= is_wide;
     for (said, in_force, host) in [
         (&mut responder.ttl, settings.ttl, host.ttl),
         (&mut responder.hop_limit, settings.hop_limit, host.hop_limit),

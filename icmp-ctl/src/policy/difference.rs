@@ -9,6 +9,7 @@ use icmp_common::path::checks::{Check, Mode, mode_shift};
 
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
+use crate::policy::gates;
 use crate::policy::rows::{CONFIGURED, preset_of, rows};
 use crate::policy::show::FEW;
 
@@ -79,7 +80,7 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
         format!("responder.ttl = {}", settings.ttl),
         format!("responder.hop-limit = {}", settings.hop_limit),
     ];
-    lines.extend(policy.vips().iter().map(|vip| format!("responder.vips: {}", vip.net)));
+    lines.extend(policy.vips().iter().map(gates::line));
     for (name, level) in [("per-source", &settings.source), ("per-prefix", &settings.prefix)] {
         let (rate, burst) = tick.rate_and_burst(&level.limit);
         let v6 = level.mask.v6_high.count_ones() + level.mask.v6_low.count_ones();

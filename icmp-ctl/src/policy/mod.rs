@@ -4,6 +4,7 @@ pub mod compile;
 pub mod contradictions;
 pub mod decompile;
 pub mod difference;
+pub mod gates;
 pub mod guards;
 pub mod layout;
 pub mod limits;

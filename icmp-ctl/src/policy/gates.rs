@@ -1,0 +1,181 @@
+//! VIPs with a check, as users write them and as the program has them.
+//!
+//! Owns the translation in both directions, and which spans and counts can be.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use icmp_common::abi::{GATE_CHECK_LEN, Gate, UNHEALTHY_DROP, UNHEALTHY_PASS};
+use ipnet::IpNet;
+
+use crate::config::prefix::Prefix;
+use crate::config::source::refuse;
+use crate::config::span::Span;
+use crate::config::vip::{Check, Unhealthy, Vip};
+use crate::config::words::{Named as _, Word};
+use crate::diagnostics::note;
+use crate::instance::compiled;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::View;
+use crate::kernel::clock::ticks;
+
+/// Shortest and longest time between two checks.
+const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(3600)];
+/// Shortest and longest time that one may take.
+const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(60)];
+/// Most successes or failures one after the other that count.
+const MOST: u32 = 100;
+
+/// The gate of a VIP, the number of which in the file is `number`.
+///
+/// # Errors
+/// A span or a count that cannot be, with its place in the file.
+pub(super) fn gate(vip: &Vip, number: usize) -> Result<Gate> {
+    let number = number.to_string();
+    let milliseconds = |key: &str, span: Option<Span>, [least, most]: [Duration; 2]| {
+        let span = span.map_or(Vip::SECOND, |span| span.0);
+        if span < least || span > most {
+            let why = format!("{} is not between {} and {}", Span(span), Span(least), Span(most));
+            return refuse(&["responder", "vip", &number, key], why);
+        }
+        Ok(span.as_millis() as u32)
+    };
+    let count = |key: &str, count: Option<u32>, default: u32| match count.unwrap_or(default) {
+        0 | MOST.. => refuse(
+            &["responder", "vip", &number, key],
+            format!("a count of checks is at least 1 and less than {MOST}"),
+        ),
+        count => Ok(count),
+    };
+    let mut check = [0; GATE_CHECK_LEN];
+    let text = vip.check.to_string();
+    for (to, from) in check.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    Ok(Gate {
+        check,
+        interval: milliseconds("interval", vip.interval, INTERVALS)?,
+        timeout: milliseconds("timeout", vip.timeout, TIMEOUTS)?,
+        rise: count("rise", vip.rise, Vip::COUNTS.0)?,
+        fall: count("fall", vip.fall, Vip::COUNTS.1)?,
+        unhealthy: match vip.unhealthy.map(|word| word.0) {
+            None | Some(Unhealthy::Pass) => UNHEALTHY_PASS,
+            Some(Unhealthy::Drop) => UNHEALTHY_DROP,
+        },
+        reserved: [0; 3],
+    })
+}
+
+fn span(milliseconds: u32) -> Span {
+    Span(Duration::from_millis(milliseconds.into()))
+}
+
+/// The text of a gate's check.
+pub fn check_text(gate: &Gate) -> String {
+    String::from_utf8_lossy(&gate.check).trim_end_matches('\0').to_owned()
+}
+
+/// What is done with echo requests while a gate is unhealthy.
+pub fn unhealthy(gate: &Gate) -> Unhealthy {
+    if gate.unhealthy == UNHEALTHY_DROP { Unhealthy::Drop } else { Unhealthy::Pass }
+}
+
+/// A VIP with a check, as it is now.
+#[derive(Clone, Copy, Debug)]
+pub struct Gated {
+    /// The prefix.
+    pub net: IpNet,
+    /// What is checked, and what is done.
+    pub gate: Gate,
+    /// It is answered.
+    pub is_healthy: bool,
+}
+
+/// The VIPs in force that have a check.
+///
+/// # Errors
+/// A map or the clock cannot be read.
+pub fn gated(maps: &InstanceMaps) -> Result<Vec<Gated>> {
+    let vips = maps.vips()?;
+    let gated = vips.iter().filter_map(|vip| Some((vip.net, vip.gate?)));
+    let now = ticks()?;
+    gated.map(|(net, gate)| Ok(Gated { net, gate, is_healthy: now < maps.gates.lease(&gate)? })).collect()
+}
+
+/// How a VIP with a check is, by what.
+pub fn state(vip: &Gated) -> String {
+    let check = check_text(&vip.gate);
+    match (vip.is_healthy, unhealthy(&vip.gate)) {
+        (true, _) => format!("healthy by {check}"),
+        (false, Unhealthy::Pass) => format!("unhealthy by {check}: echo requests are passed"),
+        (false, Unhealthy::Drop) => format!("unhealthy by {check}: echo requests are dropped"),
+    }
+}
+
+/// Says which VIPs in force are unhealthy, and who may find them healthy.
+///
+/// # Errors
+/// They cannot be read.
+pub fn say_unhealthy() -> Result<()> {
+    let Some(view) = View::find()? else { return Ok(()) };
+    let gated = view.read(gated)?;
+    let unhealthy: Vec<_> =
+        gated.iter().filter(|vip| !vip.is_healthy).map(|vip| vip.net.to_string()).collect();
+    if !unhealthy.is_empty() {
+        note(&format!(
+            "unhealthy until `icmp-ctl serve` finds them healthy, and for as long as it does: {}",
+            unhealthy.join(", ")
+        ));
+    }
+    Ok(())
+}
+
+/// The VIPs of a policy that have a check, in the words of `like` where those mean it and in its order.
+pub(super) fn written(vips: &[compiled::Vip], like: &[Vip]) -> Vec<Vip> {
+    let gated: Vec<_> = vips.iter().filter_map(|vip| Some((vip.net, vip.gate?))).collect();
+    let is_meant = |said: &Vip, meant: &Gate| gate(said, 0).is_ok_and(|gate| gate == *meant);
+    let mut written = Vec::new();
+    for said in like {
+        if let Some((_, meant)) = gated.iter().find(|(net, _)| *net == said.prefix.0) {
+            written.extend(if is_meant(said, meant) {
+                Some(said.clone())
+            } else {
+                own_words(said.prefix.0, meant)
+            });
+        }
+    }
+    for (net, meant) in gated.iter().filter(|(net, _)| like.iter().all(|said| said.prefix.0 != *net)) {
+        written.extend(own_words(*net, meant));
+    }
+    written
+}
+
+/// `None` of a check that nobody can have written.
+fn own_words(net: IpNet, gate: &Gate) -> Option<Vip> {
+    let said = |milliseconds: u32| Some(span(milliseconds)).filter(|span| span.0 != Vip::SECOND);
+    let unhealthy = unhealthy(gate);
+    Some(Vip {
+        prefix: Prefix(net),
+        check: check_text(gate).parse::<Check>().ok()?,
+        interval: said(gate.interval),
+        timeout: said(gate.timeout),
+        rise: Some(gate.rise).filter(|rise| *rise != Vip::COUNTS.0),
+        fall: Some(gate.fall).filter(|fall| *fall != Vip::COUNTS.1),
+        unhealthy: Some(Word(unhealthy)).filter(|word| word.0 != Unhealthy::Pass),
+    })
+}
+
+/// A VIP as a line of text.
+pub(super) fn line(vip: &compiled::Vip) -> String {
+    let Some(gate) = &vip.gate else { return format!("responder.vips: {}", vip.net) };
+    format!(
+        "responder.vip: {} while {} every {} within {}, rise {} fall {}, otherwise {}",
+        vip.net,
+        check_text(gate),
+        span(gate.interval),
+        span(gate.timeout),
+        gate.rise,
+        gate.fall,
+        unhealthy(gate).name()
+    )
+}
