@@ -50,6 +50,24 @@ pub fn note_about(what: &str, interface: Option<&str>, text: &str) {
     tracing::info!(target: TARGET, what, interface, "{text}");
 }
 
+/// How a VIP with a check is from now on.
+pub struct Health<'a> {
+    /// Its prefix, or several.
+    pub vips: &'a str,
+    /// What is checked.
+    pub check: &'a str,
+    /// `healthy` or `unhealthy`.
+    pub state: &'a str,
+    /// All of it as a sentence.
+    pub text: &'a str,
+}
+
+/// Says how a VIP with a check is from now on.
+pub fn say_health(health: &Health<'_>) {
+    let Health { vips, check, state, text } = *health;
+    tracing::info!(target: TARGET, what = "health", vips, check, state, "{text}");
+}
+
 /// Says something that is probably not what was meant.
 pub fn warn(text: &str) {
     tracing::warn!(target: TARGET, "{text}");

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod failure;
 pub mod finding;
 pub mod follow;
+pub mod health;
 pub mod host;
 pub mod instance;
 pub mod kernel;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use caps::{CapSet, Capability, CapsHashSet};
-use icmp_ctl::kernel::confine::confine;
+use icmp_ctl::kernel::confine::{confine, give_up_connecting};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::get_no_new_privs;
@@ -39,21 +39,26 @@ fn what_serve_gives_up_is_gone_and_what_it_needs_stays() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("bound").port();
     TcpStream::connect(("127.0.0.1", port)).expect("nothing is given up yet");
+    let checked = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let of_check = checked.local_addr().expect("bound");
     // Of this thread only.
     let tried = std::thread::scope(|scope| {
         let confined = scope.spawn(|| {
             confine().expect("it can be given up");
+            give_up_connecting(&[of_check.port()]).expect("it can be given up");
+            let connected = TcpStream::connect(of_check).map(|_| ());
             let held = [CapSet::Effective, CapSet::Permitted, CapSet::Bounding]
                 .map(|set| caps::read(None, set).expect("its own"));
             let results = FORBIDDEN.map(|(what, attempt)| (what, attempt(folder.path(), port)));
             let text = fs::read_to_string(folder.path().join("file"));
             // What is run is no freer.
             let child = Command::new("touch").arg(folder.path().join("new")).status();
-            (held, get_no_new_privs(), results, text, child)
+            (held, get_no_new_privs(), results, text, child, connected)
         });
         confined.join().expect("it ran")
     });
-    let (held, no_new_privs, results, text, child) = tried;
+    let (held, no_new_privs, results, text, child, connected) = tried;
+    connected.expect("a check's port");
     let kept =
         [Capability::CAP_BPF, Capability::CAP_PERFMON, Capability::CAP_NET_ADMIN, Capability::CAP_NET_RAW];
     let kept = CapsHashSet::from(kept);

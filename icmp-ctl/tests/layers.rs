@@ -19,6 +19,7 @@ const LAYERS: &[&str] = &[
     "policy",
     "doctor",
     "follow",
+    "health",
     "observe",
     "replay",
     "top",

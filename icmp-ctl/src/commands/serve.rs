@@ -14,8 +14,9 @@ use crate::config::file::Config;
 use crate::config::service::{Listen, OnStop};
 use crate::failure::{Exit, exit_of};
 use crate::follow::Following;
+use crate::health;
 use crate::host::netlink::event_loop;
-use crate::kernel::confine::confine;
+use crate::kernel::confine::{confine, give_up_connecting};
 use crate::kernel::netlink::Changes;
 use crate::output::Output;
 use crate::service_manager;
@@ -27,6 +28,7 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
     confine()?;
     // With what is left, so that what cannot be read at a reload cannot be read now.
     let config = Config::load(args.config.as_deref())?;
+    give_up_connecting(&health::ports(&config))?;
     let events = event_loop()?;
     let ended = events.block_on(until_ended(args, config));
     // A thread that waits for a lock is no reason to stay.
@@ -78,5 +80,8 @@ async fn serve(following: &Following, listen: &Listen) -> Result<()> {
         }
     });
     endpoints.open();
-    following.follow(changes, hangups).await
+    tokio::select! {
+        followed = following.follow(changes, hangups) => followed,
+        checked = health::keep() => match checked? {},
+    }
 }

@@ -5,8 +5,8 @@
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};
 use landlock::{
-    ABI, AccessFs, AccessNet, CompatLevel, Compatible as _, PathBeneath, PathFd, Ruleset, RulesetAttr as _,
-    RulesetCreatedAttr as _, RulesetStatus,
+    ABI, AccessFs, AccessNet, CompatLevel, Compatible as _, NetPort, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, RulesetStatus,
 };
 use nix::sys::prctl::set_no_new_privs;
 
@@ -19,7 +19,7 @@ use crate::kernel::sockets;
 const FOR_LEGACY_RULES: Capability = Capability::CAP_NET_RAW;
 
 /// Gives up, for this process and all that it runs, every capability that is not needed to attach and to ask about rules, new privileges, and with Landlock writing
-/// elsewhere than to the BPF file system and connecting over TCP. Call it while the process has one thread only: the kernel takes it from
+/// elsewhere than to the BPF file system. Call it while the process has one thread only: the kernel takes it from
 /// the thread that asks.
 ///
 /// # Errors
@@ -28,6 +28,22 @@ pub fn confine() -> Result<()> {
     keep_needed_capabilities().context("giving up capabilities")?;
     set_no_new_privs().context("giving up new privileges")?;
     restrict().context("giving up writing with Landlock")
+}
+
+/// Gives up connecting over TCP, but for these ports, as [`confine`] gives up the rest. What is given up is not had again.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn give_up_connecting(but_to: &[u16]) -> Result<()> {
+    let connecting = AccessNet::ConnectTcp;
+    let restricted = || -> Result<()> {
+        let rules =
+            Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(connecting)?;
+        let ports = but_to.iter().map(|port| Ok::<_, RulesetError>(NetPort::new(*port, connecting)));
+        rules.create()?.add_rules(ports)?.restrict_self()?;
+        Ok(())
+    };
+    restricted().context("giving up connecting with Landlock")
 }
 
 fn keep_needed_capabilities() -> Result<()> {
@@ -51,11 +67,8 @@ fn keep_needed_capabilities() -> Result<()> {
 /// Reading stays as it is: files that a configuration names may be anywhere, and `nft` has libraries.
 fn restrict() -> Result<()> {
     let writing = AccessFs::from_write(ABI::V3);
-    let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(writing)?
-        .handle_access(AccessNet::ConnectTcp)?
-        .create()?;
+    let mut rules =
+        Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(writing)?.create()?;
     for (path, allowed) in [(bpffs::MOUNT_POINT, writing), ("/dev/null", AccessFs::WriteFile.into())] {
         rules = rules.add_rule(PathBeneath::new(PathFd::new(path)?, allowed))?;
     }
