@@ -125,8 +125,8 @@ pub(super) struct Chain {
     pub(super) title: String,
     /// The packet meets it by itself, not only from other chains.
     pub(super) hooked: bool,
-    /// Only what comes in on one device, or goes out there, meets it.
-    pub(super) one_device: bool,
+    /// Only what comes in on certain devices, or goes out there, meets it.
+    pub(super) some_devices: bool,
     /// What nothing in it has decided is dropped.
     pub(super) drops: bool,
     /// In their order.
@@ -152,7 +152,7 @@ pub(super) fn refusals(chains: &[Chain]) -> Vec<Refusal> {
     };
     for chain in chains.iter().filter(|chain| chain.hooked) {
         // What an earlier chain may have refused does not come here, but is refused all the same.
-        walk.certain = !chain.one_device;
+        walk.certain = !chain.some_devices;
         if walk.may_end(chain) && chain.drops {
             walk.refused(format!("policy drop of {}, where no rule accepts all of them", chain.title));
         }
@@ -230,16 +230,16 @@ mod tests {
         let rules = outcomes
             .iter()
             .map(|outcome| Rule { text: format!("{outcome:?}"), outcomes: vec![outcome.clone()] });
-        let (name, title, one_device) = (name.to_owned(), format!("chain {name}"), false);
-        Chain { name, title, hooked, one_device, drops, rules: rules.collect() }
+        let (name, title, some_devices) = (name.to_owned(), format!("chain {name}"), false);
+        Chain { name, title, hooked, some_devices, drops, rules: rules.collect() }
     }
 
     #[test]
-    fn what_a_chain_of_one_device_refuses_is_not_certain() {
-        for one_device in [false, true] {
-            let chain = Chain { one_device, ..chain("c", true, true, &[]) };
+    fn what_a_chain_of_some_devices_refuses_is_not_certain() {
+        for some_devices in [false, true] {
+            let chain = Chain { some_devices, ..chain("c", true, true, &[]) };
             let certain: Vec<_> = refusals(&[chain]).iter().map(|refusal| refusal.certain).collect();
-            assert_eq!(certain, [!one_device]);
+            assert_eq!(certain, [!some_devices]);
         }
     }
 

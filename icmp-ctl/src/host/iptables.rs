@@ -25,7 +25,7 @@ pub(super) fn chains(saved: &str, packet: Packet) -> Vec<Chain> {
                 title: format!("chain {name} of iptables-legacy's table {table}"),
                 // A chain of the user's has no policy.
                 hooked: policy != "-" && packet.meets(&name.to_lowercase()),
-                one_device: false,
+                some_devices: false,
                 drops: policy == "DROP",
                 rules: Vec::new(),
             });

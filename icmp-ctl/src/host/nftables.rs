@@ -60,7 +60,8 @@ pub(super) fn chains(ruleset: &Value, maps: &VerdictMaps, listing: &str, packet:
                 name,
                 title: format!("chain {} of table {}", word(&chain["name"]), table_of(chain)),
                 hooked: packet.meets(word(&chain["hook"])),
-                one_device: word(&chain["family"]) == "netdev",
+                some_devices: word(&chain["family"]) == "bridge"
+                    || ["ingress", "egress"].contains(&word(&chain["hook"])),
                 drops: chain["policy"] == "drop",
             }
         })
@@ -126,6 +127,10 @@ fn texts(listing: &str) -> BTreeMap<(String, u64), &str> {
     texts
 }
 
+/// Statements behind which a rule goes on, whatever the packet.
+const FOR_EVERY_PACKET: [&str; 10] =
+    ["counter", "last", "log", "mangle", "notrack", "dup", "ct helper", "ct timeout", "ct expectation", "xt"];
+
 /// What a rule may do with a packet: its conditions hold together, then comes one verdict, or a map of them.
 fn outcomes(rule: &Value, packet: Packet, maps: &VerdictMaps) -> Vec<(Match, Verdict)> {
     let mut so_far = Match::Always;
@@ -136,8 +141,6 @@ fn outcomes(rule: &Value, packet: Packet, maps: &VerdictMaps) -> Vec<(Match, Ver
         };
         match kind.as_str() {
             "match" => so_far = so_far.min(condition(body, packet)),
-            // These end or let through some packets and not others.
-            "limit" | "quota" | "ct count" => so_far = so_far.min(Match::Maybe),
             "xt" if body["type"] == "match" => so_far = so_far.min(extension(word(&body["name"]))),
             "vmap" => {
                 let elements = match named(&body["data"]) {
@@ -152,7 +155,12 @@ fn outcomes(rule: &Value, packet: Packet, maps: &VerdictMaps) -> Vec<(Match, Ver
                     outcomes.extend(verdict(rule, &element[1], packet).map(|verdict| (how, verdict)));
                 }
             }
-            _ => outcomes.extend(verdict(rule, expression, packet).map(|verdict| (so_far, verdict))),
+            _ => match verdict(rule, expression, packet) {
+                Some(verdict) => outcomes.push((so_far.min(translates(body, packet)), verdict)),
+                None if FOR_EVERY_PACKET.contains(&kind.as_str()) => {}
+                // Limits, meters and what is entered into a set end the rule for some packets and not for others.
+                None => so_far = so_far.min(Match::Maybe),
+            },
         }
     }
     outcomes
@@ -178,6 +186,15 @@ fn verdict(rule: &Value, expression: &Value, packet: Packet) -> Option<Verdict> 
         }
         _ => return None,
     })
+}
+
+/// How sure it is that a verdict finds what it needs: an address to translate to may be looked up in a map.
+fn translates(verdict: &Value, packet: Packet) -> Match {
+    match verdict["addr"]["map"].get("key") {
+        None => Match::Always,
+        Some(key) if is_of_another_protocol(key, packet) => Match::Never,
+        Some(_) => Match::Maybe,
+    }
 }
 
 /// A match of iptables that nft cannot write as its own.
@@ -290,12 +307,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::firewall::{Direction, refusals};
+    use crate::host::firewall::{Direction, Refusal, refusals};
 
     const REQUEST: Packet = Packet { family: Family::V4, direction: Direction::Request };
 
     /// Refusals of a base chain at the input, with these expressions as its rules.
-    fn refused(policy: &str, rules: Value, packet: Packet) -> usize {
+    fn refused(policy: &str, rules: Value, packet: Packet) -> Vec<Refusal> {
         let table = json!({ "family": "inet", "table": "t" });
         let mut objects = vec![
             json!({ "chain": merged(&table, json!({ "name": "c", "hook": "input", "policy": policy })) }),
@@ -304,7 +321,7 @@ mod tests {
             objects
                 .push(json!({ "rule": merged(&table, json!({ "chain": "c", "handle": i, "expr": expr })) }));
         }
-        refusals(&chains(&json!({ "nftables": objects }), &VerdictMaps::new(), "", packet)).len()
+        refusals(&chains(&json!({ "nftables": objects }), &VerdictMaps::new(), "", packet))
     }
 
     fn merged(one: &Value, other: Value) -> Value {
@@ -355,8 +372,49 @@ mod tests {
             {
                 let mut rule = conditions.as_array().expect("a list").clone();
                 rule.push(verdict);
-                assert_eq!(refused("accept", json!([rule]), REQUEST) > 0, refuses, "{rule:?}");
+                assert_eq!(!refused("accept", json!([rule]), REQUEST).is_empty(), refuses, "{rule:?}");
             }
+        }
+    }
+
+    #[test]
+    fn what_refuses_some_pings_only_is_not_said_to_refuse_them() {
+        let drop = json!({ "drop": null });
+        let by_source = json!({ "set": { "op": "update", "elem": { "payload": { "protocol": "ip", "field": "saddr" } },
+            "set": "@f", "stmt": [{ "limit": { "rate": 5, "inv": true } }] } });
+        let dnat = |key: Value| json!([{ "dnat": { "family": "ip", "addr": { "map": { "key": key, "data": "@m" } } } }]);
+        let field =
+            |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
+        for (refusals, rule) in [
+            (Some(true), json!([{ "counter": null }, drop])),
+            (
+                Some(true),
+                json!([{ "log": null }, { "mangle": { "key": { "meta": { "key": "mark" } } } }, drop]),
+            ),
+            (Some(false), json!([by_source, drop])),
+            (Some(false), json!([{ "meter": { "name": "m" } }, drop])),
+            (Some(false), json!([{ "a statement of tomorrow": null }, drop])),
+            (Some(false), dnat(field("ip", "daddr"))),
+            (None, dnat(field("tcp", "dport"))),
+            (None, dnat(json!({ "concat": [field("ip", "daddr"), field("udp", "dport")] }))),
+        ] {
+            let found = refused("accept", json!([rule]), REQUEST);
+            assert_eq!(found.first().map(|refusal| refusal.certain), refusals, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_chain_that_not_every_device_leads_to_refuses_nothing_for_sure() {
+        for (family, hook, certain) in [
+            ("inet", "input", true),
+            ("inet", "ingress", false),
+            ("netdev", "ingress", false),
+            ("bridge", "input", false),
+        ] {
+            let chain = json!({ "chain": { "family": family, "table": "t", "name": "c", "hook": hook, "policy": "drop" } });
+            let chains = chains(&json!({ "nftables": [chain] }), &VerdictMaps::new(), "", REQUEST);
+            let found: Vec<_> = refusals(&chains).iter().map(|refusal| refusal.certain).collect();
+            assert_eq!(found, [certain], "{family} {hook}");
         }
     }
 
@@ -366,14 +424,18 @@ mod tests {
         let icmp_type =
             |name: &str| is(json!({ "payload": { "protocol": "icmp", "field": "type" } }), json!(name));
         let known = is(json!({ "ct": { "key": "state" } }), json!(["established", "related"]));
-        assert_eq!(refused("drop", json!([]), REQUEST), 1);
-        assert_eq!(refused("drop", accept(known.clone()), REQUEST), 1, "the first of a series is new");
-        assert_eq!(refused("drop", accept(icmp_type("echo-request")), REQUEST), 0);
-        assert_eq!(refused("accept", json!([]), REQUEST), 0);
+        assert_eq!(refused("drop", json!([]), REQUEST).len(), 1);
+        assert_eq!(refused("drop", accept(known.clone()), REQUEST).len(), 1, "the first of a series is new");
+        assert_eq!(refused("drop", accept(icmp_type("echo-request")), REQUEST).len(), 0);
+        assert_eq!(refused("accept", json!([]), REQUEST).len(), 0);
         let v6 = Packet { family: Family::V6, ..REQUEST };
-        assert_eq!(refused("drop", accept(icmp_type("echo-request")), v6), 1, "that accepts IPv4's only");
+        assert_eq!(
+            refused("drop", accept(icmp_type("echo-request")), v6).len(),
+            1,
+            "that accepts IPv4's only"
+        );
         // The chain is at the input, which no reply meets.
-        assert_eq!(refused("drop", json!([]), Packet { direction: Direction::Reply, ..REQUEST }), 0);
+        assert_eq!(refused("drop", json!([]), Packet { direction: Direction::Reply, ..REQUEST }).len(), 0);
     }
 
     #[test]
@@ -382,8 +444,8 @@ mod tests {
             json!([[{ "vmap": { "key": { "ct": { "key": "state" } }, "data": { "set":
                 [["invalid", { "drop": null }], ["new", { verdict: null }]] } } }]])
         };
-        assert_eq!(refused("accept", map("accept"), REQUEST), 0);
-        assert_eq!(refused("accept", map("drop"), REQUEST), 1);
+        assert_eq!(refused("accept", map("accept"), REQUEST).len(), 0);
+        assert_eq!(refused("accept", map("drop"), REQUEST).len(), 1);
     }
 
     #[test]
@@ -392,10 +454,10 @@ mod tests {
             let key = json!({ "payload": { "protocol": protocol, "field": "saddr" } });
             json!([[{ "vmap": { "key": key, "data": data } }]])
         };
-        assert_eq!(refused("accept", vmap("ip", json!("@unknown")), REQUEST), 1);
-        assert_eq!(refused("accept", vmap("ip", json!({ "set": [] })), REQUEST), 1);
-        assert_eq!(refused("accept", vmap("ip6", json!("@unknown")), REQUEST), 0);
+        assert_eq!(refused("accept", vmap("ip", json!("@unknown")), REQUEST).len(), 1);
+        assert_eq!(refused("accept", vmap("ip", json!({ "set": [] })), REQUEST).len(), 1);
+        assert_eq!(refused("accept", vmap("ip6", json!("@unknown")), REQUEST).len(), 0);
         let left_out = is(json!({ "meta": { "key": "l4proto" } }), json!({ "set": [] }));
-        assert_eq!(refused("accept", json!([[left_out, { "drop": null }]]), REQUEST), 1);
+        assert_eq!(refused("accept", json!([[left_out, { "drop": null }]]), REQUEST).len(), 1);
     }
 }
