@@ -20,6 +20,7 @@ pub(super) fn plain(message: &str) -> String {
             )
         }
         ([key], _) if message.starts_with("missing field ") => format!("the key {key:?} is missing"),
+        (_, "invalid IPv6 address syntax") => "this is no IPv6 address; they look like fe80::1".to_owned(),
         _ => message.to_owned(),
     }
 }

@@ -75,35 +75,53 @@ impl<T: Named> Serialize for Word<T> {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OneOrMany(pub Vec<String>);
 
+/// What stands where a list of words may stand: a list has no lists in it.
+struct Words {
+    may_be_a_list: bool,
+}
+
+impl<'de> serde::de::DeserializeSeed<'de> for Words {
+    type Value = OneOrMany;
+
+    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<OneOrMany, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> serde::de::Visitor<'de> for Words {
+    type Value = OneOrMany;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.may_be_a_list {
+            "text in quotes, a number, or a list of these"
+        } else {
+            "text in quotes or a number"
+        })
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<OneOrMany, E> {
+        Ok(OneOrMany(vec![text.to_owned()]))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<OneOrMany, E> {
+        Ok(OneOrMany(vec![number.to_string()]))
+    }
+
+    fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany, A::Error> {
+        if !self.may_be_a_list {
+            return Err(serde::de::Error::invalid_type(serde::de::Unexpected::Seq, &self));
+        }
+        let mut words = Vec::new();
+        while let Some(OneOrMany(word)) = items.next_element_seed(Words { may_be_a_list: false })? {
+            words.extend(word);
+        }
+        Ok(OneOrMany(words))
+    }
+}
+
 impl<'de> Deserialize<'de> for OneOrMany {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = OneOrMany;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string, a number, or a list of these")
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<OneOrMany, E> {
-                Ok(OneOrMany(vec![text.to_owned()]))
-            }
-
-            fn visit_i64<E>(self, number: i64) -> Result<OneOrMany, E> {
-                Ok(OneOrMany(vec![number.to_string()]))
-            }
-
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut items: A) -> Result<OneOrMany, A::Error> {
-                let mut words = Vec::new();
-                while let Some(OneOrMany(more)) = items.next_element()? {
-                    words.extend(more);
-                }
-                Ok(OneOrMany(words))
-            }
-        }
-
-        deserializer.deserialize_any(Visitor)
+        deserializer.deserialize_any(Words { may_be_a_list: true })
     }
 }
 

@@ -240,7 +240,7 @@ fn nets_of_file(path: &Path) -> Result<Vec<IpNet>> {
     Ok(nets)
 }
 
-/// A number, or a range of numbers that may be open at one end.
+/// A number, or a range of numbers that may be open at its end.
 fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
     words: &Option<OneOrMany>,
     any: RangeInclusive<T>,
@@ -254,13 +254,10 @@ fn range<T: FromStr + Copy + PartialOrd + std::fmt::Display>(
             any.end()
         )
     };
-    let number =
-        |text: &str, open: T| if text.is_empty() { Ok(open) } else { text.trim().parse().map_err(|_| bad()) };
+    let number = |text: &str| text.trim().parse().map_err(|_| bad());
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    if first.is_empty() && last.is_empty() {
-        return Err(bad());
-    }
-    let (first, last) = (number(first, *any.start())?, number(last, *any.end())?);
+    // Not open at its start: -5 would rather be a number that there is none of.
+    let (first, last) = (number(first)?, if last.is_empty() { *any.end() } else { number(last)? });
     if first > last {
         return Err(format!("{text:?} is empty: {first} is more than {last}"));
     }
