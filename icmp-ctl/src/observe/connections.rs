@@ -26,6 +26,8 @@ use crate::observe::readers::Answering;
 
 /// Connections at a time. One more, and one has to go.
 const MOST: usize = 64;
+/// Of these, connections of one network or user: questions are answered one at a time, and others' are not to wait for more.
+const MOST_OF_ONE: usize = 16;
 /// Time from the beginning of a connection to the end of the request's header.
 const FOR_HEADER: Duration = Duration::from_secs(5);
 /// Time for all of it: one request and its answer.
@@ -62,20 +64,20 @@ impl Listener {
 
     /// Answers the next connection.
     async fn next(&self, answering: Option<Answering>) -> io::Result<Connection> {
-        let has_asked = Arc::new(AtomicBool::new(false));
+        let is_answered = Arc::new(AtomicBool::new(false));
         let (task, peer) = match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                let task = tokio::spawn(serve(stream, Arc::clone(&has_asked), answering));
+                let task = tokio::spawn(serve(stream, Arc::clone(&is_answered), answering));
                 (task, Peer::Network(network(address.ip())))
             }
             Self::Unix(listener, _) => {
                 let (stream, _) = listener.accept().await?;
                 let peer = Peer::User(stream.peer_cred()?.uid());
-                (tokio::spawn(serve(stream, Arc::clone(&has_asked), answering)), peer)
+                (tokio::spawn(serve(stream, Arc::clone(&is_answered), answering)), peer)
             }
         };
-        Ok(Connection { task: task.abort_handle(), peer, has_asked })
+        Ok(Connection { task: task.abort_handle(), peer, is_answered })
     }
 }
 
@@ -90,9 +92,9 @@ pub async fn accept(listener: Listener, answering: Option<Answering>) {
                 failed = false;
                 connections.retain(|connection| !connection.task.is_finished());
                 connections.push(connection);
-                if connections.len() > MOST {
-                    let seen: Vec<_> = connections.iter().map(Connection::seen).collect();
-                    connections.remove(superfluous(&seen)).task.abort();
+                let seen: Vec<_> = connections.iter().map(Connection::seen).collect();
+                if let Some(superfluous) = superfluous(&seen) {
+                    connections.remove(superfluous).task.abort();
                 }
             }
             Err(error) => {
@@ -111,8 +113,8 @@ pub async fn accept(listener: Listener, answering: Option<Answering>) {
 struct Connection {
     task: AbortHandle,
     peer: Peer,
-    /// Its request has come, and is being answered.
-    has_asked: Arc<AtomicBool>,
+    /// It is its turn to be answered.
+    is_answered: Arc<AtomicBool>,
 }
 
 /// Who a connection is from, as far as that can be told.
@@ -124,22 +126,30 @@ enum Peer {
 
 impl Connection {
     fn seen(&self) -> (Peer, bool) {
-        (self.peer, self.has_asked.load(Ordering::Relaxed))
+        (self.peer, self.is_answered.load(Ordering::Relaxed))
     }
 }
 
-/// Which of these has to go, each who it is from and whether it has asked, oldest first: the oldest that has not asked, of who has most of
-/// those; if all have, the oldest of who has most.
-fn superfluous(connections: &[(Peer, bool)]) -> usize {
-    let all_have_asked = connections.iter().all(|(_, has_asked)| *has_asked);
-    let candidates =
-        || connections.iter().enumerate().filter(move |(_, (_, has_asked))| all_have_asked || !has_asked);
+/// Which of these has to go, if one has to; each who it is from and whether it is its turn, oldest first. Where the newest is one too many of
+/// its peer's it is one of those, otherwise of who has most: the oldest whose turn has not come, or if all are answered the oldest.
+fn superfluous(connections: &[(Peer, bool)]) -> Option<usize> {
+    let (newest, _) = connections.last()?;
+    let of = |peer: &Peer| connections.iter().filter(|(of, _)| of == peer).count();
+    let is_of_one = of(newest) > MOST_OF_ONE;
+    if !is_of_one && connections.len() <= MOST {
+        return None;
+    }
+    let may_go: Vec<_> =
+        connections.iter().enumerate().filter(|(_, (peer, _))| !is_of_one || peer == newest).collect();
+    let all_are_answered = may_go.iter().all(|(_, (_, is_answered))| *is_answered);
     let mut of_peer: BTreeMap<Peer, usize> = BTreeMap::new();
-    for (_, (peer, _)) in candidates() {
+    let candidates: Vec<_> =
+        may_go.into_iter().filter(|(_, (_, is_answered))| all_are_answered || !is_answered).collect();
+    for (_, (peer, _)) in &candidates {
         *of_peer.entry(*peer).or_default() += 1;
     }
     // The first of several that are alike is the oldest.
-    candidates().min_by_key(|(_, (peer, _))| usize::MAX - of_peer[peer]).map_or(0, |(oldest, _)| oldest)
+    candidates.iter().min_by_key(|(_, (peer, _))| usize::MAX - of_peer[peer]).map(|(oldest, _)| *oldest)
 }
 
 /// Who an address belongs to: a host of IPv6 has a whole /64 of them.
@@ -152,13 +162,10 @@ fn network(address: IpAddr) -> IpAddr {
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
-    has_asked: Arc<AtomicBool>,
+    is_answered: Arc<AtomicBool>,
     answering: Option<Answering>,
 ) {
-    let respond = |request| {
-        has_asked.store(true, Ordering::Relaxed);
-        respond(request, answering)
-    };
+    let respond = |request| respond(request, answering, Arc::clone(&is_answered));
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(FOR_HEADER).keep_alive(false);
     // A scraper that goes away in the middle, or takes too long, is its own affair.
@@ -171,19 +178,41 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_says_nothing_goes_before_who_is_answered_and_of_those_who_has_most() {
-        let addresses = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().expect("an address"));
-        let [one, other] = addresses.map(Peer::Network);
-        assert_eq!(superfluous(&[(one, true), (other, false)]), 1, "who is answered stays");
+    fn who_is_not_being_answered_goes_before_who_is_and_of_those_who_has_most() {
+        let of = |user: u32, count: usize, is_answered| vec![(Peer::User(user), is_answered); count];
+        let all = |parts: &[Vec<(Peer, bool)>]| superfluous(&parts.concat());
+        let answered = |count| {
+            let users = (0..count).flat_map(|user: u32| of(user, 8, true));
+            users.collect::<Vec<_>>()
+        };
+        assert_eq!(all(&[answered(7), of(100, 8, false)]), None, "there is room");
+        assert_eq!(all(&[answered(8), of(100, 1, false)]), Some(64), "who is answered stays");
         assert_eq!(
-            superfluous(&[(one, false), (other, false), (other, false)]),
-            1,
+            all(&[of(100, 1, false), answered(7), of(101, 8, false)]),
+            Some(57),
             "the oldest of who has most"
         );
-        assert_eq!(superfluous(&[(one, true), (other, true), (other, true)]), 1, "also if all are answered");
-        assert_eq!(superfluous(&[(other, true), (other, true), (one, false)]), 2, "also if it has but one");
+        assert_eq!(all(&[answered(8), of(1, 1, true)]), Some(8), "also if all are answered");
+    }
+
+    #[test]
+    fn one_peer_takes_no_more_than_its_part_and_none_of_anothers() {
+        let own = Peer::User(1);
+        let others = || vec![(Peer::User(2), false); 3];
+        let most = [others(), vec![(own, false); MOST_OF_ONE]].concat();
+        assert_eq!(superfluous(&most), None);
+        assert_eq!(superfluous(&[&most[..], &[(own, false)]].concat()), Some(3), "its own oldest");
+        assert_eq!(
+            superfluous(&[&[(own, true)], &most[..]].concat()),
+            Some(4),
+            "not the one that is answered"
+        );
+    }
+
+    #[test]
+    fn a_host_is_one_peer_whatever_its_addresses() {
         let network = |address: &str| network(address.parse().expect("an address"));
         assert_eq!(network("2001:db8::1"), network("2001:db8::2"));
-        assert_eq!(network("::ffff:192.0.2.1"), addresses[0]);
+        assert_eq!(network("::ffff:192.0.2.1"), network("192.0.2.1"));
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -42,13 +44,14 @@ impl Page {
     }
 }
 
-/// Answers one request, for a page or, with `answering`, a question.
+/// Answers one request, for a page or, with `answering`, a question. `is_answered` is set once it is its turn.
 ///
 /// # Errors
 /// None.
 pub async fn respond(
     request: Request<Incoming>,
     answering: Option<Answering>,
+    is_answered: Arc<AtomicBool>,
 ) -> std::result::Result<Response<Full<Bytes>>, Infallible> {
     static READER: Reader = Reader::new();
     let reply = |status, kind: &'static str, body: String| {
@@ -58,11 +61,12 @@ pub async fn respond(
         response
     };
     if let Some(answering) = answering.filter(|_| request.uri().path() == PATH) {
-        return Ok(match answered(request, answering).await {
+        return Ok(match answered(request, answering, &is_answered).await {
             Ok(body) => reply(StatusCode::OK, "application/json", body),
             Err(error) => reply(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n")),
         });
     }
+    is_answered.store(true, Ordering::Relaxed);
     let accept = request.headers().get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
     let page = match request.uri().path() {
         "/" => Page::Front,
@@ -90,10 +94,12 @@ pub async fn respond(
 async fn answered(
     request: Request<Incoming>,
     answering: Answering,
+    is_answered: &AtomicBool,
 ) -> std::result::Result<String, Box<dyn Error + Send + Sync>> {
     static TURN: Mutex<()> = Mutex::const_new(());
     let question = Limited::new(request.into_body(), LONGEST).collect().await?.to_bytes();
     let turn = TURN.lock().await;
+    is_answered.store(true, Ordering::Relaxed);
     let answered = tokio::task::spawn_blocking(move || {
         let _turn = turn;
         answer(&question, answering)
@@ -139,7 +145,7 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::sync::mpsc;
 
     use super::*;

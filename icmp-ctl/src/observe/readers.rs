@@ -29,9 +29,9 @@ use crate::observe::rates::Reading;
 /// Where questions are asked, beside the pages of metrics.
 pub(super) const PATH: &str = "/ask";
 /// Bytes of the longest question.
-pub(super) const LONGEST: usize = 64 << 10;
-/// How long an answer is waited for: longer than `serve` lets a connection live.
-const DEADLINE: Duration = Duration::from_secs(35);
+pub(super) const LONGEST: usize = 8 << 10;
+/// How long an answer is waited for: shorter than `serve` lets a connection live.
+const DEADLINE: Duration = Duration::from_secs(25);
 
 /// What can be asked.
 #[derive(Debug, Deserialize, Serialize)]
@@ -136,7 +136,8 @@ async fn over_http(stream: std::os::unix::net::UnixStream, question: Vec<u8>) ->
     tokio::spawn(connection);
     let request =
         Request::post(PATH).header(header::HOST, "icmp-ctl").body(Full::new(Bytes::from(question)))?;
-    let response = sender.send_request(request).await?;
+    let response = sender.send_request(request).await;
+    let response = response.context("it has closed the connection; if too many ask at once, ask again")?;
     let status = response.status();
     let body = response.into_body().collect().await?.to_bytes();
     if status != StatusCode::OK {
