@@ -13,7 +13,7 @@ use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, watch};
 
 use crate::config::file::Config;
-use crate::config::service::OnStop;
+use crate::config::service::{Listen, OnStop};
 use crate::diagnostics::{note_about, warn_about};
 use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
@@ -51,6 +51,8 @@ pub struct Following {
 struct Follower {
     path: Option<PathBuf>,
     config: Config,
+    /// Where the metrics are listened for, for as long as this runs.
+    listens: Listen,
     /// What the configuration says is done when this ends, for whoever cannot wait for the follower.
     on_stop: watch::Sender<OnStop>,
     /// It has ended, and does nothing any more.
@@ -103,6 +105,7 @@ impl Following {
         let (sender, on_stop) = watch::channel(config.serve.on_stop());
         let follower = Follower {
             path,
+            listens: config.metrics.listen.clone(),
             config,
             on_stop: sender,
             ended: false,
@@ -240,7 +243,7 @@ impl Follower {
     fn reload(&mut self) -> Result<()> {
         let config = Config::load_again(self.path.as_deref())?;
         self.attach(&config, true)?;
-        if config.metrics.listen != self.config.metrics.listen {
+        if config.metrics.listen != self.listens {
             warn_about(
                 "reload",
                 None,

@@ -124,6 +124,19 @@ fn serve_reads_its_configuration_again_on_sighup_and_keeps_the_old_one_where_it_
     hang_up().expect("it is there");
     serve.wait_for("--allow-break errors", LIMIT);
     assert_eq!(rate(), "7/min");
+    // It goes on listening where it did, which is what another address is compared with.
+    for (written, warns) in [("127.0.0.1:9999", true), ("127.0.0.1:9816", false)] {
+        let text = format!("interfaces = [\"{HOST_IF}\"]\n[metrics]\nlisten = \"{written}\"\n");
+        let _same = folder.file("c.toml", &text);
+        let hang_up = || kill(Pid::from_raw(serve.id().try_into().expect("a process id")), Signal::SIGHUP);
+        hang_up().expect("it is there");
+        let said =
+            serve.says(&["`listen` of [metrics] has changed", "is in force"], LIMIT).expect("it goes on");
+        assert_eq!(said.contains("has changed"), warns, "{said}");
+        if warns {
+            serve.wait_for("is in force", LIMIT);
+        }
+    }
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     let _done = ctl::run(host, "detach --all").expect_success();
 }
