@@ -166,7 +166,17 @@ fn readers_hold_up_neither_following_nor_one_another() {
     let config = configured(&folder, "");
     let mut readers = Readers::start(host, &config, "");
     // Root's, so the member's connections are another user's.
-    let held: Vec<_> = (0..200).map(|_| readers.connect()).collect();
+    let held: Vec<_> = (0..200)
+        .map(|i| {
+            let mut connection = readers.connect();
+            if i % 2 == 0 {
+                let begun = b"POST /ask HTTP/1.1\r\nHost: x\r\nContent-Length: 6000\r\n\r\n{";
+                // Those that had to go for it take nothing any more.
+                let _sent = connection.write_all(begun);
+            }
+            connection
+        })
+        .collect();
     host.ip(&format!("address add 192.0.2.99/24 dev {HOST_IF}"));
     readers.serve.wait_for("addresses:", LIMIT);
     assert!(readers.member("show addresses").expect_success().contains("192.0.2.99"));
@@ -195,13 +205,16 @@ fn metrics_can_be_had_at_a_socket_of_the_group() {
 }
 
 #[test]
-fn a_folder_in_which_others_may_put_sockets_is_refused_and_the_host_followed_all_the_same() {
+fn a_folder_that_is_not_for_its_group_and_root_alone_is_refused_and_the_host_followed_all_the_same() {
     let Some(pair) = pair() else { return };
     let (host, folder) = (&pair.host, Folder::new());
     let config = configured(&folder, "");
-    for (change, shown) in
-        [("chmod 2770", "mode 2770"), ("chmod g-s", "mode 0750"), ("chown 65534", "uid 65534")]
-    {
+    for (change, shown) in [
+        ("chmod 2770", "mode 2770"),
+        ("chmod 2700", "mode 2700"),
+        ("chmod g-s", "mode 0750"),
+        ("chown 65534", "uid 65534"),
+    ] {
         let mut readers = Readers::start(host, &config, &format!("{change} /run/icmp-ctl;"));
         assert!(readers.serve.heard().iter().any(|line| line.contains(shown)), "{:?}", readers.serve.heard());
         let refused = readers.member("status");

@@ -4,7 +4,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -65,23 +65,24 @@ impl Drop for Socket {
     }
 }
 
-/// Nobody listens on it: its process was killed.
+/// It is a socket that nobody listens on: its process was killed. Whatever else may be there refuses connections, too.
 fn is_left_over(path: &Path) -> bool {
-    UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
+        && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// The group of the folder; `None` where the folder is not there.
 ///
 /// # Errors
-/// Others than root may put sockets there, or what is made there does not belong to its group.
+/// Others than root may put sockets there, its group may not come there, or what is made there does not belong to its group.
 pub fn group() -> Result<Option<String>> {
     let there = match fs::symlink_metadata(FOLDER) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         there => there.with_context(|| format!("looking at {FOLDER}"))?,
     };
-    if !there.is_dir() || there.uid() != 0 || there.mode() & 0o2022 != 0o2000 {
+    if !there.is_dir() || there.uid() != 0 || there.mode() & 0o2032 != 0o2010 {
         bail!(
-            "{FOLDER} is owned by uid {} with mode {:04o}, and has to be root's, with the set-group-ID bit, and written to by root alone: \
+            "{FOLDER} is owned by uid {} with mode {:04o}, and has to be root's, with the set-group-ID bit, entered by its group, and written to by root alone: \
              chown root {FOLDER} && chmod 2750 {FOLDER}",
             there.uid(),
             there.mode() & 0o7777
@@ -115,5 +116,22 @@ fn refused(error: &io::Error, group: &str, path: &Path) -> anyhow::Error {
             anyhow::anyhow!("`serve`, which would be asked, does not run in this network namespace")
         }
         _ => anyhow::anyhow!("asking `serve` over {}: {error}", path.display()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_no_socket_is_not_taken_for_one_that_was_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let [socket, file] = ["socket", "file"].map(|name| folder.path().join(name));
+        fs::write(&file, "a configuration").expect("written");
+        let listener = UnixListener::bind(&socket).expect("bound");
+        assert!(!is_left_over(&socket), "somebody listens");
+        drop(listener);
+        assert!(is_left_over(&socket));
+        assert!(!is_left_over(&file));
     }
 }
