@@ -48,6 +48,7 @@ pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
         Err(error) => failed("instance", error),
     });
     findings.push(configured);
+    let is_known = in_force.is_ok();
     let InForce { settings, has_vips, pins, without_room, frames, vips } = in_force.unwrap_or_default();
     findings.extend(pins.iter().filter_map(LinkPin::finding).chain(without_room).chain(vips));
     let (config, planned) = config.unzip();
@@ -61,7 +62,8 @@ pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
         match find(&network, &[name]) {
             Ok(links) => {
                 for link in links.into_iter().filter(|link| seen.insert(link.index)) {
-                    findings.extend(of_interface(&network, link, &pins, has_vips));
+                    let ours = is_known.then_some(pins.as_slice());
+                    findings.extend(of_interface(&network, link, ours, has_vips));
                     let is_its = |finding: &&Finding| finding.interface.as_ref() == Some(&link.name);
                     findings.extend(frames.iter().filter(is_its).cloned());
                 }

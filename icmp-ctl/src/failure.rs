@@ -3,6 +3,7 @@
 use std::fmt;
 
 use aya::programs::ProgramError;
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
 /// Exit codes other than 0, as docs/cli.md documents them.
@@ -80,7 +81,11 @@ fn text(error: &anyhow::Error, verbose: bool) -> String {
             parts.push(text);
         }
     }
-    parts.join(": ")
+    let said = parts.join(": ");
+    if said.contains(Errno::EMFILE.desc()) && !said.contains(Errno::ENFILE.desc()) {
+        return format!("{said}; `ulimit -n 1024` raises how many this process may have");
+    }
+    said
 }
 
 /// Without the `(os error N)` that the standard library appends to the kernel's words.
@@ -97,7 +102,7 @@ fn without_numbers(text: &str) -> String {
 pub fn has_errno(error: &anyhow::Error, errnos: &[i32]) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error);
-        let errno = cause.downcast_ref::<nix::errno::Errno>().map(|errno| *errno as i32);
+        let errno = cause.downcast_ref::<Errno>().map(|errno| *errno as i32);
         io.or(errno).is_some_and(|errno| errnos.contains(&errno))
     })
 }
@@ -113,6 +118,14 @@ mod tests {
         let full = std::io::Error::from_raw_os_error(nix::libc::ENOSPC);
         let error = Err::<(), _>(full).context("writing x").expect_err("it is one");
         assert_eq!(sentence(&error), "writing x: No space left on device");
+        let too_many =
+            anyhow::Error::new(std::io::Error::from_raw_os_error(nix::libc::EMFILE)).context("reading x");
+        assert_eq!(
+            sentence(&too_many),
+            "reading x: Too many open files; `ulimit -n 1024` raises how many this process may have"
+        );
+        let in_system = anyhow::Error::new(std::io::Error::from_raw_os_error(nix::libc::ENFILE));
+        assert_eq!(sentence(&in_system), "Too many open files in system");
         let error = anyhow::anyhow!("failed").context("it failed").context("failed to try: it failed");
         assert_eq!(sentence(&error), "failed to try: it failed");
     }

@@ -404,10 +404,29 @@ fn too_few_file_descriptors_are_told_as_that_and_once() {
         assert_eq!(done.code, FAILED, "{files}: {done}");
         assert!(!done.stderr.contains("refused the program"), "{files}: {done}");
         assert_eq!(done.stderr.matches("open files").count(), 1, "{files}: {done}");
+        assert_eq!(done.stderr.matches("`ulimit -n 1024`").count(), 1, "{files}: {done}");
         assert!(done.stderr.matches("failed to create map").count() <= 1, "{files}: {done}");
         assert_eq!(ctl::run(&pair.host, "status").code, NOTHING_LOADED, "{files}: nothing is left behind");
     }
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+#[test]
+fn too_few_file_descriptors_are_told_with_what_raises_them_whatever_is_done() {
+    let Some(pair) = pair(&["sh"]) else { return };
+    let program = ctl::program().display();
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    for verb in ["status", "show counters", "limit set errors 99/s", "doctor -j"] {
+        for files in (5..).step_by(4) {
+            let done = pair.host.run("sh", &["-c", &format!("ulimit -n {files}; exec {program} {verb}")]);
+            if !done.output().contains("open files") {
+                assert_eq!(done.code, DONE, "{verb}, {files}: {done}");
+                break;
+            }
+            assert!(done.output().contains("`ulimit -n 1024`"), "{verb}, {files}: {done}");
+            assert!(!done.output().contains("another XDP program"), "{verb}, {files}: {done}");
+        }
+    }
 }
 
 fn pair(programs: &[&str]) -> Option<Pair> {

@@ -3,9 +3,9 @@
 //! Owns reading links, addresses and groups of the caller's network namespace. It writes nothing.
 
 use std::collections::BTreeMap;
-use std::ffi::CStr;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::net::UnixStream;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::TryStreamExt as _;
@@ -270,7 +270,11 @@ pub fn peer_once(network: &Network, link: &Link) -> Result<Option<Link>> {
 /// # Errors
 /// The kernel lacks what it is made of.
 pub fn event_loop() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().context("starting the event loop")
+    const STARTING: &str = "starting the event loop";
+    // The library panics where it cannot open what it hears of signals by, beside what it waits with: five files, which are tried here first.
+    let room: Result<Vec<_>, _> = (0..3).map(|_| UnixStream::pair()).collect();
+    drop(room.context(STARTING)?);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context(STARTING)
 }
 
 fn link(message: &LinkMessage) -> Link {

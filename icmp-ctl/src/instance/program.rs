@@ -13,6 +13,7 @@ use aya::programs::{Extension, ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader, features};
 use icmp_common::abi::ADDRESS_BUCKETS;
 use icmp_common::limiter::SECRETS;
+use nix::errno::Errno;
 use nix::libc;
 use object::{Object as _, ObjectSection as _};
 
@@ -363,12 +364,11 @@ pub fn xdp(object: &mut Ebpf, entry: Entry) -> Result<&mut Xdp> {
 pub(super) fn explain_refusal(error: anyhow::Error) -> anyhow::Error {
     if has_errno(&error, &[libc::EPERM]) {
         error
-    } else if has_errno(&error, &[libc::EMFILE, libc::ENFILE]) {
+    } else if let Some(errno) =
+        [Errno::EMFILE, Errno::ENFILE].into_iter().find(|errno| has_errno(&error, &[*errno as i32]))
+    {
         // Without the verifier's log, which comes with it where the last descriptor was the program's.
-        anyhow!(
-            "loading the program: Too many open files: this process may open fewer than the program and its maps are; `ulimit -n 1024` \
-             raises that"
-        )
+        anyhow!("loading the program: {}", errno.desc())
     } else {
         error.context(Failure { exit: Exit::Refused, message: REFUSED.into() })
     }

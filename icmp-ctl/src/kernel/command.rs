@@ -8,6 +8,8 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::failure::sentence;
+
 /// What a command prints; `None` where it is not installed. It is waited for no longer than `deadline`, and killed then.
 ///
 /// # Errors
@@ -20,7 +22,7 @@ pub(crate) fn ask(command: &str, arguments: &[&str], deadline: Duration) -> Resu
     let asked = match asked.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
         Ok(asked) => asked,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("{command}: {error}")),
+        Err(error) => return Err(format!("{command}: {}", sentence(&error.into()))),
     };
     let process = Pid::from_raw(asked.id().cast_signed());
     let (ended, end) = mpsc::channel();
@@ -34,7 +36,7 @@ pub(crate) fn ask(command: &str, arguments: &[&str], deadline: Duration) -> Resu
             let said = String::from_utf8_lossy(&stderr);
             Err(format!("{command}: {}", said.lines().next().unwrap_or("it failed and said nothing")))
         }
-        Ok(Err(error)) => Err(format!("{command}: {error}")),
+        Ok(Err(error)) => Err(format!("{command}: {}", sentence(&error.into()))),
         Err(_) => {
             // It is not waited for before its output ends, so the number is still its own.
             let _ = kill(process, Signal::SIGKILL);
