@@ -199,6 +199,48 @@ fn what_was_killed_between_the_steps_is_the_old_state_or_the_new_one() {
     assert!(!pins.exists());
 }
 
+#[test]
+fn a_detach_that_did_not_come_to_its_end_is_told_as_that_and_not_as_what_others_have_done() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let other = Counting::new(Kind::USUAL);
+    host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+    // What it does before the pins go.
+    host.ip(&format!("-force link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+    let status = ctl::run(host, "status");
+    let truth = format!("{} (program {}) is there alone", Counting::NAME, on(host).0);
+    for part in
+        [truth.as_str(), "did not come to its end", &format!("`icmp-ctl detach {HOST_IF}` clears away")]
+    {
+        assert!(status.stderr.contains(part), "{part} in {status}");
+    }
+    assert!(!status.stderr.contains("taken both off"), "{status}");
+    let _said = ctl::run(host, &format!("detach {HOST_IF}")).expect_success();
+    assert!(!pins_of(host).exists() && on(host).0 > 0, "the other one stays");
+}
+
+#[test]
+fn an_interface_whose_new_name_is_no_utf_8_keeps_both_programs_until_it_is_detached() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let other = Counting::new(Kind::USUAL);
+    host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+    let before = on(host).0;
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+    host.ip(&format!("link set {HOST_IF} down"));
+    let mut rename = host.command("ip");
+    rename.args(["link", "set", HOST_IF, "name"]).arg(OsStr::from_bytes(b"odd\xff"));
+    let _said = process::run(&mut rename).expect_success();
+    let done = ctl::run(host, "limit set errors 99/s");
+    assert!(done.code == DONE && !done.stderr.contains("is gone"), "{done}");
+    let _said = ctl::run(host, "detach odd\\xff").expect_success();
+    let mut rename = host.command("ip");
+    rename.args(["link", "set"]).arg(OsStr::from_bytes(b"odd\xff")).args(["name", HOST_IF]);
+    let _said = process::run(&mut rename).expect_success();
+    assert!(on(host).0 == before && !pins_of(host).exists(), "the other one is alone");
+}
+
 /// By a command that changes something, by `serve`, and then by `attach`.
 #[test]
 fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachment() {

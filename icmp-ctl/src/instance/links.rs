@@ -66,14 +66,14 @@ impl LinkPin {
 
     /// Whether it was this interface's, and is displaced there.
     pub fn was_on(&self, link: &Link) -> bool {
-        self.whereabouts == Whereabouts::Displaced && self.ifindex == link.index
+        matches!(self.whereabouts, Whereabouts::Displaced | Whereabouts::Alone) && self.ifindex == link.index
     }
 
     /// How it is attached to its interface, which is given where it is here; or why it is not.
     pub fn mode(&self, link: Option<&Link>) -> &'static str {
         match self.whereabouts {
             Whereabouts::Here => link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
-            Whereabouts::Displaced => "displaced",
+            Whereabouts::Displaced | Whereabouts::Alone => "displaced",
             Whereabouts::Moved => "moved",
             Whereabouts::Gone => "gone",
         }
@@ -96,11 +96,23 @@ impl LinkPin {
             Whereabouts::Here | Whereabouts::Gone => return None,
             Whereabouts::Moved => (
                 "was moved to another network namespace".to_owned(),
-                "the program answers there for addresses of this one",
+                "the program answers there for addresses of this one".to_owned(),
                 "detach",
             ),
             Whereabouts::Displaced => {
-                (self.displaced(), "nothing is answered or limited here", "attach --chain")
+                (self.displaced(), "nothing is answered or limited here".to_owned(), "attach --chain")
+            }
+            Whereabouts::Alone => {
+                let what = format!(
+                    "{} is there alone, without the program in front of it: an `attach --chain` or a `detach` did not come to its end, or somebody \
+                     has put it back",
+                    self.behind_text()
+                );
+                let why = format!(
+                    "nothing is answered or limited here; `icmp-ctl detach {}` clears away what is left",
+                    self.name
+                );
+                (what, why, "attach --chain")
             }
         };
         let finding = Finding::new("link", State::Broken, what, why).on(&self.name);
@@ -117,6 +129,12 @@ impl LinkPin {
         };
         format!("the program is not there any more: {what}")
     }
+
+    /// The program behind it, as messages call it.
+    fn behind_text(&self) -> String {
+        let text = |behind: &Behind| format!("{} (program {})", behind.name, behind.program_id);
+        self.behind.as_ref().map(text).unwrap_or_default()
+    }
 }
 
 /// Where an interface is that was attached.
@@ -126,6 +144,8 @@ pub enum Whereabouts {
     Here,
     /// In this one, but somebody else has taken our program off, which was in front of theirs.
     Displaced,
+    /// In this one, but the program that ours was in front of is there alone.
+    Alone,
     /// In another one, where the program goes on answering for addresses of this one.
     Moved,
     /// Nowhere.
@@ -177,6 +197,7 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
         let Chained { entry, program_id, is_there, behind } = chained;
         let whereabouts = match link {
             Some(_) if is_there => Whereabouts::Here,
+            Some(link) if behind.priority.is_none() && link.runs(behind.program_id) => Whereabouts::Alone,
             Some(_) => Whereabouts::Displaced,
             None => Whereabouts::Gone,
         };

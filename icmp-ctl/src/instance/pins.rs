@@ -289,7 +289,7 @@ impl Instance {
         for link in &links {
             match link.whereabouts {
                 // What was decided about one that is displaced stays until it is attached again, or detached.
-                Whereabouts::Here | Whereabouts::Displaced => {
+                Whereabouts::Here | Whereabouts::Displaced | Whereabouts::Alone => {
                     if let Some(before) = links::note_name(&self.directory, link.ifindex, &link.name)? {
                         let text = format!("{before}: is called {} now, and stays attached", link.name);
                         note_about("renamed", Some(&link.name), &text);
