@@ -122,13 +122,15 @@ fn health(vip: &Gated) -> Finding {
 
 impl InForce {
     fn read(network: &Network) -> Result<Self> {
-        let Some(view) = View::find()? else { return Ok(Self::default()) };
-        let has_vips = !view.maps.vips()?.is_empty();
-        let without_room = without_room(&view, network)?;
-        let pins = view.links()?;
-        let frames = frames(&view, &pins, Which::All)?;
-        let vips = view.read(gated)?.iter().map(health).collect();
-        Ok(Self { settings: view.maps.settings()?, has_vips, pins, without_room, frames, vips })
+        let in_force = View::look(|view| {
+            let has_vips = !view.maps.vips()?.is_empty();
+            let without_room = without_room(view, network)?;
+            let pins = view.links()?;
+            let frames = frames(view, &pins, Which::All)?;
+            let vips = view.read(gated)?.iter().map(health).collect();
+            Ok(Self { settings: view.maps.settings()?, has_vips, pins, without_room, frames, vips })
+        });
+        Ok(in_force?.unwrap_or_default())
     }
 }
 
@@ -142,14 +144,25 @@ fn chosen(names: &[String], network: &Network, pins: &[LinkPin], config: Option<
     if chosen.is_empty() {
         let up = meant(&network.links, "*").into_iter().filter(|link| link.up);
         chosen.extend(up.map(|link| link.name.clone()));
+        let unnamed = network.links.iter().filter(|link| link.named_otherwise);
+        chosen.extend(unnamed.map(|link| link.name.clone()));
     }
     chosen
 }
 
-fn of_interface(network: &Network, link: &Link, pins: &[LinkPin], has_vips: bool) -> Vec<Finding> {
-    let ours = pins.iter().find(|pin| pin.is_of(link));
+/// The findings of one interface; `pins` is what has ours, where that can be read.
+fn of_interface(network: &Network, link: &Link, pins: Option<&[LinkPin]>, has_vips: bool) -> Vec<Finding> {
+    let ours = pins.into_iter().flatten().find(|pin| pin.is_of(link));
     let mode = link.xdp.filter(|_| ours.is_some()).map(|xdp| xdp.mode);
-    let mut findings = vec![match program_of_others(link, pins) {
+    let of_others = match pins {
+        None if link.xdp.is_some() => {
+            let what = "whether the program on it is another's is not known";
+            let why = "what is loaded here cannot be read";
+            Ok(Some(Finding::new("programs", State::Unknown, what, why).on(&link.name)))
+        }
+        pins => program_of_others(link, pins.unwrap_or_default()),
+    };
+    let mut findings = vec![match of_others {
         Ok(None) => {
             let behind = ours.and_then(|ours| ours.behind.as_ref());
             let what = behind.map_or_else(

@@ -292,7 +292,7 @@ impl Follower {
     /// another program is in their place nothing is done but to say so: it may not be opened with what `serve` may do.
     fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<(String, Link)>, bool)> {
         let network = Network::read_once()?;
-        let pins = View::find()?.map(|view| view.links()).transpose()?;
+        let pins = View::look(|view| view.links())?;
         let mut wanted: Vec<(String, Link)> = Vec::new();
         let mut displaced = BTreeMap::new();
         for pin in pins.iter().flatten() {

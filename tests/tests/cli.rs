@@ -8,9 +8,11 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use icmp_common::abi::VERSION;
+use icmp_ctl::instance::pins::View;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
@@ -72,10 +74,70 @@ fn an_interface_whose_name_is_no_utf_8_is_shown_escaped_and_stays_attached() {
     assert_eq!(done.code, DONE, "{done}");
     assert!(!done.stderr.contains("moved"), "{done}");
     let status = ctl::run(host, "status").expect_success();
-    assert!(status.contains("odd\\xff"), "{status}");
-    let refused = ctl::run(host, "attach odd*");
-    assert_eq!(refused.code, FAILED, "{refused}");
-    assert!(refused.stderr.contains("no UTF-8") && refused.stderr.contains("odd\\xff"), "{refused}");
+    assert!(status.contains("odd\\xff") && status.contains("native"), "{status}");
+    // Both a pattern, which leaves it out, and its name are answered with what changes that.
+    for name in ["odd*", "odd\\xff"] {
+        let refused = ctl::run(host, &format!("attach {name}"));
+        assert_eq!(refused.code, FAILED, "{refused}");
+        assert!(refused.stderr.contains("no UTF-8"), "{refused}");
+        assert!(refused.stderr.contains("`ip link set dev $'odd\\xff' name NAME`"), "{refused}");
+    }
+    let _said = ctl::run(host, "detach odd\\xff").expect_success();
+    assert_eq!(ctl::run(host, "status").code, NOTHING_LOADED);
+    let examined = ctl::run(host, "doctor");
+    assert!(examined.stdout.contains("no UTF-8") && examined.stdout.contains("odd\\xff"), "{examined}");
+}
+
+#[test]
+fn a_description_or_another_name_that_is_no_utf_8_costs_an_interface_nothing() {
+    let Some(pair) = pair(&["ip", "ping"]) else { return };
+    let host = &pair.host;
+    let attached = Attached::new(host, HOST_IF);
+    for (words, text) in [
+        (vec!["set", HOST_IF, "alias"], &b"B\xfcro"[..]),
+        (vec!["property", "add", "dev", HOST_IF, "altname"], b"odd\xff"),
+    ] {
+        let mut change = host.command("ip");
+        change.arg("link").args(&words).arg(OsStr::from_bytes(text));
+        let _said = process::run(&mut change).expect_success();
+        // A change, which takes the program off what has moved away.
+        let done = ctl::run(host, "limit set errors 900/s");
+        assert!(done.code == DONE && !done.stderr.contains("moved"), "{words:?}: {done}");
+        let status = ctl::run(host, "status").expect_success();
+        assert!(status.contains(HOST_IF) && status.contains("native"), "{words:?}: {status}");
+        let again = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+        assert!(again.contains("already attached"), "{words:?}: {again}");
+    }
+    let before = attached.counters().packets("answered");
+    let _said = pair.peer.run("ping", &["-c1", "-W2", "192.0.2.2"]).expect_success();
+    assert_eq!(attached.counters().packets("answered"), before + 1);
+    let again = ctl::run(host, "attach odd\\xff").expect_success();
+    assert!(again.contains(&format!("{HOST_IF}: already attached")), "by its other name: {again}");
+}
+
+#[test]
+fn what_is_removed_while_it_is_looked_at_was_not_there() {
+    let Some(pair) = pair(&["ip"]) else { return };
+    let host = &pair.host;
+    for comes_back in [false, true] {
+        let _attached = Attached::new(host, HOST_IF);
+        let looks = AtomicU32::new(0);
+        let seen = host.enter(|| {
+            View::look(|view| {
+                if looks.fetch_add(1, Ordering::Relaxed) == 0 {
+                    let _said = ctl::run(host, "detach --all").expect_success();
+                    if comes_back {
+                        let _said =
+                            ctl::run(host, &format!("attach {HOST_IF} --mode native")).expect_success();
+                    }
+                }
+                Ok((view.build(), view.links()?.len()))
+            })
+        });
+        let seen = seen.expect("it can be looked at");
+        assert_eq!(seen.as_ref().map(|(_, links)| *links), comes_back.then_some(1));
+        assert!(seen.is_none_or(|(build, _)| build != "unknown"));
+    }
 }
 
 #[test]

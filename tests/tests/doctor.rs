@@ -83,6 +83,22 @@ fn pair(programs: &[&str]) -> Option<Pair> {
 }
 
 #[test]
+fn a_pattern_means_what_it_means_for_attach() {
+    let Some(pair) = pair(&[]) else { return };
+    let examined = |pattern: &str| {
+        let found = doctor(&pair.host, pattern).findings.into_iter();
+        let of: BTreeSet<_> =
+            found.filter_map(|finding| Some(finding["interface"].as_str()?.to_owned())).collect();
+        of.into_iter().collect::<Vec<_>>()
+    };
+    pair.host.ip("link add hosting type veth peer name other0");
+    assert_eq!(examined("host?"), [HOST_IF]);
+    assert_eq!(examined("host*"), [HOST_IF, "hosting"]);
+    let none = doctor(&pair.host, "eth*");
+    assert!(none.worst("link")["what"].as_str().is_some_and(|what| what.contains("no interface eth*")));
+}
+
+#[test]
 fn a_healthy_host_is_fine_line_by_line() {
     let Some(pair) = pair(&[]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);

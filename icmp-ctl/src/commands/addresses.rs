@@ -9,13 +9,16 @@ use crate::config::words::Named as _;
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::pins::View;
+use crate::instance::pins::{View, nothing_loaded};
 use crate::output::Output;
 use crate::policy::gates::{check_text, gated, state, unhealthy};
 
 pub(super) fn show() -> Result<Output> {
-    let instance = View::open()?;
-    let slots = slots(&instance, &Network::read_once()?)?;
+    View::look(see)?.ok_or_else(nothing_loaded)
+}
+
+fn see(instance: &View) -> Result<Output> {
+    let slots = slots(instance, &Network::read_once()?)?;
     let mut rows = Vec::new();
     let settings = instance.maps.settings()?;
     let is_own_host = settings.is_some_and(|settings| settings.flags & SETTINGS_OWN_HOST != 0);

@@ -8,14 +8,17 @@ use super::reasons::{self, received};
 use super::table::only;
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
-use crate::instance::pins::View;
+use crate::instance::pins::{View, nothing_loaded};
 use crate::output::Output;
 
 pub(super) fn show(names: &[String]) -> Result<Output> {
-    let instance = View::open()?;
+    View::look(|instance| see(instance, names))?.ok_or_else(nothing_loaded)
+}
+
+fn see(instance: &View, names: &[String]) -> Result<Output> {
     let mut interfaces = Vec::new();
     let network = Network::read_once()?;
-    let slots = only(slots(&instance, &network)?, names, &network, |(_, name)| name)?;
+    let slots = only(slots(instance, &network)?, names, &network, |(_, name)| name)?;
     for (slot, name) in slots {
         let mut totals = vec![(0_u64, 0_u64); Reason::ALL.len()];
         for ((_, reason), counter) in instance.maps.counters_of(slot)? {

@@ -16,7 +16,7 @@ use crate::output::Output;
 pub(super) fn run(args: &Detach) -> Result<Output> {
     let network = Network::read_once()?;
     // Opening the instance to change it takes off what was moved away or is gone, so what there was is looked at before.
-    let pins = View::find()?.map(|view| view.links()).transpose()?.unwrap_or_default();
+    let pins = View::look(|view| view.links())?.unwrap_or_default();
     let moved_here = |link: &&Link| matches!(Instance::of_elsewhere(link), Ok(Some(_)));
     let (mut own, mut others): (Vec<&LinkPin>, Vec<&Link>) = (Vec::new(), Vec::new());
     if args.all {

@@ -12,17 +12,19 @@ use crate::finding::{Finding, State};
 use crate::host::netlink::Network;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::past::{Which, frames};
-use crate::instance::pins::View;
+use crate::instance::pins::{View, nothing_loaded};
 use crate::instance::program::BUILD;
 use crate::output::Output;
 use crate::policy::gates::{gated, state};
 
 pub(super) fn run(names: &[String]) -> Result<Output> {
-    let instance = View::open()?;
+    View::look(|instance| see(instance, names))?.ok_or_else(nothing_loaded)
+}
+
+fn see(instance: &View, names: &[String]) -> Result<Output> {
     let network = Network::read_once()?;
     let entries = instance.maps.interfaces()?;
-    let (mut rows, mut warnings) = (Vec::new(), Vec::new());
-    let pins = instance.links()?;
+    let (mut rows, mut warnings, pins) = (Vec::new(), Vec::new(), instance.links()?);
     for pin in &pins {
         let link = network.links.iter().find(|link| pin.is_of(link));
         warnings.extend(pin.finding().map(|finding| finding.text()));
@@ -47,8 +49,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
     let rows = only(rows, names, &network, |row| row["name"].as_str().unwrap_or_default())?;
     let past = frames(&instance, &pins, Which::Unused)?;
     warnings.extend(past.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
-    let build = instance.build();
-    let memory = instance.maps.limiter_bytes();
+    let (build, memory) = (instance.build(), instance.maps.limiter_bytes());
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();
     let pending = instance.maps.pending()?.map(|left| left.as_secs_f64());
     let pressure = instance.maps.pressure();

@@ -141,9 +141,18 @@ fn not_there(network: &Network, name: &str) -> anyhow::Error {
     )
 }
 
+/// That an interface cannot be attached because of its name, and what changes that.
+fn no_text(link: &Link) -> String {
+    format!(
+        "{0}: its name is no UTF-8, and what is asked by name cannot be had of it; `ip link set dev $'{0}' name NAME` gives it another, while it is \
+         down",
+        link.name
+    )
+}
+
 /// Another's program stays where it is; with `chain`, or where ours was in front of one before, it may go there.
 pub(crate) fn refuse_others(link: &Link, mode: AttachMode, chain: bool) -> Result<()> {
-    let pins = View::find()?.map(|instance| instance.links()).transpose()?.unwrap_or_default();
+    let pins = View::look(|instance| instance.links())?.unwrap_or_default();
     if program_of_others(link, &pins)?.is_none() {
         return Ok(());
     }

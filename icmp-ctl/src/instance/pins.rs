@@ -7,7 +7,7 @@ use std::fs;
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::ops::{Deref, DerefMut};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -87,6 +87,27 @@ impl View {
     /// As [`Self::find`]; and [`Exit::NothingLoaded`] where there is none.
     pub fn open() -> Result<Self> {
         Self::find()?.ok_or_else(nothing_loaded)
+    }
+
+    /// Looks at the instance of this namespace, for what is pinned and in its maps; `None` where there is none. What is removed while it is looked
+    /// at was not there, and one that has come in its place is looked at instead.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; those of `look`; or there was another instance each time.
+    pub fn look<T>(look: impl Fn(&Self) -> Result<T>) -> Result<Option<T>> {
+        let directory = directory()?;
+        let number = || fs::metadata(&directory).map(|directory| directory.ino()).ok();
+        for _ in 0..READS {
+            let before = number();
+            let Some(view) = Self::find()? else { return Ok(None) };
+            let seen = look(&view);
+            if number() == before && links::is_alive(&directory)? {
+                return seen.map(Some);
+            }
+        }
+        bail!(
+            "what is loaded has been removed and loaded again each of the {READS} times it was looked at; try again"
+        )
     }
 
     /// Reads what consists of several maps, as it was at one time.

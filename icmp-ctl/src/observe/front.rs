@@ -14,7 +14,7 @@ use crate::instance::program::BUILD;
 /// The kernel does not tell what is attached.
 pub(super) fn page() -> Result<String> {
     let network = Network::read_once()?;
-    let pins = View::find()?.map(|instance| instance.links()).transpose()?.unwrap_or_default();
+    let pins = View::look(|instance| instance.links())?.unwrap_or_default();
     let attached = network.links.iter().filter(|link| pins.iter().any(|pin| pin.is_of(link)));
     let attached: Vec<_> =
         attached.map(|link| (link.name.as_str(), link.xdp.map_or("none", |xdp| xdp.mode))).collect();

@@ -60,7 +60,7 @@ impl Format {
 /// The maps cannot be read. Where nothing is loaded there is only the build.
 pub fn render(format: Format) -> Result<String> {
     let network = Network::read_once()?;
-    let loaded = View::find()?.map(|instance| Loaded::read(&instance, &network)).transpose()?;
+    let loaded = View::look(|instance| Loaded::read(instance, &network))?;
     Snapshot { loaded }.text(format)
 }
 
@@ -69,10 +69,7 @@ pub fn render(format: Format) -> Result<String> {
 /// # Errors
 /// It cannot.
 pub fn check_health() -> Result<()> {
-    if let Some(instance) = View::find()? {
-        instance.read(InstanceMaps::settings)?;
-    }
-    Ok(())
+    View::look(|instance| instance.read(InstanceMaps::settings)).map(|_| ())
 }
 
 /// What there was at the time of the scrape.

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use crate::failure::{Exit, Failure, exit_of, sentence};
 use crate::host::netlink::{Network, event_loop, namespace_number};
-use crate::instance::pins::View;
+use crate::instance::pins::{View, nothing_loaded};
 use crate::kernel::requirements::{Purpose, capabilities, prepare};
 use crate::kernel::sockets::{FOLDER, connect};
 use crate::observe::look::Look;
@@ -95,7 +95,10 @@ impl Source {
     /// The maps cannot be read, or `serve` cannot be asked.
     pub fn reading(self) -> Result<Reading> {
         match self {
-            Self::Maps => Reading::of(&View::open()?, &Network::read_once()?),
+            Self::Maps => {
+                let network = Network::read_once()?;
+                View::look(|instance| Reading::of(instance, &network))?.ok_or_else(nothing_loaded)
+            }
             Self::Serve => ask(&Question::Reading),
         }
     }
@@ -106,7 +109,10 @@ impl Source {
     /// As [`Self::reading`].
     pub fn look(self) -> Result<Look> {
         match self {
-            Self::Maps => Look::of(&View::open()?, &Network::read_once()?),
+            Self::Maps => {
+                let network = Network::read_once()?;
+                View::look(|instance| Look::of(instance, &network))?.ok_or_else(nothing_loaded)
+            }
             Self::Serve => ask(&Question::Look),
         }
     }
