@@ -2,7 +2,9 @@
 //!
 //! Owns how programs share an interface, seen from the wire and from the other program. Who may touch an instance's pins is `pins.rs`'s.
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -12,7 +14,7 @@ use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
-use icmp_tests::process::Watch;
+use icmp_tests::process::{self, Watch};
 use icmp_tests::xdp::{Counting, Kind};
 use nix::sys::signal::Signal;
 use serde_json::Value;

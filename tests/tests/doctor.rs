@@ -3,6 +3,7 @@
 //! Owns the findings that can be provoked in a namespace, each with its cure. What a driver, a queue or a control group would say is tested
 //! beside the checks.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use icmp_ctl::host::netlink::Network;

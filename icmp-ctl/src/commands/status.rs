@@ -22,8 +22,7 @@ pub(super) fn run(names: &[String]) -> Result<Output> {
 }
 
 fn see(instance: &View, names: &[String]) -> Result<Output> {
-    let network = Network::read_once()?;
-    let entries = instance.maps.interfaces()?;
+    let (network, entries) = (Network::read_once()?, instance.maps.interfaces()?);
     let (mut rows, mut warnings, pins) = (Vec::new(), Vec::new(), instance.links()?);
     for pin in &pins {
         let link = network.links.iter().find(|link| pin.is_of(link));
@@ -47,7 +46,7 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
         }));
     }
     let rows = only(rows, names, &network, |row| row["name"].as_str().unwrap_or_default())?;
-    let past = frames(&instance, &pins, Which::Unused)?;
+    let past = frames(instance, &pins, Which::Unused)?;
     warnings.extend(past.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
     let (build, memory) = (instance.build(), instance.maps.limiter_bytes());
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();

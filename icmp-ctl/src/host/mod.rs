@@ -11,6 +11,7 @@ pub mod groups;
 pub mod idle;
 pub mod interfaces;
 mod iptables;
+mod left_out;
 pub mod netlink;
 mod nftables;
 pub mod patterns;

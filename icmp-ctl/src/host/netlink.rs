@@ -20,9 +20,8 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
-use nix::net::if_::if_nameindex;
-
 use crate::host::groups::{self, Group};
+use crate::host::left_out::left_out;
 
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -31,6 +30,8 @@ pub struct Link {
     pub index: u32,
     /// Name.
     pub name: String,
+    /// Whether its name is no UTF-8. It is escaped then, and nothing that is asked for by name can be had.
+    pub named_otherwise: bool,
     /// Further names it may be called by.
     pub alternative_names: Vec<String>,
     /// MAC address, where it has one of six bytes.
@@ -212,17 +213,6 @@ pub fn links_once() -> Result<Vec<Link>> {
     event_loop()?.block_on(ask(async |handle| links(&handle).await))
 }
 
-/// Interfaces whose names are no UTF-8, by their index, with the bytes that are none escaped. The kernel takes all bytes but `/`, `:` and white space
-/// (dev_valid_name() in net/core/dev.c), and the library leaves out what it cannot read as text.
-///
-/// # Errors
-/// The kernel does not tell.
-pub fn named_otherwise() -> Result<Vec<(u32, String)>> {
-    let all = if_nameindex().context("reading the names of the interfaces")?;
-    let escaped = |name: &CStr| name.to_str().is_err().then(|| name.to_bytes().escape_ascii().to_string());
-    Ok(all.iter().filter_map(|one| Some((one.index(), escaped(one.name())?))).collect())
-}
-
 /// Asks the kernel over a connection of its own. What the library makes of one that has failed is an answer that ends too early, or says
 /// nothing: that there are no interfaces any more is not to be believed then.
 ///
@@ -244,7 +234,11 @@ pub(crate) async fn ask<T>(work: impl AsyncFnOnce(rtnetlink::Handle) -> Result<T
 async fn links(handle: &rtnetlink::Handle) -> Result<Vec<Link>> {
     let messages =
         handle.link().get().execute().try_collect::<Vec<_>>().await.context("reading the interfaces")?;
-    Ok(messages.iter().map(link).collect())
+    let mut links: Vec<_> = messages.iter().map(link).collect();
+    let known: Vec<_> = links.iter().map(|link| link.index).collect();
+    let others = left_out(&known)?.into_iter();
+    links.extend(others.map(|one| Link { named_otherwise: !one.has_text_name, ..link(&one.message) }));
+    Ok(links)
 }
 
 /// The other end of a veth, wherever it is; `None` where it cannot be seen from here.

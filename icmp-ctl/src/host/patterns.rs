@@ -37,9 +37,9 @@ fn fits(name: &str, link: &Link) -> bool {
     pattern.matches(&link.name) || link.alternative_names.iter().any(|name| pattern.matches(name))
 }
 
-/// Loopback has an Ethernet address, and no frame of another host; frames of a bond's port are the bond's.
+/// One whose name is no text is refused; loopback has an Ethernet address, and no frame of another host; frames of a bond's port are the bond's.
 fn can_be_attached(links: &[Link], link: &Link) -> bool {
-    link.mac.is_some() && !link.loopback && aggregate(links, link).is_none()
+    link.mac.is_some() && !link.named_otherwise && !link.loopback && aggregate(links, link).is_none()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::finding::{Finding, State, report};
 use crate::host::checks::mtu::ONE_BUFFER_MTU;
 use crate::host::checks::{self, Place};
 use crate::host::interfaces::{aggregate, interface_entry};
-use crate::host::netlink::{Link, Network, Xdp, links_once, named_otherwise};
+use crate::host::netlink::{Link, Network, Xdp, links_once};
 use crate::host::patterns::{is_pattern, meant};
 use crate::instance::addresses::{Refreshed, refresh};
 use crate::instance::behind::{Behind, Chained};
@@ -102,6 +102,9 @@ pub(crate) fn find<'a>(network: &'a Network, names: &[String]) -> Result<Vec<&'a
             return Err(not_there(network, name));
         }
         for link in meant {
+            if link.named_otherwise {
+                bail!("{}", no_text(link));
+            }
             if link.mac.is_none() {
                 bail!("{name}: no Ethernet interface, and the program answers Ethernet frames only");
             }
@@ -125,15 +128,10 @@ pub(crate) fn find<'a>(network: &'a Network, names: &[String]) -> Result<Vec<&'a
 }
 
 fn not_there(network: &Network, name: &str) -> anyhow::Error {
-    let names: Vec<_> = network.links.iter().map(|link| link.name.as_str()).collect();
-    let others: Vec<_> = named_otherwise().unwrap_or_default().into_iter().map(|(_, name)| name).collect();
-    let others = match others.as_slice() {
-        [] => String::new(),
-        names => format!(
-            ", and with a name that is no UTF-8 and has to be changed before it can be attached: {}",
-            names.join(", ")
-        ),
-    };
+    let (others, named): (Vec<&Link>, Vec<&Link>) =
+        network.links.iter().partition(|link| link.named_otherwise);
+    let names: Vec<_> = named.iter().map(|link| link.name.as_str()).collect();
+    let others: String = others.into_iter().map(|link| format!(". {}", no_text(link))).collect();
     anyhow!(
         "no interface {name} in this network namespace; there are: {}{others}. One of another namespace is reached with \
          `nsenter --net=/run/netns/NAME icmp-ctl attach {name}`",

@@ -10,7 +10,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, anyhow};
 
 use crate::finding::{Finding, State};
-use crate::host::netlink::{Link, links_once, named_otherwise, namespace_number};
+use crate::host::netlink::{Link, links_once, namespace_number};
 use crate::host::patterns::means;
 use crate::instance::behind::{self, Behind, Chained};
 use crate::instance::foreign::Attachment;
@@ -173,11 +173,7 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
         let (whereabouts, called) = match (info.ifindex, here) {
             (0, _) => (Whereabouts::Gone, None),
             (_, Some(link)) => (Whereabouts::Here, Some(link.name.clone())),
-            // What it runs is not known then; that it has gone, and another has its index, is less likely.
-            (now, None) => match named_otherwise()?.into_iter().find(|(index, _)| *index == now) {
-                Some((index, name)) if index == ifindex => (Whereabouts::Here, Some(name)),
-                _ => (Whereabouts::Moved, None),
-            },
+            (_, None) => (Whereabouts::Moved, None),
         };
         let attached_at =
             fs::metadata(&pin).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);

@@ -17,7 +17,9 @@ use tokio::io::unix::AsyncFd;
 
 /// Netlink numbers used here (include/uapi/linux/netlink.h, if_link.h).
 const NLMSG_ERROR: u16 = 2;
+const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
+const NLM_F_REQUEST: u16 = 1;
 const NLM_F_REQUEST_ACK: u16 = 1 | 4;
 const NLM_F_CAPPED: u16 = 0x100;
 const IFLA_XDP_NESTED: u16 = 43 | 0x8000;
@@ -123,6 +125,37 @@ pub(crate) fn namespace_cookie() -> Result<u64> {
     Ok(cookie)
 }
 
+/// What the kernel says of one interface, a message of RTM_NEWLINK; `None` where there is none of this index.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn link(ifindex: u32) -> Result<Option<Vec<u8>>> {
+    let ask = || -> Result<Vec<u8>> {
+        let socket = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )?;
+        let asked = message(RTM_GETLINK, NLM_F_REQUEST, &interface(ifindex));
+        send(socket.as_raw_fd(), &asked, MsgFlags::empty())?;
+        let mut reply = vec![0; 1 << 16];
+        let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
+        ensure!(length >= 16, "an answer that is none");
+        reply.truncate(length);
+        Ok(reply)
+    };
+    let reply = ask().with_context(|| format!("reading the interface of index {ifindex}"))?;
+    if word16(&reply, 4) != NLMSG_ERROR {
+        return Ok(Some(reply));
+    }
+    ensure!(reply.len() >= 20, "an answer that is none");
+    match Errno::from_raw(-(word32(&reply, 16) as i32)) {
+        Errno::ENODEV => Ok(None),
+        errno => Err(errno).with_context(|| format!("reading the interface of index {ifindex}")),
+    }
+}
+
 /// Puts one program, or none, in the place of another, which was attached by netlink, from one instant to the next, if the other is still there.
 ///
 /// # Errors
@@ -156,10 +189,7 @@ fn set_xdp(ifindex: u32, fd: i32, flags: u32, expected: Option<i32>) -> Result<A
     if let Some(expected) = expected {
         nested.extend(attribute(IFLA_XDP_EXPECTED_FD, &expected.to_ne_bytes()));
     }
-    // struct ifinfomsg: family, pad, type, index, flags, change.
-    let mut body = vec![0; 4];
-    body.extend(ifindex.to_ne_bytes());
-    body.extend([0; 8]);
+    let mut body = interface(ifindex);
     body.extend(attribute(IFLA_XDP_NESTED, &nested));
     send(socket.as_raw_fd(), &message(RTM_SETLINK, NLM_F_REQUEST_ACK, &body), MsgFlags::empty())?;
     let mut reply = [0; 4096];
@@ -178,6 +208,14 @@ fn set_xdp(ifindex: u32, fd: i32, flags: u32, expected: Option<i32>) -> Result<A
     Ok(Answer::Refused(errno, text))
 }
 
+/// struct ifinfomsg of one interface: family, pad, type, index, flags, change.
+fn interface(ifindex: u32) -> Vec<u8> {
+    let mut body = vec![0; 4];
+    body.extend(ifindex.to_ne_bytes());
+    body.extend([0; 8]);
+    body
+}
+
 /// A message: struct nlmsghdr, which is length, type, flags, sequence and port, before what it carries.
 pub(super) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let mut message = Vec::new();
@@ -190,7 +228,7 @@ pub(super) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
 }
 
 /// Attributes, by their kind.
-pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+pub(crate) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
     std::iter::from_fn(move || {
         let length = usize::from(word16(bytes.get(..4)?, 0));
         let (kind, value) = (word16(bytes, 2), bytes.get(4..length)?);
@@ -199,7 +237,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-pub(super) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::new();
     bytes.extend((value.len() as u16 + 4).to_ne_bytes());
     bytes.extend(kind.to_ne_bytes());
