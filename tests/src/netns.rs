@@ -351,7 +351,7 @@ mod tests {
         let has_it = || namespace.ip("-6 address show dev lo").contains("2001:db8::7");
         std::thread::scope(|scope| {
             scope.spawn(|| namespace.ip("address add 2001:db8::7/128 dev lo"));
-            namespace.until("the address is there", Duration::from_secs(10), has_it);
+            namespace.until("the address is there", process::LIMIT, has_it);
         });
     }
 

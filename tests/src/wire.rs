@@ -184,7 +184,6 @@ fn length_of<T>() -> libc::socklen_t {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
 
     use super::*;
     use crate::netns::{HOST_IF, HOST_MAC, PEER_IF, PEER_MAC, Pair};
@@ -206,7 +205,7 @@ mod tests {
             frame.extend(packet::ETHERTYPE_EXPERIMENT.to_be_bytes());
             frame.extend([0x5a; 50]);
             peer.send(&frame).expect("sent");
-            let seen = host.find(Instant::now() + Duration::from_secs(5), |s| s.frame == frame);
+            let seen = host.find(Instant::now() + crate::process::LIMIT, |s| s.frame == frame);
             assert_eq!(seen, Some(Seen { frame, outgoing: false }));
         }
         assert!(peer.send(&[0; 13]).is_err(), "thirteen bytes are no Ethernet header");

@@ -198,7 +198,7 @@ fn to_group(group: &str, mac: [u8; 6]) -> Echo {
 
 /// The counters, as soon as so many frames have ended for a reason.
 fn counted(host: &Namespace, reason: &str, packets: u64) -> ctl::Counters {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let counters = ctl::counters(host, HOST_IF);
         if counters.packets(reason) >= packets || Instant::now() > deadline {

@@ -23,7 +23,7 @@ const DONE: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const NOTHING_LOADED: Option<i32> = Some(3);
 const REFUSED: Option<i32> = Some(5);
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
 
 #[test]

@@ -29,7 +29,7 @@ const NOTHING_LOADED: Option<i32> = Some(3);
 const PERMISSION: Option<i32> = Some(4);
 const REFUSED_BY_KERNEL: Option<i32> = Some(5);
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn attach_returns_and_the_program_stays_until_detach() {

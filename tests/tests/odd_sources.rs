@@ -4,7 +4,7 @@
 //! Owns the comparison of the packet path with the kernel alone, which is asked by its own counters.
 
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use icmp_common::abi::{AddressKind, Scope};
 use icmp_common::reason::{Reason, Verdict};
@@ -146,7 +146,7 @@ fn compare_with_the_kernel(entries: &[(String, Vec<Vec<u8>>)], may_be_answered: 
         }
         tap.send(&mark.frame()).expect("sent");
         let wanted = mark.second_word.to_be_bytes();
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + icmp_tests::process::LIMIT;
         let reply = tap.find(deadline, |seen| {
             seen.frame.get(..6) == Some(&PEER_MAC)
                 && seen.frame.get(34) == Some(&0)

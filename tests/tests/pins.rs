@@ -19,7 +19,7 @@ const DONE: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const NOTHING_LOADED: Option<i32> = Some(3);
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const ROOT: &str = "/sys/fs/bpf/icmp-ctl";
 
 /// Runs a script in the namespace with a BPF file system, processes and mounts of its own, as in a container; `$ctl` is icmp-ctl.

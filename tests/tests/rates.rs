@@ -10,7 +10,7 @@ use icmp_tests::netns::{HOST_IF, Pair};
 use icmp_tests::process::Watch;
 use serde_json::Value;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 const NOTHING_LOADED: Option<i32> = Some(3);
 
 #[test]

@@ -249,7 +249,7 @@ impl Wire {
     /// Waits for one or the other, which has to come.
     fn what_becomes_of(&self, frame: &[u8]) -> Fate {
         self.peer.send(frame).expect("sent");
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + icmp_tests::process::LIMIT;
         let is_it = |seen: &Seen| !seen.outgoing && seen.frame == frame;
         let is_reply = |seen: &Seen| {
             !seen.outgoing && seen.frame.len() == frame.len() && seen.frame[..6] == frame[6..12]

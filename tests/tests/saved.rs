@@ -20,7 +20,7 @@ use serde_json::Value;
 
 const DONE: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Something of everything, with comments.
 const RICH: &str = r#"# The edge of pop3.

@@ -19,7 +19,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 /// What a terminal is told so that the screen before comes back (xterm's control sequences, DECSET 1049).
 const LEAVE_SCREEN: &str = "\x1b[?1049l";
 

@@ -29,7 +29,7 @@ const DONE: Option<i32> = Some(0);
 const FAILED: Option<i32> = Some(1);
 const GUARDED: Option<i32> = Some(6);
 
-const LIMIT: Duration = Duration::from_secs(20);
+const LIMIT: Duration = Duration::from_secs(60);
 
 const GUARDED_LIMITS: [(&str, &str); 4] = [
     ("neighbour-discovery", "neighbour-discovery"),

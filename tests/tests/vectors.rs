@@ -2,7 +2,7 @@
 //!
 //! Owns how an outcome is observed; the frames are `icmp_tests::vectors`', the judgement is `icmp_tests::comparator`'s.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use icmp_common::reason::Verdict;
 use icmp_ctl::instance::program::Entry;
@@ -139,7 +139,7 @@ impl Wire {
         self.sender.send(&answered_mark).map_err(|e| format!("mark not sent: {e}"))?;
         self.sender.send(&passed_mark).map_err(|e| format!("mark not sent: {e}"))?;
 
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + icmp_tests::process::LIMIT;
         let at_peer = until(&self.peer, deadline, |f| is_answer_to(f, &answered_mark))
             .ok_or("the echo request behind it was not answered")?;
         let mut at_host =
