@@ -82,7 +82,8 @@ fn text(error: &anyhow::Error, verbose: bool) -> String {
         }
     }
     let said = parts.join(": ");
-    if said.contains(Errno::EMFILE.desc()) && !said.contains(Errno::ENFILE.desc()) {
+    // The limit of the whole system (ENFILE) has the same beginning, in the C library's words.
+    if said.contains("Too many open files") && !said.contains("Too many open files in system") {
         return format!("{said}; `ulimit -n 1024` raises how many this process may have");
     }
     said

@@ -97,7 +97,7 @@ fn each_condition_is_met_by_what_just_meets_it_and_not_by_what_just_does_not() {
         ("vlan = 100", tagged(&v4, 100), tagged(&v4, 1)),
         ("vlan = [0, 1]", v4.clone(), tagged(&v4, 100)),
         ("length = \"20-20\"", v4.clone(), Echo { data: vec![0; 13], ..v4.clone() }),
-        ("length = \"-20\"", v6.clone(), Echo { data: vec![0; 13], ..v6.clone() }),
+        ("length = \"0-20\"", v6.clone(), Echo { data: vec![0; 13], ..v6.clone() }),
         ("length = \"21-\"", Echo { data: vec![0; 13], ..v4.clone() }, v4.clone()),
         ("hop-limit = \"64-\"", v4.clone(), Echo { ttl: 63, ..v4.clone() }),
         ("hop-limit = \"0-64\"", v6.clone(), Echo { ttl: 65, ..v6.clone() }),

@@ -44,7 +44,7 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
     } else {
         let keep = args.confirm.map_or(Keep::Always, |time| Keep::IfConfirmedWithin(time.0));
         let transaction = put_in_force(keep, save, plan)?;
-        say_unhealthy()?;
+        say_unhealthy();
         transaction
     };
     if let Some(time) = args.confirm {

@@ -13,7 +13,8 @@ use crate::config::source::refuse;
 use crate::config::span::Span;
 use crate::config::vip::{Check, Unhealthy, Vip};
 use crate::config::words::{Named as _, Word};
-use crate::diagnostics::note;
+use crate::diagnostics::{note, warn};
+use crate::failure::sentence;
 use crate::instance::compiled;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
@@ -112,13 +113,14 @@ pub fn state(vip: &Gated) -> String {
     }
 }
 
-/// Says which VIPs in force are unhealthy, and who may find them healthy.
-///
-/// # Errors
-/// They cannot be read.
-pub fn say_unhealthy() -> Result<()> {
-    let Some(view) = View::find()? else { return Ok(()) };
-    let gated = view.read(gated)?;
+/// Says which VIPs in force are unhealthy, and who may find them healthy. That it cannot be told is said, and fails nothing: what was wanted
+/// is done by then.
+pub fn say_unhealthy() {
+    let gated = View::find().and_then(|view| view.map_or_else(|| Ok(Vec::new()), |view| view.read(gated)));
+    let gated = gated.unwrap_or_else(|error| {
+        warn(&format!("which VIPs are unhealthy is not known: {}", sentence(&error)));
+        Vec::new()
+    });
     let unhealthy: Vec<_> =
         gated.iter().filter(|vip| !vip.is_healthy).map(|vip| vip.net.to_string()).collect();
     if !unhealthy.is_empty() {
@@ -127,7 +129,6 @@ pub fn say_unhealthy() -> Result<()> {
             unhealthy.join(", ")
         ));
     }
-    Ok(())
 }
 
 /// The VIPs of a policy that have a check, in the words of `like` where those mean it and in its order.
