@@ -160,13 +160,21 @@ impl Watch {
         self.child.id()
     }
 
+    /// Sends a signal.
+    ///
+    /// # Panics
+    /// If the process is not there any more.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().cast_signed());
+        signal::kill(pid, signal).unwrap_or_else(|e| panic!("{}: {e}", self.command));
+    }
+
     /// Sends a signal and waits for the end, which the signal is expected to bring.
     ///
     /// # Panics
     /// If the process survives for [`LIMIT`].
     pub fn end_by(&mut self, signal: Signal) -> Option<i32> {
-        let pid = Pid::from_raw(i32::try_from(self.child.id()).expect("a process id"));
-        signal::kill(pid, signal).unwrap_or_else(|e| panic!("{}: {e}", self.command));
+        self.signal(signal);
         let deadline = Instant::now() + LIMIT;
         // Its outputs close when it is gone.
         while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {

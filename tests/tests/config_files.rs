@@ -11,8 +11,7 @@ use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use icmp_tests::process::Watch;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const DONE: Option<i32> = Some(0);
@@ -43,7 +42,7 @@ fn files_are_read_where_the_user_sees_them_though_pins_are_made_elsewhere() {
     let mut serve = host.watch("unshare", &[&there[..], &["serve", "-f", "c.toml"]].concat());
     serve.wait_for("serving metrics", LIMIT);
     let _list = seen.file("list", "192.0.2.0/24");
-    hang_up(&serve);
+    serve.signal(Signal::SIGHUP);
     serve.wait_for("is in force", LIMIT);
     assert_eq!(lists(host), ["192.0.2.0/24"]);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
@@ -61,7 +60,7 @@ fn a_list_that_became_a_fifo_changes_nothing_and_stops_no_following() {
     serve.wait_for("serving metrics", LIMIT);
     fs::remove_file(&list).expect("it is ours");
     assert_eq!(host.run("mkfifo", &[&list]).code, DONE);
-    hang_up(&serve);
+    serve.signal(Signal::SIGHUP);
     let said = serve.wait_for("no regular file", LIMIT);
     assert!(said.contains("what was in force stays"), "{said}");
     assert_eq!(lists(host), ["203.0.113.0/24"]);
@@ -91,8 +90,4 @@ fn lists(host: &Namespace) -> Vec<String> {
     let rules: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
     let rules = rules["rules"].as_array().expect("a list").iter();
     rules.map(|rule| rule["from"][0].as_str().expect("a prefix").to_owned()).collect()
-}
-
-fn hang_up(serve: &Watch) {
-    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
 }

@@ -338,16 +338,14 @@ fn a_reload_takes_up_new_checks_and_gives_up_others() {
     let config = world.config(&[(VIP, &check, "")]);
     let serve = world.serve(&config);
     world.until_answered(VIP, true);
-    let reload =
-        || nix::sys::signal::kill(nix::unistd::Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP);
     let _same = world.config(&[(OTHER, &check, "rise = 1")]);
-    reload().expect("it runs");
+    serve.signal(Signal::SIGHUP);
     world.until_answered(OTHER, true);
     world.until_answered(VIP, false);
     // Another check of the same VIP begins anew.
     let gone = format!("file:{}", world.sign("gone").display());
     let _same = world.config(&[(OTHER, &gone, "")]);
-    reload().expect("it runs");
+    serve.signal(Signal::SIGHUP);
     world.until_answered(OTHER, false);
 }
 

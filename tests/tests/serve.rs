@@ -105,7 +105,7 @@ fn sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing() {
         ("[limits]\nneighbour-discovery = { rate = \"0\" }\n", "stays"),
     ] {
         let _same = configured(&folder, limits);
-        hang_up(&serve);
+        serve.signal(Signal::SIGHUP);
         serve.wait_for(says, LIMIT);
         assert_eq!(rate(), "7/min");
     }
@@ -403,10 +403,6 @@ fn configured(folder: &Folder, limits: &str) -> String {
 
 fn detach(host: &Namespace) {
     let _done = ctl::run(host, "detach --all").expect_success();
-}
-
-fn hang_up(serve: &Watch) {
-    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
 }
 
 /// Gives an interface that is not attached so many addresses.

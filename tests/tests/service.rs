@@ -13,8 +13,7 @@ use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use icmp_tests::process::Watch;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 const DONE: Option<i32> = Some(0);
 const LIMIT: Duration = Duration::from_secs(40);
@@ -49,7 +48,7 @@ fn a_reload_is_told_from_its_beginning_to_its_end_whatever_comes_of_it() {
     let attached = format!("STATUS=attached: {HOST_IF}");
     for (on_stop, ends) in [("detahc", "what was in force stays"), ("detach", &attached)] {
         let _same = configured(&folder, &format!("on-stop = \"{on_stop}\""));
-        hang_up(&serve);
+        serve.signal(Signal::SIGHUP);
         let reloading = manager.wait_for("RELOADING=1");
         let began = reloading.lines().find_map(|line| line.strip_prefix("MONOTONIC_USEC="));
         assert!(began.is_some_and(|time| time.parse::<u64>().is_ok()), "{reloading}");
@@ -74,7 +73,7 @@ fn a_configuration_from_standard_input_is_not_read_again_as_an_empty_one() {
     let program = ctl::program().display();
     let mut serve = host.watch("sh", &["-c", &format!("exec {program} serve -f - < {config}")]);
     serve.wait_for("serving metrics", LIMIT);
-    hang_up(&serve);
+    serve.signal(Signal::SIGHUP);
     serve.wait_for("came from standard input", LIMIT);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     detach(host);
@@ -125,7 +124,7 @@ fn in_the_journal_each_line_has_its_priority_and_fields_and_with_j_its_fields() 
     }
     journal.wait_for("serving metrics");
     let _broken = folder.file("icmp-ctl.toml", "interfaces = 1\n");
-    hang_up(&serve);
+    serve.signal(Signal::SIGHUP);
     let refused = journal.wait_for("what was in force stays");
     assert_eq!((field_of(&refused, "PRIORITY"), field_of(&refused, "WHAT")), (Some("4"), Some("reload")));
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
@@ -221,10 +220,6 @@ fn pair() -> Option<Pair> {
 /// A configuration file for the host's interface with this in `[serve]`.
 fn configured(folder: &Folder, serve: &str) -> String {
     folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n[serve]\n{serve}\n"))
-}
-
-fn hang_up(serve: &Watch) {
-    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
 }
 
 fn detach(host: &Namespace) {

@@ -21,8 +21,7 @@ use icmp_tests::packet::Echo;
 use icmp_tests::process::{self, Finished, Watch};
 use icmp_tests::wire::Tap;
 use nix::libc;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const DONE: Option<i32> = Some(0);
@@ -113,23 +112,20 @@ fn serve_reads_its_configuration_again_on_sighup_and_keeps_the_old_one_where_it_
     let file = write("");
     let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {file}")));
     serve.wait_for("127.0.0.1:9816", LIMIT);
-    let hang_up = || kill(Pid::from_raw(serve.id().try_into().expect("a process id")), Signal::SIGHUP);
     let rate = || json(host, "limit show -j")["limits"]["per-source"]["rate"].clone();
     let _same = write("per-source = { rate = \"7/min\", burst = 9 }");
-    hang_up().expect("it is there");
+    serve.signal(Signal::SIGHUP);
     serve.wait_for("is in force", LIMIT);
     assert_eq!(rate(), "7/min");
     let _same = write("per-source = { rate = \"8/min\", burst = 9 }\nerrors = { rate = \"0\" }");
-    let hang_up = || kill(Pid::from_raw(serve.id().try_into().expect("a process id")), Signal::SIGHUP);
-    hang_up().expect("it is there");
+    serve.signal(Signal::SIGHUP);
     serve.wait_for("--allow-break errors", LIMIT);
     assert_eq!(rate(), "7/min");
     // It goes on listening where it did, which is what another address is compared with.
     for (written, warns) in [("127.0.0.1:9999", true), ("127.0.0.1:9816", false)] {
         let text = format!("interfaces = [\"{HOST_IF}\"]\n[metrics]\nlisten = \"{written}\"\n");
         let _same = folder.file("c.toml", &text);
-        let hang_up = || kill(Pid::from_raw(serve.id().try_into().expect("a process id")), Signal::SIGHUP);
-        hang_up().expect("it is there");
+        serve.signal(Signal::SIGHUP);
         let said =
             serve.says(&["`listen` of [metrics] has changed", "is in force"], LIMIT).expect("it goes on");
         assert_eq!(said.contains("has changed"), warns, "{said}");

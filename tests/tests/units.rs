@@ -14,8 +14,7 @@ use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Pair};
 use icmp_tests::process;
 use icmp_tests::xdp::PassLink;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 const LIMIT: Duration = Duration::from_secs(40);
 /// A unit, and how an instance of it is called.
@@ -105,7 +104,7 @@ fn keeps_four_capabilities(run_by: &[&str]) {
     // A reload asks nftables, which needs one of them.
     let rule = "add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c icmp type echo-request drop";
     let _said = host.run("nft", &[rule]).expect_success();
-    kill(Pid::from_raw(serve.id().cast_signed()), Signal::SIGHUP).expect("it is there");
+    serve.signal(Signal::SIGHUP);
     serve.wait_for("`icmp type echo-request drop`", LIMIT);
     serve.wait_for("was read again", LIMIT);
     // Of another's program it cannot know the name, and says so.
