@@ -185,6 +185,30 @@ fn readers_hold_up_neither_following_nor_one_another() {
 }
 
 #[test]
+fn a_signal_ends_at_once_who_waits_for_a_serve_that_is_stopped() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = configured(&folder, "");
+    let readers = Readers::start(host, &config, "");
+    for (verb, signal) in [
+        ("show counters -w --rate 50ms", Signal::SIGINT),
+        ("show counters --rate 1h", Signal::SIGTERM),
+        ("status", Signal::SIGINT),
+        ("show sources", Signal::SIGHUP),
+    ] {
+        let mut waiting = process::Watch::start(&mut readers.command(GROUP, verb));
+        if verb.contains("-w") {
+            waiting.wait_for(HOST_IF, LIMIT);
+        }
+        readers.serve.signal(Signal::SIGSTOP);
+        // No code: the signal has ended it, and not that nobody answers.
+        assert_eq!(waiting.end_by(signal), None, "{verb}: {:?}", waiting.heard());
+        readers.serve.signal(Signal::SIGCONT);
+    }
+    end(host, readers);
+}
+
+#[test]
 fn metrics_can_be_had_at_a_socket_of_the_group() {
     let Some(pair) = pair() else { return };
     let (host, folder) = (&pair.host, Folder::new());

@@ -72,11 +72,12 @@ impl Top {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).expect("it is there");
     }
 
-    /// The end that a key or a signal has brought; the terminal is as it was.
-    fn ends(mut self) {
+    /// The end that a key or a signal has brought, and all that was shown; the terminal is as it was.
+    fn ends(mut self) -> String {
         self.wait_for(LEAVE_SCREEN);
         assert_eq!(self.child.wait().expect("it ends").code(), Some(0), "{:?}", self.text);
         assert_eq!(tcgetattr(&self.terminal).expect("its state"), self.before);
+        std::mem::take(&mut self.text)
     }
 }
 
@@ -99,7 +100,7 @@ fn top_shows_what_comes_and_leaves_the_terminal_as_it_was() {
     top.press("?");
     top.wait_for("Any key goes on");
     top.press("xq");
-    top.ends();
+    let _shown = top.ends();
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn a_signal_ends_top_as_its_key_does() {
         let mut top = Top::start(&mut ctl::command(&pair.host, "top"));
         top.wait_for("neighbour-discovery");
         top.signal(signal);
-        top.ends();
+        let _shown = top.ends();
     }
 }
 
@@ -129,7 +130,35 @@ fn top_shows_a_member_of_the_group_what_comes() {
     assert_eq!(readers.serve.end_by(Signal::SIGTERM), Some(0));
     top.wait_for("does not run");
     top.press("q");
-    top.ends();
+    let _shown = top.ends();
+    let _done = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+#[test]
+fn a_member_leaves_top_at_once_while_serve_does_not_answer_and_sees_how_old_the_figures_are() {
+    let Some(pair) = pair().filter(|_| can_run(&["unshare", "mount", "install", "setpriv"])) else { return };
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n"));
+    let mut readers = Readers::start(&pair.host, &config, "");
+    let key = |top: &mut Top, key| top.press(key);
+    let ends: [&dyn Fn(&mut Top); 5] = [
+        &|top| key(top, "q"),
+        &|top| key(top, "\x03"),
+        &|top| top.signal(Signal::SIGTERM),
+        &|top| top.signal(Signal::SIGHUP),
+        &|top| top.signal(Signal::SIGINT),
+    ];
+    for end in ends {
+        let mut top = Top::start(&mut readers.command(GROUP, "top --interval 50ms"));
+        top.wait_for("neighbour-discovery");
+        readers.serve.signal(Signal::SIGSTOP);
+        top.wait_for("FIGURES ARE");
+        end(&mut top);
+        // Its end comes before that of its waiting, which is told.
+        assert!(!top.ends().contains("has not answered"));
+        readers.serve.signal(Signal::SIGCONT);
+    }
+    assert_eq!(readers.serve.end_by(Signal::SIGTERM), Some(0));
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
 }
 

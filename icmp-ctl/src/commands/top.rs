@@ -21,7 +21,7 @@ pub(super) fn run(interval: Span, json: bool, source: Source) -> Result<Output> 
     let mut before = source.reading()?;
     let colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let mut model = Model::new(interval.0);
-    let mut look = || seen(source, &mut before).map_err(|error| sentence(&error));
+    let mut look = move || seen(source, &mut before).map_err(|error| sentence(&error));
     model.take(look());
     terminal::show(model, colour, look)?;
     Ok(Output::nothing())

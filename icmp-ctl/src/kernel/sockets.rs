@@ -4,16 +4,24 @@
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
+use nix::sys::time::TimeVal;
 use nix::unistd::{Gid, Group, User, getuid};
+
+use crate::failure::{Exit, Failure};
 
 /// Their folder. It has the set-group-ID bit, so that what is made in it belongs to its group.
 pub const FOLDER: &str = "/run/icmp-ctl";
 const MODE: u32 = 0o660;
+/// How long whoever listens may take to be known as that.
+const TAKEN: Duration = Duration::from_secs(1);
 
 /// A socket that is listened on; it is removed with this value.
 #[derive(Debug)]
@@ -68,7 +76,7 @@ impl Drop for Socket {
 /// It is a socket that nobody listens on: its process was killed. Whatever else may be there refuses connections, too.
 fn is_left_over(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
-        && UnixStream::connect(path).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        && connected(path, TAKEN).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// The group of the folder; `None` where the folder is not there.
@@ -92,15 +100,38 @@ pub fn group() -> Result<Option<String>> {
     Ok(Some(name.map_or_else(|| there.gid().to_string(), |group| group.name)))
 }
 
-/// Connects to a socket in the folder.
+/// Connects to a socket in the folder, and waits so long for a place among those that wait to be taken.
 ///
 /// # Errors
-/// This user may not, or `serve` does not listen there; the error says what helps.
-pub fn connect(path: &Path) -> Result<UnixStream> {
+/// This user may not, or `serve` does not listen there; the error says what helps. As [`silent`], where there was no place.
+pub fn connect(path: &Path, deadline: Duration) -> Result<UnixStream> {
     let Some(group) = group()? else {
         bail!("there is no {FOLDER}, whose group may ask `serve`; root makes it (docs/service.md)");
     };
-    UnixStream::connect(path).map_err(|error| refused(&error, &group, path))
+    connected(path, deadline).map_err(|error| match error.kind() {
+        ErrorKind::WouldBlock => silent(deadline),
+        _ => refused(&error, &group, path),
+    })
+}
+
+/// That `serve`, which may be asked, has not answered within this time.
+pub fn silent(deadline: Duration) -> anyhow::Error {
+    let deadline = deadline.as_secs();
+    Failure::error(
+        Exit::Failed,
+        format!(
+            "`serve` has not answered within {deadline} s: it is stopped, or busy with what others ask; ask again"
+        ),
+    )
+}
+
+/// Connects within this time, or would block (unix(7)): where many wait to be taken already, the standard library's own waits for ever.
+fn connected(path: &Path, deadline: Duration) -> io::Result<UnixStream> {
+    let socket = socket::socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let whole = TimeVal::new(deadline.as_secs().cast_signed(), i64::from(deadline.subsec_micros()));
+    setsockopt(&socket, sockopt::SendTimeout, &whole)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(UnixStream::from(socket))
 }
 
 fn refused(error: &io::Error, group: &str, path: &Path) -> anyhow::Error {
@@ -121,7 +152,27 @@ fn refused(error: &io::Error, group: &str, path: &Path) -> anyhow::Error {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::Backlog;
+
     use super::*;
+
+    #[test]
+    fn where_too_many_wait_to_be_taken_nobody_waits_for_ever() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("socket");
+        let listener = UnixListener::bind(&path).expect("bound");
+        socket::listen(&listener, Backlog::new(0).expect("a length")).expect("it listens");
+        let short = Duration::from_millis(10);
+        let mut waiting = Vec::new();
+        let error = loop {
+            match connected(&path, short) {
+                Ok(connection) => waiting.push(connection),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!((error.kind(), waiting.len()), (ErrorKind::WouldBlock, 1));
+        assert!(!is_left_over(&path), "somebody listens");
+    }
 
     #[test]
     fn a_file_that_is_no_socket_is_not_taken_for_one_that_was_left() {

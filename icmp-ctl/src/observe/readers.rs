@@ -3,8 +3,9 @@
 //! Owns the socket's name and the form of questions and answers. Who may connect is the socket's folder's to say (`kernel/sockets.rs`), and what is
 //! answered is the verbs'.
 
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use http_body_util::{BodyExt as _, Full};
@@ -15,14 +16,13 @@ use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 use crate::failure::{Exit, Failure, exit_of, sentence};
 use crate::host::netlink::{Network, event_loop, namespace_number};
 use crate::instance::pins::{View, nothing_loaded};
 use crate::kernel::requirements::{Purpose, capabilities, prepare};
-use crate::kernel::sockets::{FOLDER, connect};
+use crate::kernel::sockets::{FOLDER, connect, silent};
 use crate::observe::look::Look;
 use crate::observe::rates::Reading;
 
@@ -123,21 +123,32 @@ impl Source {
 /// # Errors
 /// This process may not ask it, or nobody answers; or what the answer says.
 pub fn ask<T: DeserializeOwned>(question: &Question) -> Result<T> {
-    let stream = connect(&socket()?).map_err(|error| {
+    let began = Instant::now();
+    let stream = connect(&socket()?, DEADLINE).map_err(|error| {
+        // Whoever may ask, and is not answered, is helped by no capability.
+        if error.is::<Failure>() {
+            return error;
+        }
         let own = capabilities(Purpose::Use).text();
         Failure::error(Exit::Permission, format!("{}; by itself, {own}", sentence(&error)))
     })?;
-    stream.set_nonblocking(true)?;
-    let question = serde_json::to_vec(question)?;
-    let asked = event_loop()?.block_on(async { timeout(DEADLINE, over_http(stream, question)).await });
-    let asked = asked.with_context(|| format!("`serve` has not answered within {} s", DEADLINE.as_secs()))?;
-    let answer: Answer<T> = serde_json::from_slice(&asked.context("asking `serve`")?)
+    let answer = answered(stream, serde_json::to_vec(question)?, began)?;
+    let answer: Answer<T> = serde_json::from_slice(&answer)
         .context("understanding what `serve` has answered, which may be another build")?;
     answer.map_err(|(exit, text)| Failure::error(exit, text))
 }
 
-async fn over_http(stream: std::os::unix::net::UnixStream, question: Vec<u8>) -> Result<Bytes> {
-    let (mut sender, connection) = handshake(TokioIo::new(UnixStream::from_std(stream)?)).await?;
+/// What is answered to a question whose asking began then.
+fn answered(stream: UnixStream, question: Vec<u8>, began: Instant) -> Result<Bytes> {
+    stream.set_nonblocking(true)?;
+    let left = DEADLINE.saturating_sub(began.elapsed());
+    let asked = event_loop()?.block_on(async { timeout(left, over_http(stream, question)).await });
+    asked.map_err(|_| silent(DEADLINE))?.context("asking `serve`")
+}
+
+async fn over_http(stream: UnixStream, question: Vec<u8>) -> Result<Bytes> {
+    let stream = tokio::net::UnixStream::from_std(stream)?;
+    let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     // It ends with the answer, which says what there is to say of it.
     tokio::spawn(connection);
     let request =
@@ -150,4 +161,21 @@ async fn over_http(stream: std::os::unix::net::UnixStream, question: Vec<u8>) ->
         bail!("{status}: {}", String::from_utf8_lossy(&body).trim());
     }
     Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serve_that_does_not_answer_is_told_as_that_once() {
+        let (asking, _silent) = UnixStream::pair().expect("a pair");
+        let long_ago = Instant::now().checked_sub(DEADLINE).expect("it runs for longer");
+        let error = answered(asking, b"\"Reading\"".to_vec(), long_ago).expect_err("nobody answers");
+        assert_eq!(
+            sentence(&error),
+            "`serve` has not answered within 25 s: it is stopped, or busy with what others ask; ask again"
+        );
+        assert_eq!(exit_of(&error), Exit::Failed);
+    }
 }

@@ -1,7 +1,9 @@
 //! The live view: what happens now, on a screen that is drawn again every second.
 //!
-//! Owns what is kept for it ([`model`]), how it looks ([`screen`]), and the terminal it is on ([`terminal`]). What is read is `observe`'s.
+//! Owns what is kept for it ([`model`]), how it looks ([`screen`]), the terminal it is on ([`terminal`]), and that reading holds up nobody. What is read
+//! is `observe`'s.
 
 pub mod model;
+mod reader;
 pub mod screen;
 pub mod terminal;

@@ -15,6 +15,9 @@ use crate::observe::sources::Sources;
 /// Moments that the history goes back, which is as much as the widest screen shows.
 const HISTORY: usize = 300;
 
+/// How late what was read may be before the screen says that it is.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What was seen in one span of time.
 #[derive(Default)]
 pub struct Seen {
@@ -87,6 +90,8 @@ pub struct Model {
     pub interval: Duration,
     /// The latest.
     pub seen: Seen,
+    /// How old that is; `None` where there is nothing yet.
+    age: Option<Duration>,
     /// Why there is nothing newer.
     pub trouble: Option<String>,
     /// Nothing newer is taken.
@@ -113,6 +118,7 @@ impl Model {
         Self {
             interval,
             seen: Seen::default(),
+            age: None,
             trouble: None,
             is_paused: false,
             is_helping: false,
@@ -138,6 +144,7 @@ impl Model {
             }
         };
         self.trouble = None;
+        self.age = Some(Duration::ZERO);
         let gone = |name: &str| !seen.interfaces.iter().any(|interface| interface.name == name);
         self.history.retain(|name, _| !gone(name));
         if self.interface.as_deref().is_some_and(gone) {
@@ -151,6 +158,18 @@ impl Model {
             }
         }
         self.seen = seen;
+    }
+
+    /// Lets time pass.
+    pub fn pass(&mut self, time: Duration) {
+        if let Some(age) = &mut self.age {
+            *age += time;
+        }
+    }
+
+    /// How old the latest is, where something newer is due and nobody wanted it not to come.
+    pub fn overdue(&self) -> Option<Duration> {
+        self.age.filter(|age| *age >= self.interval + PATIENCE && !self.is_paused)
     }
 
     /// Does what a key asks for.

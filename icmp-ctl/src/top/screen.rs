@@ -82,13 +82,15 @@ fn title(model: &Model) -> Line<'_> {
     Line::from(spans)
 }
 
-/// What needs attention, or how many sources there are.
+/// What needs attention, or how many sources there are; before that, how old all of it is where nothing newer comes.
 fn attention(model: &Model, colour: bool) -> Line<'static> {
     let alarm = if colour { Style::new().fg(Color::Red).bold() } else { Style::new().bold() };
+    let old = model.overdue().map(|age| format!("FIGURES ARE {} s OLD", age.as_secs()));
+    let mut words: Vec<_> = old.into_iter().collect();
     if let Some(trouble) = &model.trouble {
-        return Line::styled(trouble.clone(), alarm);
+        words.push(trouble.clone());
+        return Line::styled(words.join("  "), alarm);
     }
-    let mut words = Vec::new();
     if let Some(left) = model.seen.pending {
         words.push(format!("CONFIRMATION PENDING, {} s left", left.as_secs()));
     }
@@ -384,6 +386,23 @@ mod tests {
             "nothing is loaded in this network namespace; `icmp-ctl attach IFACE` does".to_owned()
         ));
         is("trouble-80x24.txt", &model, SMALL);
+    }
+
+    #[test]
+    fn figures_are_old_once_newer_ones_are_due_unless_it_is_paused() {
+        let mut model = flood();
+        let second = Duration::from_secs(1);
+        model.pass(model.interval + second - Duration::from_nanos(1));
+        assert_eq!(model.overdue(), None);
+        model.pass(12 * second);
+        is("old-80x24.txt", &model, SMALL);
+        model.take(Err("`serve` has not answered within 25 s".to_owned()));
+        is("old-trouble-80x24.txt", &model, SMALL);
+        press(&mut model, "p");
+        assert_eq!(model.overdue(), None);
+        press(&mut model, "p");
+        model.take(Ok(seen(0, 0.98, Vec::new())));
+        assert_eq!(model.overdue(), None);
     }
 
     #[test]

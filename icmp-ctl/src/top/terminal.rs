@@ -1,6 +1,6 @@
 //! The terminal of the live view.
 //!
-//! Owns taking it over and giving it back as it was, also when the program panics or is told to end by a signal, and when to read and draw.
+//! Owns taking it over and giving it back as it was, also when the program panics or is told to end by a signal, and when to draw.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,17 +10,19 @@ use anyhow::{Context as _, Result};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::top::model::{Model, Seen, Wish};
+use crate::top::model::{Model, Wish};
+use crate::top::reader::{Read, Reader};
 use crate::top::screen::draw;
 
-/// How long a signal may go unnoticed: a terminal's input is waited for in between.
+/// How long a signal, or what was read, may go unnoticed: a terminal's input is waited for in between.
 const NOTICE: Duration = Duration::from_millis(100);
 
-/// Shows a model until somebody leaves. `read` is asked for what was seen, once in each interval.
+/// Shows a model until somebody leaves. `read` is asked for what was seen, once in each interval, on a thread of its own, which may still wait when this
+/// returns.
 ///
 /// # Errors
 /// The terminal cannot be used.
-pub fn show(mut model: Model, colour: bool, mut read: impl FnMut() -> Result<Seen, String>) -> Result<()> {
+pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 'static) -> Result<()> {
     let ends = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
@@ -28,14 +30,15 @@ pub fn show(mut model: Model, colour: bool, mut read: impl FnMut() -> Result<See
     // From here on a panic gives the terminal back before it says anything.
     let mut terminal = ratatui::try_init().context("taking over the terminal")?;
     let shown = (|| -> Result<()> {
-        let mut next = Instant::now();
+        let reader = Reader::start(model.interval, read);
+        let mut before = Instant::now();
         while !ends.load(Ordering::Relaxed) {
-            if Instant::now() >= next {
-                model.take(read());
-                next = Instant::now() + model.interval;
+            model.pass(std::mem::replace(&mut before, Instant::now()).elapsed());
+            while let Some(read) = reader.next()? {
+                model.take(read);
             }
             terminal.draw(|frame| draw(frame, &model, colour)).context("drawing")?;
-            if press(&mut model, next)? == Wish::Leave {
+            if press(&mut model)? == Wish::Leave {
                 break;
             }
         }
@@ -45,10 +48,9 @@ pub fn show(mut model: Model, colour: bool, mut read: impl FnMut() -> Result<See
     shown
 }
 
-/// Waits for a key, a change of size or the next reading.
-fn press(model: &mut Model, next: Instant) -> Result<Wish> {
-    let wait = next.saturating_duration_since(Instant::now()).min(NOTICE);
-    if !event::poll(wait).context("waiting for a key")? {
+/// Waits for a key or a change of size, and no longer than there is nothing else to look at.
+fn press(model: &mut Model) -> Result<Wish> {
+    if !event::poll(model.interval.min(NOTICE)).context("waiting for a key")? {
         return Ok(Wish::Stay);
     }
     match event::read().context("reading a key")? {

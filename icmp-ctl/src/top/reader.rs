@@ -1,0 +1,46 @@
+//! Reads beside the screen: whoever is asked may take long to answer, and keys and signals wait for nobody.
+//!
+//! Owns the thread that reads, again and again, for as long as somebody takes what it has read.
+
+use std::sync::mpsc::{self, Receiver, TryRecvError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+
+use crate::top::model::Seen;
+
+/// What was read, or why nothing was.
+pub(super) type Read = Result<Seen, String>;
+
+/// A thread that reads.
+pub(super) struct Reader {
+    told: Receiver<Read>,
+}
+
+impl Reader {
+    /// Reads from now on, and so long after each time.
+    pub(super) fn start(interval: Duration, mut read: impl FnMut() -> Read + Send + 'static) -> Self {
+        let (teller, told) = mpsc::channel();
+        thread::spawn(move || {
+            while teller.send(read()).is_ok() {
+                thread::sleep(interval);
+            }
+        });
+        Self { told }
+    }
+
+    /// What has come and was not taken yet.
+    ///
+    /// # Errors
+    /// The thread has ended.
+    pub(super) fn next(&self) -> Result<Option<Read>> {
+        match self.told.try_recv() {
+            Ok(read) => Ok(Some(read)),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => {
+                bail!("reading what is shown has come to an end, which is a fault of icmp-ctl")
+            }
+        }
+    }
+}
