@@ -11,6 +11,8 @@ use crate::process::{self, Finished, Watch};
 
 /// Number of the group that may ask; no group of this host is called so.
 pub const GROUP: u32 = 414_243;
+/// Where others than root find the program.
+pub const PROGRAM: &str = "/run/icmp-ctl.exe";
 /// What `serve` says when it has started.
 const SERVING: &str = "serving metrics";
 const LIMIT: Duration = Duration::from_secs(40);
@@ -31,8 +33,8 @@ impl<'a> Readers<'a> {
     #[must_use]
     pub fn start(host: &'a Namespace, config: &str, before: &str) -> Self {
         let script = format!(
-            "mount -t tmpfs none /run && install -d -m 2750 -g {GROUP} /run/icmp-ctl && touch /run/icmp-ctl.exe && \
-             mount --bind \"$0\" /run/icmp-ctl.exe && chmod 755 /run && {before} exec \"$0\" serve -f \"$1\""
+            "mount -t tmpfs none /run && install -d -m 2750 -g {GROUP} /run/icmp-ctl && touch {PROGRAM} && \
+             mount --bind \"$0\" {PROGRAM} && chmod 755 /run && {before} exec \"$0\" serve -f \"$1\""
         );
         let program = ctl::program().to_str().expect("a path in UTF-8");
         let mut serve = host.watch("unshare", &["--mount", "sh", "-ec", &script, program, config]);
@@ -40,14 +42,21 @@ impl<'a> Readers<'a> {
         Self { host, serve }
     }
 
-    /// A command line of a user who is in this group, and may do nothing that root may.
+    /// What runs a command line, which is to be added, as a user who is in this group, and may do nothing that root may.
     #[must_use]
-    pub fn command(&self, group: u32, arguments: &str) -> Command {
+    pub fn user(&self, group: u32) -> Command {
         let mut command = self.host.command("nsenter");
         command.arg(format!("--mount=/proc/{}/ns/mnt", self.serve.id()));
         let group = format!("--groups={group}");
-        command.args(["setpriv", "--reuid=65534", "--regid=65534", &group, "/run/icmp-ctl.exe"]);
-        command.args(arguments.split_whitespace());
+        command.args(["setpriv", "--reuid=65534", "--regid=65534", &group]);
+        command
+    }
+
+    /// A command line of such a user.
+    #[must_use]
+    pub fn command(&self, group: u32, arguments: &str) -> Command {
+        let mut command = self.user(group);
+        command.arg(PROGRAM).args(arguments.split_whitespace());
         command
     }
 

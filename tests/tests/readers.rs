@@ -14,7 +14,7 @@ use icmp_tests::folder::Folder;
 use icmp_tests::http;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use icmp_tests::process;
-use icmp_tests::readers::{GROUP, Readers};
+use icmp_tests::readers::{GROUP, PROGRAM, Readers};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -204,6 +204,46 @@ fn a_signal_ends_at_once_who_waits_for_a_serve_that_is_stopped() {
         // No code: the signal has ended it, and not that nobody answers.
         assert_eq!(waiting.end_by(signal), None, "{verb}: {:?}", waiting.heard());
         readers.serve.signal(Signal::SIGCONT);
+    }
+    end(host, readers);
+}
+
+#[test]
+fn in_a_user_namespace_serve_is_asked_and_what_cannot_be_seen_or_done_there_is_said() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = configured(&folder, RULE);
+    let readers = Readers::start(host, &config, "");
+    for map in ["-U", "-Ur"] {
+        let inside = |group, words: &str| {
+            let mut command = readers.user(group);
+            process::run(command.args(["unshare", map]).args(words.split_whitespace()))
+        };
+        let able = inside(GROUP, "true");
+        if able.code != DONE {
+            println!("skipped: no user namespace can be made here: {able}");
+            continue;
+        }
+        let run = |group, verb: &str| inside(group, &format!("{PROGRAM} {verb}"));
+        for verb in ["show policy", "show counters --rate 1ms -j"] {
+            let told = run(GROUP, verb);
+            assert_eq!((told.code, told.stderr.lines().count()), (DONE, 1), "{told}");
+            assert!(told.stderr.contains("it cannot be seen whether /run/icmp-ctl is root's"), "{told}");
+        }
+        assert_eq!(run(GROUP, "show policy").stdout, readers.member("show policy").stdout);
+        // What only root has there, and what others than root may do about it.
+        let others = [(GROUP + 1, "status"), (GROUP, "detach --all"), (GROUP, "limit set errors 1/s")];
+        for (group, verb) in others {
+            let refused = run(group, verb);
+            assert_eq!((refused.code, refused.stderr.lines().count()), (PERMISSION, 1), "{refused}");
+            assert!(
+                refused.stderr.contains("user namespace") && refused.stderr.contains("outside"),
+                "{refused}"
+            );
+            assert!(!refused.stderr.contains("chown") && !refused.stderr.contains("usermod"), "{refused}");
+        }
+        let doctor = run(GROUP, "doctor").stdout;
+        assert!(doctor.contains("user namespace") && !doctor.contains("chown"), "{doctor}");
     }
     end(host, readers);
 }

@@ -21,12 +21,10 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
     let allowed = Allowed { breaks: &args.allow_break, empty: &args.allow_empty };
     let proposal = Proposal::of_file(&config, allowed, config.interfaces.first())?;
     if args.check
-        && let Some(missing) = Purpose::Use.missing()
+        && let Some([obstacle, _]) = Purpose::Use.obstacle()
     {
         warn_all(proposal.warnings());
-        note(&format!(
-            "the configuration is valid; to compare it with what is in force this process lacks {missing}"
-        ));
+        note(&format!("the configuration is valid, and was not compared with what is in force: {obstacle}"));
         return Ok(Output::nothing());
     }
     prepare(Purpose::Use)?;

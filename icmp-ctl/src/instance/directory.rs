@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use icmp_common::abi::VERSION;
 use nix::libc;
 
+use crate::failure::{Exit, Failure};
 use crate::finding::{Finding, State};
 use crate::host::netlink::namespace_number;
 use crate::instance::behind;
@@ -20,6 +21,7 @@ use crate::instance::lock::{DEADLINE, Lock};
 use crate::instance::migration;
 use crate::instance::places::{ROOT, namespace, of_this_version};
 use crate::instance::program::Entry;
+use crate::kernel::user_namespace::Owner;
 
 /// Where the BPF file system is: every user may make directories there.
 const BPFFS: &str = "/sys/fs/bpf";
@@ -62,6 +64,9 @@ pub(super) fn lock(directory: &Path) -> Result<Lock> {
 /// True where the directory of all instances is there, and nobody but root may have put something there.
 pub(super) fn is_root_there() -> Result<bool> {
     match ownership()? {
+        Some(finding) if finding.state == State::Unknown => {
+            Err(Failure::error(Exit::Permission, finding.text()))
+        }
         Some(finding) if finding.state == State::Broken => bail!("{}", finding.text()),
         found => Ok(found.is_some()),
     }
@@ -81,11 +86,17 @@ pub fn ownership() -> Result<Option<Finding>> {
     let broken = |what: String, why: &str, command: String| {
         Ok(Some(Finding::new("pins", State::Broken, what, why).fixed_by(command)))
     };
-    if top.uid() != 0 || (top.mode() & 0o022 != 0 && top.mode() & libc::S_ISVTX == 0) {
+    let owner = Owner::of(&top);
+    if let Owner::Hidden(namespace) = owner {
+        let what = format!(
+            "from user namespace {namespace} it cannot be seen whether {BPFFS} and what is pinned there are root's"
+        );
+        return Ok(Some(Finding::new("pins", State::Unknown, what, "look at it outside of that namespace")));
+    }
+    if owner != Owner::Root || (top.mode() & 0o022 != 0 && top.mode() & libc::S_ISVTX == 0) {
         return broken(
             format!(
-                "{BPFFS} is owned by uid {} with mode {:04o}, so others than root may replace what is in it",
-                top.uid(),
+                "{BPFFS} is owned by {owner} with mode {:04o}, so others than root may replace what is in it",
                 top.mode() & 0o7777
             ),
             "what is pinned there would be believed",
@@ -93,12 +104,10 @@ pub fn ownership() -> Result<Option<Finding>> {
         );
     }
     let Some(there) = looked_at(ROOT, fs::symlink_metadata(ROOT))? else { return Ok(None) };
-    if !there.is_dir() || there.uid() != 0 {
+    let owner = Owner::of(&there);
+    if !there.is_dir() || owner != Owner::Root {
         return broken(
-            format!(
-                "{ROOT} was made by another user (uid {}), who can change what is pinned there",
-                there.uid()
-            ),
+            format!("{ROOT} was made by another user ({owner}), who can change what is pinned there"),
             "removing it removes what is pinned there as well",
             format!("rm -r {ROOT}"),
         );

@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -19,6 +19,7 @@ use crate::diagnostics::warn;
 use crate::host::netlink::{Link, links_once};
 use crate::instance::foreign::{self, Attachment};
 use crate::kernel::bpf;
+use crate::kernel::user_namespace::Owner;
 
 /// Name of a dispatcher, and of its main function.
 pub(super) const NAME: &str = "xdp_dispatcher";
@@ -304,7 +305,7 @@ fn lock() -> Result<Flock<File>> {
     let take = || -> Result<_> {
         let folder = File::open(PINS)?;
         ensure!(
-            folder.metadata()?.uid() == 0,
+            Owner::of(&folder.metadata()?) == Owner::Root,
             "it is not root's, and what is pinned there would be believed"
         );
         Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error.into())

@@ -13,4 +13,5 @@ pub(crate) mod netlink;
 pub mod pod;
 pub(crate) mod requirements;
 pub mod sockets;
+pub(crate) mod user_namespace;
 pub(crate) mod words;

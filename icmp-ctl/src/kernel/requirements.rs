@@ -7,6 +7,7 @@ use nix::unistd::geteuid;
 use crate::failure::{Exit, Failure};
 use crate::finding::{Finding, State};
 use crate::kernel::bpffs;
+use crate::kernel::user_namespace;
 
 /// Oldest kernel the program is tested on.
 const OLDEST_KERNEL: (u32, u32) = (6, 1);
@@ -48,11 +49,22 @@ impl Purpose {
         needs
     }
 
-    /// What is missing for it, as the part of a sentence; `None` where nothing is.
-    pub(crate) fn missing(self) -> Option<String> {
+    /// What keeps this process from it, and what would help; `None` where nothing does.
+    pub(crate) fn obstacle(self) -> Option<[String; 2]> {
+        // In there it seems to have all of them.
+        if let Some(namespace) = user_namespace::not_the_systems() {
+            return Some([
+                format!(
+                    "this process is in user namespace {namespace}, and bpf(2) wants capabilities of the system's"
+                ),
+                "run it outside of that namespace, as root".to_owned(),
+            ]);
+        }
         // Where it does not say, the kernel decides.
         let effective = caps::read(None, CapSet::Effective).ok()?;
-        missing(self, &effective, geteuid().is_root())
+        let missing = missing(self, &effective, geteuid().is_root())?;
+        let help = "run it as root, for example with sudo, or give it these";
+        Some([format!("this process lacks {missing}"), help.to_owned()])
     }
 
     /// Those of the capabilities in `held` that are needed for it.
@@ -94,14 +106,9 @@ pub(crate) fn prepare(purpose: Purpose) -> Result<()> {
 
 /// Whether this process may do it.
 pub(crate) fn capabilities(purpose: Purpose) -> Finding {
-    match purpose.missing() {
+    match purpose.obstacle() {
         None => Finding::fine("capabilities", "this process has all that are needed"),
-        Some(missing) => Finding::new(
-            "capabilities",
-            State::Broken,
-            format!("this process lacks {missing}"),
-            "run it as root, for example with sudo, or give it these",
-        ),
+        Some([obstacle, help]) => Finding::new("capabilities", State::Broken, obstacle, help),
     }
 }
 

@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -15,7 +16,9 @@ use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, setsoc
 use nix::sys::time::TimeVal;
 use nix::unistd::{Gid, Group, User, getuid};
 
+use crate::diagnostics::warn;
 use crate::failure::{Exit, Failure};
+use crate::kernel::user_namespace::Owner;
 
 /// Their folder. It has the set-group-ID bit, so that what is made in it belongs to its group.
 pub const FOLDER: &str = "/run/icmp-ctl";
@@ -79,25 +82,36 @@ fn is_left_over(path: &Path) -> bool {
         && connected(path, TAKEN).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
+/// The folder, whose group may come to it.
+struct Folder {
+    group: String,
+    owner: Owner,
+}
+
 /// The group of the folder; `None` where the folder is not there.
 ///
 /// # Errors
 /// Others than root may put sockets there, its group may not come there, or what is made there does not belong to its group.
 pub fn group() -> Result<Option<String>> {
+    Ok(folder()?.map(|folder| folder.group))
+}
+
+fn folder() -> Result<Option<Folder>> {
     let there = match fs::symlink_metadata(FOLDER) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         there => there.with_context(|| format!("looking at {FOLDER}"))?,
     };
-    if !there.is_dir() || there.uid() != 0 || there.mode() & 0o2032 != 0o2010 {
+    let owner = Owner::of(&there);
+    if !there.is_dir() || matches!(owner, Owner::Other(_)) || there.mode() & 0o2032 != 0o2010 {
         bail!(
-            "{FOLDER} is owned by uid {} with mode {:04o}, and has to be root's, with the set-group-ID bit, entered by its group, and written to by root alone: \
+            "{FOLDER} is owned by {owner} with mode {:04o}, and has to be root's, with the set-group-ID bit, entered by its group, and written to by root alone: \
              chown root {FOLDER} && chmod 2750 {FOLDER}",
-            there.uid(),
             there.mode() & 0o7777
         );
     }
     let name = Group::from_gid(Gid::from_raw(there.gid())).ok().flatten();
-    Ok(Some(name.map_or_else(|| there.gid().to_string(), |group| group.name)))
+    let group = name.map_or_else(|| there.gid().to_string(), |group| group.name);
+    Ok(Some(Folder { group, owner }))
 }
 
 /// Connects to a socket in the folder, and waits so long for a place among those that wait to be taken.
@@ -105,13 +119,23 @@ pub fn group() -> Result<Option<String>> {
 /// # Errors
 /// This user may not, or `serve` does not listen there; the error says what helps. As [`silent`], where there was no place.
 pub fn connect(path: &Path, deadline: Duration) -> Result<UnixStream> {
-    let Some(group) = group()? else {
+    static SAID: Once = Once::new();
+    let Some(Folder { group, owner }) = folder()? else {
         bail!("there is no {FOLDER}, whose group may ask `serve`; root makes it (docs/service.md)");
     };
-    connected(path, deadline).map_err(|error| match error.kind() {
+    let stream = connected(path, deadline).map_err(|error| match error.kind() {
         ErrorKind::WouldBlock => silent(deadline),
-        _ => refused(&error, &group, path),
-    })
+        _ => refused(&error, &group, owner, path),
+    })?;
+    if let Owner::Hidden(namespace) = owner {
+        SAID.call_once(|| {
+            warn(&format!(
+                "from user namespace {namespace} it cannot be seen whether {FOLDER} is root's, and `serve` who it has to be: what is shown here \
+                 is told by whoever made that folder"
+            ));
+        });
+    }
+    Ok(stream)
 }
 
 /// That `serve`, which may be asked, has not answered within this time.
@@ -134,16 +158,19 @@ fn connected(path: &Path, deadline: Duration) -> io::Result<UnixStream> {
     Ok(UnixStream::from(socket))
 }
 
-fn refused(error: &io::Error, group: &str, path: &Path) -> anyhow::Error {
-    match error.kind() {
-        ErrorKind::PermissionDenied => {
+fn refused(error: &io::Error, group: &str, owner: Owner, path: &Path) -> anyhow::Error {
+    match (error.kind(), owner) {
+        (ErrorKind::PermissionDenied, Owner::Hidden(namespace)) => anyhow::anyhow!(
+            "members of the group of {FOLDER} may ask `serve`, and this process is not one; in user namespace {namespace} its name cannot be seen"
+        ),
+        (ErrorKind::PermissionDenied, _) => {
             let user = User::from_uid(getuid()).ok().flatten();
             let user = user.map_or_else(|| getuid().to_string(), |user| user.name);
             anyhow::anyhow!(
                 "members of group {group} may ask `serve`, and this process is not one: usermod -aG {group} {user}, then log in again"
             )
         }
-        ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+        (ErrorKind::NotFound | ErrorKind::ConnectionRefused, _) => {
             anyhow::anyhow!("`serve`, which would be asked, does not run in this network namespace")
         }
         _ => anyhow::anyhow!("asking `serve` over {}: {error}", path.display()),

@@ -82,7 +82,7 @@ impl Source {
     /// # Errors
     /// It may open maps, but there is no BPF file system.
     pub fn of_this_process() -> Result<Self> {
-        if Purpose::Use.missing().is_some() {
+        if Purpose::Use.obstacle().is_some() {
             return Ok(Self::Serve);
         }
         prepare(Purpose::Use)?;
