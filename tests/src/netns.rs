@@ -24,6 +24,8 @@ use crate::xdp::PassLink;
 
 const FOLDER: &str = "/run/netns";
 const PREFIX: &str = "icmpt";
+/// Seconds that `ping` waits for what has to come: it hangs no longer than any program may.
+const PATIENCE: &str = "50";
 
 /// A network namespace that lives as long as this value; its loopback interface is up.
 #[derive(Debug)]
@@ -71,6 +73,27 @@ impl Namespace {
     #[must_use]
     pub fn run(&self, program: &str, arguments: &[&str]) -> Finished {
         process::run(self.command(program).args(arguments))
+    }
+
+    /// Runs `ping` inside, which has to be answered, however long that takes, and returns what it printed. After a first reply it waits for another one for
+    /// two round trips or its interval only: who needs all of several uses [`Self::ping_each`].
+    ///
+    /// # Panics
+    /// If nothing answers.
+    pub fn ping(&self, arguments: &[&str]) -> String {
+        self.run("ping", &[&["-W", PATIENCE], arguments].concat()).expect_success()
+    }
+
+    /// Runs `ping` inside, of which each of so many requests has to be answered, however long that takes, and returns what it printed. They are sent at
+    /// once, so that the interval after the last one is how long all of them are waited for.
+    ///
+    /// # Panics
+    /// If a request is not answered.
+    pub fn ping_each(&self, count: u32, arguments: &[&str]) -> String {
+        let count = count.to_string();
+        let said = self.ping(&[&["-c", &count, "-l", &count, "-i", PATIENCE], arguments].concat());
+        assert!(said.contains(" 0% packet loss"), "{said}");
+        said
     }
 
     /// Starts a program inside that runs beside the test.
@@ -363,7 +386,7 @@ mod tests {
         let pair = Pair::new(1500);
         for target in ["192.0.2.2", "198.51.100.2", "2001:db8::2", "2001:db8:0:1::2", "fe80::ff:fe00:2%peer0"]
         {
-            let _text = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+            let _text = pair.peer.ping(&["-c1", target]);
         }
         assert_eq!((pair.host.snmp("Icmp", "InEchos"), pair.host.snmp("Icmp6", "InEchos")), (2, 3));
     }

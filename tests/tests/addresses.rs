@@ -67,7 +67,7 @@ fn an_alternative_name_is_a_name() {
     host.sysctl(&format!("net/ipv6/conf/{HOST_IF}/hop_limit"), "78");
     let done = ctl::run(host, &format!("attach {OTHER}"));
     assert!(done.code == DONE && done.stdout.contains(&format!("{HOST_IF}: attached")), "{done}");
-    let said = pair.peer.run("ping", &["-c1", "-W2", "2001:db8::2"]).expect_success();
+    let said = pair.peer.ping(&["-c1", "2001:db8::2"]);
     assert!(said.contains("ttl=78"), "{said}");
     let done = ctl::run(host, &format!("attach {OTHER} {HOST_IF}"));
     assert!(done.code == DONE && done.stdout.contains("already attached"), "{done}");
@@ -168,7 +168,7 @@ fn addresses_of_loopback_are_answered_on_every_interface_and_all_with_own_host()
     let _done = ctl::run(host, &format!("attach {HOST_IF} -f {}", file("interface"))).expect_success();
     let answered = |to: &str| {
         let before = ctl::counters(host, HOST_IF).answered();
-        let _said = pair.peer.run("ping", &["-c1", "-W2", to]).expect_success();
+        let _said = pair.peer.ping(&["-c1", to]);
         ctl::counters(host, HOST_IF).answered() - before
     };
     for (own, by_the_program) in

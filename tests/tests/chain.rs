@@ -67,7 +67,7 @@ fn in_front_of_another_program_pings_are_answered_and_the_other_gets_the_rest() 
         assert_eq!(on(host).1, before.1, "in the mode that the other had");
         let had = other.count();
         // The one address is answered, the other one passed: a rule of the kernel's for echo is asked by who passes.
-        let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+        let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
         assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 3, "{mode} {kind:?}");
         let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "-s", "100", "203.0.113.9"]);
         let passed = ctl::counters(host, HOST_IF).verdict("pass");
@@ -141,7 +141,7 @@ fn a_link_of_another_owner_runs_ours_and_then_its_own_again() {
     let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
     let attached = status(host)["interfaces"][0]["behind"]["attached"].clone();
     assert!(attached.as_str().is_some_and(|how| how.starts_with("by link ")), "{attached}");
-    let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+    let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
     assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 3);
     let _said = ctl::run(host, &format!("detach {HOST_IF}")).expect_success();
     assert_eq!(on(host), before, "as it was");
@@ -194,7 +194,7 @@ fn what_was_killed_between_the_steps_is_the_old_state_or_the_new_one() {
     let status = ctl::run(host, "status");
     assert!(status.stdout.contains("displaced"), "{status}");
     let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
-    let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+    let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
     assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 3);
     let _said = ctl::run(host, "detach --all").expect_success();
     assert_eq!(on(host), before);
@@ -255,7 +255,7 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
             host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", first.pin()));
         }
         let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
-        let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+        let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
         if let Some(link) = &link {
             second.update(link);
         } else if done_to_it == "taken off" {
@@ -285,7 +285,7 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
             assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
         }
         let had = second.count();
-        let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+        let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
         let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "203.0.113.9"]);
         assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 6, "counters stay");
         assert!(now.is_none() || second.count() >= had + 3, "{done_to_it}: it gets what is passed");
@@ -423,7 +423,7 @@ fn an_upgrade_that_is_killed_leaves_the_other_behind_the_program_of_before() {
     assert_eq!((&row()["behind"], &row()["mode"]), (&behind, &"native".into()));
     let _said = ctl::run(host, "limit set errors 99/s").expect_success();
     assert_eq!((on(host), &row()["behind"]), (ours, &behind));
-    let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "192.0.2.2"]).expect_success();
+    let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
     assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 3);
     let _said = ctl::run(host, "detach --all").expect_success();
     assert_eq!(on(host), before);

@@ -109,7 +109,7 @@ fn a_description_or_another_name_that_is_no_utf_8_costs_an_interface_nothing() {
         assert!(again.contains("already attached"), "{words:?}: {again}");
     }
     let before = attached.counters().packets("answered");
-    let _said = pair.peer.run("ping", &["-c1", "-W2", "192.0.2.2"]).expect_success();
+    let _said = pair.peer.ping(&["-c1", "192.0.2.2"]);
     assert_eq!(attached.counters().packets("answered"), before + 1);
     let again = ctl::run(host, "attach odd\\xff").expect_success();
     assert!(again.contains(&format!("{HOST_IF}: already attached")), "by its other name: {again}");
@@ -362,7 +362,7 @@ fn a_jumbo_mtu_is_attached_natively() {
     let pair = Pair::new(9000);
     let attached = Attached::new(&pair.host, HOST_IF);
     for size in ["56", "1472", "8000"] {
-        let _said = pair.peer.run("ping", &["-c1", "-W2", "-s", size, "192.0.2.2"]).expect_success();
+        let _said = pair.peer.ping(&["-c1", "-s", size, "192.0.2.2"]);
     }
     let by_program = attached.counters().packets("answered");
     assert_eq!(by_program + pair.host.snmp("Icmp", "InEchos"), 3, "each is answered by one of them");
@@ -553,7 +553,7 @@ fn pair(programs: &[&str]) -> Option<Pair> {
 }
 
 fn ping(pair: &Pair, target: &str) {
-    let _said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+    let _said = pair.peer.ping(&["-c1", target]);
 }
 
 /// A pair whose peer sends on two queues, for which veth wants two receive queues here before it takes a native program.

@@ -51,7 +51,7 @@ fn a_flood_of_pings_loses_nothing() {
     let host = Host { pair: &world.pair, attached };
     for target in ["192.0.2.2", "2001:db8::2"] {
         host.answers(2000, || {
-            let said = world.pair.peer.run("ping", &["-f", "-q", "-c", "2000", target]).expect_success();
+            let said = world.pair.peer.ping(&["-f", "-q", "-c", "2000", target]);
             assert!(said.contains(" 0% packet loss"), "{said}");
         });
     }
@@ -153,18 +153,12 @@ fn the_host_learns_the_mtu_of_a_smaller_link_on_its_way() {
         assert!(done.output().contains("1280"), "the router's message reached ping: {done}");
         let route = world.pair.host.ip(&format!("route get {target}"));
         assert!(route.contains("mtu 1280"), "the message reached the routing table: {route}");
-        let _said = world
-            .pair
-            .host
-            .run("ping", &["-M", "do", "-c", "2", "-i", "0.05", "-W", "2", "-s", fits, target])
-            .expect_success();
+        let _said = world.pair.host.ping(&["-M", "do", "-c", "2", "-i", "0.05", "-s", fits, target]);
         assert!(host.attached.counters().verdict("pass") >= passed + 3, "messages and replies were passed");
     }
     // And the other way round: a request of what the link can carry is answered as before.
     host.answers(2, || {
-        let _said = client
-            .run("ping", &["-M", "do", "-c", "2", "-i", "0.05", "-W", "2", "-s", "1252", "192.0.2.2"])
-            .expect_success();
+        let _said = client.ping(&["-M", "do", "-c", "2", "-i", "0.05", "-s", "1252", "192.0.2.2"]);
     });
 }
 
@@ -248,7 +242,7 @@ fn tcpdump_sees_what_was_passed_and_not_what_was_answered() {
 
     // Record route: for the stack to fill in.
     host.leaves_to_the_kernel(1, || {
-        let said = world.pair.peer.run("ping", &["-R", "-c", "1", "-W", "2", "192.0.2.2"]).expect_success();
+        let said = world.pair.peer.ping(&["-R", "-c", "1", "192.0.2.2"]);
         assert!(said.contains("RR:"), "{said}");
     });
     dump.wait_for("ICMP echo request", LIMIT);
@@ -279,11 +273,8 @@ impl World {
 
     /// ping that has to get every reply, each with the data it sent.
     fn ping(&self, target: &str, count: u32, size: u32) {
-        let (count, size) = (count.to_string(), size.to_string());
-        let done = self.pair.peer.run("ping", &["-c", &count, "-i", "0.02", "-W", "2", "-s", &size, target]);
-        assert_eq!(done.code, Some(0), "{done}");
-        assert!(done.stdout.contains(" 0% packet loss"), "{done}");
-        assert!(!done.output().contains("wrong data byte") && !done.output().contains("DUP"), "{done}");
+        let said = self.pair.peer.ping_each(count, &["-s", &size.to_string(), target]);
+        assert!(!said.contains("wrong data byte") && !said.contains("DUP"), "{said}");
     }
 
     /// A client that reaches the host through the peer, over a link of this MTU.

@@ -177,7 +177,7 @@ fn a_veth_whose_other_end_has_no_program_is_broken_and_generic_mode_ends_it() {
     cure(&pair.host, found.worst("peer"));
     let found = doctor(&pair.host, HOST_IF);
     assert_eq!((found.state("peer"), found.state("native-mode"), found.code), ("fine", "fine", DONE));
-    let _text = pair.peer.run("ping", &["-c1", "-W2", "192.0.2.2"]).expect_success();
+    let _text = pair.peer.ping(&["-c1", "192.0.2.2"]);
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
     // A program there ends it as well.
     let _pass = pair.peer.enter(|| PassLink::attach(PEER_IF));

@@ -36,7 +36,7 @@ fn prometheus_scrapes_serve_and_returns_the_counters_that_were_sent() {
     let text = get(host, "127.0.0.1:9816", "/metrics");
     assert!(text.contains("# TYPE icmp_ctl_packets_total counter"), "{text}");
     for target in ["192.0.2.2", "2001:db8::2"] {
-        let _said = pair.peer.run("ping", &["-c", "5", "-i", "0.02", "-W", "2", target]).expect_success();
+        let _said = pair.peer.ping(&["-c", "5", "-i", "0.02", target]);
     }
 
     let scrape = "
@@ -258,7 +258,7 @@ fn the_age_of_the_policy_the_use_of_the_limiter_and_what_links_receive_are_on_th
     let received = format!("icmp_ctl_interface_received_frames_total{{interface=\"{HOST_IF}\"}}");
     let (used, frames) = (value(sources), value(&received));
     assert!(used < 1e-3, "who has pinged before it was attached is in none: {used}");
-    let _said = pair.peer.run("ping", &["-c3", "-i0.02", "-W2", "192.0.2.2"]).expect_success();
+    let _said = pair.peer.ping(&["-c3", "-i0.02", "192.0.2.2"]);
     // Both buckets of one source.
     assert!((value(sources) - used - 2.0 / 8192.0).abs() < 1e-9, "{used} and then {}", value(sources));
     assert!(value(&received) >= frames + 3.0, "{frames} and then {}", value(&received));
@@ -290,7 +290,7 @@ fn without_serve_the_page_is_printed_or_a_file_for_node_exporter() {
     let (host, folder) = (&pair.host, Folder::new());
     let path = folder.path().display();
     let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
-    let _said = pair.peer.run("ping", &["-c3", "-i0.02", "-W2", "192.0.2.2"]).expect_success();
+    let _said = pair.peer.ping(&["-c3", "-i0.02", "192.0.2.2"]);
     let written = || fs::read_to_string(folder.path().join("icmp-ctl.prom")).expect("a file");
     let said = ctl::run(host, &format!("show metrics --textfile {path}")).expect_success();
     assert_eq!(said, format!("{path}/icmp-ctl.prom written\n"));

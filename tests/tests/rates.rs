@@ -17,13 +17,13 @@ const NOTHING_LOADED: Option<i32> = Some(3);
 fn each_line_has_what_came_in_its_span_and_all_lines_have_what_was_sent() {
     let Some(pair) = pair(&["ping"]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);
-    let _before = pair.peer.run("ping", &["-c7", "-i0.001", "-W2", "192.0.2.2"]).expect_success();
+    let _before = pair.peer.ping(&["-c7", "-i0.001", "192.0.2.2"]);
     let mut watch = Watch::start(&mut ctl::command(&pair.host, "show counters --rate 50ms -w -j"));
     let mut next = || -> Value { serde_json::from_str(&watch.wait_for("", LIMIT)).expect("a line of JSON") };
     let first = next();
     assert_eq!((first["schema"].as_u64(), first["interfaces"][0]["name"].as_str()), (Some(1), Some(HOST_IF)));
     assert_eq!(first["interfaces"][0]["answer"], 0, "what came before is in no span");
-    let _sent = pair.peer.run("ping", &["-c120", "-i0.001", "-W2", "192.0.2.2"]).expect_success();
+    let _sent = pair.peer.ping(&["-c120", "-i0.001", "192.0.2.2"]);
     let mut answered = 0;
     while answered < 120 {
         let line = next();

@@ -20,7 +20,7 @@ fn the_time_to_live_is_the_hosts_own() {
     }
     let attached = Attached::new(&pair.host, HOST_IF);
     for (target, ttl) in [("192.0.2.2", "ttl=77"), ("2001:db8::2", "ttl=78")] {
-        let said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+        let said = pair.peer.ping(&["-c1", target]);
         assert!(said.contains(ttl), "{ttl} in {said}");
     }
     assert_eq!(attached.counters().packets("answered"), 2);
@@ -32,7 +32,7 @@ fn addresses_of_a_vip_prefix_are_answered_although_the_host_has_none_of_them() {
     let config = "[responder]\nvips = [\"203.0.113.64/26\", \"2001:db8:77::/64\"]\n";
     let attached = Attached::configured(&pair.host, HOST_IF, config);
     for target in ["203.0.113.64", "203.0.113.127", "2001:db8:77::", "2001:db8:77::1:2:3"] {
-        let _said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+        let _said = pair.peer.ping(&["-c1", target]);
     }
     assert_eq!(attached.counters().packets("answered"), 4);
     for target in ["203.0.113.63", "203.0.113.128", "2001:db8:78::1"] {
@@ -84,7 +84,7 @@ fn with_echo_off_the_stack_answers() {
     let Some(pair) = pair(&["ping"]) else { return };
     let attached = Attached::configured(&pair.host, HOST_IF, "[responder]\necho = false\n");
     for target in ["192.0.2.2", "2001:db8::2"] {
-        let _said = pair.peer.run("ping", &["-c1", "-W2", target]).expect_success();
+        let _said = pair.peer.ping(&["-c1", target]);
     }
     assert_eq!(attached.counters().packets("answered"), 0);
     assert_eq!((pair.host.snmp("Icmp", "InEchos"), pair.host.snmp("Icmp6", "InEchos")), (1, 1));
