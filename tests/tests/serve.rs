@@ -82,10 +82,9 @@ fn sigterm_ends_serve_while_another_process_keeps_it_from_following() {
     host.ip(&format!("address del 192.0.2.77/24 dev {HOST_IF}"));
     serve.wait_for("waiting for process", LIMIT);
     assert!(get(host).contains("icmp_ctl_build_info"), "the metrics wait for nobody");
-    let asked = Instant::now();
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
-    // The lock is waited for five times as long.
-    assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
+    // Its end comes before that of its waiting, which is told.
+    assert!(!serve.heard().iter().any(|line| line.contains("waited")), "{:?}", serve.heard());
     drop(held);
     detach(host);
 }
@@ -249,7 +248,7 @@ fn a_changed_mac_address_is_followed_and_said() {
     serve.wait_for(SERVING, LIMIT);
     host.ip(&format!("link set {HOST_IF} address 02:00:00:00:00:77"));
     serve.wait_for(&format!("{HOST_IF}: its MAC address"), LIMIT);
-    let _said = pair.peer.run("ping", &["-c1", "-W2", "192.0.2.2"]).expect_success();
+    let _said = pair.peer.ping(&["-c1", "192.0.2.2"]);
     assert_eq!(ctl::counters(host, HOST_IF).answered(), 1);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     detach(host);
