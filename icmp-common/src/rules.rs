@@ -26,7 +26,7 @@ pub struct Facts {
     pub hop_limit: u8,
     /// Identifier of the outer VLAN tag, 0 where there is none.
     pub vlan: u32,
-    /// Bytes of the ICMP message.
+    /// Bytes of the ICMP message in this packet.
     pub len: usize,
     /// Sender.
     pub source: (u64, u64),
@@ -53,7 +53,7 @@ pub(crate) fn matching<F: Apart, T: Tables>(
         matching &= rules.hop_limits[facts.hop_limit as usize];
     }
     if rules.conditions & RULES_LENGTH != 0 {
-        let len = if facts.len < LENGTHS { facts.len } else { LENGTHS - 1 };
+        let len = if about.len() < LENGTHS { about.len() } else { LENGTHS - 1 };
         matching &= rules.lengths.get(len & (LENGTHS - 1)).map_or(0, |rules| *rules);
     }
     if rules.conditions & RULES_VLAN != 0 {

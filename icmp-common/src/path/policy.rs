@@ -147,6 +147,8 @@ pub(crate) fn evaluate<F: Apart, T: Tables>(
     };
     // In one word, for which the stack has room; opaque, or the compiler makes two of it again.
     let failures = F::opaque((failed != Failed::NONE) as usize | (has_failed as usize) << 1);
+    // How long the whole message is nobody knows yet: rules take it for longer than any, or whoever fragments would get past an upper bound.
+    let about = if unusual.goes_on() { about.with_len(u16::MAX as usize) } else { about };
     let ended = match by_all(frame, tables, settings, about, &facts, decision, failures & 2 != 0) {
         Ok(answer) => return answer as u64,
         Err(reason) => ended(reason, decision.row),
@@ -344,7 +346,7 @@ fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{SWITCH_CHANGE, TypeRules};
+    use crate::abi::{LENGTHS, RULES_LENGTH, SWITCH_CHANGE, TypeRules};
     use crate::frame::SliceFrame;
     use crate::host_tables::HostTables;
     use crate::path::testing::{self, interface};
@@ -408,6 +410,45 @@ mod tests {
         for preset in Preset::ALL {
             let tables = testing::tables(testing::settings(*preset), testing::rules());
             assert_agreed(&tables, preset.name());
+        }
+    }
+
+    #[test]
+    fn a_rule_takes_a_message_that_goes_on_in_other_fragments_for_longer_than_any() {
+        let (alone, first) = ([44, 0, 0, 0], [44, 0, 0, 1]);
+        // What is done to a frame, and whether a rule for a length of 64 and one for more than that match it.
+        for (family, fragment, [exact, above]) in [
+            (Family::V4, None, [true, false]),
+            (Family::V4, Some([0x20, 0, 0, 0]), [false, true]),
+            (Family::V6, Some(alone), [true, false]),
+            (Family::V6, Some(first), [false, true]),
+        ] {
+            for (lengths, matches) in [(64..65, exact), (65..LENGTHS, above)] {
+                let mut settings = testing::settings(Preset::Host);
+                settings.flags |= SETTINGS_RULES;
+                let mut rules = testing::rules();
+                (rules.count, rules.any_source, rules.any_destination) = (1, 1, 1);
+                rules.conditions = RULES_LENGTH;
+                rules.types.fill(TypeRules { rules: 1, block: 0, reserved: 0 });
+                rules.lengths[lengths.clone()].fill(1);
+                rules.rules[0].action = Action::Drop as u32;
+                let mut frame = testing::message(family, 0xc633_6405, echo_request(family), 0, 64);
+                match (family, fragment) {
+                    (Family::V4, Some(flags)) => {
+                        frame[20..22].copy_from_slice(&flags[..2]);
+                        testing::repair4(&mut frame);
+                    }
+                    (Family::V6, Some([kind, _, high, low])) => {
+                        frame[19] += 8;
+                        frame[20] = kind;
+                        frame.splice(54..54, [58, 0, high, low, 0, 0, 0, 9]);
+                    }
+                    _ => (),
+                }
+                let dropped =
+                    testing::send(&testing::tables(settings, rules), &mut frame) == Reason::RuleDrop;
+                assert_eq!(dropped, matches, "{family:?} {fragment:?}, a rule for {lengths:?}");
+            }
         }
     }
 

@@ -23,6 +23,8 @@ const FOUND: u64 = 1 << 44;
 const FRAGMENT: u64 = 1 << 45;
 /// There may be one, which can't be read: it counts as of type 0, which IPv6 reserves.
 const UNREADABLE: u64 = 1 << 46;
+/// It goes on in other fragments.
+const GOES_ON: u64 = 1 << 47;
 
 impl Unusual {
     /// A packet as most are, which may be answered.
@@ -34,10 +36,9 @@ impl Unusual {
         Self(reason as u64)
     }
 
-    /// A message of `len` bytes at `start`, the type of which is not known yet.
+    /// A message of `len` bytes at `start`, the type of which is not known yet; `fragment` has the bits about one, or is zero.
     #[inline(always)]
-    const fn message(reason: Reason, start: usize, len: usize, is_fragment: bool) -> Self {
-        let fragment = if is_fragment { FRAGMENT } else { 0 };
+    const fn message(reason: Reason, start: usize, len: usize, fragment: u64) -> Self {
         let unreadable = if start > MAX_START { UNREADABLE } else { 0 };
         let (start, len) = ((start & MAX_START) as u64, len as u64 & 0xffff);
         Self(FOUND | reason as u64 | len << 16 | start << 32 | fragment | unreadable)
@@ -59,6 +60,12 @@ impl Unusual {
     #[inline(always)]
     pub(crate) const fn is_fragment(self) -> bool {
         self.0 & FRAGMENT != 0
+    }
+
+    /// True where other fragments have the rest of the message: how long it is nobody knows, but longer than this.
+    #[inline(always)]
+    pub(crate) const fn goes_on(self) -> bool {
+        self.0 & GOES_ON != 0
     }
 
     /// True where nobody knows what the message is.
@@ -147,7 +154,8 @@ fn unusual_v4<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: About) -> R
     } else {
         Reason::MultiBuffer
     };
-    Ok(Unusual::message(reason, l3 + header_len, total_len - header_len, is_fragment))
+    let fragment = if is_fragment { FRAGMENT | GOES_ON } else { 0 };
+    Ok(Unusual::message(reason, l3 + header_len, total_len - header_len, fragment))
 }
 
 /// the kernel acts on ICMPv6 behind extension headers as well.
@@ -168,7 +176,7 @@ fn unusual_v6<F: Apart>(frame: &mut F, about: About) -> Result<Unusual, Reason> 
     if end > total {
         return Err(Reason::BadLength);
     }
-    let mut is_fragment = false;
+    let mut fragment = 0;
     // Opaque, or the compiler writes the loop out.
     let mut left = F::opaque(ipv6::MAX_CHAIN);
     while left != 0 && ipv6::is_walked(next_header) && at <= MAX_START {
@@ -182,7 +190,7 @@ fn unusual_v6<F: Apart>(frame: &mut F, about: About) -> Result<Unusual, Reason> 
             if u16::from_be_bytes([high, low]) & ipv6::OFFSET_MASK != 0 {
                 return Err(reason);
             }
-            is_fragment = true;
+            fragment |= FRAGMENT | if low & ipv6::MORE_FRAGMENTS != 0 { GOES_ON } else { 0 };
             ipv6::UNIT
         } else {
             (units as usize + 1) * ipv6::UNIT
@@ -200,7 +208,7 @@ fn unusual_v6<F: Apart>(frame: &mut F, about: About) -> Result<Unusual, Reason> 
     }
     // What is beyond where the chain was left is not looked at.
     let start = if is_walked { MAX_START + 1 } else { at };
-    Ok(Unusual::message(reason, start, end - at, is_fragment))
+    Ok(Unusual::message(reason, start, end - at, fragment))
 }
 
 #[cfg(test)]
@@ -238,16 +246,17 @@ mod tests {
         let (short, long): (&[u8], &[u8]) = (&[0, 1, 4, 0, 0, 0, 0], &[1; 15]);
         let (first, later): (&[u8], &[u8]) = (&[0, 0, 1, 0, 0, 0, 9], &[0, 0, 9, 0, 0, 0, 9]);
         let (routing, atomic): (&[u8], &[u8]) = (&[0, 2, 0, 0, 0, 0, 0], &[7, 0, 0, 0, 0, 0, 9]);
-        let (found, none) = (Ok((Reason::ExtensionHeader, false)), Err(Reason::ExtensionHeader));
-        let fragment = Ok((Reason::ExtensionHeader, true));
+        let (found, none) = (Ok((Reason::ExtensionHeader, false, false)), Err(Reason::ExtensionHeader));
+        let one_of_several = Ok((Reason::ExtensionHeader, true, true));
+        let alone = Ok((Reason::ExtensionHeader, true, false));
         for (headers, expected) in [
             (&[(0, short)][..], found),
             (&[(60, long)], found),
             (&[(43, routing)], found),
             (&[(0, short), (60, long), (43, routing), (60, short)], found),
-            (&[(44, first)], fragment),
-            (&[(44, atomic)], fragment),
-            (&[(0, long), (44, first), (60, short)], fragment),
+            (&[(44, first)], one_of_several),
+            (&[(44, atomic)], alone),
+            (&[(0, long), (44, first), (60, short)], one_of_several),
             (&[(44, later)], none),
             (&[(0, short), (44, later)], none),
             (&[(51, short)], none),
@@ -257,7 +266,8 @@ mod tests {
             let mut frame = chained(headers, 16);
             let said = search(&mut SliceFrame::new(&mut frame));
             let start = frame.len() - 4 - 16;
-            let facts = said.map(|found| (found.reason().expect("one"), found.is_fragment()));
+            let facts =
+                said.map(|found| (found.reason().expect("one"), found.is_fragment(), found.goes_on()));
             assert_eq!(facts, expected, "{headers:?}");
             if let Ok(found) = said {
                 let about = About::new(Family::V6, L3, 0);

@@ -56,6 +56,8 @@ pub const HOP_BY_HOP: u8 = IpProto::HopOpt as u8;
 pub const FRAGMENT: u8 = IpProto::Ipv6Frag as u8;
 /// The offset in a fragment header: zero in the first fragment, and where there is no other.
 pub const OFFSET_MASK: u16 = 0xfff8;
+/// In its fourth byte: other fragments follow.
+pub const MORE_FRAGMENTS: u8 = 1;
 /// Bytes of the shortest extension header, and what the length of all but the fragment header counts, itself left out.
 pub const UNIT: usize = 8;
 /// How many extension headers fit a packet of 1500 bytes before an ICMPv6 header.
