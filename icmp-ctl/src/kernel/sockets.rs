@@ -130,8 +130,8 @@ pub fn connect(path: &Path, deadline: Duration) -> Result<UnixStream> {
     if let Owner::Hidden(namespace) = owner {
         SAID.call_once(|| {
             warn(&format!(
-                "from user namespace {namespace} it cannot be seen whether {FOLDER} is root's, and `serve` who it has to be: what is shown here \
-                 is told by whoever made that folder"
+                "from user namespace {namespace} it cannot be seen whether {FOLDER} is root's: what is shown here is told by whoever made that \
+                 folder"
             ));
         });
     }
