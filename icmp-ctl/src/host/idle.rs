@@ -25,6 +25,8 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
     let name = &link.name;
     let controller =
         link.controller.and_then(|index| network.links.iter().find(|other| other.index == index));
+    // In a VRF an interface has its own addresses.
+    let controller = controller.filter(|controller| controller.kind != Some(InfoKind::Vrf));
     if let Some(controller) = controller {
         let above = &controller.name;
         if !controller.programs.is_empty() {
@@ -33,6 +35,12 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
         if taker(network, link).is_some_and(|taker| taker.index == controller.index) {
             let what = format!("is a port of {above}, and pings are for the addresses of that");
             return Finding::fine("addresses", what).on(name);
+        }
+        if let Some(kind @ InfoKind::Other(_)) = &controller.kind {
+            let what = format!(
+                "is a port of {above}, of kind {kind}, which deals its frames out by rules of its own"
+            );
+            return Finding::new("addresses", State::Slow, what, "all pings are left to the kernel").on(name);
         }
         // Frames of a bridge come in at it a second time, where a generic program sees them.
         let mode = if controller.kind == Some(InfoKind::Bridge) { " --mode generic" } else { "" };
@@ -75,9 +83,11 @@ mod tests {
     fn an_interface_where_nothing_can_be_answered_is_told_why() {
         let bridge = Link { kind: Some(InfoKind::Bridge), ..link(9) };
         let bond = Link { kind: Some(InfoKind::Bond), ..link(8) };
+        let switch = Link { kind: Some(InfoKind::Other("openvswitch".to_owned())), ..link(6) };
+        let vrf = Link { kind: Some(InfoKind::Vrf), ..link(7) };
         let vlan = Link { vlan: Some(Vlan { parent: 2, id: 7, service: false }), ..link(3) };
         let network = Network {
-            links: vec![link(1), link(2), vlan, bridge, bond],
+            links: vec![link(1), link(2), vlan, bridge, bond, vrf, switch],
             addresses: [1, 3]
                 .map(|ifindex| Address {
                     ifindex,
@@ -102,6 +112,8 @@ mod tests {
         assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
         assert_eq!(of(&Link { controller: Some(9), active: true, ..link(4) }), "");
         assert!(of(&Link { controller: Some(8), ..link(4) }).contains("`icmp-ctl attach if8`"));
+        assert!(of(&Link { controller: Some(6), ..link(4) }).ends_with("are left to the kernel"));
+        assert_eq!(of(&Link { controller: Some(7), ..link(1) }), "", "in a VRF its addresses are its own");
         assert!(of(&link(4)).contains("no address"));
         assert_eq!(addressed(&network, &link(4), true).state, State::Fine, "VIPs are everywhere");
     }

@@ -40,12 +40,16 @@ pub fn interface_entries(network: &Network, link: &Link, slot: u32) -> (Interfac
     (own, network.links.iter().filter(is_port).map(entry).collect())
 }
 
-/// Which interface takes in the frames of one: itself, or the bridge it is a port of. `None` where that does not, or only those of some VLANs.
+/// Which interface takes in the frames of one: itself, or the bridge it is a port of. `None` where that does not, or only those of some VLANs,
+/// or where it is a port of a device that deals them out by rules of its own, VLANs among them (Open vSwitch).
 pub fn taker<'a>(network: &'a Network, link: &'a Link) -> Option<&'a Link> {
-    let controller = network.links.iter().find(|other| Some(other.index) == link.controller);
-    match controller.filter(|controller| controller.kind == Some(InfoKind::Bridge)) {
-        Some(bridge) => Some(bridge).filter(|bridge| link.active && !bridge.vlan_filtering),
-        None => Some(link),
+    let Some(controller) = network.links.iter().find(|other| Some(other.index) == link.controller) else {
+        return Some(link);
+    };
+    match controller.kind {
+        Some(InfoKind::Bridge) => Some(controller).filter(|bridge| link.active && !bridge.vlan_filtering),
+        Some(InfoKind::Bond | InfoKind::Team | InfoKind::Vrf) | None => Some(link),
+        Some(_) => None,
     }
 }
 
@@ -146,6 +150,27 @@ mod tests {
                 (mac, INTERFACE_SHARED),
                 "{active} {filters}"
             );
+        }
+    }
+
+    #[test]
+    fn nothing_is_for_a_port_of_a_device_that_deals_its_frames_out_by_rules_of_its_own() {
+        let port = Link { controller: Some(9), active: true, ..link(1, true, None) };
+        for (kind, is_its_own) in [
+            (Some(InfoKind::Other("openvswitch".to_owned())), false),
+            (Some(InfoKind::Bond), true),
+            (Some(InfoKind::Team), true),
+            (Some(InfoKind::Vrf), true),
+            // That of a virtual function, such as netvsc, which has its MAC address and takes all in.
+            (None, true),
+        ] {
+            let what = format!("{kind:?}");
+            let network = Network {
+                links: vec![port.clone(), Link { kind, ..link(9, true, None) }],
+                ..Network::default()
+            };
+            let mac = if is_its_own { ethernet::address([2; 6]) } else { NOBODYS_MAC };
+            assert_eq!(interface_entry(&network, &network.links[0], 5).mac, mac, "{what}");
         }
     }
 
