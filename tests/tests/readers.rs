@@ -263,9 +263,35 @@ fn metrics_can_be_had_at_a_socket_of_the_group() {
     let asked = ask(UnixStream::connect(&path).expect("it listens"), "\"Reading\"");
     assert!(asked.starts_with("HTTP/1.1 404 "), "{asked}");
     end(host, readers);
-    let elsewhere = configured(&folder, "[metrics]\nlisten = \"unix:/tmp/metrics\"\n");
-    let refused = ctl::run(host, &format!("serve -f {elsewhere}"));
-    assert!(refused.code == Some(1) && refused.stderr.contains("/run/icmp-ctl"), "{refused}");
+}
+
+#[test]
+fn metrics_have_no_socket_where_readers_ask_and_none_elsewhere() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = configured(&folder, "");
+    let mut readers = Readers::start(host, &config, "");
+    let own = readers.socket();
+    let own = own.file_name().expect("a name").to_str().expect("UTF-8");
+    for (path, why) in [
+        (format!("/run/icmp-ctl/{own}"), "who look without root"),
+        // That of another namespace, whose `serve` would not have it.
+        ("/run//icmp-ctl/./1.sock".to_owned(), "who look without root"),
+        ("/tmp/metrics".to_owned(), "sockets are in /run/icmp-ctl"),
+    ] {
+        let _config = configured(&folder, &format!("[metrics]\nlisten = \"unix:{path}\"\n"));
+        for verb in ["apply --check", "apply", "serve", "attach"] {
+            let refused = ctl::run(host, &format!("{verb} -f {config}"));
+            assert_eq!(refused.code, Some(1), "{verb} {path}: {refused}");
+            for part in [why, "line 3", "unix:/run/icmp-ctl/metrics"] {
+                assert!(refused.stderr.contains(part), "{part} for {verb} {path}: {refused}");
+            }
+        }
+        readers.serve.signal(Signal::SIGHUP);
+        readers.serve.wait_for(why, LIMIT);
+        assert!(readers.member("status").expect_success().contains(HOST_IF));
+    }
+    end(host, readers);
 }
 
 #[test]

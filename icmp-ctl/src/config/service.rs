@@ -2,11 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::words::{Named, Word};
+use crate::kernel::sockets::{FOLDER, is_for_readers};
 
 /// `[serve]`
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
@@ -45,7 +46,10 @@ impl<'de> Deserialize<'de> for Listen {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         match text.strip_prefix("unix:") {
-            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(path) if path.starts_with('/') => {
+                let path = PathBuf::from(path);
+                Ok(Self::Unix(place_of_a_socket(&path).map_err(serde::de::Error::custom).map(|()| path)?))
+            }
             _ => text.parse().map(Self::Tcp).map_err(|_| {
                 serde::de::Error::custom(
                     "expected an address with a port, like \"127.0.0.1:9816\" or \"[::1]:9816\", or \"unix:/run/icmp-ctl/NAME\"",
@@ -53,6 +57,24 @@ impl<'de> Deserialize<'de> for Listen {
             }),
         }
     }
+}
+
+/// Refuses a path where `serve` makes no socket for metrics.
+fn place_of_a_socket(path: &Path) -> Result<(), String> {
+    if path.parent() != Some(Path::new(FOLDER)) {
+        return Err(format!(
+            "sockets are in {FOLDER}, which is `serve`'s own, and {} is not: write it like \"unix:{FOLDER}/metrics\"",
+            path.display()
+        ));
+    }
+    if is_for_readers(path) {
+        return Err(format!(
+            "{} is where `serve` answers members of the group who look without root (it is called after a network namespace); take another name \
+             for the metrics, like \"unix:{FOLDER}/metrics\"",
+            path.display()
+        ));
+    }
+    Ok(())
 }
 
 impl Serialize for Listen {

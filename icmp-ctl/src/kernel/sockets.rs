@@ -26,6 +26,21 @@ const MODE: u32 = 0o660;
 /// How long whoever listens may take to be known as that.
 const TAKEN: Duration = Duration::from_secs(1);
 
+/// What is behind the number of a network namespace in the name of the socket where its `serve` is asked by who looks without root.
+const READERS: &str = ".sock";
+
+/// The socket where the `serve` of the network namespace of this number is asked.
+pub fn for_readers(namespace: u64) -> PathBuf {
+    Path::new(FOLDER).join(format!("{namespace}{READERS}"))
+}
+
+/// Whether a socket in the folder is one of those, of whatever network namespace.
+pub fn is_for_readers(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let number = name.and_then(|name| name.strip_suffix(READERS));
+    number.is_some_and(|number| number.parse::<u64>().is_ok())
+}
+
 /// A socket that is listened on; it is removed with this value.
 #[derive(Debug)]
 pub struct Socket {
@@ -35,19 +50,16 @@ pub struct Socket {
 }
 
 impl Socket {
-    /// Listens on a path in the folder, for the folder's group.
+    /// Listens on a path, which is in the folder, for the folder's group.
     ///
     /// # Errors
-    /// The path is elsewhere; the folder is not there, or not only root may make something in it; or somebody listens there already.
+    /// The folder is not there, or not only root may make something in it; or somebody listens there already.
     pub fn bind(path: &Path) -> Result<Self> {
         let group = group()?.with_context(|| {
             format!(
                 "there is no {FOLDER}; its group is who may connect: install -d -m 2750 -g icmp-ctl {FOLDER}"
             )
         })?;
-        if path.parent() != Some(Path::new(FOLDER)) {
-            bail!("sockets are in {FOLDER}, which is `serve`'s own, and {} is not", path.display());
-        }
         let listener = match UnixListener::bind(path) {
             Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_over(path) => {
                 fs::remove_file(path)?;

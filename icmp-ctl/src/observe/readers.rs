@@ -1,10 +1,10 @@
 //! Who may not open the maps asks `serve`: the questions, and how they go over its socket.
 //!
-//! Owns the socket's name and the form of questions and answers. Who may connect is the socket's folder's to say (`kernel/sockets.rs`), and what is
+//! Owns the form of questions and answers. Where the socket is and who may connect is `kernel/sockets.rs`'s to say, and what is
 //! answered is the verbs'.
 
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
@@ -22,7 +22,7 @@ use crate::failure::{Exit, Failure, exit_of, sentence};
 use crate::host::netlink::{Network, event_loop, namespace_number};
 use crate::instance::pins::{View, nothing_loaded};
 use crate::kernel::requirements::{Purpose, capabilities, prepare};
-use crate::kernel::sockets::{FOLDER, connect, silent};
+use crate::kernel::sockets::{connect, for_readers, silent};
 use crate::observe::look::Look;
 use crate::observe::rates::Reading;
 
@@ -55,7 +55,7 @@ pub type Answering = fn(&Question) -> Result<Value>;
 /// # Errors
 /// The namespace's number cannot be had.
 pub fn socket() -> Result<PathBuf> {
-    Ok(Path::new(FOLDER).join(format!("{}.sock", namespace_number()?)))
+    Ok(for_readers(namespace_number()?))
 }
 
 /// The answer to a question as it goes over the socket.
