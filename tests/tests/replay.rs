@@ -326,6 +326,36 @@ fn answers_are_written_as_a_capture_that_others_read() {
     assert_eq!(cells[1..], ["198.51.100.1", "77", "0", "1"], "{shown}");
 }
 
+/// Nor are two of them written to one file.
+#[test]
+fn what_a_replay_reads_is_never_written_to() {
+    let folder = Folder::new();
+    let rule =
+        "[[policy.rule]]\nname = \"a\"\nfrom = [\"file:list\"]\ntype = \"echo-request\"\naction = \"drop\"\n";
+    let _list = folder.file("list", "198.51.100.0/24\n");
+    let _configs = [folder.file("c.toml", rule), folder.file("against.toml", "")];
+    let at = |name: &str| folder.path().join(name).to_str().expect("UTF-8").to_owned();
+    let (file, link) = (folder.path().join("capture"), folder.path().join("link"));
+    fs::write(&file, Order { big: false }.pcap(true, 1, &pings())).expect("written");
+    std::os::unix::fs::symlink("capture", &link).expect("a link");
+    let all = || ["capture", "c.toml", "against.toml", "list"].map(|name| fs::read(at(name)).expect("there"));
+    let before = all();
+    let (first, second) = (at("c.toml"), at("against.toml"));
+    for option in ["--plot", "--write-answers"] {
+        for own in ["capture", "link", "c.toml", "against.toml", "list"] {
+            let refused = replay(&file, &["-f", &first, "--against", &second, option, &at(own)]);
+            assert_eq!(refused.code, Some(2), "{option} {own}: {refused}");
+            assert!(refused.stderr.contains("would be overwritten"), "{option} {own}: {refused}");
+        }
+    }
+    let refused = replay(&file, &["-f", &first, "--plot", &at("new"), "--write-answers", &at("new")]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("also --write-answers"), "{refused}");
+    assert!(!folder.path().join("new").exists());
+    assert_eq!(all(), before);
+    let refused = replay(&file, &["-f", "-", "--against", "-"]);
+    assert!(refused.code == Some(2) && refused.stderr.contains("can be read once"), "{refused}");
+}
+
 #[test]
 fn what_the_host_sent_itself_is_left_out_and_addresses_can_be_said() {
     let folder = Folder::new();

@@ -205,6 +205,29 @@ fn what_awaits_confirmation_is_saved_once_it_is_confirmed() {
 }
 
 #[test]
+fn a_list_that_the_configuration_names_is_no_place_to_save_it() {
+    let Some(pair) = pair() else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let _attached = Attached::new(host, HOST_IF);
+    // Read as a configuration, it is an empty one.
+    let comments = "# Nobody so far.\n";
+    let list = folder.file("list", comments);
+    let rule =
+        "[[policy.rule]]\nname = \"a\"\nfrom = [\"file:list\"]\ntype = \"echo-request\"\naction = \"drop\"\n";
+    let config = folder.file("c.toml", rule);
+    for verb in [
+        format!("apply -f {config} --save={list}"),
+        format!("rule add b --from file:{list} --type echo-request --action drop --save={list}"),
+    ] {
+        let refused = ctl::run(host, &verb);
+        assert!(refused.code == FAILED && refused.stderr.contains("is a list of prefixes"), "{refused}");
+        assert_eq!(fs::read_to_string(&list).expect("there"), comments);
+        assert!(!ctl::run(host, "show config").expect_success().contains("policy.rule"), "{verb}");
+    }
+}
+
+#[test]
 fn what_apply_puts_in_force_is_saved_with_the_words_it_was_given_in() {
     let Some(pair) = pair() else { return };
     let host = &pair.host;

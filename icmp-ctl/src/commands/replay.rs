@@ -12,18 +12,20 @@ use crate::capture::write::Writer;
 use crate::cli::Replay as Args;
 use crate::config::file::Config;
 use crate::diagnostics::{note, progress, warn};
-use crate::failure::sentence;
+use crate::failure::{Exit, Failure, sentence};
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::of_file::compiled;
+use crate::replay::files::{read_by, refuse_overwriting};
 use crate::replay::own::{FIRST_LOOK, Own};
 use crate::replay::plot::draw;
 use crate::replay::run::{Replay, Side};
 
 pub(super) fn run(args: &Args) -> Result<Output> {
-    let first = policy(&args.config)?;
-    let second = args.against.as_deref().map(policy).transpose()?;
+    let (config, against) = configurations(args)?;
+    let first = policy(&config)?;
+    let second = against.as_ref().map(policy).transpose()?;
     let mut capture = Capture::open(&args.file)?;
     let own = Own::look(&args.file, &args.own)?;
     say_own(&own, !first.0.vips().is_empty());
@@ -53,10 +55,24 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     })
 }
 
+/// Both configurations, neither of which is written to, nor is what else is read.
+fn configurations(args: &Args) -> Result<(Config, Option<Config>)> {
+    let against = args.against.as_deref();
+    if args.config == Path::new("-") && against == Some(&args.config) {
+        let text = "standard input can be read once: `-f` or `--against` has to name a file";
+        return Err(Failure::error(Exit::Usage, text));
+    }
+    let config = Config::load(Some(&args.config))?;
+    let second = against.map(|path| Config::load(Some(path))).transpose()?;
+    let read = read_by(&args.file, std::iter::once(&config).chain(&second));
+    let written = [("--write-answers", args.write_answers.as_deref()), ("--plot", args.plot.as_deref())];
+    refuse_overwriting(&read, written)?;
+    Ok((config, second))
+}
+
 /// A configuration compiled as `apply` does, and the lines of its limiter.
-fn policy(path: &Path) -> Result<(Compiled, u32)> {
-    let config = Config::load(Some(path))?;
-    Ok((compiled(&config, config.interfaces.first())?, config.limits.memory.lines()))
+fn policy(config: &Config) -> Result<(Compiled, u32)> {
+    Ok((compiled(config, config.interfaces.first())?, config.limits.memory.lines()))
 }
 
 /// Says whose capture it is taken for. A host with VIPs need not have an address.

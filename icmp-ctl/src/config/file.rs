@@ -6,7 +6,7 @@
 use icmp_common::types::Action;
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use icmp_common::path::checks::{Check, Mode};
@@ -296,6 +296,12 @@ impl Config {
     /// The folder of the file, against which it names others.
     pub fn folder(&self) -> &Path {
         Path::new(&self.source.name).parent().unwrap_or_else(|| Path::new(""))
+    }
+
+    /// The lists of prefixes that it names.
+    pub fn lists(&self) -> impl Iterator<Item = PathBuf> {
+        let words = self.policy.rule.iter().flat_map(|rule| [&rule.from, &rule.to]).flatten();
+        words.flat_map(|words| &words.0).filter_map(|word| Some(self.folder().join(word.strip_prefix(LIST)?)))
     }
 
     /// The same, wherever it is read: with the whole path of each list that it names.

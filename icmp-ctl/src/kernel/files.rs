@@ -1,12 +1,13 @@
 //! Files as whoever calls the command sees them, also after it has entered another mount namespace.
 //!
-//! Owns what is kept of the first one, reading what may have to be read again, and that a write which may not be is an error. `ip netns exec` shows the command files of that network namespace's own
+//! Owns what is kept of the first one, telling files apart, reading what may have to be read again, and that a write which may not be is an error. `ip netns exec` shows the command files of that network namespace's own
 //! (`/etc/netns/NAME/` over `/etc/`), and the command leaves that view to reach the pins.
 
-use std::fs::{File, OpenOptions};
-use std::io::Read;
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsRawFd as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -53,6 +54,30 @@ pub fn seen_by_caller(path: &Path) -> PathBuf {
     let Some(View { root, folder, .. }) = FIRST.get() else { return path.to_owned() };
     let (top, below) = path.strip_prefix("/").map_or((folder, path), |below| (root, below));
     Path::new(&format!("/proc/self/fd/{}", top.as_raw_fd())).join(below)
+}
+
+/// What tells a file from others.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Identity {
+    /// Device and number.
+    There(u64, u64),
+    /// Device and number of its folder, and its name.
+    NotYet(u64, u64, OsString),
+}
+
+/// What tells the file from others that the caller calls so, which need not exist; `None` of one that is no regular file, as nothing is lost by
+/// writing to it.
+pub fn identity(path: &Path) -> Option<Identity> {
+    let seen = seen_by_caller(path);
+    match fs::metadata(&seen) {
+        Ok(there) if there.is_file() => Some(Identity::There(there.dev(), there.ino())),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = seen.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = fs::metadata(folder.unwrap_or(Path::new("."))).ok()?;
+            Some(Identity::NotYet(folder.dev(), folder.ino(), seen.file_name()?.to_owned()))
+        }
+        _ => None,
+    }
 }
 
 /// Reads what the caller calls so, as text, where that may have to be done again by somebody who has other things to do.
@@ -108,7 +133,7 @@ mod tests {
         // Nobody writes into it, so whoever waited would wait for ever.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         let (fifo, device) = (read_again(&path), read_again(Path::new("/dev/zero")));
-        std::fs::remove_file(&path).expect("it is there");
+        fs::remove_file(&path).expect("it is there");
         for refused in [fifo, device] {
             let error = refused.expect_err("it is none");
             assert!(error.to_string().contains("no regular file"), "{error}");

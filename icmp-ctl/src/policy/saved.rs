@@ -19,7 +19,7 @@ use crate::host::patterns::meant;
 use crate::instance::compiled::Compiled;
 use crate::instance::pins::Pins;
 use crate::kernel::clock::Tick;
-use crate::kernel::files::seen_by_caller;
+use crate::kernel::files::{identity, seen_by_caller};
 use crate::policy::decompile::configuration;
 use crate::policy::of_file::compiled_for;
 
@@ -80,7 +80,14 @@ impl Save<'_> {
         let there = parsed(&text)
             .and_then(Config::with_whole_paths)
             .context("what is there cannot be changed; mend it, or move it away")?;
-        let edited = edit(&text, &there, &in_words_of(&self.like.beside(&there)?, pins, policy)?)?;
+        let wanted = in_words_of(&self.like.beside(&there)?, pins, policy)?;
+        let own = identity(&file);
+        ensure!(
+            own.is_none() || wanted.lists().all(|list| identity(&list) != own),
+            "{} is a list of prefixes that the configuration names, and would be overwritten; save to another file",
+            file.display()
+        );
+        let edited = edit(&text, &there, &wanted)?;
         let again = parsed(&edited.text).and_then(|config| compiled_for(&config, pins));
         ensure!(
             again.context("reading what would be written")?.says_the_same_as(policy),

@@ -3,6 +3,7 @@
 //! Reads files only: nothing is loaded, and nothing of this host counts but what a configuration leaves to it.
 
 pub mod differences;
+pub mod files;
 pub mod frames;
 pub mod own;
 mod packet;
