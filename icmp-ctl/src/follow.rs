@@ -1,7 +1,8 @@
 //! Following the host: what has changed is brought into the tables, what was not there or has come back is attached.
 //!
-//! Owns when the host is looked at, which is at once after a change, but for no more than a fifth of the time in the long run; and that every
-//! change, and every failure once, is said.
+//! Owns what is done then, and that every change, and every failure once, is said. How long the host is left alone in between is `rest.rs`'s.
+
+mod rest;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -16,6 +17,7 @@ use crate::config::file::Config;
 use crate::config::service::{Listen, OnStop};
 use crate::diagnostics::{note_about, warn_about};
 use crate::failure::sentence;
+use crate::follow::rest::Rest;
 use crate::host::netlink::{Link, Network};
 use crate::host::patterns::{is_pattern, meant};
 use crate::instance::addresses::refresh;
@@ -27,12 +29,6 @@ use crate::policy::start::{Configured, Wanted, start};
 use crate::policy::transaction::Allowed;
 use crate::service_manager;
 
-/// Least and longest time between two looks at the host.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(2));
-/// Times of what looks took that pass without one.
-const IDLE_TIMES: u32 = 4;
-/// How much of that may be owed: a few changes one after the other are each followed at once.
-const OWED: Duration = Duration::from_millis(200);
 /// When the host is looked at again if something did not work.
 const RETRY: Duration = Duration::from_secs(1);
 /// Longest time until an interface that refuses is tried again although it has not changed. Each trial may load and compile.
@@ -138,7 +134,7 @@ impl Following {
         // A look is also the sign of life that the service manager waits for.
         let unasked = service_manager::watchdog().map_or(UNASKED, |time| UNASKED.min(time / 2));
         let (mut reload, mut is_ready) = (false, false);
-        let mut rest = Rest { owed: Duration::ZERO, since: Instant::now() };
+        let mut rest = Rest::since(Instant::now());
         loop {
             let began = Instant::now();
             let works = self
@@ -388,22 +384,6 @@ impl Follower {
     }
 }
 
-/// Time without a look that is still owed.
-struct Rest {
-    owed: Duration,
-    since: Instant,
-}
-
-impl Rest {
-    /// How long the host is not looked at after a look.
-    fn after(&mut self, began: Instant, ended: Instant) -> Duration {
-        let rested = began.saturating_duration_since(self.since);
-        self.owed = self.owed.saturating_sub(rested) + (ended - began) * IDLE_TIMES;
-        self.since = ended;
-        self.owed.saturating_sub(OWED).clamp(PAUSES.0, PAUSES.1)
-    }
-}
-
 /// Attaches to all of these interfaces or to none.
 fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Result<()> {
     let configured = || Configured::new(config.clone(), Allowed::default(), interfaces.first());
@@ -438,26 +418,5 @@ mod tests {
             pause = Refusal::pause(Some(&before), &link, now).expect("its time has come");
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
-    }
-
-    #[test]
-    fn a_change_is_looked_at_at_once_but_not_for_more_than_a_fifth_of_the_time() {
-        let millis = Duration::from_millis;
-        for (look, first) in [(millis(5), PAUSES.0), (millis(100), millis(200)), (millis(5_000), PAUSES.1)] {
-            let start = Instant::now();
-            let mut rest = Rest { owed: Duration::ZERO, since: start };
-            let mut pause = rest.after(start, start + look);
-            assert_eq!(pause, first, "{look:?}");
-            // A storm: there is a change whenever it can be looked at.
-            let (mut now, mut busy) = (start + look, look);
-            while now < start + millis(60_000) {
-                let began = now + pause;
-                now = began + look;
-                busy += look;
-                pause = rest.after(began, now);
-            }
-            let share = busy.as_secs_f64() / (now - start).as_secs_f64();
-            assert!(look > millis(1_000) || share < 0.22, "{look:?}: {share}");
-        }
     }
 }
