@@ -18,8 +18,8 @@ use crate::config::service::{Listen, OnStop};
 use crate::diagnostics::{note_about, warn_about};
 use crate::failure::sentence;
 use crate::follow::rest::Rest;
-use crate::host::netlink::{Link, Network};
-use crate::host::patterns::{is_pattern, meant};
+use crate::host::netlink::{Link, Network, links_once};
+use crate::host::patterns::{is_pattern, means, meant};
 use crate::instance::addresses::refresh;
 use crate::instance::attach::AttachMode;
 use crate::instance::links::{LinkPin, Whereabouts};
@@ -55,6 +55,10 @@ struct Follower {
     ended: bool,
     /// Names of the interfaces that have the program.
     attached: Vec<String>,
+    /// Indexes of the interfaces that had it, or were displaced, when that was looked at last.
+    had: BTreeSet<u32>,
+    /// Interfaces that a command has taken it off, by their indexes.
+    detached: BTreeMap<u32, String>,
     /// Why the configuration was not read again when that was asked for last.
     not_reloaded: Option<String>,
     /// Interfaces where ours was in front of another program and is displaced by one, and what there is to say about that.
@@ -106,6 +110,8 @@ impl Following {
             on_stop: sender,
             ended: false,
             attached: Vec::new(),
+            had: BTreeSet::new(),
+            detached: BTreeMap::new(),
             not_reloaded: None,
             displaced: BTreeMap::new(),
             looked_at: BTreeSet::new(),
@@ -229,6 +235,9 @@ impl Follower {
         if !self.missing.is_empty() {
             status += &format!("; waited for: {}", list(self.missing.iter().map(String::as_str).collect()));
         }
+        if !self.detached.is_empty() {
+            status += &format!("; detached: {}", list(self.detached.values().map(String::as_str).collect()));
+        }
         let failures = self.failures.iter().map(|(failure, _)| failure);
         for failure in failures.chain(self.displaced.values()).chain(&self.not_reloaded) {
             status += &format!("; {failure}");
@@ -248,6 +257,7 @@ impl Follower {
         }
         self.on_stop.send_replace(config.serve.on_stop());
         self.missing.retain(|name| config.interfaces.contains(name));
+        self.detached.clear();
         self.config = config;
         Ok(())
     }
@@ -283,12 +293,17 @@ impl Follower {
         Ok(())
     }
 
-    /// The interfaces of a configuration that are there, by what it calls them, without those that are attached unless `all` are asked for,
-    /// and those that ours has been taken off together with the program that it was in front of; and whether the program is loaded. Where
-    /// another program is in their place nothing is done but to say so: it may not be opened with what `serve` may do.
+    /// The interfaces of a configuration that are there, by what it calls them; without those that are attached unless `all` are asked for,
+    /// or that a command has taken it off, and those that ours has been taken off together with the program that it was in front of; and whether
+    /// the program is loaded. Where another program is in their place nothing is done but to say so: it may not be opened with what `serve` may do.
     fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<(String, Link)>, bool)> {
         let network = Network::read_once()?;
         let pins = View::look(|view| view.links())?;
+        if network.links.iter().any(|link| self.is_off(link, pins.as_deref().unwrap_or_default())) {
+            // So does one look that is attached in another way meanwhile. Under the lock none does.
+            let pins = Instance::find()?.map(|instance| instance.links()).transpose()?;
+            self.note_attached(&pins.unwrap_or_default(), &links_once()?);
+        }
         let mut wanted: Vec<(String, Link)> = Vec::new();
         let mut displaced = BTreeMap::new();
         for pin in pins.iter().flatten() {
@@ -313,7 +328,9 @@ impl Follower {
             }
             let is_attached = |link: &Link| pins.iter().flatten().any(|pin| pin.is_of(link));
             let is_displaced = |link: &Link| self.displaced.contains_key(&link.name);
-            let is_meant = |link: &&Link| !is_displaced(link) && (all || !is_attached(link));
+            let is_left_off = |link: &Link| self.detached.contains_key(&link.index);
+            let is_meant =
+                |link: &&Link| !is_displaced(link) && (all || !is_attached(link) && !is_left_off(link));
             for link in links.into_iter().filter(is_meant) {
                 // Several patterns may fit one.
                 if wanted.iter().all(|(_, other)| other.index != link.index) {
@@ -323,6 +340,29 @@ impl Follower {
             }
         }
         Ok((wanted, pins.is_some()))
+    }
+
+    /// Whether an interface had the program and has it no more, by these pins.
+    fn is_off(&self, link: &Link, pins: &[LinkPin]) -> bool {
+        self.had.contains(&link.index) && !is_pinned(link, pins)
+    }
+
+    /// Notes which interfaces have the program, and says of those that are meant to have it where a command has taken it off: that was meant, too.
+    fn note_attached(&mut self, pins: &[LinkPin], links: &[Link]) {
+        let is_wanted =
+            |link: &Link| self.config.interfaces.iter().any(|name| means(links, name, &link.name));
+        let off: Vec<_> = links.iter().filter(|link| self.is_off(link, pins) && is_wanted(link)).collect();
+        for Link { index, name, .. } in off {
+            let text = format!(
+                "{name}: was detached, and is left alone; `icmp-ctl attach {name}` attaches it again, and so does `serve` when it reads its \
+                 configuration again or is started again"
+            );
+            note_about("detached", Some(name), &text);
+            self.detached.insert(*index, name.clone());
+        }
+        self.detached
+            .retain(|index, _| links.iter().any(|link| link.index == *index && !is_pinned(link, pins)));
+        self.had = links.iter().filter(|link| is_pinned(link, pins)).map(|link| link.index).collect();
     }
 
     /// Says of each interface once where the program stays when this ends, although the configuration wants it taken off.
@@ -349,8 +389,10 @@ impl Follower {
     /// Brings the tables in line with the host.
     fn refresh(&mut self) -> Result<()> {
         self.attached.clear();
-        let Some(mut instance) = Instance::find()? else { return Ok(()) };
-        let mut pins = instance.links()?;
+        let instance = Instance::find()?;
+        let mut pins = instance.as_ref().map(|instance| instance.links()).transpose()?.unwrap_or_default();
+        self.note_attached(&pins, &links_once()?);
+        let Some(mut instance) = instance else { return Ok(()) };
         pins.retain(|pin| pin.whereabouts == Whereabouts::Here);
         self.say_what_stays(&instance, &pins);
         self.attached.extend(pins.into_iter().map(|pin| pin.name));
@@ -382,6 +424,11 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// Whether an interface has the program, or is displaced, by these pins.
+fn is_pinned(link: &Link, pins: &[LinkPin]) -> bool {
+    pins.iter().any(|pin| pin.is_of(link) || pin.was_on(link))
 }
 
 /// Attaches to all of these interfaces or to none.

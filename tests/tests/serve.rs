@@ -132,6 +132,54 @@ fn an_interface_is_attached_when_it_comes_and_again_when_it_comes_back() {
     detach(host);
 }
 
+/// Also where it was the last one, and with it all is gone that is pinned.
+#[test]
+fn what_a_command_detaches_is_left_so_until_a_command_a_reload_or_a_new_interface() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\", \"late*\"]\n"));
+    host.ip("link add late0 type veth peer name late1");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    let has_program = |name: &str| host.ip(&format!("link show {name}")).contains("xdp");
+    // Each is a change, after which the host is looked at.
+    let mut last = 0;
+    let mut look = || {
+        last += 1;
+        host.ip(&format!("address add 192.0.2.{}/24 dev {HOST_IF}", 100 + last));
+    };
+    let _said = ctl::run(host, "detach late0").expect_success();
+    look();
+    serve.wait_for("late0: was detached, and is left alone", LIMIT);
+    look();
+    serve.wait_for("addresses:", LIMIT);
+    assert!(!has_program("late0") && has_program(HOST_IF));
+    // In another mode, which takes the one and then the other.
+    let _said = ctl::run(host, &format!("detach {HOST_IF}")).expect_success();
+    assert!(!has_program("late0"));
+    look();
+    serve.wait_for(&format!("{HOST_IF}: was detached"), LIMIT);
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --mode generic")).expect_success();
+    look();
+    serve.wait_for("addresses:", LIMIT);
+    assert!(host.ip(&format!("link show {HOST_IF}")).contains("xdpgeneric"));
+    // One that is new is attached, and nothing else with it.
+    let _said = ctl::run(host, "detach --all").expect_success();
+    look();
+    serve.wait_for(&format!("{HOST_IF}: was detached"), LIMIT);
+    host.ip("link delete late0");
+    host.ip("link add late0 type veth peer name late1");
+    serve.wait_for("late0: attached", LIMIT);
+    look();
+    serve.wait_for("addresses:", LIMIT);
+    assert!(!has_program(HOST_IF));
+    serve.signal(Signal::SIGHUP);
+    serve.wait_for(&format!("{HOST_IF}: attached"), LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
 #[test]
 fn what_fits_a_pattern_is_attached_as_it_comes_and_stays_so_under_another_name() {
     let Some(pair) = pair(&[]) else { return };
