@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::Builder;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -90,7 +91,8 @@ pub fn say_if_it_takes_long<T>(text: &str, work: impl FnOnce() -> T) -> T {
     }
     std::thread::scope(|scope| {
         let (done, waiting) = mpsc::channel::<()>();
-        scope.spawn(move || {
+        // Where there may be no more threads, it is not said.
+        let _ = Builder::new().spawn_scoped(scope, move || {
             // Ends at once when the other half goes away.
             if waiting.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
                 note(&format!("{text} …"));

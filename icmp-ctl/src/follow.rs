@@ -25,6 +25,7 @@ use crate::instance::attach::AttachMode;
 use crate::instance::links::{LinkPin, Whereabouts};
 use crate::instance::pins::{Instance, View};
 use crate::kernel::netlink::Changes;
+use crate::kernel::threads::{are_too_many, on_thread};
 use crate::policy::start::{Configured, Wanted, start};
 use crate::policy::transaction::Allowed;
 use crate::service_manager;
@@ -139,11 +140,11 @@ impl Following {
     pub async fn follow(&self, mut changes: Changes, mut hangups: Signal) -> Result<()> {
         // A look is also the sign of life that the service manager waits for.
         let unasked = service_manager::watchdog().map_or(UNASKED, |time| UNASKED.min(time / 2));
-        let (mut reload, mut is_ready) = (false, false);
+        let (mut reload, mut is_ready, mut was_without_thread) = (false, false, false);
         let mut rest = Rest::since(Instant::now());
         loop {
             let began = Instant::now();
-            let works = self
+            let looked = self
                 .on_thread(move |follower| {
                     follower.look(reload);
                     service_manager::alive(&follower.status());
@@ -152,18 +153,35 @@ impl Following {
                     }
                     follower.failures.is_empty()
                 })
-                .await?;
-            is_ready = true;
+                .await;
+            let is_looked_at = match &looked {
+                Err(error) if are_too_many(error) => {
+                    if !was_without_thread {
+                        warn_about(
+                            "failure",
+                            None,
+                            &format!("{}; tried again until it works", sentence(error)),
+                        );
+                    }
+                    false
+                }
+                _ => true,
+            };
+            was_without_thread = !is_looked_at;
+            let works = if is_looked_at { looked? } else { false };
+            is_ready |= is_looked_at;
             tokio::time::sleep(rest.after(began, Instant::now())).await;
+            // What could not be done is still to be.
+            let again = reload && !is_looked_at;
             reload = tokio::select! {
                 _ = hangups.recv() => true,
                 changed = changes.next() => {
                     if changed? {
                         note_about("resync", None, "more has changed than the kernel could keep; everything is read again");
                     }
-                    false
+                    again
                 }
-                () = tokio::time::sleep(if works { unasked } else { RETRY.min(unasked) }) => false,
+                () = tokio::time::sleep(if works { unasked } else { RETRY.min(unasked) }) => again,
             };
         }
     }
@@ -191,8 +209,7 @@ impl Following {
         run: impl FnOnce(&mut Follower) -> T + Send + 'static,
     ) -> Result<T> {
         let follower = Arc::clone(&self.follower);
-        let ran = tokio::task::spawn_blocking(move || run(&mut follower.blocking_lock()));
-        ran.await.context("following the host's addresses")
+        on_thread(move || run(&mut follower.blocking_lock())).await.context("following the host's addresses")
     }
 }
 

@@ -149,7 +149,13 @@ fn nothing_can_be_changed_over_the_socket_and_nothing_asked_at_the_metrics_addre
     }
     assert!(host.ip(&format!("link show {HOST_IF}")).contains("xdp"));
     let long = ask(readers.connect(), &format!("\"{}\"", "x".repeat(100_000)));
-    assert!(long.starts_with("HTTP/1.1 400 "), "{long}");
+    assert!(long.starts_with("HTTP/1.1 413 ") && long.contains("has at most 8192 bytes"), "{long}");
+    for words in [9_000, 100_000] {
+        let refused = readers.member(&format!("show policy {}", "9".repeat(words)));
+        assert_eq!((refused.code, refused.stderr.lines().count()), (Some(1), 1), "{refused}");
+        let part = format!("has at most 8192 bytes, and this one has {}", words + 49);
+        assert!(refused.stderr.contains(&part), "{part}: {refused}");
+    }
     for question in ["\"Nonsense\"", "{", "{\"Verb\":[]}", "{\"Verb\":[\"icmp-ctl\",\"--help\"]}"] {
         let answer = ask(readers.connect(), question);
         assert!(answer.contains("\"Err\""), "{question}: {answer}");
@@ -312,6 +318,32 @@ fn a_folder_that_is_not_for_its_group_and_root_alone_is_refused_and_the_host_fol
         assert_eq!(readers.serve.end_by(Signal::SIGTERM), DONE);
     }
     let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+/// Neither open files nor threads.
+#[test]
+fn a_member_who_may_have_little_is_told_what_he_lacks_in_a_sentence() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = configured(&folder, "");
+    let readers = Readers::start(host, &config, "");
+    for verb in ["status", "show counters --rate 10ms"] {
+        let mut refusals = 0;
+        for files in 4..16 {
+            let mut command = host.command("prlimit");
+            command.arg(format!("--nofile={files}"));
+            let member = readers.command(GROUP, verb);
+            let done = process::run(command.arg(member.get_program()).args(member.get_args()));
+            if done.stderr.contains("error while loading") || done.code == DONE {
+                continue;
+            }
+            refusals += 1;
+            assert_eq!((done.code, done.stderr.lines().count()), (Some(1), 1), "{verb} with {files}: {done}");
+            assert!(done.stderr.contains("ulimit -n"), "{verb} with {files}: {done}");
+        }
+        assert!(refusals > 0);
+    }
+    end(host, readers);
 }
 
 fn ask(stream: UnixStream, question: &str) -> String {

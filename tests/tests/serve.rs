@@ -5,6 +5,7 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -177,6 +178,38 @@ fn what_a_command_detaches_is_left_so_until_a_command_a_reload_or_a_new_interfac
     serve.signal(Signal::SIGHUP);
     serve.wait_for(&format!("{HOST_IF}: attached"), LIMIT);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+/// By a control group; root's are not limited otherwise.
+#[test]
+fn without_a_thread_serve_goes_on_as_soon_as_there_is_one_and_a_command_says_so() {
+    let Some(pair) = pair(&["sh"]) else { return };
+    let Some(group) = Group::new() else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let program = ctl::program().display();
+    let enter = format!("echo $$ > {}; exec {program}", group.file("cgroup.procs").display());
+    let mut serve = host.watch("sh", &["-c", &format!("{enter} serve -f {config}")]);
+    serve.wait_for(SERVING, LIMIT);
+    group.allow("1");
+    host.ip(&format!("address add 192.0.2.99/24 dev {HOST_IF}"));
+    serve.wait_for("starting a thread", LIMIT);
+    group.allow("max");
+    until_shown(host, "192.0.2.99", true);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    group.allow("1");
+    let refused = host.run("sh", &["-c", &format!("{enter} serve -f {config}")]);
+    assert!(refused.code == Some(1) && !refused.stderr.contains("panicked"), "{refused}");
+    assert!(
+        refused.stderr.contains("starting a thread") && refused.stderr.contains("TasksMax="),
+        "{refused}"
+    );
+    // One to ask another command, and none to wait for it.
+    group.allow("2");
+    let examined = host.run("sh", &["-c", &format!("{enter} doctor")]);
+    assert!(!examined.stderr.contains("panicked") && examined.code != Some(101), "{examined}");
     detach(host);
 }
 
@@ -425,6 +458,37 @@ fn status_and_metrics_need_no_list_of_timers() {
     assert_eq!(done.code, DONE, "{done}");
     assert!(done.stdout.contains("\"under_pressure\":true"), "{done}");
     detach(host);
+}
+
+/// A control group that limits how many processes and threads are in it; gone with this value.
+struct Group(PathBuf);
+
+impl Group {
+    /// `None`, with the reason, where this machine has no such groups.
+    fn new() -> Option<Self> {
+        for parent in ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"] {
+            let group = Self(Path::new(parent).join(format!("icmp-ctl-test-{}", std::process::id())));
+            if fs::create_dir(&group.0).is_ok() && group.file("pids.max").exists() {
+                return Some(group);
+            }
+        }
+        println!("skipped: no control group that limits processes can be made below /sys/fs/cgroup");
+        None
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn allow(&self, tasks: &str) {
+        fs::write(self.file("pids.max"), tasks).expect("it takes that");
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir(&self.0);
+    }
 }
 
 fn pair(programs: &[&str]) -> Option<Pair> {

@@ -29,11 +29,7 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
     // With what is left, so that what cannot be read at a reload cannot be read now.
     let config = Config::load(args.config.as_deref())?;
     give_up_connecting(&health::ports(&config))?;
-    let events = event_loop()?;
-    let ended = events.block_on(until_ended(args, config));
-    // A thread that waits for a lock is no reason to stay.
-    events.shutdown_background();
-    ended.map(|()| Output::nothing())
+    event_loop()?.block_on(until_ended(args, config)).map(|()| Output::nothing())
 }
 
 /// Nothing that blocks is done on this thread, so that a signal ends it at once.
@@ -74,11 +70,11 @@ async fn serve(following: &Following, listen: &Listen) -> Result<()> {
     let hangups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     following.start().await?;
     #[cfg(feature = "trace")]
-    std::thread::spawn(|| {
+    crate::kernel::threads::start(|| {
         if let Err(error) = crate::observe::trace::print() {
             crate::diagnostics::warn(&format!("tracing: {error:#}"));
         }
-    });
+    })?;
     endpoints.open();
     tokio::select! {
         followed = following.follow(changes, hangups) => followed,

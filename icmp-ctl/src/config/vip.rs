@@ -107,6 +107,11 @@ impl Check {
             Kind::File(_) | Kind::Systemd(_) => None,
         }
     }
+
+    /// Whether it cannot be given up before it has ended by itself.
+    pub const fn blocks(&self) -> bool {
+        matches!(self.kind, Kind::File(_) | Kind::Systemd(_))
+    }
 }
 
 impl fmt::Display for Check {

@@ -23,6 +23,7 @@ use crate::failure::sentence;
 use crate::instance::gates::{Glance, glance, renew};
 use crate::instance::pins::View;
 use crate::kernel::clock::{Tick, ticks};
+use crate::kernel::threads::on_thread;
 use crate::policy::gates::{Gated, check_text, gated};
 
 /// How often is looked whether other gates are in force.
@@ -40,7 +41,7 @@ pub fn ports(config: &Config) -> Vec<u16> {
 }
 
 fn in_force() -> Result<Vec<Gated>> {
-    View::find()?.map_or_else(|| Ok(Vec::new()), |view| view.read(gated))
+    Ok(View::look(|view| view.read(gated))?.unwrap_or_default())
 }
 
 /// Results of checks, by [`Gate::id`].
@@ -143,7 +144,7 @@ async fn look(
     results: &Results,
 ) -> Result<()> {
     let before = seen.take();
-    let looked = tokio::task::spawn_blocking(move || {
+    let looked = on_thread(move || {
         let now = glance(before.as_ref())?;
         let vips = if now == before {
             None
@@ -174,7 +175,7 @@ async fn look(
     Ok(())
 }
 
-/// Checks a gate again and again. One that is not at its end when its time is over is waited for before the next one begins.
+/// Checks a gate again and again. One that has a thread, and is not at its end when its time is over, is waited for before the next one begins.
 async fn check(gate: Gate, id: u64, results: Results) {
     let span = |milliseconds: u32| Duration::from_millis(milliseconds.into());
     let within = span(gate.timeout);
@@ -184,14 +185,13 @@ async fn check(gate: Gate, id: u64, results: Results) {
         let began = Instant::now();
         let mut probe = probe::begin(&what, within);
         let (result, is_late) = match timeout(within, &mut probe).await {
-            Ok(ended) => (ended.unwrap_or_else(|panicked| Err(panicked.to_string())), false),
+            Ok(ended) => (ended, false),
             Err(_) => (Err(format!("it took longer than {} ms", gate.timeout)), true),
         };
         if results.send((id, result)).is_err() {
             return;
         }
-        if is_late {
-            probe.abort();
+        if is_late && what.blocks() {
             let _whatever_it_was = probe.await;
         }
         sleep_until(began + span(gate.interval)).await;
@@ -212,7 +212,7 @@ async fn note(id: u64, checked: &mut Checked, result: &Result<(), String>, tick:
     let (ends, lease) = (Instant::now() + lease(&checked.gate), lease(&checked.gate));
     let until =
         if checked.is_healthy { ticks()? + (lease.as_secs_f64() * tick.per_second) as u64 } else { 0 };
-    let renewed = tokio::task::spawn_blocking(move || renew(&[(id, until)]));
+    let renewed = on_thread(move || renew(&[(id, until)]));
     renewed.await.context("renewing the lease of a VIP")??;
     checked.ends = ends;
     Ok(())

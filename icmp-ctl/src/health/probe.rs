@@ -8,25 +8,31 @@ use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http_body_util::Empty;
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
 use hyper::{Request, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use crate::config::vip::{Check, Kind};
+use crate::failure::sentence;
 use crate::kernel::command::ask;
+use crate::kernel::threads::on_thread;
 
-/// Begins a check, which does not end by itself after `timeout`. What blocks has a thread, which goes on where the handle is aborted.
-pub(super) fn begin(check: &Check, timeout: Duration) -> JoinHandle<Result<(), String>> {
+/// A check, which does not end by itself after `timeout`. What blocks has a thread, which goes on where nobody waits for it any more.
+pub(super) fn begin(check: &Check, timeout: Duration) -> BoxFuture<'static, Result<(), String>> {
     match check.kind.clone() {
-        Kind::File(path) => tokio::task::spawn_blocking(move || file(&path)),
-        Kind::Systemd(unit) => tokio::task::spawn_blocking(move || systemd(&unit, timeout)),
-        Kind::Tcp(address) => tokio::spawn(async move { connect(address).await.map(|_| ()) }),
-        Kind::Http { address, host, path } => tokio::spawn(async move { http(address, &host, &path).await }),
+        Kind::File(path) => Box::pin(blocking(move || file(&path))),
+        Kind::Systemd(unit) => Box::pin(blocking(move || systemd(&unit, timeout))),
+        Kind::Tcp(address) => Box::pin(async move { connect(address).await.map(|_| ()) }),
+        Kind::Http { address, host, path } => Box::pin(async move { http(address, &host, &path).await }),
     }
+}
+
+async fn blocking(check: impl FnOnce() -> Result<(), String> + Send + 'static) -> Result<(), String> {
+    on_thread(check).await.unwrap_or_else(|error| Err(sentence(&error)))
 }
 
 fn file(path: &Path) -> Result<(), String> {

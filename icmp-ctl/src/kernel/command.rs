@@ -9,6 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::failure::sentence;
+use crate::kernel::threads::start;
 
 /// What a command prints; `None` where it is not installed. It is waited for no longer than `deadline`, and killed then.
 ///
@@ -27,7 +28,11 @@ pub(crate) fn ask(command: &str, arguments: &[&str], deadline: Duration) -> Resu
     let process = Pid::from_raw(asked.id().cast_signed());
     let (ended, end) = mpsc::channel();
     // What it has started may hold its output open after it was killed, so the thread that reads is left alone.
-    std::thread::spawn(move || ended.send(asked.wait_with_output()));
+    let waiting = start(move || _ = ended.send(asked.wait_with_output()));
+    if let Err(error) = waiting {
+        let _ = kill(process, Signal::SIGKILL);
+        return Err(format!("{command}: {}", sentence(&error)));
+    }
     match end.recv_timeout(deadline) {
         Ok(Ok(Output { status, stdout, .. })) if status.success() => {
             Ok(Some(String::from_utf8_lossy(&stdout).into_owned()))

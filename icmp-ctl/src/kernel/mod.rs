@@ -13,5 +13,6 @@ pub(crate) mod netlink;
 pub mod pod;
 pub(crate) mod requirements;
 pub mod sockets;
+pub mod threads;
 pub(crate) mod user_namespace;
 pub(crate) mod words;

@@ -2,21 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::sync::Mutex;
 
 use crate::failure;
+use crate::kernel::threads::on_thread;
 use crate::observe::front;
 use crate::observe::metrics::{self, Format};
-use crate::observe::readers::{Answering, LONGEST, PATH, answer};
+use crate::observe::readers::{Answering, LONGEST, PATH, answer, too_long};
 
 /// What can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +63,7 @@ pub async fn respond(
     if let Some(answering) = answering.filter(|_| request.uri().path() == PATH) {
         return Ok(match answered(request, answering, &is_answered).await {
             Ok(body) => reply(StatusCode::OK, "application/json", body),
-            Err(error) => reply(StatusCode::BAD_REQUEST, "text/plain", format!("{error}\n")),
+            Err((status, error)) => reply(status, "text/plain", format!("{error}\n")),
         });
     }
     is_answered.store(true, Ordering::Relaxed);
@@ -95,16 +95,22 @@ async fn answered(
     request: Request<Incoming>,
     answering: Answering,
     is_answered: &AtomicBool,
-) -> std::result::Result<String, Box<dyn Error + Send + Sync>> {
+) -> std::result::Result<String, (StatusCode, String)> {
     static TURN: Mutex<()> = Mutex::const_new(());
-    let question = Limited::new(request.into_body(), LONGEST).collect().await?.to_bytes();
+    let question = Limited::new(request.into_body(), LONGEST).collect().await.map_err(|error| {
+        match error.downcast_ref::<LengthLimitError>() {
+            Some(_) => (StatusCode::PAYLOAD_TOO_LARGE, too_long(None)),
+            None => (StatusCode::BAD_REQUEST, error.to_string()),
+        }
+    });
+    let question = question?.to_bytes();
     let turn = TURN.lock().await;
     is_answered.store(true, Ordering::Relaxed);
-    let answered = tokio::task::spawn_blocking(move || {
+    let answered = on_thread(move || {
         let _turn = turn;
         answer(&question, answering)
     });
-    Ok(answered.await?)
+    answered.await.map_err(|error| (StatusCode::SERVICE_UNAVAILABLE, failure::sentence(&error)))
 }
 
 /// Reads maps, which takes a while, on a thread of its own; one read at a time, as each has all of them open. Who asks while a read is waited
@@ -133,13 +139,13 @@ impl Reader {
             return shared.page.clone();
         }
         // The lock goes with the thread: that reads to its end, also where the connection is gone meanwhile.
-        let reading = tokio::task::spawn_blocking(move || {
+        let reading = on_thread(move || {
             let began = Instant::now();
             let text = read().map_err(|error| failure::sentence(&error));
             last.insert(page, LastRead { began, page: text.clone() });
             text
         });
-        reading.await.unwrap_or_else(|panicked| Err(panicked.to_string()))
+        reading.await.unwrap_or_else(|error| Err(failure::sentence(&error)))
     }
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::client::conn::http1::handshake;
@@ -56,6 +56,15 @@ pub type Answering = fn(&Question) -> Result<Value>;
 /// The namespace's number cannot be had.
 pub fn socket() -> Result<PathBuf> {
     Ok(for_readers(namespace_number()?))
+}
+
+/// That a question is too long, and how long it is where that is known.
+pub(super) fn too_long(bytes: Option<usize>) -> String {
+    let has = bytes.map_or_else(|| format!("more than {LONGEST}"), |bytes| bytes.to_string());
+    format!(
+        "a question to `serve`, which is the command line, has at most {LONGEST} bytes, and this one has {has}; with fewer or shorter words it is \
+         answered, and so is root, who asks nobody"
+    )
 }
 
 /// The answer to a question as it goes over the socket.
@@ -123,6 +132,8 @@ impl Source {
 /// # Errors
 /// This process may not ask it, or nobody answers; or what the answer says.
 pub fn ask<T: DeserializeOwned>(question: &Question) -> Result<T> {
+    let question = serde_json::to_vec(question)?;
+    ensure!(question.len() <= LONGEST, too_long(Some(question.len())));
     let began = Instant::now();
     let stream = connect(&socket()?, DEADLINE).map_err(|error| {
         // Whoever may ask, and is not answered, is helped by no capability.
@@ -132,7 +143,7 @@ pub fn ask<T: DeserializeOwned>(question: &Question) -> Result<T> {
         let own = capabilities(Purpose::Use).text();
         Failure::error(Exit::Permission, format!("{}; by itself, {own}", sentence(&error)))
     })?;
-    let answer = answered(stream, serde_json::to_vec(question)?, began)?;
+    let answer = answered(stream, question, began)?;
     let answer: Answer<T> = serde_json::from_slice(&answer)
         .context("understanding what `serve` has answered, which may be another build")?;
     answer.map_err(|(exit, text)| Failure::error(exit, text))

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::kernel::threads::start;
 use crate::top::model::Seen;
 
 /// What was read, or why nothing was.
@@ -20,14 +21,17 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads from now on, and so long after each time.
-    pub(super) fn start(interval: Duration, mut read: impl FnMut() -> Read + Send + 'static) -> Self {
+    ///
+    /// # Errors
+    /// There may be no more threads.
+    pub(super) fn start(interval: Duration, mut read: impl FnMut() -> Read + Send + 'static) -> Result<Self> {
         let (teller, told) = mpsc::channel();
-        thread::spawn(move || {
+        start(move || {
             while teller.send(read()).is_ok() {
                 thread::sleep(interval);
             }
-        });
-        Self { told }
+        })?;
+        Ok(Self { told })
     }
 
     /// What has come and was not taken yet.

@@ -30,7 +30,7 @@ pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 
     // From here on a panic gives the terminal back before it says anything.
     let mut terminal = ratatui::try_init().context("taking over the terminal")?;
     let shown = (|| -> Result<()> {
-        let reader = Reader::start(model.interval, read);
+        let reader = Reader::start(model.interval, read)?;
         let mut before = Instant::now();
         while !ends.load(Ordering::Relaxed) {
             model.pass(std::mem::replace(&mut before, Instant::now()).elapsed());
