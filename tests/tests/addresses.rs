@@ -2,14 +2,18 @@
 //!
 //! Owns what `icmp-ctl` tells the program about the host. What the program makes of it is proven in icmp-common.
 
+use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::ffi::OsStrExt as _;
 use std::time::{Duration, Instant};
 
+use icmp_ctl::host::netlink::{Network, peer_once};
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
 use icmp_tests::packet::Echo;
+use icmp_tests::process;
 use icmp_tests::wire::Tap;
 
 const DONE: Option<i32> = Some(0);
@@ -86,6 +90,39 @@ fn an_own_address_that_is_also_a_broadcast_address_is_left_to_the_kernel() {
     let counters = counted(host, "group-echo", 1);
     assert_eq!((counters.packets("group-echo"), counters.answered()), (1, 0));
     assert_eq!(host.snmp("Icmp", "OutEchoReps"), 0, "the kernel, which had the prefix first, is silent");
+}
+
+#[test]
+fn what_is_no_utf_8_in_a_label_or_a_name_hides_no_address_no_group_and_no_other_end() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    let ip = |namespace: &Namespace, words: &str, text: &[u8]| {
+        let mut change = namespace.command("ip");
+        change.args(words.split_whitespace()).arg(OsStr::from_bytes(text));
+        let _said = process::run(&mut change).expect_success();
+    };
+    ip(host, &format!("address add 192.0.2.9/24 dev {HOST_IF} label"), format!("{HOST_IF}:B").as_bytes());
+    ip(
+        host,
+        &format!("address add 192.0.2.10/24 dev {HOST_IF} label"),
+        &[HOST_IF.as_bytes(), b":B\xfc"].concat(),
+    );
+    // The first that the kernel lists, and one in the middle of a name.
+    ip(host, "link add other1 type veth peer name", b"a\xff");
+    ip(host, "link add other2 type veth peer name", "b\u{2003}c".as_bytes());
+    ip(&pair.peer, &format!("link set dev {PEER_IF} alias"), b"B\xfcro");
+    let network = host.enter(Network::read_once).expect("the kernel tells");
+    let has = |text: &str| network.addresses.iter().any(|one| one.address == address(text));
+    assert!(["192.0.2.2", "192.0.2.9", "192.0.2.10"].into_iter().all(has), "{:?}", network.addresses);
+    let link = network.link(HOST_IF).expect("it is there");
+    assert!(network.groups.iter().any(|group| group.ifindex == link.index), "{:?}", network.groups);
+    let peer = host.enter(|| peer_once(&network, link)).expect("the kernel tells");
+    assert_eq!(peer.expect("it is seen from here").name, PEER_IF);
+    let attached = Attached::new(host, HOST_IF);
+    for to in ["192.0.2.9", "192.0.2.10"] {
+        let _said = pair.peer.run("ping", &["-c1", "-W2", to]).expect_success();
+    }
+    assert_eq!(attached.counters().packets("answered"), 2);
 }
 
 #[test]

@@ -20,11 +20,16 @@ const ALL_HOSTS_MAC: &str = "01005e000001";
 
 /// Those of all interfaces of the caller's network namespace. A family that is switched off has no list, and no groups.
 pub(super) fn read() -> Vec<Group> {
-    let text = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
-    let mut groups = v4(&text("igmp"));
-    groups.extend(v6(&text("igmp6")));
-    groups.extend(v6(&text("anycast6")));
+    let mut groups = v4(&list("igmp"));
+    groups.extend(v6(&list("igmp6")));
+    groups.extend(v6(&list("anycast6")));
     groups
+}
+
+/// A list of the kernel's, or nothing where it has none. In it are names of interfaces, which need not be text.
+fn list(file: &str) -> String {
+    let bytes = fs::read(format!("/proc/thread-self/net/{file}")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A line for each interface, with its index first; below it and indented one for each group, as the eight digits of its bytes read as a
@@ -33,7 +38,7 @@ fn v4(text: &str) -> Vec<Group> {
     let mut groups = Vec::new();
     let mut ifindex = None;
     for line in text.lines().skip(1) {
-        let first = line.split_whitespace().next().unwrap_or_default();
+        let first = line.split_ascii_whitespace().next().unwrap_or_default();
         if line.starts_with('\t') {
             let address = u32::from_str_radix(first, 16).ok().map(|bits| Ipv4Addr::from(bits.to_ne_bytes()));
             groups.extend(
@@ -50,7 +55,7 @@ fn v4(text: &str) -> Vec<Group> {
 /// in net/ipv6/anycast.c).
 fn v6(text: &str) -> Vec<Group> {
     let group = |line: &str| {
-        let mut fields = line.split_whitespace();
+        let mut fields = line.split_ascii_whitespace();
         let ifindex = fields.next()?.parse().ok()?;
         let bits = u128::from_str_radix(fields.nth(1)?, 16).ok()?;
         Some(Group { ifindex, address: Ipv6Addr::from(bits).into() })
@@ -60,14 +65,14 @@ fn v6(text: &str) -> Vec<Group> {
 
 /// How often interfaces take in the group of all hosts, by their index.
 pub(super) fn all_hosts_taken_in() -> BTreeMap<u32, usize> {
-    all_hosts(&fs::read_to_string("/proc/thread-self/net/dev_mcast").unwrap_or_default())
+    all_hosts(&list("dev_mcast"))
 }
 
 /// A line for each MAC address of a group: index and name of the interface, how often it is taken in, how often globally, and the address
 /// (dev_mc_seq_show in net/core/net-procfs.c).
 fn all_hosts(text: &str) -> BTreeMap<u32, usize> {
     let of = |line: &str| {
-        let fields: Vec<_> = line.split_whitespace().collect();
+        let fields: Vec<_> = line.split_ascii_whitespace().collect();
         let [ifindex, _, times, _, ALL_HOSTS_MAC] = fields[..] else { return None };
         Some((ifindex.parse().ok()?, times.parse().ok()?))
     };

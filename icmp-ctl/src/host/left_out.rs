@@ -1,16 +1,20 @@
-//! Interfaces that the netlink library leaves out: it wants text where the kernel takes any bytes, in names, alternative names and descriptions
-//! (`ip link set dev IFACE alias TEXT`), and gives up the whole interface for one attribute that it cannot read.
+//! Interfaces and addresses that the netlink library leaves out: it wants text where the kernel takes any bytes, in names, alternative names and
+//! descriptions (`ip link set dev IFACE alias TEXT`), and in labels of addresses, and gives up the whole for one attribute that it cannot read.
 //!
-//! Owns reading them all the same, without what cannot be read. What is not there is taken for gone or moved away, and loses the program.
+//! Owns reading them all the same, without what cannot be read. An interface that is not there is taken for gone or moved away, and loses the
+//! program; an address is not answered.
 
 use std::ffi::CStr;
 
 use anyhow::{Context as _, Result, anyhow};
+use netlink_packet_route::address::{AddressAttribute, AddressHeader, AddressMessage};
 use netlink_packet_route::link::{LinkAttribute, LinkHeader, LinkMessage, Prop};
 use nix::net::if_::if_nameindex;
-use rtnetlink::packet_core::{NlaBuffer, ParseableParametrized as _};
+use rtnetlink::packet_core::{
+    Emitable as _, NlaBuffer, NlasIterator, Parseable as _, ParseableParametrized as _,
+};
 
-use crate::kernel::netlink::{attribute, attributes, link};
+use crate::kernel::netlink::{self, attribute, attributes, link};
 
 /// Attributes (include/uapi/linux/if_link.h).
 const IFLA_IFNAME: u16 = 3;
@@ -34,13 +38,36 @@ pub(super) fn left_out(known: &[u32]) -> Result<Vec<LeftOut>> {
     let all = if_nameindex().context("reading the names of the interfaces")?;
     let mut found = Vec::new();
     for one in all.iter().filter(|one| !known.contains(&one.index())) {
-        if let Some(answer) = link(one.index())? {
-            let message =
-                message(&answer).with_context(|| format!("reading the interface {}", one.index()))?;
+        if let Some(message) = one_link(one.index(), None)? {
             found.push(LeftOut { message, has_text_name: one.name().to_str().is_ok() });
         }
     }
     Ok(found)
+}
+
+/// One interface, also of another network namespace by this one's number for it; `None` where it is not there.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(super) fn one_link(ifindex: u32, namespace: Option<i32>) -> Result<Option<LinkMessage>> {
+    let read = |answer: Vec<u8>| message(&answer).with_context(|| format!("reading the interface {ifindex}"));
+    link(ifindex, namespace)?.map(read).transpose()
+}
+
+/// All addresses.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(super) fn addresses() -> Result<Vec<AddressMessage>> {
+    netlink::addresses()?.iter().map(|body| address(body)).collect()
+}
+
+fn address(body: &[u8]) -> Result<AddressMessage> {
+    let mut message = AddressMessage::default();
+    message.header = AddressHeader::parse(body).map_err(|error| anyhow!("reading an address: {error}"))?;
+    let attributes = NlasIterator::new(body.get(message.header.buffer_len()..).unwrap_or_default());
+    message.attributes.extend(attributes.flatten().filter_map(|one| AddressAttribute::parse(&one).ok()));
+    Ok(message)
 }
 
 fn message(answer: &[u8]) -> Result<LinkMessage> {

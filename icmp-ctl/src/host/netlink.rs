@@ -21,7 +21,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
 use crate::host::groups::{self, Group};
-use crate::host::left_out::left_out;
+use crate::host::left_out::{addresses, left_out, one_link};
 
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,13 +154,7 @@ impl Network {
 
     async fn ask(handle: rtnetlink::Handle) -> Result<Self> {
         let links = links(&handle).await?;
-        let addresses = handle
-            .address()
-            .get()
-            .execute()
-            .try_collect::<Vec<_>>()
-            .await
-            .context("reading the addresses")?;
+        let addresses = addresses()?;
         let neighbours = handle.neighbours().get().set_address_family(AddressFamily::Bridge).execute();
         let neighbours = neighbours
             .try_collect::<Vec<_>>()
@@ -244,19 +238,14 @@ async fn links(handle: &rtnetlink::Handle) -> Result<Vec<Link>> {
 /// The other end of a veth, wherever it is; `None` where it cannot be seen from here.
 ///
 /// # Errors
-/// rtnetlink cannot be reached.
+/// There are none.
 pub fn peer_once(network: &Network, link: &Link) -> Result<Option<Link>> {
     if let Some(index) = link.lower {
         return Ok(network.links.iter().find(|other| other.index == index).cloned());
     }
     let Some((namespace, index)) = link.lower_elsewhere else { return Ok(None) };
-    event_loop()?.block_on(ask(async |handle| {
-        let mut request = handle.link().get().match_index(index);
-        request.message_mut().attributes.push(LinkAttribute::IfNetnsId(namespace));
-        // Whoever may not look there is refused.
-        let message = request.execute().try_next().await.ok().flatten();
-        Ok(message.as_ref().map(self::link))
-    }))
+    // Whoever may not look there is refused.
+    Ok(one_link(index, Some(namespace)).ok().flatten().as_ref().map(self::link))
 }
 
 /// An event loop of one thread.

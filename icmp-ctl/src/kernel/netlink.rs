@@ -17,11 +17,16 @@ use tokio::io::unix::AsyncFd;
 
 /// Netlink numbers used here (include/uapi/linux/netlink.h, if_link.h).
 const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
+const RTM_NEWADDR: u16 = 20;
+const RTM_GETADDR: u16 = 22;
 const NLM_F_REQUEST: u16 = 1;
+const NLM_F_REQUEST_DUMP: u16 = 1 | 0x300;
 const NLM_F_REQUEST_ACK: u16 = 1 | 4;
 const NLM_F_CAPPED: u16 = 0x100;
+const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_XDP_NESTED: u16 = 43 | 0x8000;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
@@ -36,6 +41,11 @@ const XDP_FLAGS_REPLACE: u32 = 1 << 4;
 const RTNLGRP_IPV4_MCADDR: i32 = 37;
 /// See [`RTNLGRP_IPV4_MCADDR`].
 const RTNLGRP_IPV6_MCADDR: i32 = 38;
+/// Bytes of struct nlmsghdr, and of struct ifaddrmsg.
+const HEADER: usize = 16;
+const ADDRESS_HEADER: usize = 8;
+/// Bytes of the longest answer: no dump has more at a time.
+const LONGEST: usize = 1 << 16;
 /// Messages taken in one go, so that a flood of them ends somewhere.
 const AT_ONCE: u32 = 100_000;
 
@@ -125,21 +135,17 @@ pub(crate) fn namespace_cookie() -> Result<u64> {
     Ok(cookie)
 }
 
-/// What the kernel says of one interface, a message of RTM_NEWLINK; `None` where there is none of this index.
+/// What the kernel says of one interface, a message of RTM_NEWLINK; `None` where there is none of this index. It is of another network namespace
+/// where this one's number for that is given.
 ///
 /// # Errors
 /// The kernel does not tell.
-pub(crate) fn link(ifindex: u32) -> Result<Option<Vec<u8>>> {
+pub(crate) fn link(ifindex: u32, namespace: Option<i32>) -> Result<Option<Vec<u8>>> {
     let ask = || -> Result<Vec<u8>> {
-        let socket = socket(
-            AddressFamily::Netlink,
-            SockType::Raw,
-            SockFlag::SOCK_CLOEXEC,
-            SockProtocol::NetlinkRoute,
-        )?;
-        let asked = message(RTM_GETLINK, NLM_F_REQUEST, &interface(ifindex));
-        send(socket.as_raw_fd(), &asked, MsgFlags::empty())?;
-        let mut reply = vec![0; 1 << 16];
+        let mut body = interface(ifindex);
+        body.extend(namespace.into_iter().flat_map(|id| attribute(IFLA_TARGET_NETNSID, &id.to_ne_bytes())));
+        let socket = asked(&message(RTM_GETLINK, NLM_F_REQUEST, &body))?;
+        let mut reply = vec![0; LONGEST];
         let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
         ensure!(length >= 16, "an answer that is none");
         reply.truncate(length);
@@ -154,6 +160,47 @@ pub(crate) fn link(ifindex: u32) -> Result<Option<Vec<u8>>> {
         Errno::ENODEV => Ok(None),
         errno => Err(errno).with_context(|| format!("reading the interface of index {ifindex}")),
     }
+}
+
+/// All addresses that the kernel lists, each as the body of a message of RTM_NEWADDR.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn addresses() -> Result<Vec<Vec<u8>>> {
+    let ask = || -> Result<Vec<Vec<u8>>> {
+        let socket = asked(&message(RTM_GETADDR, NLM_F_REQUEST_DUMP, &[0; ADDRESS_HEADER]))?;
+        let (mut reply, mut addresses) = (vec![0; LONGEST], Vec::new());
+        loop {
+            let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
+            ensure!(length > 0, "an answer that is none");
+            let mut rest = &reply[..length];
+            while !rest.is_empty() {
+                ensure!(rest.len() >= HEADER, "an answer that is none");
+                let (length, kind) = (word32(rest, 0) as usize, word16(rest, 4));
+                let body = rest.get(HEADER..length).context("an answer that is none")?;
+                match kind {
+                    NLMSG_DONE | NLMSG_ERROR => {
+                        ensure!(body.len() >= 4, "an answer that is none");
+                        let error = word32(body, 0) as i32;
+                        ensure!(error == 0, Errno::from_raw(-error));
+                        return Ok(addresses);
+                    }
+                    RTM_NEWADDR => addresses.push(body.to_vec()),
+                    _ => {}
+                }
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
+        }
+    };
+    ask().context("reading the addresses")
+}
+
+/// A socket over which the kernel was asked something.
+fn asked(message: &[u8]) -> Result<OwnedFd> {
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    send(socket.as_raw_fd(), message, MsgFlags::empty())?;
+    Ok(socket)
 }
 
 /// Puts one program, or none, in the place of another, which was attached by netlink, from one instant to the next, if the other is still there.
