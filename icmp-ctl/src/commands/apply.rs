@@ -31,12 +31,12 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
     let plan = |pins: &Pins, in_force: Option<&Compiled>| Transaction::plan(pins, in_force, proposal.clone());
     let save = args.save.wanted(Words::Of(&config));
     let transaction = if args.check {
-        let Some(view) = View::find()? else {
+        let planned = View::look(|view| plan(view, view.read(InstanceMaps::policy)?.as_ref()))?;
+        let Some(transaction) = planned else {
             warn_all(proposal.warnings());
             note("the configuration is valid; nothing is loaded here that it could be compared with");
             return Ok(Output::nothing());
         };
-        let transaction = plan(&view, view.read(InstanceMaps::policy)?.as_ref())?;
         warn_all(&transaction.warnings);
         transaction
     } else {

@@ -14,7 +14,7 @@ use crate::host::netlink::{Link, links_once, namespace_number};
 use crate::host::patterns::means;
 use crate::instance::behind::{self, Behind, Chained};
 use crate::instance::foreign::Attachment;
-use crate::kernel::bpf as sys;
+use crate::kernel::bpf::{self as sys, LinkInfo};
 use crate::kernel::bpffs::{numbered, remove_if_there};
 
 /// Directory of an instance's links, each named after its interface's index (names may have dots, which this file system refuses).
@@ -121,13 +121,15 @@ impl LinkPin {
 
     /// What has happened where somebody else has decided what is on the interface.
     pub fn displaced(&self) -> String {
-        let what = match &self.behind {
+        match &self.behind {
             Some(Behind { name, program_id, priority: None }) => format!(
-                "what had attached {name} (program {program_id}), in front of which it was, has taken both off or put another in their place"
+                "the program is not there any more: what had attached {name} (program {program_id}), in front of which it was, has taken both off or put another in their place"
             ),
-            _ => "libxdp's dispatcher, which called it, was taken off, or another is in its place".to_owned(),
-        };
-        format!("the program is not there any more: {what}")
+            // There the programs are put together by whoever comes or goes, and what a killed command has left looks like what another has done.
+            _ => "the program is not there: what libxdp's dispatcher calls there is without it: somebody has taken that off, put another in its place or taken ours out of it, or an \
+                  `attach --chain` or a `detach` did not come to its end"
+                .to_owned(),
+        }
     }
 
     /// The program behind it, as messages call it.
@@ -157,6 +159,14 @@ pub(super) fn pin(directory: &Path, ifindex: u32) -> PathBuf {
     directory.join(LINKS).join(ifindex.to_string())
 }
 
+/// What is pinned there; `None` where it has been detached since the pins were listed, by somebody who has the lock.
+fn info(pin: &Path) -> Result<Option<LinkInfo>> {
+    match sys::link_info(pin) {
+        Err(_) if !pin.exists() => Ok(None),
+        info => info.map(Some),
+    }
+}
+
 /// The links pinned in an instance's directory, by the index of their interface. `network` is what there is in its namespace.
 ///
 /// # Errors
@@ -165,7 +175,7 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
     let mut links = Vec::new();
     for ifindex in numbered(&directory.join(LINKS))? {
         let pin = pin(directory, ifindex);
-        let info = sys::link_info(&pin)?;
+        let Some(info) = info(&pin)? else { continue };
         // The index alone may be that of another interface in another namespace.
         let here = network
             .iter()
@@ -211,7 +221,7 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
 /// A pin cannot be read, or the kernel does not tell what interfaces there are.
 pub(super) fn is_alive(directory: &Path) -> Result<bool> {
     for ifindex in numbered(&directory.join(LINKS))? {
-        if sys::link_info(&pin(directory, ifindex))?.ifindex != 0 {
+        if info(&pin(directory, ifindex))?.is_some_and(|info| info.ifindex != 0) {
             return Ok(true);
         }
     }
@@ -232,7 +242,7 @@ pub(super) fn is_alive(directory: &Path) -> Result<bool> {
 /// A pin cannot be read.
 pub(super) fn moved_to(directory: &Path, link: &Link) -> Result<Option<u32>> {
     for ifindex in numbered(&directory.join(LINKS))? {
-        let info = sys::link_info(&pin(directory, ifindex))?;
+        let Some(info) = info(&pin(directory, ifindex))? else { continue };
         if info.ifindex == link.index && link.runs(info.program_id) {
             return Ok(Some(ifindex));
         }

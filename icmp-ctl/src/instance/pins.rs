@@ -99,7 +99,12 @@ impl View {
         let number = || fs::metadata(&directory).map(|directory| directory.ino()).ok();
         for _ in 0..READS {
             let before = number();
-            let Some(view) = Self::find()? else { return Ok(None) };
+            let found = match Self::find() {
+                // It has come back while it was opened.
+                Err(_) if number() != before => continue,
+                found => found?,
+            };
+            let Some(view) = found else { return Ok(None) };
             let seen = look(&view);
             if number() == before && links::is_alive(&directory)? {
                 return seen.map(Some);

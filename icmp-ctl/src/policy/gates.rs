@@ -116,11 +116,11 @@ pub fn state(vip: &Gated) -> String {
 /// Says which VIPs in force are unhealthy, and who may find them healthy. That it cannot be told is said, and fails nothing: what was wanted
 /// is done by then.
 pub fn say_unhealthy() {
-    let gated = View::find().and_then(|view| view.map_or_else(|| Ok(Vec::new()), |view| view.read(gated)));
-    let gated = gated.unwrap_or_else(|error| {
+    let gated = View::look(|view| view.read(gated)).unwrap_or_else(|error| {
         warn(&format!("which VIPs are unhealthy is not known: {}", sentence(&error)));
-        Vec::new()
+        None
     });
+    let gated = gated.unwrap_or_default();
     let unhealthy: Vec<_> =
         gated.iter().filter(|vip| !vip.is_healthy).map(|vip| vip.net.to_string()).collect();
     if !unhealthy.is_empty() {

@@ -77,9 +77,9 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
     for link in &links {
         refuse_others(link, wanted.mode, wanted.chain)?;
     }
-    let view = View::find()?;
+    let is_loaded = View::find()?.is_some();
     let configured = match configured() {
-        Err(error) if view.is_some() && !wanted.reconfigure => {
+        Err(error) if is_loaded && !wanted.reconfigure => {
             warn(&format!("{}; not needed now: what is in force stays, and is joined", sentence(&error)));
             None
         }
@@ -91,8 +91,7 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
     let plan = |pins: &Pins, in_force: Option<&Compiled>| {
         Transaction::plan(pins, in_force, needed()?.proposal.clone())
     };
-    let ahead = view.filter(|_| wanted.reconfigure);
-    let ahead = ahead.map(|view| Planned::new(&view, plan)).transpose()?;
+    let ahead = if wanted.reconfigure { View::look(|view| Planned::new(view, plan))? } else { None };
     let (mut instance, loaded) = if links.is_empty() {
         let Some(instance) = Instance::find()? else { return Ok(None) };
         (instance, false)

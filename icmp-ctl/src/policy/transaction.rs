@@ -19,7 +19,7 @@ use crate::host::netlink::Network;
 use crate::instance::addresses::refresh;
 use crate::instance::compiled::Compiled;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::pins::{Instance, Pins, View};
+use crate::instance::pins::{Instance, Pins, View, nothing_loaded};
 use crate::kernel::clock::{Tick, monotonic_ns};
 use crate::policy::difference::Difference;
 use crate::policy::limits::cpus;
@@ -258,7 +258,7 @@ pub fn put_in_force(
     save: Option<Save<'_>>,
     plan: impl Fn(&Pins, Option<&Compiled>) -> Result<Transaction>,
 ) -> Result<Transaction> {
-    let planned = Planned::new(&View::open()?, plan)?;
+    let planned = View::look(|view| Planned::new(view, &plan))?.ok_or_else(nothing_loaded)?;
     let mut instance = Instance::open()?;
     let transaction = planned.under_lock(&instance)?;
     let saving = save.map(|save| {
