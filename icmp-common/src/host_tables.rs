@@ -11,7 +11,7 @@ use std::vec::Vec;
 
 use crate::abi::{
     AddressBucket4, AddressBucket6, Counter, Cpu, GATES, HEAVY_HITTERS, HeavyHitter, INTERFACE_ENTRIES,
-    Interface, LINE_WORDS, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS, RuleCounter, Rules,
+    Interface, LINE_WORDS, Line, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS, RuleCounter, Rules,
     Settings,
 };
 use crate::budget;
@@ -42,6 +42,25 @@ pub struct Layouts {
     pub lines: u32,
     /// The secret of the limiter's hash.
     pub secret: [u64; SECRETS],
+}
+
+/// What is remembered of earlier frames, laid out as in the maps; with nothing of it, every bucket is full and nobody is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// `BUDGETS`.
+    pub budgets: Vec<u64>,
+    /// `SOURCES`.
+    pub sources: Vec<Line>,
+    /// `PREFIXES`.
+    pub prefixes: Vec<Line>,
+    /// `REPUTATIONS`.
+    pub reputations: Vec<Line>,
+    /// `LAST_SERVED`.
+    pub last_served: Vec<u64>,
+    /// `PATH_MTU`.
+    pub path_mtu: u64,
+    /// What `CPU` has for the CPU.
+    pub cpu: Cpu,
 }
 
 /// Maps and clock of one CPU, in host memory.
@@ -96,6 +115,24 @@ impl HostTables {
         let position =
             interface_position(&self.interfaces, interface.ifindex).expect("a free place for the interface");
         self.interfaces[position as usize] = interface;
+    }
+
+    /// Remembers what somebody else does.
+    pub fn remember(&mut self, memory: &Memory) {
+        let words = |cells: &[Cell<u64>], words: &[u64]| {
+            cells.iter().zip(words).for_each(|(cell, word)| cell.set(*word));
+        };
+        words(&self.budgets, &memory.budgets);
+        words(&self.last_served, &memory.last_served);
+        for (ours, theirs) in [
+            (&self.sources, &memory.sources),
+            (&self.prefixes, &memory.prefixes),
+            (&self.reputations, &memory.reputations),
+        ] {
+            ours.iter().zip(theirs).for_each(|(cells, line)| words(cells, &line.words));
+        }
+        self.path_mtu.set(memory.path_mtu);
+        self.cpu = RefCell::new(memory.cpu);
     }
 
     /// Sets the clock.

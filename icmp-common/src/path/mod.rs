@@ -31,8 +31,14 @@ use crate::tables::Tables;
 use crate::types::{Family, NO_IP_ROW, echo_row};
 use crate::wire::ethernet;
 
+#[cfg(feature = "host")]
+pub use own::{Target, looked_up};
+#[cfg(feature = "host")]
+pub use policy::SENDER_SHARE;
+
 use apart::{About, Apart, INTERFACE};
 use link::Link;
+#[cfg(not(feature = "host"))]
 use own::Target;
 use parse::Headers;
 

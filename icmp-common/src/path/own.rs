@@ -22,7 +22,7 @@ use crate::abi::{GATE_CHECKED, GATE_DROPS, GATE_UNTIL, SETTINGS_OWN_HOST, SETTIN
 /// Whom a message for this host is addressed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(crate) enum Target {
+pub enum Target {
     /// One of the host's unicast addresses, or a VIP.
     Own,
     /// The same, from a source that cannot be answered.
@@ -40,6 +40,21 @@ pub(crate) enum Target {
     Unhealthy,
     /// The same, whose echo requests are dropped.
     UnhealthyDrop,
+}
+
+#[cfg(feature = "host")]
+impl Target {
+    /// All of them in the order of their discriminants.
+    pub const ALL: [Self; REASONS as usize] = [
+        Self::Own,
+        Self::Unanswerable,
+        Self::FromOwn,
+        Self::Elsewhere,
+        Self::Group,
+        Self::LinkGroup,
+        Self::Unhealthy,
+        Self::UnhealthyDrop,
+    ];
 }
 
 /// Reasons come behind the targets in the number that [`look_up`] returns.
@@ -100,6 +115,16 @@ fn is_first<T: Tables>(tables: &T, ingress: &Ingress<'_>, family: Family, header
                 && !ipv6::is_martian_source(high)
         }
     }
+}
+
+/// What the number says that [`look_up`] has returned, for whoever watches the steps of a frame.
+///
+/// # Errors
+/// Why the packet is not touched.
+#[cfg(feature = "host")]
+pub fn looked_up(number: u64) -> Result<Target, Reason> {
+    let target = Target::ALL.get(number as usize).copied();
+    target.ok_or_else(|| Reason::from_number(number.saturating_sub(REASONS) as u8))
 }
 
 /// Looks up a packet in the tables: a [`Target`] as a number, or a [`Reason`] behind those.
@@ -337,6 +362,16 @@ mod tests {
         let about =
             About::new(family, ethernet::LEN, vlan).with_ingress(0, 0, 0, interface.slot).with_len(16);
         checked(&mut SliceFrame::new(&mut bytes), &tables, about, interface.mac, flags)
+    }
+
+    #[test]
+    fn a_number_that_a_lookup_returns_says_what_was_looked_up() {
+        for (number, target) in (0..).zip(Target::ALL) {
+            assert_eq!((target as u64, looked_up(number)), (number, Ok(target)));
+        }
+        for reason in Reason::ALL {
+            assert_eq!(looked_up(REASONS + *reason as u64), Err(*reason));
+        }
     }
 
     #[test]

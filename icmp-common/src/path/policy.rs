@@ -323,7 +323,7 @@ pub(crate) fn charge<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: &Abo
 }
 
 /// The share of the neighbour discovery budget that one sender may take: one in this many.
-const SENDER_SHARE: u64 = 8;
+pub const SENDER_SHARE: u64 = 8;
 
 /// Charges neighbour discovery to its sender on the link, by MAC address, so that one sender cannot take what all others need.
 #[inline(always)]
