@@ -63,7 +63,10 @@ pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
 }
 
 fn loaded(options: LoadOptions) -> InKernel {
-    InKernel { datapath: Datapath::load(&options).unwrap_or_else(|e| panic!("{e:#}")), options }
+    InKernel {
+        datapath: Datapath::load(&options, &Entry::ALONE).unwrap_or_else(|e| panic!("{e:#}")),
+        options,
+    }
 }
 
 impl InKernel {

@@ -1,4 +1,4 @@
-//! A loaded program that is attached to nothing: BPF_PROG_TEST_RUN for tests and the bench.
+//! A loaded program that is attached to nothing: BPF_PROG_TEST_RUN for `explain`, tests and the bench.
 //!
 //! Owns loading a private copy of the object, filling its maps and running frames through it. Nothing here is pinned and nothing
 //! survives the process.
@@ -31,12 +31,12 @@ pub struct TestResult {
 }
 
 impl Datapath {
-    /// Loads the object; the maps start empty, so that everything is passed.
+    /// Loads these entry points of the object; the maps start empty, so that everything is passed.
     ///
     /// # Errors
     /// Not root, or the kernel refuses the object.
-    pub fn load(options: &LoadOptions) -> Result<Self> {
-        let mut object = program::load(options, &Entry::ALONE)?;
+    pub fn load(options: &LoadOptions, entries: &[Entry]) -> Result<Self> {
+        let mut object = program::load(options, entries)?;
         let maps = InstanceMaps::take(&mut object)?;
         Ok(Self { object, maps })
     }
@@ -67,25 +67,35 @@ impl Datapath {
     /// The kernel refuses the run, for example for a frame shorter than an Ethernet header.
     pub fn run(&self, entry: Entry, frame: &[u8]) -> Result<TestResult> {
         let mut out = vec![0; frame.len() + 256];
-        let result = {
-            let program: &Xdp = self
-                .object
-                .program(entry.program())
-                .with_context(|| format!("the eBPF object has no program {}", entry.program()))?
-                .try_into()
-                .with_context(|| format!("{} is no XDP program", entry.program()))?;
-            program
-                .test_run(TestRunOptions {
-                    data_in: Some(frame),
-                    data_out: Some(&mut out),
-                    ..TestRunOptions::default()
-                })
-                .with_context(|| {
-                    format!("running a frame of {} bytes through {}", frame.len(), entry.program())
-                })?
-        };
+        let result = self
+            .program(entry)?
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..TestRunOptions::default()
+            })
+            .with_context(|| {
+                format!("running a frame of {} bytes through {}", frame.len(), entry.program())
+            })?;
         out.truncate(result.data_size_out as usize);
         Ok(TestResult { action: result.return_value, frame: out })
+    }
+
+    /// What the kernel calls the instructions of an entry point: programs with one tag do the same.
+    ///
+    /// # Errors
+    /// The kernel does not say.
+    pub fn tag(&self, entry: Entry) -> Result<u64> {
+        let info = self.program(entry)?.info();
+        Ok(info.with_context(|| format!("asking about the program {}", entry.program()))?.tag())
+    }
+
+    fn program(&self, entry: Entry) -> Result<&Xdp> {
+        self.object
+            .program(entry.program())
+            .with_context(|| format!("the eBPF object has no program {}", entry.program()))?
+            .try_into()
+            .with_context(|| format!("{} is no XDP program", entry.program()))
     }
 
     /// What was counted, by slot, row and reason, over all CPUs.

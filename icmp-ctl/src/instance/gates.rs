@@ -38,6 +38,19 @@ impl Gates {
         Ok(lease(&self.states()?, gate.id()))
     }
 
+    /// The words of a buffer, in the order of its gates.
+    pub(super) fn words(&self, buffer: u32) -> Result<[u64; GATES]> {
+        let states = self.states()?;
+        Ok(std::array::from_fn(|gate| states[(buffer & 1) as usize * GATES + gate].0.word))
+    }
+
+    /// Writes the words of the first buffer, in maps that nobody else has.
+    pub(super) fn set_words(&mut self, words: &[u64; GATES]) -> Result<()> {
+        let mut states = [Pod(GateState::default()); 2 * GATES];
+        states.iter_mut().zip(words).for_each(|(state, word)| state.0.word = *word);
+        self.write(states)
+    }
+
     /// Writes the gates of a buffer that is not active. Those that either buffer has already keep their lease.
     pub(super) fn fill(&mut self, buffer: u32, rules: &Rules) -> Result<()> {
         let mut states = self.states()?;

@@ -3,7 +3,7 @@
 //! Owns which part of a policy and of the addresses goes into which table; the tables and the packet path over them are
 //! icmp-common's. Interfaces are entered by whoever has them.
 
-use icmp_common::abi::OwnFirst;
+use icmp_common::abi::{OwnFirst, Rules};
 use icmp_common::host_tables::{HostTables, Layouts};
 
 use crate::host::address_table::AddressTable;
@@ -26,7 +26,18 @@ pub fn host_tables_with_hint(
 ) -> HostTables {
     let mut rules = policy.rules.clone();
     assign_slots(&mut rules, []);
-    HostTables::new(Layouts {
+    HostTables::new(layouts(policy, rules, addresses, own_first, options))
+}
+
+/// What tables begin with where each of the rules has its slot.
+pub(super) fn layouts(
+    policy: &Compiled,
+    rules: Box<Rules>,
+    addresses: &AddressTable,
+    own_first: Vec<OwnFirst>,
+    options: &LoadOptions,
+) -> Layouts {
+    Layouts {
         settings: policy.settings,
         rules,
         prefixes4: policy.buckets.v4.iter().map(|bucket| bucket.0).collect(),
@@ -36,5 +47,5 @@ pub fn host_tables_with_hint(
         own_first,
         lines: options.lines,
         secret: options.secret,
-    })
+    }
 }

@@ -35,21 +35,24 @@ const OWN_FIRST: usize = 2 * SCOPE_SLOTS as usize;
 
 /// Typed access to the maps of an instance.
 pub struct InstanceMaps {
-    switch: Array<MapData, [u64; 2]>,
-    settings: Array<MapData, [Pod<Settings>; 2]>,
+    pub(super) switch: Array<MapData, [u64; 2]>,
+    pub(super) settings: Array<MapData, [Pod<Settings>; 2]>,
     interfaces: Array<MapData, [Pod<Interface>; INTERFACE_ENTRIES as usize]>,
-    own_first: Array<MapData, [Pod<OwnFirst>; OWN_FIRST]>,
+    pub(super) own_first: Array<MapData, [Pod<OwnFirst>; OWN_FIRST]>,
     /// Which VIPs are healthy.
     pub gates: Gates,
-    addresses4: Array<MapData, Pod<AddressBucket4>>,
-    addresses6: Array<MapData, Pod<AddressBucket6>>,
-    rules: Array<MapData, Pod<Rules>>,
+    pub(super) addresses4: Array<MapData, Pod<AddressBucket4>>,
+    pub(super) addresses6: Array<MapData, Pod<AddressBucket6>>,
+    pub(super) rules: Array<MapData, Pod<Rules>>,
     prefixes4: Array<MapData, Pod<PrefixBucket4>>,
     prefixes6: Array<MapData, Pod<PrefixBucket6>>,
     pub(super) rule_counters: PerCpuArray<MapData, Pod<RuleCounter>>,
     pub(super) budgets: Array<MapData, u64>,
     pub(super) sources: Array<MapData, Pod<Line>>,
     pub(super) prefixes: Array<MapData, Pod<Line>>,
+    pub(super) reputations: Array<MapData, Pod<Line>>,
+    pub(super) last_served: Array<MapData, u64>,
+    pub(super) path_mtu: Array<MapData, u64>,
     pub(super) cpus: PerCpuArray<MapData, Pod<Cpu>>,
     pub(super) heavy_hitters: PerCpuArray<MapData, Pod<HeavyHitter>>,
     pub(super) counters: PerCpuArray<MapData, Pod<Counter>>,
@@ -95,6 +98,9 @@ impl InstanceMaps {
             budgets: map!("BUDGETS"),
             sources: map!("SOURCES"),
             prefixes: map!("PREFIXES"),
+            reputations: map!("REPUTATIONS"),
+            last_served: map!("LAST_SERVED"),
+            path_mtu: map!("PATH_MTU"),
             cpus: map!("CPU"),
             heavy_hitters: map!("HEAVY_HITTERS"),
             counters: map!("COUNTERS"),
@@ -189,7 +195,7 @@ impl InstanceMaps {
     }
 
     /// Which buffer of the settings is active.
-    fn active_settings(&self) -> Result<u32> {
+    pub(super) fn active_settings(&self) -> Result<u32> {
         Ok(self.switch()? & SWITCH_SETTINGS ^ if self.is_over()? { SWITCH_SETTINGS } else { 0 })
     }
 
@@ -348,7 +354,7 @@ impl InstanceMaps {
     }
 
     /// Writes a buffer that is not active. Buckets that no search will look at keep what they have.
-    fn write_buckets(&mut self, buffer: u32, buckets: &Buckets) -> Result<()> {
+    pub(super) fn write_buckets(&mut self, buffer: u32, buckets: &Buckets) -> Result<()> {
         bpf::write_batch(&mut self.prefixes4, buffer * PREFIX_BUCKETS4, &buckets.v4)
             .context("writing the IPv4 prefixes")?;
         bpf::write_batch(&mut self.prefixes6, buffer * PREFIX_BUCKETS6, &buckets.v6)
@@ -356,7 +362,7 @@ impl InstanceMaps {
     }
 
     /// Which buffer of the address tables is active.
-    fn active_addresses(&self) -> Result<u32> {
+    pub(super) fn active_addresses(&self) -> Result<u32> {
         Ok(u32::from(self.switch()? & SWITCH_ADDRESSES != 0))
     }
 

@@ -21,5 +21,6 @@ pub mod pins;
 mod places;
 pub mod prefixes;
 pub mod program;
+pub mod snapshot;
 mod successor;
 pub mod upgrade;
