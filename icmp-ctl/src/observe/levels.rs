@@ -52,7 +52,7 @@ fn part_used(buckets: &[u64], limit: &Limit, now: u64) -> Option<f64> {
     Some(used.count() as f64 / buckets.len() as f64)
 }
 
-/// The part of a bucket that is left: its word is when it was, or will have been, empty.
+/// The part of a bucket that is left.
 fn left(bucket: u64, limit: &Limit, now: u64) -> Option<f64> {
     if limit.is_unlimited() {
         return None;
@@ -60,8 +60,17 @@ fn left(bucket: u64, limit: &Limit, now: u64) -> Option<f64> {
     if limit.capacity < limit.interval {
         return Some(0.0);
     }
-    let filled = (now.wrapping_sub(bucket) as i64).max(0) as f64;
-    Some((filled / limit.capacity as f64).min(1.0))
+    Some(filled(bucket, limit, now) as f64 / limit.capacity as f64)
+}
+
+/// The packets that are left in a bucket; `None` where there is no limit.
+pub fn packets_left(bucket: u64, limit: &Limit, now: u64) -> Option<u64> {
+    filled(bucket, limit, now).checked_div(limit.interval)
+}
+
+/// What a bucket holds, in units of time: its word is when it was, or will have been, empty.
+fn filled(bucket: u64, limit: &Limit, now: u64) -> u64 {
+    (now.wrapping_sub(bucket) as i64).clamp(0, limit.capacity as i64) as u64
 }
 
 #[cfg(test)]
@@ -74,6 +83,10 @@ mod tests {
         for (bucket, part) in [(0, 1.0), (999_900, 1.0), (999_950, 0.5), (1_000_000, 0.0), (1_000_010, 0.0)] {
             assert_eq!(left(bucket, &limit, 1_000_000), Some(part), "{bucket}");
         }
+        for (bucket, packets) in [(0, 10), (999_949, 5), (999_951, 4), (1_000_000, 0), (1_000_010, 0)] {
+            assert_eq!(packets_left(bucket, &limit, 1_000_000), Some(packets), "{bucket}");
+        }
+        assert_eq!(packets_left(0, &Limit::UNLIMITED, 7), None);
         assert_eq!(part_used(&[0, 999_900, 999_950, 1_000_010], &limit, 1_000_000), Some(0.5));
         assert_eq!(part_used(&[0], &Limit::UNLIMITED, 7), None);
         assert_eq!(left(0, &Limit::UNLIMITED, 7), None);

@@ -6,7 +6,7 @@ pub mod differences;
 pub mod files;
 pub mod frames;
 pub mod own;
-mod packet;
+pub mod packet;
 pub mod plot;
 pub mod run;
 pub mod survey;

@@ -59,6 +59,35 @@ struct Seen {
     vlans: BTreeSet<Tags>,
 }
 
+/// What the beginning of a capture shows of all of them.
+struct FirstLook<'a> {
+    said: &'a [IpNet],
+    by_mac: BTreeMap<[u8; 6], Seen>,
+}
+
+impl FirstLook<'_> {
+    fn note(&mut self, frame: &[u8], has_own_mac: bool) {
+        if let Some(mac) = frame.first_chunk::<6>().filter(|mac| mac[0] & 1 == 0)
+            && let Some(packet) = Packet::read(frame)
+            && is_telling(&packet, self.said)
+        {
+            let known = self.by_mac.len() < MOST || self.by_mac.contains_key(mac);
+            if known && (has_own_mac || *mac == OWN_MAC) {
+                self.by_mac.entry(*mac).or_default().note(&packet, tags(frame));
+            }
+        }
+    }
+
+    fn own(self) -> Own {
+        let most = self.by_mac.into_iter().max_by_key(|(_, seen)| seen.frames);
+        let (mac, seen) = most.unwrap_or((OWN_MAC, Seen::default()));
+        let guessed = self.said.is_empty();
+        let addresses =
+            if guessed { seen.addresses.into_keys().map(IpNet::from).collect() } else { self.said.to_vec() };
+        Own { addresses, guessed, mac, seen: seen.frames > 0, vlans: seen.vlans }
+    }
+}
+
 impl Own {
     /// Guesses from the beginning of a capture what is not said: the host has the MAC address that most echo requests go to (of those to
     /// `said`, where addresses are said), the addresses that they are for, and the VLANs that they are in.
@@ -66,20 +95,13 @@ impl Own {
     /// # Errors
     /// The capture cannot be opened. Where it is damaged is left to whoever reads it whole.
     pub fn look(path: &Path, said: &[IpNet]) -> Result<Self> {
-        let mut by_mac: BTreeMap<[u8; 6], Seen> = BTreeMap::new();
+        let mut first_look = FirstLook { said, by_mac: BTreeMap::new() };
         let mut frame = Vec::new();
         let mut capture = Capture::open(path)?;
         let looked = capture.each(
             |record| {
-                if write(record, &mut frame) == Kind::Frame
-                    && let Some(mac) = frame.first_chunk::<6>().filter(|mac| mac[0] & 1 == 0)
-                    && let Some(packet) = Packet::read(&frame)
-                    && is_telling(&packet, said)
-                {
-                    let known = by_mac.len() < MOST || by_mac.contains_key(mac);
-                    if known && (has_own_mac(record.link_type) || *mac == OWN_MAC) {
-                        by_mac.entry(*mac).or_default().note(&packet, tags(&frame));
-                    }
+                if write(record, &mut frame) == Kind::Frame {
+                    first_look.note(&frame, has_own_mac(record.link_type));
                 }
                 Ok(if record.number < FIRST_LOOK {
                     ControlFlow::Continue(())
@@ -91,12 +113,14 @@ impl Own {
         );
         // What is wrong with the file is said by whoever reads all of it.
         drop(looked);
-        let most = by_mac.into_iter().max_by_key(|(_, seen)| seen.frames);
-        let (mac, seen) = most.unwrap_or((OWN_MAC, Seen::default()));
-        let guessed = said.is_empty();
-        let addresses =
-            if guessed { seen.addresses.into_keys().map(IpNet::from).collect() } else { said.to_vec() };
-        Ok(Self { addresses, guessed, mac, seen: seen.frames > 0, vlans: seen.vlans })
+        Ok(first_look.own())
+    }
+
+    /// The host of one frame: it has the addresses that are said, the MAC address that the frame is for, and the VLAN that it is in.
+    pub fn of_frame(frame: &[u8], said: &[IpNet]) -> Self {
+        let mac = frame.first_chunk::<6>().filter(|mac| mac[0] & 1 == 0).copied();
+        let vlans = Some(tags(frame)).filter(is_vlan).into_iter().collect();
+        Self { addresses: said.to_vec(), guessed: false, mac: mac.unwrap_or(OWN_MAC), seen: true, vlans }
     }
 
     /// The MAC address as it is written.
@@ -111,19 +135,20 @@ impl Own {
 
     /// The tables of this host with a policy in force, and the addresses for which there was no room.
     pub(super) fn tables(&self, policy: &Compiled, lines: u32) -> (HostTables, usize) {
+        let (addresses, left_out, interface) = self.ingress();
+        let mut tables = host_tables(policy, &addresses, &LoadOptions::reproducible(lines));
+        tables.add_interface(interface);
+        (tables, left_out)
+    }
+
+    /// Its address table, how many addresses found no room in it, and its interface.
+    pub fn ingress(&self) -> (AddressTable, usize, Interface) {
         let network = self.network();
         let link = &network.links[0];
         let (table, left_out) =
             AddressTable::build(&own_addresses(&network, &[(SLOT, link)]), ADDRESS_BUCKETS);
-        let mut tables = host_tables(policy, &table, &LoadOptions::reproducible(lines));
-        tables.add_interface(Interface {
-            ifindex: IFINDEX,
-            slot: SLOT,
-            mac: ethernet::address(self.mac),
-            flags: 0,
-            reserved: 0,
-        });
-        (tables, left_out.len())
+        let mac = ethernet::address(self.mac);
+        (table, left_out.len(), Interface { ifindex: IFINDEX, slot: SLOT, mac, flags: 0, reserved: 0 })
     }
 
     /// The host as the kernel would describe it: one interface, a device above it for each VLAN, and all addresses on each of them.
@@ -182,7 +207,7 @@ fn groups(address: IpAddr) -> Vec<IpAddr> {
     }
 }
 
-fn is_telling(packet: &Packet, said: &[IpNet]) -> bool {
+fn is_telling(packet: &Packet<'_>, said: &[IpNet]) -> bool {
     if said.is_empty() {
         packet.is_echo_request() && !packet.destination.is_multicast()
     } else {
@@ -191,16 +216,20 @@ fn is_telling(packet: &Packet, said: &[IpNet]) -> bool {
 }
 
 impl Seen {
-    fn note(&mut self, packet: &Packet, tags: Tags) {
+    fn note(&mut self, packet: &Packet<'_>, tags: Tags) {
         self.frames += 1;
         if self.addresses.len() < MOST || self.addresses.contains_key(&packet.destination) {
             *self.addresses.entry(packet.destination).or_default() += 1;
         }
-        // A tag of VLAN 0 has a priority only.
-        if !tags.is_empty() && tags.iter().all(|(_, id)| *id != 0) && self.vlans.len() < MOST {
+        if is_vlan(&tags) && self.vlans.len() < MOST {
             self.vlans.insert(tags);
         }
     }
+}
+
+/// A tag of VLAN 0 has a priority only.
+fn is_vlan(tags: &Tags) -> bool {
+    !tags.is_empty() && tags.iter().all(|(_, id)| *id != 0)
 }
 
 /// The tags of a frame, of which the packet path reads two.

@@ -8,23 +8,37 @@ use icmp_common::types::Family;
 
 /// Who sends an IP packet, to whom, and which ICMP message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Packet {
-    pub(super) source: IpAddr,
-    pub(super) destination: IpAddr,
+pub struct Packet<'a> {
+    /// Source.
+    pub source: IpAddr,
+    /// Destination.
+    pub destination: IpAddr,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
     /// Type and code.
-    pub(super) icmp: Option<(Family, u8, u8)>,
+    pub icmp: Option<(Family, u8, u8)>,
+    /// The ICMP message, where it is one; as much of it as is there.
+    pub message: &'a [u8],
 }
 
-impl Packet {
+impl<'a> Packet<'a> {
     /// `None` where it is no IP packet.
-    pub(super) fn read(frame: &[u8]) -> Option<Self> {
+    pub fn read(frame: &'a [u8]) -> Option<Self> {
         let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-        let (source, destination, payload): (IpAddr, IpAddr, _) = match packet.net.as_ref()? {
+        Self::of(packet.net.as_ref()?)
+    }
+
+    /// `None` where it is another protocol's.
+    pub fn of(net: &LaxNetSlice<'a>) -> Option<Self> {
+        let (source, destination, hop_limit, payload): (IpAddr, IpAddr, _, _) = match net {
             LaxNetSlice::Ipv4(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload())
+                let header = ip.header();
+                (header.source_addr().into(), header.destination_addr().into(), header.ttl(), ip.payload())
             }
             LaxNetSlice::Ipv6(ip) => {
-                (ip.header().source_addr().into(), ip.header().destination_addr().into(), ip.payload())
+                let header = ip.header();
+                let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
+                (source, destination, header.hop_limit(), ip.payload())
             }
             LaxNetSlice::Arp(_) => return None,
         };
@@ -34,11 +48,13 @@ impl Packet {
             _ => None,
         };
         // Not etherparse's idea of the message, which is none where its length is unusual for its type.
-        let icmp = match (family, payload.payload) {
-            (Some(family), [icmp_type, code, ..]) if !payload.fragmented => Some((family, *icmp_type, *code)),
-            _ => None,
+        let (icmp, message) = match (family, payload.payload) {
+            (Some(family), message @ [icmp_type, code, ..]) if !payload.fragmented => {
+                (Some((family, *icmp_type, *code)), message)
+            }
+            _ => (None, &[][..]),
         };
-        Some(Self { source, destination, icmp })
+        Some(Self { source, destination, hop_limit, icmp, message })
     }
 
     pub(super) fn is_echo_request(&self) -> bool {
@@ -46,7 +62,7 @@ impl Packet {
     }
 }
 
-impl fmt::Display for Packet {
+impl fmt::Display for Packet<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} to {}", self.source, self.destination)?;
         match self.icmp {

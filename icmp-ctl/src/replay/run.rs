@@ -160,7 +160,7 @@ impl Noted {
 }
 
 /// The prefix of an address, by the lengths of both families.
-pub(super) fn prefix_of(address: IpAddr, (v4, v6): (u8, u8)) -> IpNet {
+pub fn prefix_of(address: IpAddr, (v4, v6): (u8, u8)) -> IpNet {
     let len = if address.is_ipv4() { v4 } else { v6 };
     IpNet::new(address, len).map_or_else(|_| address.into(), |net| net.trunc())
 }
