@@ -11,6 +11,7 @@ pub mod commands;
 pub mod config;
 pub mod diagnostics;
 pub mod doctor;
+pub mod explain;
 pub mod failure;
 pub mod finding;
 pub mod follow;

@@ -22,6 +22,7 @@ const LAYERS: &[&str] = &[
     "health",
     "observe",
     "replay",
+    "explain",
     "top",
     "cli",
     "commands",

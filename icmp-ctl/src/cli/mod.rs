@@ -12,7 +12,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
-use clap::{Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand};
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
@@ -141,6 +141,8 @@ pub enum Verb {
     /// Show or change limits
     #[command(subcommand)]
     Limit(LimitVerb),
+    /// Say what becomes of one packet here and why, stage by stage; nothing is counted or charged for it
+    Explain(Explain),
     /// Say what a configuration would have done to a capture; needs no privilege, and loads nothing
     Replay(Replay),
     /// Suggest limits that would not have hurt the normal traffic of a capture, as a configuration
@@ -403,6 +405,55 @@ pub struct ShowPolicy {
     /// Of ICMPv6
     #[arg(short = '6', long)]
     pub ipv6: bool,
+}
+
+/// `explain`
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("packet-given").required(true).args(["from", "hex", "pcap"]))]
+pub struct Explain {
+    /// Source of the packet
+    #[arg(long, value_name = "ADDRESS", requires = "to")]
+    pub from: Option<IpAddr>,
+    /// Destination of the packet
+    #[arg(long, value_name = "ADDRESS", requires = "from")]
+    pub to: Option<IpAddr>,
+    /// Its ICMP type, by name or number, with /CODE for a code
+    #[arg(long = "type", value_name = "TYPE", default_value = "echo-request", requires = "from")]
+    pub icmp_type: String,
+    /// Bytes behind the first eight of the message, as `ping -s` takes them
+    #[arg(long, value_name = "BYTES", default_value_t = 56, value_parser = whole::<u16>, requires = "from")]
+    pub size: u16,
+    /// VLAN of the packet; of two the outer one first
+    #[arg(long, value_name = "VLAN", value_delimiter = ',', value_parser = vlan, requires = "from")]
+    pub vlan: Vec<u16>,
+    /// TTL or hop limit of the packet
+    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = whole::<u8>, requires = "from")]
+    pub hop_limit: u8,
+    /// The whole frame as hexadecimal digits, from its Ethernet header on
+    #[arg(long, value_name = "DIGITS")]
+    pub hex: Option<String>,
+    /// A capture that has the packet, as of `replay`
+    #[arg(long, value_name = "CAPTURE")]
+    pub pcap: Option<PathBuf>,
+    /// Its number in the capture, from 1
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>, requires = "pcap")]
+    pub packet: u64,
+    /// The interface it comes in on [default: the one that is attached, or the first one of -f CONFIG]
+    #[arg(short, long, value_name = "IFACE")]
+    pub interface: Option<String>,
+    /// A configuration that is not in force; - is standard input. Every bucket is full then
+    #[arg(short = 'f', long = "file", value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+    /// The host's own addresses, instead of this host's; needs no privilege, and asks no program in the kernel
+    #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = own_address, requires = "config",
+          conflicts_with = "interface")]
+    pub own: Vec<IpNet>,
+}
+
+/// The identifier of a VLAN.
+fn vlan(text: &str) -> Result<u16, String> {
+    let id = text.parse().ok().filter(|id| *id < 4095);
+    id.ok_or_else(|| format!("{text:?} is no VLAN: write a number from 0 to 4094"))
 }
 
 /// `replay`

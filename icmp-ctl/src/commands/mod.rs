@@ -10,6 +10,7 @@ mod counters;
 mod detach;
 mod doctor;
 mod endpoints;
+mod explain;
 mod limit;
 mod look;
 mod metrics;
@@ -52,48 +53,27 @@ pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
             prepare(Purpose::Attach)?;
             attach::run(args, config)
         }
-        Verb::Serve(args) => {
-            prepare(Purpose::Attach)?;
-            serve::run(args)
-        }
-        Verb::Detach(args) => {
-            prepare(Purpose::Use)?;
-            detach::run(args)
-        }
-        Verb::Upgrade { check } => {
-            prepare(Purpose::Attach)?;
-            upgrade::run(*check)
-        }
+        Verb::Serve(args) => prepare(Purpose::Attach).and_then(|()| serve::run(args)),
+        Verb::Detach(args) => prepare(Purpose::Use).and_then(|()| detach::run(args)),
+        Verb::Upgrade { check } => prepare(Purpose::Attach).and_then(|()| upgrade::run(*check)),
         Verb::Doctor(only) => doctor::run(&only.interfaces),
         Verb::Top(args) => top::run(args.interval, cli.json, Source::of_this_process()?),
         Verb::Show(Show::Counters(args)) if args.is_of_a_time() => {
             rates::show(args, cli.json, Source::of_this_process()?)
         }
         Verb::Show(what @ Show::Metrics { textfile: Some(_) }) => {
-            prepare(Purpose::Use)?;
-            show::run(what, cli.verbose)
+            prepare(Purpose::Use).and_then(|()| show::run(what, cli.verbose))
         }
         Verb::Status(_) | Verb::Show(_) | Verb::Rule(Rule::List) | Verb::Limit(LimitVerb::Show) => {
             look::from(Source::of_this_process()?, cli, words)
         }
         Verb::Apply(args) => apply::run(args),
+        Verb::Explain(args) => explain::run(args),
         Verb::Replay(args) => replay::run(args),
         Verb::Suggest(args) => suggest::run(args),
-        Verb::Confirm(save) => {
-            prepare(Purpose::Use)?;
-            apply::confirm(save)
-        }
-        Verb::Rollback => {
-            prepare(Purpose::Use)?;
-            apply::rollback()
-        }
-        Verb::Rule(what) => {
-            prepare(Purpose::Use)?;
-            rule::run(what)
-        }
-        Verb::Limit(LimitVerb::Set(args)) => {
-            prepare(Purpose::Use)?;
-            limit::set(args)
-        }
+        Verb::Confirm(save) => prepare(Purpose::Use).and_then(|()| apply::confirm(save)),
+        Verb::Rollback => prepare(Purpose::Use).and_then(|()| apply::rollback()),
+        Verb::Rule(what) => prepare(Purpose::Use).and_then(|()| rule::run(what)),
+        Verb::Limit(LimitVerb::Set(args)) => prepare(Purpose::Use).and_then(|()| limit::set(args)),
     }
 }

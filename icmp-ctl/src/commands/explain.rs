@@ -1,0 +1,64 @@
+//! `explain`: what becomes of one frame, and why.
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use crate::cli::Explain as Args;
+use crate::config::file::Config;
+use crate::explain::frame::{Fields, Given, of_capture, of_fields, of_hex};
+use crate::explain::subject::{Subject, other_build};
+use crate::kernel::requirements::{Purpose, prepare};
+use crate::output::Output;
+
+pub(super) fn run(args: &Args) -> Result<Output> {
+    let mut given = given(args)?;
+    let mut subject = subject(args, &given)?;
+    given.come_in_on(subject.mac());
+    let explained = subject.explain(&given.bytes)?;
+    let (mut json, lines) = explained.told(&subject);
+    json.insert("schema".to_owned(), json!(1));
+    let loaded = subject.loaded();
+    json.insert("build".to_owned(), json!(loaded.map(|loaded| &loaded.build)));
+    json.insert("same_program".to_owned(), json!(loaded.map(|loaded| loaded.is_same)));
+    let left_out = (subject.left_out > 0)
+        .then(|| format!("for {} addresses there was no room in the table", subject.left_out));
+    let notes = [given.note, loaded.and_then(other_build), left_out];
+    let output = Output::shown(Value::Object(json), lines).noting(notes.into_iter().flatten().collect());
+    Ok(match explained.disagreement() {
+        None => output,
+        Some(what) => output.failing(format!("{what}; this is a fault of the program, please report it")),
+    })
+}
+
+fn given(args: &Args) -> Result<Given> {
+    if let Some(text) = &args.hex {
+        return of_hex(text);
+    }
+    match (args.from, args.to, &args.pcap) {
+        (Some(from), Some(to), _) => of_fields(&Fields {
+            from,
+            to,
+            icmp_type: &args.icmp_type,
+            size: args.size,
+            vlans: &args.vlan,
+            hop_limit: args.hop_limit,
+        }),
+        (.., Some(pcap)) => of_capture(pcap, args.packet),
+        // clap has refused it.
+        _ => of_hex(""),
+    }
+}
+
+fn subject(args: &Args, given: &Given) -> Result<Subject> {
+    let interface = args.interface.as_deref();
+    let Some(config) = &args.config else {
+        prepare(Purpose::Attach)?;
+        return Subject::in_force(interface);
+    };
+    let config = Config::load(Some(config))?;
+    if args.own.is_empty() {
+        Subject::planned(&config, interface, Purpose::Attach.obstacle().is_none())
+    } else {
+        Subject::alone(&config, &given.bytes, &args.own)
+    }
+}

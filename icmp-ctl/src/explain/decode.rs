@@ -1,0 +1,97 @@
+//! A frame in the words of the protocols, for who reads it. Nothing is decided by it.
+
+use std::net::IpAddr;
+
+use etherparse::{LaxLinkExtSlice, LaxSlicedPacket, LinkSlice};
+use icmp_common::types::Family;
+use serde_json::{Value, json};
+
+use crate::policy::types::type_text;
+use crate::replay::packet::Packet;
+
+/// What a frame says of itself.
+pub(super) struct Decoded<'a> {
+    frame: &'a [u8],
+    macs: Option<[String; 2]>,
+    vlans: Vec<u16>,
+    packet: Option<Packet<'a>>,
+}
+
+fn mac_text(mac: [u8; 6]) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+impl<'a> Decoded<'a> {
+    pub(super) fn of(frame: &'a [u8]) -> Self {
+        let nothing = Self { frame, macs: None, vlans: Vec::new(), packet: None };
+        let Ok(packet) = LaxSlicedPacket::from_ethernet(frame) else { return nothing };
+        let macs = match &packet.link {
+            Some(LinkSlice::Ethernet2(link)) => Some([link.source(), link.destination()].map(mac_text)),
+            _ => None,
+        };
+        let vlans = packet.link_exts.iter().filter_map(|tag| match tag {
+            LaxLinkExtSlice::Vlan(tag) => Some(tag.vlan_identifier().value()),
+            LaxLinkExtSlice::Macsec(_) => None,
+        });
+        let vlans = vlans.collect();
+        Self { macs, vlans, packet: packet.net.as_ref().and_then(Packet::of), ..nothing }
+    }
+
+    /// Identifier and sequence number, of an echo request or reply.
+    fn echo(&self) -> Option<[u16; 2]> {
+        let packet = self.packet.as_ref()?;
+        match (packet.icmp?, packet.message) {
+            ((Family::V4, 0 | 8, _) | (Family::V6, 128 | 129, _), [_, _, _, _, a, b, c, d, ..]) => {
+                Some([[*a, *b], [*c, *d]].map(u16::from_be_bytes))
+            }
+            _ => None,
+        }
+    }
+
+    /// Source and destination, where it is an IP packet.
+    pub(super) fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
+        self.packet.map(|packet| (packet.source, packet.destination))
+    }
+
+    /// Family, type and code, where it is an ICMP message.
+    pub(super) fn message(&self) -> Option<(Family, u8, u8)> {
+        self.packet?.icmp
+    }
+
+    pub(super) fn text(&self) -> String {
+        let mut text = format!("{} bytes", self.frame.len());
+        if let Some([source, destination]) = &self.macs {
+            text.push_str(&format!(" from {source} to {destination}"));
+        }
+        for vlan in &self.vlans {
+            text.push_str(&format!(", VLAN {vlan}"));
+        }
+        let Some(Packet { source, destination, hop_limit, icmp, message }) = self.packet else { return text };
+        let name = if source.is_ipv4() { "TTL" } else { "hop limit" };
+        text.push_str(&format!("; {source} to {destination}, {name} {hop_limit}"));
+        let Some((family, icmp_type, code)) = icmp else { return text };
+        let type_name = type_text(family, icmp_type, None);
+        text.push_str(&format!("; {} {type_name}, type {icmp_type} code {code}", family.name()));
+        if let Some([identifier, sequence]) = self.echo() {
+            text.push_str(&format!(", identifier {identifier}, sequence {sequence}"));
+        }
+        text.push_str(&format!(", {} bytes", message.len()));
+        text
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let (packet, message, echo) = (self.packet, self.message(), self.echo());
+        json!({
+            "bytes": self.frame.len(), "vlans": self.vlans,
+            "from_mac": self.macs.as_ref().map(|[source, _]| source),
+            "to_mac": self.macs.as_ref().map(|[_, destination]| destination),
+            "source": packet.map(|packet| packet.source), "destination": packet.map(|packet| packet.destination),
+            "hop_limit": packet.map(|packet| packet.hop_limit),
+            "family": message.map(|(family, ..)| family.name()),
+            "type": message.map(|(_, icmp_type, _)| icmp_type), "code": message.map(|(.., code)| code),
+            "length": message.and(packet).map(|packet| packet.message.len()),
+            "identifier": echo.map(|[identifier, _]| identifier), "sequence": echo.map(|[_, sequence]| sequence),
+            "hex": self.frame.iter().map(|byte| format!("{byte:02x}")).collect::<String>(),
+        })
+    }
+}

@@ -1,0 +1,204 @@
+//! The frame that is to be explained: made from fields, from hexadecimal digits, or taken from a capture.
+
+use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, anyhow};
+use etherparse::PacketBuilder;
+use icmp_common::types::Family;
+use icmp_common::wire::{ethernet, icmpv4, icmpv6};
+
+use crate::capture::ethernet::{Kind, OWN_MAC, has_own_mac, write};
+use crate::capture::read::{Capture, Record};
+use crate::failure::{Exit, Failure};
+use crate::policy::types::TypeName;
+
+/// The link type of IP packets without a header of the link.
+const RAW_IP: i32 = 101;
+/// Identifier and sequence number of echo requests.
+const ECHO: [u8; 4] = [0x12, 0x34, 0, 1];
+
+/// A frame.
+#[derive(Debug)]
+pub struct Given {
+    /// From its Ethernet header on.
+    pub bytes: Vec<u8>,
+    /// Its MAC addresses are its own. Otherwise it is for whatever interface it comes in on.
+    pub has_mac: bool,
+    /// What there is to say about it.
+    pub note: Option<String>,
+}
+
+impl Given {
+    /// Addresses a frame without MAC addresses of its own to an interface, unless it is for a group.
+    pub fn come_in_on(&mut self, mac: [u8; 6]) {
+        if !self.has_mac && self.bytes.starts_with(&OWN_MAC) {
+            self.bytes[..mac.len()].copy_from_slice(&mac);
+        }
+    }
+}
+
+/// An ICMP message in a packet of its own.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    /// Source.
+    pub from: IpAddr,
+    /// Destination.
+    pub to: IpAddr,
+    /// Type, by name or number, with `/CODE` for another code than 0.
+    pub icmp_type: &'a str,
+    /// Bytes behind the first eight of the message.
+    pub size: u16,
+    /// VLANs, the outer one first.
+    pub vlans: &'a [u16],
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+}
+
+/// A frame of these fields, all its checksums right. Behind type, code and checksum an echo request has an identifier and a sequence number;
+/// every other byte is 0.
+///
+/// # Errors
+/// There is no such message ([`Exit::Usage`]).
+pub fn of_fields(fields: &Fields<'_>) -> Result<Given> {
+    let packet = packet(fields).map_err(|why| Failure::error(Exit::Usage, why))?;
+    let mut bytes = Vec::new();
+    let record = Record { number: 1, time: 0, link_type: RAW_IP, bytes: &packet, length: packet.len() };
+    let _frame = write(&record, &mut bytes);
+    for (depth, vlan) in fields.vlans.iter().enumerate() {
+        // IEEE 802.1Q: a service tag outside, a customer tag inside.
+        let is_outer_of_two = depth == 0 && fields.vlans.len() == 2;
+        let tag = if is_outer_of_two { ethernet::SERVICE_TAG } else { ethernet::CUSTOMER_TAG };
+        let at = ethernet::ETHER_TYPE + depth * ethernet::TAG_LEN;
+        bytes.splice(at..at, [tag.to_be_bytes(), vlan.to_be_bytes()].concat());
+    }
+    Ok(Given { bytes, has_mac: false, note: None })
+}
+
+fn packet(fields: &Fields<'_>) -> Result<Vec<u8>, String> {
+    let family = if fields.from.is_ipv4() { Family::V4 } else { Family::V6 };
+    let all = TypeName::all(fields.icmp_type, &[family])?;
+    let name = all.first().filter(|name| name.first == name.last);
+    let name = name.ok_or_else(|| format!("{:?} is several types; name one", fields.icmp_type))?;
+    let (icmp_type, code) = (name.first, name.code.unwrap_or(0));
+    let is_echo = matches!(
+        (family, icmp_type),
+        (Family::V4, icmpv4::ECHO_REQUEST) | (Family::V6, icmpv6::ECHO_REQUEST)
+    );
+    let second_word = if is_echo { ECHO } else { [0; 4] };
+    let data = vec![0; usize::from(fields.size)];
+    let mut packet = Vec::new();
+    let written = match (fields.from, fields.to) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            PacketBuilder::ipv4(from.octets(), to.octets(), fields.hop_limit)
+                .icmpv4_raw(icmp_type, code, second_word)
+                .write(&mut packet, &data)
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            PacketBuilder::ipv6(from.octets(), to.octets(), fields.hop_limit)
+                .icmpv6_raw(icmp_type, code, second_word)
+                .write(&mut packet, &data)
+        }
+        (from, to) => return Err(format!("{from} and {to} are of two families")),
+    };
+    written.map_err(|error| format!("a packet with {} bytes of data: {error}", fields.size))?;
+    Ok(packet)
+}
+
+/// A frame of hexadecimal digits, between which there may be spaces, line ends and colons.
+///
+/// # Errors
+/// There is something else ([`Exit::Usage`]).
+pub fn of_hex(text: &str) -> Result<Given> {
+    let digits: Vec<_> = text.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
+    let refused = |why: String| Failure::error(Exit::Usage, format!("--hex: {why}"));
+    if let Some(other) = digits.iter().find(|c| !c.is_ascii_hexdigit()) {
+        return Err(refused(format!("{other:?} is no hexadecimal digit")));
+    }
+    if !digits.len().is_multiple_of(2) {
+        return Err(refused(format!("{} digits are no whole bytes", digits.len())));
+    }
+    let nibbles: Vec<_> = digits.iter().filter_map(|c| c.to_digit(16)).collect();
+    let bytes = nibbles.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect();
+    Ok(Given { bytes, has_mac: true, note: None })
+}
+
+/// Frame number `number`, from 1, of a capture.
+///
+/// # Errors
+/// The capture cannot be read until there, has fewer frames, or that one is of a link type that is not read.
+pub fn of_capture(path: &Path, number: u64) -> Result<Given> {
+    let (mut found, mut last) = (None, 0);
+    let mut capture = Capture::open(path)?;
+    let read = capture.each(
+        |record| {
+            last = record.number;
+            if record.number != number {
+                return Ok(ControlFlow::Continue(()));
+            }
+            let mut bytes = Vec::new();
+            let note = match write(record, &mut bytes) {
+                Kind::Unknown => {
+                    return Err(anyhow!(
+                        "frame {number} is of link type {}, which is not read, or too short for its header",
+                        record.link_type
+                    ));
+                }
+                Kind::Sent => Some("the capturing host sent it itself; it is explained as if it had come in".to_owned()),
+                Kind::Frame if record.length > record.bytes.len() => Some(format!(
+                    "the capture has {} of its {} bytes; the rest is taken for zeros, with which no ICMP checksum verifies",
+                    record.bytes.len(),
+                    record.length
+                )),
+                Kind::Frame => None,
+            };
+            found = Some(Given { bytes, has_mac: has_own_mac(record.link_type), note });
+            Ok(ControlFlow::Break(()))
+        },
+        |_, _| (),
+    );
+    read?;
+    found.with_context(|| format!("{}: there is no frame {number}; the last one is {last}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields<'a>(from: &str, to: &str, icmp_type: &'a str, vlans: &'a [u16]) -> Fields<'a> {
+        let address = |text: &str| text.parse().expect("an address");
+        Fields { from: address(from), to: address(to), icmp_type, size: 8, vlans, hop_limit: 9 }
+    }
+
+    #[test]
+    fn digits_become_bytes_whatever_is_between_them_and_nothing_else_does() {
+        assert_eq!(of_hex("00:0f f0\nFF").expect("digits").bytes, [0, 0x0f, 0xf0, 0xff]);
+        for (text, said) in [("0g", "'g'"), ("012", "3 digits"), ("0x12", "'x'")] {
+            assert!(format!("{:#}", of_hex(text).expect_err(text)).contains(said), "{text}");
+        }
+    }
+
+    #[test]
+    fn tags_are_a_service_tag_outside_and_a_customer_tag_inside() {
+        let ether_types = |vlans: &[u16]| {
+            let frame = of_fields(&fields("192.0.2.1", "192.0.2.2", "8", vlans)).expect("a frame").bytes;
+            frame[12..20].to_vec()
+        };
+        assert_eq!(ether_types(&[])[..2], [8, 0]);
+        assert_eq!(ether_types(&[7])[..6], [0x81, 0, 0, 7, 8, 0]);
+        assert_eq!(ether_types(&[7, 9]), [0x88, 0xa8, 0, 7, 0x81, 0, 0, 9]);
+    }
+
+    #[test]
+    fn fields_that_are_no_message_are_refused_with_what_is_wrong() {
+        for (from, to, icmp_type, said) in [
+            ("192.0.2.1", "2001:db8::1", "8", "two families"),
+            ("192.0.2.1", "192.0.2.2", "44-252", "several types"),
+            ("192.0.2.1", "192.0.2.2", "packet-too-big", "is a type of ipv6"),
+        ] {
+            let error = of_fields(&fields(from, to, icmp_type, &[])).expect_err(icmp_type);
+            assert!(format!("{error:#}").contains(said), "{error:#}");
+        }
+    }
+}
