@@ -246,6 +246,99 @@ fn a_configuration_that_is_not_in_force_is_explained_on_this_host() {
     assert!(refused.code == Some(1) && refused.stderr.contains("-i IFACE"), "{refused}");
 }
 
+/// What is found about a passed packet and not fine, as `check: text`.
+fn stopped_by(said: &Value) -> Vec<String> {
+    let findings = said["stack"].as_array().unwrap_or_else(|| panic!("it is not passed: {said}"));
+    let not_fine = findings.iter().filter(|finding| finding["state"] != "fine");
+    not_fine.map(|finding| format!("{}: {} {}", finding["check"], finding["what"], finding["why"])).collect()
+}
+
+#[test]
+fn of_a_passed_packet_is_told_what_stops_it_in_the_kernel() {
+    if !can_run(&["ip", "nsenter", "nft"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    // A ping that is the kernel's to answer.
+    let passed = "--from 192.0.2.1 --to 192.0.2.2 --type 8/1";
+    let answered = explained(host, "--from 192.0.2.1 --to 192.0.2.2");
+    assert_eq!((&answered["verdict"]["verdict"], &answered["stack"]), (&json!("answer"), &Value::Null));
+    let said = explained(host, passed);
+    assert_eq!((&said["verdict"]["reason"], stopped_by(&said)), (&json!("echo-code"), Vec::new()), "{said}");
+    for (prepare, question, stopped) in [
+        ("nft add table inet t", passed, None),
+        ("nft add chain inet t c { type filter hook input priority 0; }", passed, None),
+        ("nft add rule inet t c icmp type echo-request drop", passed, Some("icmp type echo-request drop")),
+        ("sysctl -qw net.ipv4.icmp_echo_ignore_all=1", passed, Some("icmp_echo_ignore_all is on")),
+        (
+            "ip route add blackhole 203.0.113.0/24",
+            "--from 203.0.113.9 --to 192.0.2.2 --type 8/1",
+            Some("no route for a reply"),
+        ),
+        ("true", "--from 192.0.2.1 --to 192.0.2.2 --vlan 77", Some("no interface that is known takes it in")),
+        (
+            "sysctl -qw net.ipv4.ip_forward=0",
+            "--from 192.0.2.1 --to 192.0.2.99",
+            Some("does not forward here"),
+        ),
+        ("sysctl -qw net.ipv4.ip_forward=1", "--from 192.0.2.1 --to 192.0.2.99", Some("forwards")),
+        (
+            "sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=1",
+            "--from 192.0.2.1 --to 192.0.2.255",
+            Some("ignore_broadcasts is on"),
+        ),
+        (
+            "sysctl -qw net.ipv6.icmp.echo_ignore_all=1",
+            "--from 2001:db8::1 --to 2001:db8::2 --type 128/1",
+            Some("echo_ignore_all is on"),
+        ),
+    ] {
+        let mut words = prepare.split(' ');
+        let program = words.next().expect("a word");
+        let _done = host.run(program, &words.collect::<Vec<_>>()).expect_success();
+        let found = stopped_by(&explained(host, question));
+        match stopped {
+            None => assert_eq!(found, Vec::<String>::new(), "{prepare}"),
+            Some(text) => assert!(found.iter().any(|found| found.contains(text)), "{prepare}: {found:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_limit_of_a_rule_is_told_after_others_before_it_have_gone() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let rule = |name: &str, from: &str| {
+        format!(
+            "[[policy.rule]]\nname = \"{name}\"\nfrom = [\"{from}\"]\ntype = [\"echo-request\"]\naction = \"answer\"\n\
+             limit = \"1/h\"\nburst = 1\n"
+        )
+    };
+    let config = [rule("first", "203.0.113.1"), rule("second", "203.0.113.2")].concat();
+    let attached = Attached::configured(&pair.host, HOST_IF, &config);
+    let _said = ctl::run(&pair.host, "rule del first").expect_success();
+    let tap = pair.peer.enter(|| Tap::open(PEER_IF));
+    (0..2).for_each(|_| tap.send(&ping([203, 0, 113, 2])).expect("sent"));
+    let deadline = Instant::now() + process::LIMIT;
+    while attached.counters().packets("limited-rule") == 0 {
+        assert!(Instant::now() < deadline, "the second was not limited");
+    }
+    let said = explained(&pair.host, "--from 203.0.113.2 --to 192.0.2.2");
+    assert_eq!(
+        (&said["verdict"]["reason"], &said["kernel"]["agrees"]),
+        (&json!("limited-rule"), &json!(true))
+    );
+    let limit = &said["limits"][0];
+    assert_eq!(
+        (&limit["of"], &limit["before"], &said["rule"]["name"]),
+        (&json!("second"), &json!(0), &json!("second"))
+    );
+}
+
 #[test]
 fn what_cannot_be_explained_is_refused_with_why() {
     if !can_run(&["ip", "nsenter"]) {

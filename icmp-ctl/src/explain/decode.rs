@@ -48,6 +48,17 @@ impl<'a> Decoded<'a> {
         }
     }
 
+    /// VLANs, the outer one first.
+    pub(super) fn vlans(&self) -> &[u16] {
+        &self.vlans
+    }
+
+    /// The family, where it is an echo request.
+    pub(super) fn ping(&self) -> Option<Family> {
+        let (family, ..) = self.packet.filter(Packet::is_echo_request)?.icmp?;
+        Some(family)
+    }
+
     /// Source and destination, where it is an IP packet.
     pub(super) fn addresses(&self) -> Option<(IpAddr, IpAddr)> {
         self.packet.map(|packet| (packet.source, packet.destination))

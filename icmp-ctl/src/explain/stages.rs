@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use icmp_common::abi::{AddressKind, GATE_UNTIL, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Scope};
 use icmp_common::path::apart::OWN;
 use icmp_common::path::{Target, looked_up};
-use icmp_common::reason::Reason;
+use icmp_common::reason::{Reason, Verdict};
 use icmp_common::types::{FIRST_TYPE_ROW, row_labels};
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,9 @@ use crate::explain::explanation::Explanation;
 use crate::explain::levels::Charging;
 use crate::explain::subject::Subject;
 use crate::explain::watched::Note;
+use crate::finding::{Finding, State};
 use crate::host::address_table::OwnAddress;
+use crate::host::passed::{self, Passed};
 use crate::policy::rows::{check_rows, rows};
 use crate::policy::rules::Rule;
 
@@ -54,6 +56,7 @@ impl Explanation {
             self.verdict(),
             self.answer(),
             self.kernel(),
+            self.stack(subject, &decoded),
         ];
         let mut json = Map::new();
         let mut lines = Vec::new();
@@ -234,6 +237,32 @@ impl Explanation {
         });
         let agreed = || format!("the program in the kernel says the same, on CPU {}", self.cpu);
         stage("kernel", json, disagreement.unwrap_or_else(agreed))
+    }
+
+    /// What may stop a frame in the kernel's stack, to which it was passed.
+    fn stack(&self, subject: &Subject, decoded: &Decoded<'_>) -> Stage {
+        if self.reason().verdict() != Verdict::Pass {
+            return stage("stack", Value::Null, "not asked: the kernel does not get it");
+        }
+        let Some(here) = subject.here() else {
+            return stage("stack", Value::Null, "not asked: it is another host's");
+        };
+        let findings = passed::findings(&Passed {
+            reason: self.reason(),
+            addresses: decoded.addresses(),
+            ping: decoded
+                .ping()
+                .zip(self.owner().and_then(Result::ok))
+                .map(|(family, owner)| (family, owner == Target::Group)),
+            interface: here.taken_in_by(decoded.vlans()),
+        });
+        let mut lines: Vec<_> =
+            here.behind.iter().map(|behind| format!("first it goes on: ours is {behind}")).collect();
+        lines.extend(findings.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
+        if lines.is_empty() {
+            lines.push("nothing that is known of stops it there".to_owned());
+        }
+        Stage { name: "stack", json: findings.iter().map(Finding::json).collect(), lines }
     }
 }
 

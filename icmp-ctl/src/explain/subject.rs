@@ -21,8 +21,8 @@ use crate::explain::explanation::{Explanation, Judged};
 use crate::explain::watched::{Note, Run, watch};
 use crate::host::address_table::AddressTable;
 use crate::host::addresses::own_addresses;
-use crate::host::interfaces::interface_entry;
-use crate::host::netlink::{Link, Network};
+use crate::host::interfaces::{interface_entry, taker};
+use crate::host::netlink::{Link, Network, Vlan};
 use crate::instance::attach::find;
 use crate::instance::datapath::Datapath;
 use crate::instance::links::{LinkPin, fitting};
@@ -56,6 +56,29 @@ pub struct Subject {
     pub left_out: usize,
     cpu: usize,
     kernel: Option<InKernel>,
+    here: Option<Here>,
+}
+
+/// The interface among those of this host.
+pub(super) struct Here {
+    network: Network,
+    ifindex: u32,
+    /// The program behind ours, which gets what is passed.
+    pub(super) behind: Option<String>,
+}
+
+impl Here {
+    /// Index and name of the interface by which the kernel takes in a frame with these tags; `None` where there is none.
+    pub(super) fn taken_in_by(&self, vlans: &[u16]) -> Option<(u32, &str)> {
+        let links = &self.network.links;
+        let link = links.iter().find(|link| link.index == self.ifindex)?;
+        let mut taker = if vlans.is_empty() { taker(&self.network, link)? } else { link };
+        for id in vlans.iter().filter(|id| **id != 0) {
+            let is_its = |vlan: &Vlan| vlan.parent == taker.index && vlan.id == *id;
+            taker = links.iter().find(|link| link.vlan.as_ref().is_some_and(is_its))?;
+        }
+        Some((taker.index, &taker.name))
+    }
 }
 
 /// The program in the kernel.
@@ -82,6 +105,7 @@ struct Seen {
     entry: Entry,
     build: String,
     tag: u64,
+    here: (u32, Option<String>),
 }
 
 impl Subject {
@@ -92,10 +116,11 @@ impl Subject {
     pub fn in_force(interface: Option<&str>) -> Result<Self> {
         let network = Network::read_once()?;
         let seen = View::look(|view| see(view, &network, interface))?.ok_or_else(nothing_loaded)?;
-        let Seen { snapshot, interface, names, entry, build, tag } = seen;
+        let Seen { snapshot, interface, names, entry, build, tag, here: (ifindex, behind) } = seen;
         let mut kernel = InKernel::load(&snapshot.options, entry)?;
         kernel.loaded = Some(Loaded { build, is_same: kernel.datapath.tag(entry)? == tag });
-        Self::new(snapshot, interface, names, 0, Some(kernel))
+        let here = Here { network, ifindex, behind };
+        Self::new(snapshot, interface, names, 0, Some(kernel), Some(here))
     }
 
     /// This host with another configuration, on the interface that is named or the first one of the configuration. In the kernel too, where
@@ -125,7 +150,9 @@ impl Subject {
         let program =
             if link.mtu > crate::host::checks::mtu::ONE_BUFFER_MTU { Entry::XdpFrags } else { Entry::Xdp };
         let kernel = may_load.then(|| InKernel::load(&snapshot.options, program)).transpose()?;
-        Self::new(snapshot, entry, vec![(SLOT, link.name.clone())], left_out.len(), kernel)
+        let names = vec![(SLOT, link.name.clone())];
+        let here = Here { ifindex: link.index, behind: None, network: network.clone() };
+        Self::new(snapshot, entry, names, left_out.len(), kernel, Some(here))
     }
 
     /// A host that a configuration and addresses alone describe, and that the frame is for on the link.
@@ -143,6 +170,7 @@ impl Subject {
             vec![(interface.slot, "the host's interface".to_owned())],
             left_out,
             None,
+            None,
         )
     }
 
@@ -152,11 +180,12 @@ impl Subject {
         names: Vec<(u32, String)>,
         left_out: usize,
         kernel: Option<InKernel>,
+        here: Option<Here>,
     ) -> Result<Self> {
         let interface = Interface { ifindex: IFINDEX, ..interface };
         // What a CPU has taken from the budgets is its own.
         let cpu = if kernel.is_some() { stay_on_this_cpu()? } else { 0 };
-        Ok(Self { snapshot, interface, names, tick: Tick::of_this_kernel()?, left_out, cpu, kernel })
+        Ok(Self { snapshot, interface, names, tick: Tick::of_this_kernel()?, left_out, cpu, kernel, here })
     }
 
     /// The MAC address that frames for the interface are for.
@@ -175,6 +204,11 @@ impl Subject {
     pub(super) fn name_of(&self, slot: u32) -> &str {
         let named = self.names.iter().find(|(of, _)| *of == slot);
         named.map_or("another interface", |(_, name)| name.as_str())
+    }
+
+    /// Where that is on this host.
+    pub(super) fn here(&self) -> Option<&Here> {
+        self.here.as_ref()
     }
 
     /// The program that is attached, where that is what is explained.
@@ -293,6 +327,7 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
         entry,
         build: view.build(),
         tag: info.tag(),
+        here: (pin.ifindex, pin.behind.as_ref().map(|behind| behind.text())),
     })
 }
 

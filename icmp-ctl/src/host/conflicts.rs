@@ -26,6 +26,12 @@ const FOR_MAPS: Duration = Duration::from_secs(2);
 const SWITCHES: [(Family, u8, &str); 2] =
     [(Family::V4, 8, "net.ipv4.icmp_echo_ignore_all"), (Family::V6, 128, "net.ipv6.icmp.echo_ignore_all")];
 
+/// Switches with which it ignores those to groups.
+const GROUP_SWITCHES: [(Family, &str); 2] = [
+    (Family::V4, "net.ipv4.icmp_echo_ignore_broadcasts"),
+    (Family::V6, "net.ipv6.icmp.echo_ignore_multicast"),
+];
+
 fn is_on(switch: &str) -> bool {
     let path = format!("/proc/sys/{}", switch.replace('.', "/"));
     std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
@@ -67,8 +73,12 @@ pub fn findings(settings: &Settings) -> Vec<Finding> {
     findings
 }
 
-/// Where the packet filters refuse pings, or may.
-fn filter_refusals(packets: &[Packet]) -> Vec<Finding> {
+/// What the packet filters do to pings, or may: each as a finding of where that is, and how sure it is.
+fn filter_findings(
+    packets: &[Packet],
+    pings: &str,
+    found: impl Fn(State, &'static str, String) -> Finding,
+) -> Vec<Finding> {
     let mut refusals = Vec::new();
     let mut unknown = Vec::new();
     if !packets.is_empty() {
@@ -80,18 +90,52 @@ fn filter_refusals(packets: &[Packet]) -> Vec<Finding> {
     refusals.dedup_by(|a, b| a.text == b.text);
     let refusals = refusals.into_iter().map(|Refusal { text, certain }| {
         let (state, how) = if certain { (State::Broken, "refuses") } else { (State::Unknown, "may refuse") };
-        let what =
-            format!("the packet filter {how} pings that the program answers, which never reach it: {text}");
-        Finding::new("packet-filter", state, what, "a [[policy.rule]] can say the same")
+        found(state, how, text)
     });
     let unknown = unknown.into_iter().map(|why| {
-        let what = "whether the packet filter refuses pings that the program answers is not known";
+        let what = format!("whether the packet filter refuses {pings} is not known");
         Finding::new("packet-filter", State::Unknown, what, why)
     });
     let mut findings: Vec<_> = refusals.chain(unknown).collect();
     if findings.is_empty() {
-        findings.push(Finding::fine("packet-filter", "no rule refuses pings that the program answers"));
+        findings.push(Finding::fine("packet-filter", format!("no rule refuses {pings}")));
     }
+    findings
+}
+
+/// Where the packet filters refuse pings that the program answers, or may.
+fn filter_refusals(packets: &[Packet]) -> Vec<Finding> {
+    const PINGS: &str = "pings that the program answers";
+    filter_findings(packets, PINGS, |state, how, text| {
+        let what = format!("the packet filter {how} {PINGS}, which never reach it: {text}");
+        Finding::new("packet-filter", state, what, "a [[policy.rule]] can say the same")
+    })
+}
+
+/// What of the kernel's own stops a ping that the program passes to it.
+pub(super) fn of_passed(family: Family, is_to_group: bool) -> Vec<Finding> {
+    let own = SWITCHES.map(|(of, _, switch)| (of, switch));
+    let of_groups = if is_to_group { &GROUP_SWITCHES[..] } else { &[] };
+    let switches = own.iter().chain(of_groups).filter(|(of, _)| *of == family);
+    let mut findings: Vec<_> = switches
+        .map(|(_, switch)| {
+            if is_on(switch) {
+                let what = format!("{switch} is on");
+                Finding::new("sysctl", State::Broken, what, "the kernel answers no such ping")
+            } else {
+                Finding::fine("sysctl", format!("{switch} is off"))
+            }
+        })
+        .collect();
+    let packets: Vec<_> = Packet::ALL.into_iter().filter(|packet| packet.family == family).collect();
+    findings.extend(filter_findings(&packets, "such pings", |state, how, text| {
+        Finding::new(
+            "packet-filter",
+            state,
+            format!("the packet filter {how} such pings or their replies: {text}"),
+            "",
+        )
+    }));
     findings
 }
 

@@ -14,8 +14,10 @@ mod iptables;
 mod left_out;
 pub mod netlink;
 mod nftables;
+pub mod passed;
 pub mod patterns;
 pub mod received;
+mod routes;
 #[cfg(test)]
 mod testing;
 pub mod vlan_stripping;

@@ -57,7 +57,8 @@ impl<'a> Packet<'a> {
         Some(Self { source, destination, hop_limit, icmp, message })
     }
 
-    pub(super) fn is_echo_request(&self) -> bool {
+    /// Whether it is an echo request.
+    pub fn is_echo_request(&self) -> bool {
         matches!(self.icmp, Some((Family::V4, 8, _) | (Family::V6, 128, _)))
     }
 }

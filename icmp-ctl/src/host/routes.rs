@@ -1,0 +1,90 @@
+//! What the kernel's routing does with a packet, told by the kernel itself (RTM_GETROUTE, as `ip route get` asks it).
+//!
+//! Owns the question and what an answer means. It is asked of the network namespace that the command runs in, and changes nothing.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use futures_util::TryStreamExt as _;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use nix::libc;
+
+use crate::finding::{Finding, State};
+use crate::host::netlink::{ask, event_loop};
+
+const CHECK: &str = "route";
+
+/// What becomes of a packet that comes in on an interface.
+pub(super) fn way_in(interface: (u32, &str), source: IpAddr, destination: IpAddr) -> Finding {
+    let (ifindex, name) = interface;
+    let packet = format!("{source} to {destination}");
+    let refused = |why: &str| {
+        Finding::new(CHECK, State::Broken, format!("the kernel's routing refuses {packet} on {name}"), why)
+    };
+    match look_up(Some(source), destination, Some(ifindex)) {
+        Ok(Answer::Route(
+            RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast,
+        )) => Finding::fine(CHECK, format!("the kernel takes {packet} in")),
+        Ok(Answer::Route(RouteType::Unicast)) => {
+            let why = "it is for another host, which may answer it";
+            Finding::new(CHECK, State::Unknown, format!("the kernel forwards {packet}"), why)
+        }
+        Ok(Answer::Route(_)) => refused("a route says so (blackhole, unreachable or prohibit)"),
+        Ok(Answer::Refused(libc::EXDEV)) => {
+            refused("the way back to its source is by another interface, and `rp_filter` demands this one")
+        }
+        Ok(Answer::Refused(libc::EINVAL)) => refused("its source is one that no other host can have here"),
+        Ok(Answer::Refused(libc::EHOSTUNREACH)) => {
+            refused("it is for another host, and the kernel does not forward here")
+        }
+        Ok(Answer::Refused(errno)) => refused(&std::io::Error::from_raw_os_error(errno).to_string()),
+        Err(error) => unknown(&packet, &error),
+    }
+}
+
+/// Whether a reply finds a way, from an address or from whichever the kernel chooses.
+pub(super) fn way_back(source: Option<IpAddr>, destination: IpAddr) -> Finding {
+    let source_text = source.map_or_else(String::new, |source| format!("{source} "));
+    let packet = format!("{source_text}to {destination}");
+    let none = |why: &str| {
+        Finding::new(CHECK, State::Broken, format!("there is no route for a reply, {packet}"), why)
+    };
+    match look_up(source, destination, None) {
+        Ok(Answer::Route(RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit)) => {
+            none("a route says so (blackhole, unreachable or prohibit)")
+        }
+        Ok(Answer::Route(_)) => Finding::fine(CHECK, format!("there is a route for a reply, {packet}")),
+        Ok(Answer::Refused(errno)) => none(&std::io::Error::from_raw_os_error(errno).to_string()),
+        Err(error) => unknown(&packet, &error),
+    }
+}
+
+fn unknown(packet: &str, error: &anyhow::Error) -> Finding {
+    Finding::new(CHECK, State::Unknown, format!("the way of {packet} is not known"), format!("{error:#}"))
+}
+
+/// What the kernel answers.
+enum Answer {
+    Route(RouteType),
+    /// With this error.
+    Refused(i32),
+}
+
+/// `ifindex` is where the packet comes in; without it, it is the host's own.
+fn look_up(source: Option<IpAddr>, destination: IpAddr, ifindex: Option<u32>) -> Result<Answer> {
+    let mut message = RouteMessage::default();
+    let (family, length) =
+        if destination.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
+    message.header.address_family = family;
+    message.header.source_prefix_length = source.map_or(0, |_| length);
+    message.header.destination_prefix_length = length;
+    message.attributes.extend(source.map(|source| RouteAttribute::Source(source.into())));
+    message.attributes.push(RouteAttribute::Destination(destination.into()));
+    message.attributes.extend(ifindex.map(RouteAttribute::Iif));
+    event_loop()?.block_on(ask(async |handle| match handle.route().get(message).execute().try_next().await {
+        Ok(answer) => Ok(Answer::Route(answer.context("it has not answered")?.header.kind)),
+        Err(rtnetlink::Error::NetlinkError(error)) => Ok(Answer::Refused(-error.raw_code())),
+        Err(error) => Err(error).context("asking the kernel for a route"),
+    }))
+}
