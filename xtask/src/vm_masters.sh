@@ -34,12 +34,12 @@ active() {
     with_client $ip link set cbond type bond active_slave "client$1"
 }
 
-# answers NUMBER WHAT: all of two pings are answered, and by the program within some seconds, after which no ping has been lost.
+# answers NUMBER WHAT [ADDRESS]: all of two pings are answered, and by the program within some seconds, after which no ping has been lost.
 answers() {
     lost=0 tries=0 before=$(answered)
     while [ $tries -lt 50 ]; do
         tries=$((tries + 1))
-        [ "$(received $untagged)" = 2 ] || lost=$((lost + 1))
+        [ "$(received "${3:-$untagged}")" = 2 ] || lost=$((lost + 1))
         if [ $(($(answered) - before)) -ge "$1" ]; then break; fi
     done
     if [ $(($(answered) - before)) -ge "$1" ] && [ $lost = 0 ]; then pass "$row: $2"; else
@@ -48,10 +48,10 @@ answers() {
     fi
 }
 
-# with_serve: follows the host in the background.
+# with_serve [DEVICE]: follows the host in the background.
 with_serve() {
-    printf 'interfaces = ["bond0"]\n' >/tmp/bond.toml
-    icmp-ctl serve -f /tmp/bond.toml >/tmp/serve 2>&1 &
+    printf 'interfaces = ["%s"]\n' "${1:-bond0}" >/tmp/serve.toml
+    icmp-ctl serve -f /tmp/serve.toml >/tmp/serve 2>&1 &
     serve=$!
 }
 without_serve() {
@@ -67,9 +67,7 @@ bonds active-backup
 $ip link set host1 master bond0
 active 0
 check "$row: attach" icmp-ctl attach bond0 --mode native
-if icmp-ctl attach host0 >/tmp/said 2>&1 || ! grep -q "icmp-ctl attach bond0" /tmp/said; then
-    fail "$row: a port is refused, and the bond named: $(cat /tmp/said)"
-else pass "$row: a port is refused, and the bond named"; fi
+port_is_refused "$row" host0 bond0
 answers 2 "its active port"
 before=$(answered)
 with_client $ip link set cbond type bond active_slave client1
@@ -163,6 +161,57 @@ if [ "$replies $(($(answered) - before))" = "2 0" ]; then pass "$row: a bridge t
 fi
 icmp-ctl detach --all >/dev/null
 $ip link del br0
+
+# Of a veth it is not known whether tags are missing; of the cards of the rows before it is that none are.
+row="a bridge that filters VLANs, a card"
+$ip addr flush dev card0
+for device in host0.100 host0.31; do $ip link del $device; done
+$ip link add br0 address $host_mac type bridge vlan_filtering 1
+$ip link set card0 master br0
+$ip link set card0 up
+$ip link set br0 up
+with_client $ip link set card0 up
+with_client $ip link set client0.100 up
+$ip addr add $untagged/24 dev br0
+bridge vlan add dev card0 vid 100
+bridge vlan add dev br0 vid 100 self
+vlan br0 100 $tagged
+# Not those for the untagged address in VLAN 100.
+like_the_kernel "$row" "--mode generic --disable-rx-vlan-offload" card0 \
+    2:2 $untagged card0 2:2 $tagged client0.100 2:2 $untagged client0.100
+by_the_program "$row" 8
+bridge vlan del dev br0 vid 1 self
+row="a port of another VLAN than the bridge's own"
+like_the_kernel "$row" "--mode generic" card0 0:0 $untagged card0
+by_the_program "$row" 0
+row="an access port that is a card"
+bridge vlan add dev card0 vid 100 pvid untagged
+$ip route add 192.0.2.2/32 dev br0.100
+like_the_kernel "$row" "--mode generic" card0 2:2 $tagged card0 2:0 $tagged client0.100
+# With a tag the answer has none, so it is left to the kernel.
+by_the_program "$row" 4
+bridge vlan set dev card0 vid 100 state blocking
+like_the_kernel "$row, blocked" "--mode generic" card0 0:0 $tagged card0
+bridge vlan set dev card0 vid 100 state forwarding
+row="an access port, with serve"
+with_client $ip neigh replace $tagged lladdr $host_mac dev card0
+with_client $ip route replace $tagged/32 dev card0
+with_serve card0
+until_listening
+for change in "del dev card0 vid 100" "set dev card0 vid 100 state blocking"; do
+    answers 2 "before bridge vlan $change" $tagged
+    # shellcheck disable=SC2086
+    bridge vlan $change
+    echo "    $(received $tagged -c 100 -i 0.01) times 10 ms until serve has followed"
+    before=$(answered) replies=$(received $tagged)
+    if [ "$replies $(($(answered) - before))" = "0 0" ]; then pass "$row: bridge vlan $change is followed"; else
+        fail "$row: $replies of two pings were answered, $(($(answered) - before)) by the program, after bridge vlan $change"
+    fi
+    bridge vlan add dev card0 vid 100 pvid untagged
+done
+without_serve
+$ip link del br0
+with_client $ip link set card0 down
 
 row="a dummy device"
 $ip addr replace $untagged/24 dev host0

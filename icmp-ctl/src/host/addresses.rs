@@ -10,7 +10,7 @@ use icmp_common::abi::{AddressKind, Scope};
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
-use crate::host::interfaces::taker;
+use crate::host::interfaces::{taker, takers_in_vlans};
 use crate::host::netlink::{Address, Link, Network};
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.
@@ -37,6 +37,9 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnA
     for (slot, link) in interfaces {
         let Some(taker) = taker(network, link) else { continue };
         host.add(&mut own, taker.index, Scope::new(*slot, 0));
+        for (taker, id) in takers_in_vlans(network, link) {
+            host.add_vlan(&mut own, taker.index, Scope::new(*slot, id.into()));
+        }
         // VLAN devices on a port have its frames before the bridge has, and the port's MAC address.
         if taker.mac != link.mac {
             continue;
@@ -197,6 +200,7 @@ fn broadcasts(address: &Address) -> impl Iterator<Item = Ipv4Addr> + use<> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::bridge_vlans::VlanRange;
     use crate::host::groups::Group;
     use crate::host::netlink::Vlan;
     use crate::host::testing::link;
@@ -234,6 +238,26 @@ mod tests {
                 if up { &[Scope::new(1, 0), Scope::new(1, 100)] } else { &[Scope::new(1, 0)] };
             assert_eq!(scopes.collect::<Vec<_>>(), expected, "up: {up}");
         }
+    }
+
+    #[test]
+    fn on_a_port_of_a_bridge_that_filters_vlans_each_address_counts_where_its_vlan_comes_in() {
+        let port = Link { controller: Some(9), active: true, ..link(1, true, None) };
+        let bridge = Link { kind: Some(InfoKind::Bridge), vlan_filtering: true, ..link(9, true, None) };
+        let device = |index, id| link(index, true, Some(Vlan { parent: 9, id, service: false }));
+        let range = |ids, untagged| VlanRange { ids, pvid: untagged, untagged, forwards: true };
+        let ranges = vec![range(1..=1, true), range(100..=199, false)];
+        let network = Network {
+            links: vec![port, bridge, device(2, 100), device(3, 200)],
+            addresses: vec![address(9, "192.0.2.9"), address(2, "192.0.2.100"), address(3, "192.0.2.200")],
+            bridge_vlans: [1, 9].map(|index| (index, ranges.clone())).into(),
+            ..Network::default()
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own.iter().filter(|own| own.kind == AddressKind::Own);
+        let own: Vec<_> = own.map(|own| (own.scope, own.address.to_string())).collect();
+        let expected = [(Scope::new(1, 0), "192.0.2.9"), (Scope::new(1, 100), "192.0.2.100")];
+        assert_eq!(own, expected.map(|(scope, text)| (scope, text.to_owned())));
     }
 
     #[test]

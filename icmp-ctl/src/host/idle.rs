@@ -32,8 +32,9 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
         if !controller.programs.is_empty() {
             return Finding::fine("addresses", format!("is a port of {above}, which has a program")).on(name);
         }
-        if taker(network, link).is_some_and(|taker| taker.index == controller.index) {
-            let what = format!("is a port of {above}, and pings are for the addresses of that");
+        if let Some(taker) = taker(network, link).filter(|taker| taker.index != link.index) {
+            let of = if taker.index == controller.index { "that" } else { &taker.name };
+            let what = format!("is a port of {above}, and pings are for the addresses of {of}");
             return Finding::fine("addresses", what).on(name);
         }
         if let Some(kind @ InfoKind::Other(_)) = &controller.kind {
@@ -41,6 +42,13 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
                 "is a port of {above}, of kind {kind}, which deals its frames out by rules of its own"
             );
             return Finding::new("addresses", State::Slow, what, "all pings are left to the kernel").on(name);
+        }
+        if link.active && controller.vlan_filtering {
+            let what = format!("is a port of {above}, and what comes in without a tag is not for this host");
+            let why = format!(
+                "all pings are left to the kernel, unless {name} and {above} have one VLAN in common that is `pvid untagged` on both (`bridge vlan show`)"
+            );
+            return Finding::new("addresses", State::Slow, what, why).on(name);
         }
         // Frames of a bridge come in at it a second time, where a generic program sees them.
         let mode = if controller.kind == Some(InfoKind::Bridge) { " --mode generic" } else { "" };
@@ -86,8 +94,9 @@ mod tests {
         let switch = Link { kind: Some(InfoKind::Other("openvswitch".to_owned())), ..link(6) };
         let vrf = Link { kind: Some(InfoKind::Vrf), ..link(7) };
         let vlan = Link { vlan: Some(Vlan { parent: 2, id: 7, service: false }), ..link(3) };
+        let filtering = Link { vlan_filtering: true, kind: Some(InfoKind::Bridge), ..link(5) };
         let network = Network {
-            links: vec![link(1), link(2), vlan, bridge, bond, vrf, switch],
+            links: vec![link(1), link(2), vlan, bridge, bond, vrf, switch, filtering],
             addresses: [1, 3]
                 .map(|ifindex| Address {
                     ifindex,
@@ -111,6 +120,9 @@ mod tests {
         assert!(of(&Link { up: false, ..link(1) }).contains("ip link set dev if1 up"));
         assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
         assert_eq!(of(&Link { controller: Some(9), active: true, ..link(4) }), "");
+        assert!(
+            of(&Link { controller: Some(5), active: true, ..link(4) }).contains("`pvid untagged` on both")
+        );
         assert!(of(&Link { controller: Some(8), ..link(4) }).contains("`icmp-ctl attach if8`"));
         assert!(of(&Link { controller: Some(6), ..link(4) }).ends_with("are left to the kernel"));
         assert_eq!(of(&Link { controller: Some(7), ..link(1) }), "", "in a VRF its addresses are its own");

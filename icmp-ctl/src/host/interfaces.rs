@@ -6,6 +6,7 @@ use icmp_common::abi::{INTERFACE_PORT, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, 
 use icmp_common::wire::ethernet;
 use netlink_packet_route::link::InfoKind;
 
+use crate::host::bridge_ports::{taker_of_untagged, takers_of_tagged};
 use crate::host::elsewhere;
 use crate::host::netlink::{Link, Network};
 use crate::host::vlan_stripping::stripping;
@@ -40,17 +41,29 @@ pub fn interface_entries(network: &Network, link: &Link, slot: u32) -> (Interfac
     (own, network.links.iter().filter(is_port).map(entry).collect())
 }
 
-/// Which interface takes in the frames of one: itself, or the bridge it is a port of. `None` where that does not, or only those of some VLANs,
-/// or where it is a port of a device that deals them out by rules of its own, VLANs among them (Open vSwitch).
+/// The device that an interface is a port of, or the VRF that it is in.
+fn controller_of<'a>(network: &'a Network, link: &Link) -> Option<&'a Link> {
+    network.links.iter().find(|other| Some(other.index) == link.controller)
+}
+
+/// Which interface takes in the frames of one that have no tag: itself, or the bridge it is a port of, or a VLAN device on that. `None` where
+/// the bridge does not take them in, or where it is a port of a device that deals them out by rules of its own, VLANs among them (Open vSwitch).
 pub fn taker<'a>(network: &'a Network, link: &'a Link) -> Option<&'a Link> {
-    let Some(controller) = network.links.iter().find(|other| Some(other.index) == link.controller) else {
-        return Some(link);
-    };
+    let Some(controller) = controller_of(network, link) else { return Some(link) };
     match controller.kind {
-        Some(InfoKind::Bridge) => Some(controller).filter(|bridge| link.active && !bridge.vlan_filtering),
+        Some(InfoKind::Bridge) if !link.active => None,
+        Some(InfoKind::Bridge) if controller.vlan_filtering => taker_of_untagged(network, link, controller),
+        Some(InfoKind::Bridge) => Some(controller),
         Some(InfoKind::Bond | InfoKind::Team | InfoKind::Vrf) | None => Some(link),
         Some(_) => None,
     }
+}
+
+/// Which other devices take in the frames of an interface that have a tag, each with its VLAN, and have their answers leave there with it:
+/// those of a bridge that filters VLANs. They have the MAC address that the interface's entry has.
+pub fn takers_in_vlans<'a>(network: &'a Network, link: &Link) -> Vec<(&'a Link, u16)> {
+    let bridge = controller_of(network, link).filter(|bridge| link.active && bridge.vlan_filtering);
+    bridge.map(|bridge| takers_of_tagged(network, link, bridge)).unwrap_or_default()
 }
 
 /// An interface's own entry.

@@ -2,6 +2,8 @@
 
 pub mod address_table;
 pub mod addresses;
+mod bridge_ports;
+pub mod bridge_vlans;
 pub mod checks;
 pub mod conflicts;
 pub mod defaults;

@@ -20,6 +20,7 @@ use netlink_packet_route::link::{
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
+use crate::host::bridge_vlans::{self, VlanRange};
 use crate::host::groups::{self, Group};
 use crate::host::left_out::{addresses, left_out, one_link};
 
@@ -63,6 +64,8 @@ pub struct Link {
     pub uses_one_port: bool,
     /// Whether it is a bridge that tells VLANs apart.
     pub vlan_filtering: bool,
+    /// Whether it is a bridge whose VLANs have service tags (802.1ad).
+    pub service_vlans: bool,
     /// Whether it is a macvlan or macvtap that takes all frames of the interface below (mode passthru).
     pub passthru: bool,
 }
@@ -139,6 +142,8 @@ pub struct Network {
     /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
     /// a macvlan device is there also where it was moved to another namespace.
     pub taken_in: Vec<(u32, [u8; 6])>,
+    /// The VLANs of bridges that filter them and of their ports, by the index of the interface.
+    pub bridge_vlans: BTreeMap<u32, Vec<VlanRange>>,
     /// How often interfaces, by their index, take in the group of all hosts: once for themselves and once for each device above that is up.
     pub all_hosts: BTreeMap<u32, usize>,
 }
@@ -161,6 +166,8 @@ impl Network {
             .await
             .context("reading which MAC addresses interfaces take in")?;
         let taken_in = neighbours.iter().filter_map(taken_in).collect();
+        let filters_vlans = links.iter().any(|link| link.vlan_filtering);
+        let bridge_vlans = if filters_vlans { bridge_vlans::read()? } else { BTreeMap::new() };
         let (usable, unusable): (Vec<_>, Vec<_>) =
             addresses.iter().partition(|message| address(message).is_some());
         let addresses = usable.into_iter().filter_map(address).collect();
@@ -171,6 +178,7 @@ impl Network {
             unusable,
             groups: groups::read(),
             taken_in,
+            bridge_vlans,
             all_hosts: groups::all_hosts_taken_in(),
         })
     }
@@ -292,7 +300,9 @@ fn link(message: &LinkMessage) -> Link {
                     .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.clone()) } else { None });
                 link.active = infos.iter().any(is_active);
                 link.uses_one_port = infos.iter().any(uses_one_port);
-                link.vlan_filtering = infos.iter().any(filters_vlans);
+                let is_of_bridge = |wanted| infos.iter().any(|info| is_of_bridge(info, wanted));
+                link.vlan_filtering = is_of_bridge(&InfoBridge::VlanFiltering(true));
+                link.service_vlans = is_of_bridge(&InfoBridge::VlanProtocol(VlanProtocol::Ieee8021Ad));
                 link.passthru = infos.iter().any(is_passthru);
             }
             _ => {}
@@ -371,9 +381,9 @@ fn uses_one_port(info: &LinkInfo) -> bool {
     modes.into_iter().any(|mode| attributes.contains(&InfoBond::Mode(mode)))
 }
 
-fn filters_vlans(info: &LinkInfo) -> bool {
+fn is_of_bridge(info: &LinkInfo, wanted: &InfoBridge) -> bool {
     let LinkInfo::Data(InfoData::Bridge(attributes)) = info else { return false };
-    attributes.contains(&InfoBridge::VlanFiltering(true))
+    attributes.contains(wanted)
 }
 
 fn is_passthru(info: &LinkInfo) -> bool {

@@ -22,6 +22,8 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
+const RTM_NEWVLAN: u16 = 112;
+const RTM_GETVLAN: u16 = 114;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_REQUEST_DUMP: u16 = 1 | 0x300;
 const NLM_F_REQUEST_ACK: u16 = 1 | 4;
@@ -37,19 +39,24 @@ pub(crate) const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
 /// Replace the program that is named, and no other (Linux 5.7).
 const XDP_FLAGS_REPLACE: u32 = 1 << 4;
 
-/// Numbers of the groups of messages about multicast groups (include/uapi/linux/rtnetlink.h), which there are since Linux 6.15.
+/// Number of the group of messages about the VLANs of bridges and their ports (include/uapi/linux/rtnetlink.h), of which those about the state
+/// of a VLAN come in no other one.
+const RTNLGRP_BRVLAN: i32 = 33;
+/// Numbers of the groups of messages about multicast groups, which there are since Linux 6.15.
 const RTNLGRP_IPV4_MCADDR: i32 = 37;
 /// See [`RTNLGRP_IPV4_MCADDR`].
 const RTNLGRP_IPV6_MCADDR: i32 = 38;
 /// Bytes of struct nlmsghdr, and of struct ifaddrmsg.
 const HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
+/// Length of struct br_vlan_msg.
+pub(crate) const VLAN_HEADER: usize = 8;
 /// Bytes of the longest answer: no dump has more at a time.
 const LONGEST: usize = 1 << 16;
 /// Messages taken in one go, so that a flood of them ends somewhere.
 const AT_ONCE: u32 = 100_000;
 
-/// Tells that links, addresses or groups have changed.
+/// Tells that links, addresses, groups or the VLANs of bridges have changed.
 #[derive(Debug)]
 pub struct Changes(AsyncFd<OwnedFd>);
 
@@ -64,8 +71,8 @@ impl Changes {
             let socket = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
             let groups = libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR;
             bind(socket.as_raw_fd(), &NetlinkAddr::new(0, groups as u32))?;
-            for group in [RTNLGRP_IPV4_MCADDR, RTNLGRP_IPV6_MCADDR] {
-                // An older kernel does not tell; groups are then read again now and then.
+            for group in [RTNLGRP_BRVLAN, RTNLGRP_IPV4_MCADDR, RTNLGRP_IPV6_MCADDR] {
+                // An older kernel does not tell of multicast groups; they are then read again now and then.
                 let _ = setsockopt(&socket, NetlinkOption(libc::NETLINK_ADD_MEMBERSHIP), &group);
             }
             // SAFETY: the socket is open, and is closed by its owner alone, which is the registration from now on.
@@ -167,32 +174,44 @@ pub(crate) fn link(ifindex: u32, namespace: Option<i32>) -> Result<Option<Vec<u8
 /// # Errors
 /// The kernel does not tell.
 pub(crate) fn addresses() -> Result<Vec<Vec<u8>>> {
-    let ask = || -> Result<Vec<Vec<u8>>> {
-        let socket = asked(&message(RTM_GETADDR, NLM_F_REQUEST_DUMP, &[0; ADDRESS_HEADER]))?;
-        let (mut reply, mut addresses) = (vec![0; LONGEST], Vec::new());
-        loop {
-            let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
-            ensure!(length > 0, "an answer that is none");
-            let mut rest = &reply[..length];
-            while !rest.is_empty() {
-                ensure!(rest.len() >= HEADER, "an answer that is none");
-                let (length, kind) = (word32(rest, 0) as usize, word16(rest, 4));
-                let body = rest.get(HEADER..length).context("an answer that is none")?;
-                match kind {
-                    NLMSG_DONE | NLMSG_ERROR => {
-                        ensure!(body.len() >= 4, "an answer that is none");
-                        let error = word32(body, 0) as i32;
-                        ensure!(error == 0, Errno::from_raw(-error));
-                        return Ok(addresses);
-                    }
-                    RTM_NEWADDR => addresses.push(body.to_vec()),
-                    _ => {}
+    dump(RTM_GETADDR, RTM_NEWADDR, &[0; ADDRESS_HEADER]).context("reading the addresses")
+}
+
+/// All VLANs of bridges and of their ports, each as the body of a message of RTM_NEWVLAN (Linux 5.6).
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn bridge_vlans() -> Result<Vec<Vec<u8>>> {
+    let mut body = [0; VLAN_HEADER];
+    body[0] = libc::AF_BRIDGE as u8;
+    dump(RTM_GETVLAN, RTM_NEWVLAN, &body).context("reading the VLANs of bridges")
+}
+
+/// Everything that the kernel answers a message with, which it does with messages of this kind: their bodies.
+fn dump(question: u16, answer: u16, body: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let socket = asked(&message(question, NLM_F_REQUEST_DUMP, body))?;
+    let (mut reply, mut dumped) = (vec![0; LONGEST], Vec::new());
+    loop {
+        let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
+        ensure!(length > 0, "an answer that is none");
+        let mut rest = &reply[..length];
+        while !rest.is_empty() {
+            ensure!(rest.len() >= HEADER, "an answer that is none");
+            let (length, kind) = (word32(rest, 0) as usize, word16(rest, 4));
+            let body = rest.get(HEADER..length).context("an answer that is none")?;
+            match kind {
+                NLMSG_DONE | NLMSG_ERROR => {
+                    ensure!(body.len() >= 4, "an answer that is none");
+                    let error = word32(body, 0) as i32;
+                    ensure!(error == 0, Errno::from_raw(-error));
+                    return Ok(dumped);
                 }
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+                kind if kind == answer => dumped.push(body.to_vec()),
+                _ => {}
             }
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
-    };
-    ask().context("reading the addresses")
+    }
 }
 
 /// A socket over which the kernel was asked something.
