@@ -275,7 +275,31 @@ impl Follower {
         self.on_stop.send_replace(config.serve.on_stop());
         self.missing.retain(|name| config.interfaces.contains(name));
         self.detached.clear();
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
+        if let Err(error) = self.say_what_is_named_no_more(&before) {
+            let text = format!("which interfaces are not named any more is not known: {}", sentence(&error));
+            warn_about("reload", None, &text);
+        }
+        Ok(())
+    }
+
+    /// Says which interfaces the configuration of before names, and this one does not: they keep the program, as those that somebody has attached
+    /// by a command do.
+    fn say_what_is_named_no_more(&self, before: &Config) -> Result<()> {
+        let links = Network::read_once()?.links;
+        let pins = View::look(|view| view.links())?.unwrap_or_default();
+        let is_named = |config: &Config, pin: &LinkPin| {
+            config.interfaces.iter().any(|name| means(&links, name, &pin.name))
+        };
+        let is_here = |pin: &&LinkPin| pin.whereabouts == Whereabouts::Here;
+        let are_named = |pin: &&LinkPin| is_named(before, pin) && !is_named(&self.config, pin);
+        for pin in pins.iter().filter(is_here).filter(are_named) {
+            let text = format!(
+                "{0}: is not named in the configuration any more, and stays attached; `icmp-ctl detach {0}` takes the program off",
+                pin.name
+            );
+            note_about("unnamed", Some(&pin.name), &text);
+        }
         Ok(())
     }
 

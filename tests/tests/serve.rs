@@ -114,6 +114,48 @@ fn sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing() {
 }
 
 #[test]
+fn a_reload_attaches_what_is_named_now_and_leaves_attached_what_is_not_any_more() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let named = |names: &[&str]| folder.file("icmp-ctl.toml", &format!("interfaces = {names:?}\n"));
+    host.ip("link add other0 type veth peer name other1");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {}", named(&[HOST_IF]))));
+    serve.wait_for(SERVING, LIMIT);
+    let attached = || {
+        let status = shown(host, "status -j");
+        let rows = status["interfaces"].as_array().cloned().unwrap_or_default();
+        rows.iter().filter_map(|row| row["name"].as_str().map(str::to_owned)).collect::<Vec<_>>()
+    };
+    assert_eq!(attached(), [HOST_IF]);
+    let _same = named(&[HOST_IF, "other0", "late0"]);
+    serve.signal(Signal::SIGHUP);
+    serve.wait_for("other0: attached", LIMIT);
+    serve.wait_for("is in force", LIMIT);
+    assert_eq!(attached(), [HOST_IF, "other0"]);
+    host.ip("link add late0 type veth peer name late1");
+    serve.wait_for("late0: attached", LIMIT);
+    let _same = named(&[HOST_IF]);
+    serve.signal(Signal::SIGHUP);
+    for name in ["other0", "late0"] {
+        let said = serve.wait_for(&format!("{name}: is not named"), LIMIT);
+        assert!(said.contains(&format!("`icmp-ctl detach {name}`")), "{said}");
+    }
+    serve.wait_for("is in force", LIMIT);
+    assert_eq!(attached(), [HOST_IF, "other0", "late0"]);
+    let _off = ctl::run(host, "detach late0").expect_success();
+    // Nobody has it attached again: neither the next reload, which has nothing to say of either, nor that it comes anew.
+    host.ip("link delete late0");
+    host.ip("link add late0 type veth peer name late1");
+    serve.signal(Signal::SIGHUP);
+    let said = serve.says(&["is not named", "is in force"], LIMIT).expect("it runs");
+    assert!(said.contains("is in force"), "{said}");
+    assert_eq!(attached(), [HOST_IF, "other0"]);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
 fn an_interface_is_attached_when_it_comes_and_again_when_it_comes_back() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;
