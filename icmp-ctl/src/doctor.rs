@@ -23,7 +23,7 @@ use crate::instance::past::{Which, frames};
 use crate::instance::pins::View;
 use crate::kernel::bpffs;
 use crate::kernel::requirements::{self, Purpose};
-use crate::policy::gates::{Gated, gated, state};
+use crate::policy::gates::{Gated, findings, gated, state};
 use crate::policy::transaction::{Allowed, Proposal};
 
 /// Looks at the kernel, at what is loaded and configured, and at interfaces: those that are named; or those that have the program or are to get
@@ -106,7 +106,7 @@ struct InForce {
     without_room: Option<Finding>,
     /// Whether the program sees them, by attachment.
     frames: Vec<Finding>,
-    /// How those with a check are.
+    /// How those with a check are, and what makes one mean nothing.
     vips: Vec<Finding>,
 }
 
@@ -127,7 +127,8 @@ impl InForce {
             let without_room = without_room(view, network)?;
             let pins = view.links()?;
             let frames = frames(view, &pins, Which::All)?;
-            let vips = view.read(gated)?.iter().map(health).collect();
+            let healths: Vec<_> = view.read(gated)?.iter().map(health).collect();
+            let vips = [healths, findings(&view.maps.vips()?, network)].concat();
             Ok(Self { settings: view.maps.settings()?, has_vips, pins, without_room, frames, vips })
         });
         Ok(in_force?.unwrap_or_default())

@@ -330,6 +330,133 @@ fn a_port_a_page_and_a_unit_are_checked() {
 }
 
 #[test]
+fn a_check_decides_about_an_address_that_the_host_has_wherever_that_is() {
+    let Some(world) = World::new(&[]) else { return };
+    let host = &world.pair.host;
+    let sign = world.sign("healthy");
+    let check = format!("file:{}", sign.display());
+    // As keepalived and as anycast set them up, and the interface's first address.
+    let (of_interface, late, on_lo) = ("192.0.2.2", "192.0.2.10", VIP);
+    let prefixes = [of_interface, late, on_lo, "2001:db8::2"];
+    host.ip(&format!("address add {on_lo}/32 dev lo"));
+    host.ip(&format!("address add {late}/24 dev {HOST_IF}"));
+    for own in ["interface", "host"] {
+        let vips = world.config(&prefixes.map(|prefix| (prefix, check.as_str(), "unhealthy = \"drop\"")));
+        let vips = fs::read_to_string(&vips).expect("it is there");
+        let (interfaces, vips) = vips.split_once('\n').expect("lines");
+        let config =
+            world.folder.file("own.toml", &format!("{interfaces}\n[responder]\nown = {own:?}\n{vips}"));
+        let mut serve = world.serve(&config);
+        for address in prefixes {
+            assert!(!world.is_answered(address), "{address} is not healthy, own = {own}");
+        }
+        assert_eq!(world.ended("unhealthy-vip-drop"), 4, "own = {own}");
+        fs::write(&sign, "").expect("written");
+        for address in prefixes {
+            world.until_answered(address, true);
+        }
+        // The kernel would answer the same.
+        let before = world.ended("answered");
+        for address in prefixes {
+            assert!(world.is_answered(address), "{address} is healthy, own = {own}");
+        }
+        assert_eq!(world.ended("answered") - before, 4, "by the program, own = {own}");
+        // It goes and comes back.
+        host.ip(&format!("address del {late}/24 dev {HOST_IF}"));
+        host.ip(&format!("address add {late}/24 dev {HOST_IF}"));
+        fs::remove_file(&sign).expect("it is there");
+        for address in prefixes {
+            world.until_answered(address, false);
+        }
+        assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+        let _off = ctl::run(host, "detach --all").expect_success();
+    }
+}
+
+#[test]
+fn an_own_address_is_never_answered_past_a_check_that_comes_goes_or_comes_back() {
+    let Some(world) = World::new(&[]) else { return };
+    let host = &world.pair.host;
+    let address = "192.0.2.2";
+    let gated = world.config(&[(address, "file:/nowhere/healthy", "unhealthy = \"drop\"")]);
+    let gated = world.folder.file("gated.toml", &fs::read_to_string(gated).expect("it is there"));
+    let plain = world.folder.file("plain.toml", &format!("interfaces = [{HOST_IF:?}]\n"));
+    let run = |command: &str| ctl::run(host, command).expect_success();
+    let by_the_program = || {
+        let before = world.ended("answered");
+        (world.is_answered(address), world.ended("answered") - before)
+    };
+    let _said = run(&format!("attach {HOST_IF} -f {plain}"));
+    assert_eq!(by_the_program(), (true, 1));
+    let _said = run(&format!("apply -f {gated}"));
+    assert_eq!(by_the_program(), (false, 0), "a check");
+    let _said = run(&format!("apply -f {plain} --confirm 60s"));
+    assert_eq!(by_the_program(), (true, 0), "while the check may come back, by the kernel");
+    let _said = run("rollback");
+    assert_eq!(by_the_program(), (false, 0), "it was taken back");
+    let _said = run(&format!("apply -f {plain} --confirm 1s"));
+    // The program goes back by itself, and nobody makes its tables anew.
+    world.until_answered(address, false);
+    assert_eq!(by_the_program(), (false, 0), "nobody confirmed");
+    let _said = run(&format!("apply -f {plain} --confirm 60s"));
+    let _said = run("confirm");
+    assert_eq!(by_the_program(), (true, 1), "it was confirmed");
+}
+
+#[test]
+fn a_check_that_means_nothing_here_is_said_by_whoever_puts_it_in_force_and_by_doctor() {
+    let Some(world) = World::new(&["unshare", "sh"]) else { return };
+    let host = &world.pair.host;
+    let config = world.config(&[
+        ("192.0.2.2", "file:/run/healthy", ""),
+        (OTHER, "systemd:nginx.service", "unhealthy = \"drop\""),
+    ]);
+    let _said = ctl::run(host, &format!("attach {HOST_IF} -f {config}")).expect_success();
+    // Where systemd runs, it is hidden.
+    let hidden = |command: &str| {
+        let program = ctl::program().display();
+        let script =
+            format!("[ ! -d /run/systemd ] || mount -t tmpfs none /run/systemd; exec {program} {command}");
+        host.run("unshare", &["--mount", "sh", "-c", &script])
+    };
+    let said = |text: &str| {
+        for part in [
+            "192.0.2.2/32 has a check, and 192.0.2.2 is an address of host0; the kernel answers pings to it while the check fails",
+            "198.51.100.8/32 is checked by systemd:nginx.service, and systemd does not run here",
+        ] {
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(text.contains(part), "{part} in {text}");
+        }
+    };
+    said(&hidden(&format!("apply -f {config} --check")).stderr);
+    said(&hidden("doctor").stdout);
+}
+
+#[test]
+fn a_unit_cannot_be_asked_about_where_systemd_does_not_run_and_the_log_says_why() {
+    let Some(world) = World::new(&["sh"]) else { return };
+    let host = &world.pair.host;
+    let systemctl = world.sign("systemctl");
+    let sign = world.sign("runs");
+    // As it is in a container, after it was once there.
+    let script = format!(
+        "#!/bin/sh\n[ -e {} ] && exec echo active\necho 'System has not been booted with systemd as init system (PID 1). Can'\\''t operate.' >&2\nexit 1\n",
+        sign.display()
+    );
+    fs::write(&systemctl, script).expect("written");
+    fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::write(&sign, "").expect("written");
+    let config = world.config(&[(VIP, "systemd:x.service", "")]);
+    let path = format!("{}:{}", world.folder.path().display(), std::env::var("PATH").unwrap_or_default());
+    let mut serve = Watch::start(ctl::command(host, &format!("serve -f {config}")).env("PATH", path));
+    world.until_answered(VIP, true);
+    fs::remove_file(&sign).expect("it is there");
+    let said = serve.wait_for("is unhealthy", LIMIT);
+    assert!(said.contains("systemctl: System has not been booted with systemd"), "{said}");
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+}
+
+#[test]
 fn a_reload_takes_up_new_checks_and_gives_up_others() {
     let Some(world) = World::new(&[]) else { return };
     let sign = world.sign("healthy");

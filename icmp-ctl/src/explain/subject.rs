@@ -136,9 +136,9 @@ impl Subject {
         )?;
         let links = find(&network, &[wanted])?;
         let link = *links.first().context("no interface is meant")?;
-        let (addresses, left_out) =
-            AddressTable::build(&own_addresses(&network, &[(SLOT, link)]), ADDRESS_BUCKETS);
         let policy = compiled(config, Some(&link.name))?;
+        let own = own_addresses(&network, &[(SLOT, link)], &policy.gated());
+        let (addresses, left_out) = AddressTable::build(&own, ADDRESS_BUCKETS);
         let options = if may_load {
             LoadOptions::new(config.limits.memory.lines())?
         } else {
@@ -161,7 +161,7 @@ impl Subject {
     /// The configuration cannot be used.
     pub fn alone(config: &Config, frame: &[u8], own: &[IpNet]) -> Result<Self> {
         let policy = compiled(config, config.interfaces.first())?;
-        let (addresses, left_out, interface) = Own::of_frame(frame, own).ingress();
+        let (addresses, left_out, interface) = Own::of_frame(frame, own).ingress(&policy.gated());
         let options = LoadOptions::reproducible(config.limits.memory.lines());
         let snapshot = Snapshot::fresh(policy, addresses, options);
         Self::new(

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use icmp_common::abi::{AddressKind, Scope};
+use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
@@ -29,10 +30,18 @@ pub fn is_for_others(address: &IpAddr) -> bool {
     !address.is_loopback() && !mapped
 }
 
+/// Whether an address means another host on each link (RFC 4291 section 2.5.6).
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
+}
+
 /// The addresses of interfaces in their slots, and of the VLANs above them; those first that are missed most where there is no room. It
 /// takes time and entries that grow with what there is, not with its square.
-pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)]) -> Vec<OwnAddress> {
-    let host = Host::new(network);
+///
+/// Addresses in one of the `gated` prefixes, which are VIPs with a check, are nowhere among the own ones: they are found as VIPs, and the
+/// check decides.
+pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)], gated: &[IpNet]) -> Vec<OwnAddress> {
+    let host = Host::new(network, gated);
     let mut own = Vec::new();
     for (slot, link) in interfaces {
         let Some(taker) = taker(network, link) else { continue };
@@ -75,10 +84,15 @@ struct Host<'a> {
     vlans: BTreeMap<u32, Vec<(u32, u32)>>,
     /// Broadcast addresses of all interfaces.
     broadcasts: BTreeSet<Ipv4Addr>,
+    /// Addresses that are found as VIPs.
+    gated: BTreeSet<IpAddr>,
 }
 
 impl<'a> Host<'a> {
-    fn new(network: &'a Network) -> Self {
+    fn new(network: &'a Network, gated: &[IpNet]) -> Self {
+        let all = network.addresses.iter().map(|address| address.address);
+        let is_gated =
+            |address: &IpAddr| !is_link_local(address) && gated.iter().any(|net| net.contains(address));
         let mut host = Self {
             links: network.links.iter().map(|link| (link.index, link)).collect(),
             has_vrfs: network.links.iter().any(|link| link.kind == Some(InfoKind::Vrf)),
@@ -87,6 +101,7 @@ impl<'a> Host<'a> {
             groups: BTreeMap::new(),
             vlans: BTreeMap::new(),
             broadcasts: network.addresses.iter().flat_map(broadcasts).collect(),
+            gated: all.filter(is_gated).collect(),
         };
         for address in network.addresses.iter().filter(|address| is_for_others(&address.address)) {
             host.addresses.entry(address.ifindex).or_default().push(address);
@@ -116,11 +131,13 @@ impl<'a> Host<'a> {
     }
 
     /// What an address is on other interfaces than its own: no source of another host's, and the kernel's as a destination. `None` for those
-    /// that mean another host on each link (RFC 4291 section 2.5.6), and for groups.
+    /// that mean another host on each link, and for groups.
     fn elsewhere_kind(&self, address: &Address) -> Option<AddressKind> {
-        let link_local = matches!(address.address, IpAddr::V6(v6) if v6.is_unicast_link_local());
-        if link_local || address.address.is_multicast() {
+        if is_link_local(&address.address) || address.address.is_multicast() {
             return None;
+        }
+        if self.gated.contains(&address.address) {
+            return Some(AddressKind::Anywhere);
         }
         let is_broadcast = matches!(address.address, IpAddr::V4(v4) if self.broadcasts.contains(&v4));
         Some(match self.links.get(&address.ifindex) {
@@ -172,6 +189,7 @@ impl<'a> Host<'a> {
                 *kind = AddressKind::Group;
             }
         }
+        kinds.retain(|address, kind| *kind != AddressKind::Own || !self.gated.contains(address));
         for group in self.groups.get(&ifindex).into_iter().flatten() {
             // A router may have its anycast address for itself.
             let _own = kinds.entry(*group).or_insert(AddressKind::Group);
@@ -219,7 +237,7 @@ mod tests {
     fn addresses_that_no_packet_of_another_host_is_for_are_nobodys() {
         let addresses = ["127.0.0.9", "::1", "::ffff:192.0.2.1"].map(|text| address(1, text)).to_vec();
         let network = Network { links: vec![link(1, true, None)], addresses, ..Network::default() };
-        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         assert_eq!(own.iter().map(|own| own.address.to_string()).collect::<Vec<_>>(), [""; 0]);
     }
 
@@ -232,7 +250,7 @@ mod tests {
                 addresses: vec![address(1, "192.0.2.1"), address(2, "192.0.2.2")],
                 ..Network::default()
             };
-            let own = own_addresses(&network, &[(1, &network.links[0])]);
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
             let scopes = own.iter().filter(|own| own.kind == AddressKind::Own).map(|own| own.scope);
             let expected: &[Scope] =
                 if up { &[Scope::new(1, 0), Scope::new(1, 100)] } else { &[Scope::new(1, 0)] };
@@ -253,7 +271,7 @@ mod tests {
             bridge_vlans: [1, 9].map(|index| (index, ranges.clone())).into(),
             ..Network::default()
         };
-        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         let own = own.iter().filter(|own| own.kind == AddressKind::Own);
         let own: Vec<_> = own.map(|own| (own.scope, own.address.to_string())).collect();
         let expected = [(Scope::new(1, 0), "192.0.2.9"), (Scope::new(1, 100), "192.0.2.100")];
@@ -272,7 +290,7 @@ mod tests {
             ],
             ..Network::default()
         };
-        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         let anywhere: Vec<_> = own
             .iter()
             .filter(|own| own.kind == AddressKind::Host)
@@ -291,7 +309,7 @@ mod tests {
                 addresses: vec![address(2, "192.0.2.2")],
                 ..Network::default()
             };
-            let own = own_addresses(&network, &[(1, &network.links[0])]);
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
             assert_eq!(kind_of(&own, Scope::ANYWHERE, "192.0.2.2"), Some(expected));
         }
     }
@@ -341,7 +359,7 @@ mod tests {
             let mut network = Network { links, addresses: vec![of], ..Network::default() };
             network.links.push(link(2, true, None));
             let attached = network.links.last().expect("it is there");
-            let own = own_addresses(&network, &[(1, attached)]);
+            let own = own_addresses(&network, &[(1, attached)], &[]);
             assert_eq!(kind_of(&own, scope, "192.0.2.9"), expected, "{what}");
         }
         let vrf = Link { kind: Some(InfoKind::Vrf), ..link(9, true, None) };
@@ -350,7 +368,7 @@ mod tests {
             addresses: vec![address(3, "192.0.2.3"), address(9, "192.0.2.9")],
             ..Network::default()
         };
-        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         assert_eq!(kind_of(&own, untagged, "192.0.2.3"), Some(AddressKind::Host), "of the same VRF");
         assert_eq!(kind_of(&own, untagged, "192.0.2.9"), Some(AddressKind::Everywhere), "the VRF's own");
     }
@@ -369,7 +387,7 @@ mod tests {
             let mut addresses = addresses.to_vec();
             addresses.rotate_left(first);
             let network = Network { links: vec![link(1, true, None)], addresses, ..Network::default() };
-            let own = own_addresses(&network, &[(1, &network.links[0])]);
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
             for (text, kind) in [
                 ("192.0.2.2", AddressKind::Own),
                 ("192.0.2.255", AddressKind::Group),
@@ -378,6 +396,42 @@ mod tests {
                 assert_eq!(kind_of(&own, Scope::new(1, 0), text), Some(kind), "{text}, {first}");
             }
         }
+    }
+
+    #[test]
+    fn an_address_that_a_check_decides_about_is_own_nowhere_and_no_source_of_others() {
+        let loopback = Link { loopback: true, ..link(9, true, None) };
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        let vrf = || Link { kind: Some(InfoKind::Vrf), ..link(7, true, None) };
+        let addresses =
+            [(1, "192.0.2.1"), (2, "192.0.2.2"), (9, "192.0.2.9"), (1, "198.51.100.1"), (1, "fe80::1")];
+        let mut network = Network {
+            links: vec![link(1, true, None), link(2, true, vlan), loopback],
+            addresses: addresses.map(|(ifindex, text)| address(ifindex, text)).to_vec(),
+            ..Network::default()
+        };
+        let gated = ["192.0.2.0/24", "fe80::/10"].map(|net| net.parse().expect("a prefix"));
+        for anywhere in [AddressKind::Anywhere, AddressKind::Somewhere] {
+            let own = own_addresses(&network, &[(1, &network.links[0])], &gated);
+            let own_ones = own.iter().filter(|own| own.kind == AddressKind::Own);
+            let own_ones: Vec<_> = own_ones.map(|own| own.address.to_string()).collect();
+            assert_eq!(own_ones, ["198.51.100.1", "fe80::1"], "others, and those that each link has");
+            for (_, text) in &addresses[..3] {
+                assert_eq!(kind_of(&own, Scope::ANYWHERE, text), Some(anywhere), "{text}");
+            }
+            network.links.push(vrf());
+        }
+        let own = own_addresses(&network, &[(1, &network.links[0])], &gated);
+        assert_eq!(kind_of(&own, Scope::new(1, 0), "192.0.2.9"), Some(AddressKind::Anywhere), "with VRFs");
+        network.addresses =
+            vec![Address { prefix_len: 24, ..address(1, "192.0.2.2") }, address(1, "192.0.2.255")];
+        let own = own_addresses(&network, &[(1, &network.links[0])], &gated);
+        let of_broadcast = kind_of(&own, Scope::new(1, 0), "192.0.2.255");
+        assert_eq!(
+            of_broadcast,
+            Some(AddressKind::Group),
+            "what is a broadcast address, too, stays the kernel's"
+        );
     }
 
     #[test]
@@ -390,7 +444,7 @@ mod tests {
             groups: vec![group(1, "ff02::1:ff00:2"), group(2, "224.0.0.251"), group(3, "224.0.0.9")],
             ..Network::default()
         };
-        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         let (untagged, tagged) = (Scope::new(1, 0), Scope::new(1, 100));
         assert_eq!(kind_of(&own, untagged, "ff02::1:ff00:2"), Some(AddressKind::Group));
         assert_eq!(kind_of(&own, tagged, "224.0.0.251"), Some(AddressKind::Group));
@@ -409,7 +463,7 @@ mod tests {
             groups: vec![group("2001:db8::"), group("2001:db8:1::")],
             ..Network::default()
         };
-        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         let scope = Scope::new(1, 0);
         assert_eq!(kind_of(&own, scope, "2001:db8::"), Some(AddressKind::Own));
         assert_eq!(kind_of(&own, scope, "2001:db8:1::"), Some(AddressKind::Group));
@@ -424,7 +478,7 @@ mod tests {
             let addresses =
                 (0..n).map(|i| address(2 + i, &Ipv4Addr::from(0x0a00_0000 + i).to_string())).collect();
             let network = Network { links, addresses, ..Network::default() };
-            own_addresses(&network, &[(1, &network.links[0])]).len() as u32
+            own_addresses(&network, &[(1, &network.links[0])], &[]).len() as u32
         };
         // One for the VLAN, one for its address, and one for the address anywhere.
         assert_eq!((count(100), count(400)), (300, 1200));
@@ -438,7 +492,7 @@ mod tests {
             groups: vec![Group { ifindex: 1, address: "224.0.0.1".parse().expect("a group") }],
             ..Network::default()
         };
-        let own = own_addresses(&network, &[(1, &network.links[0])]);
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         let texts: Vec<_> = own.iter().map(|own| own.address.to_string()).collect();
         assert_eq!(texts, ["192.0.2.1", "192.0.2.1", "224.0.0.1", "10.0.0.1", "10.0.0.2"]);
     }

@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use icmp_common::abi::{ADDRESS_BUCKETS, Interface};
+use icmp_common::abi::{ADDRESS_BUCKETS, Interface, SETTINGS_VIPS};
+use ipnet::IpNet;
 
 use crate::finding::{Finding, State};
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::own_addresses;
 use crate::host::interfaces::interface_entries;
 use crate::host::netlink::{Link, Network};
+use crate::instance::compiled::Compiled;
 use crate::instance::links;
+use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{Instance, Pins};
 
 /// Buckets of the smallest address table that is tried. What a host needs is doubled, for what it gets later.
@@ -71,21 +74,29 @@ pub fn without_room(pins: &Pins, network: &Network) -> Result<Option<Finding>> {
         Some((entry.slot, network.links.iter().find(|link| link.index == entry.ifindex)?))
     };
     let interfaces: Vec<_> = entries.iter().filter(|entry| entry.is_attached()).filter_map(link_of).collect();
-    let (_, left_out) =
-        AddressTable::build(&own_addresses(network, &interfaces), pins.maps.address_buckets());
+    let own = own_addresses(network, &interfaces, &gated(&pins.maps)?);
+    let (_, left_out) = AddressTable::build(&own, pins.maps.address_buckets());
     Ok(no_room(&left_out))
 }
 
 /// Buckets that the address tables need for a host with these interfaces attached, and as many again.
 pub fn buckets_for(network: &Network, interfaces: &[&Link]) -> u32 {
     let slots: Vec<_> = (1..).zip(interfaces.iter().copied()).collect();
-    let own = own_addresses(network, &slots);
+    let own = own_addresses(network, &slots, &[]);
     let sizes = std::iter::successors(Some(FEWEST_BUCKETS), |buckets| Some(buckets * 2));
     let mut sizes = sizes.take_while(|buckets| *buckets < MOST_BUCKETS);
     2 * sizes.find(|buckets| AddressTable::build(&own, *buckets).1.is_empty()).unwrap_or(MOST_BUCKETS / 2)
 }
 
-/// Brings interface and address tables in line with what the kernel says now.
+/// The prefixes of VIPs with a check, of the policy in force and of the one that comes back where that is not confirmed: the program changes
+/// over by itself.
+fn gated(maps: &InstanceMaps) -> Result<Vec<IpNet>> {
+    let has_vips = maps.settings()?.is_some_and(|settings| settings.flags & SETTINGS_VIPS != 0);
+    let in_force = if has_vips { maps.policy()? } else { None };
+    Ok([in_force, maps.confirmed_policy()?].iter().flatten().flat_map(Compiled::gated).collect())
+}
+
+/// Brings interface and address tables in line with what the kernel says now, and with which VIPs have a check.
 ///
 /// # Errors
 /// A map cannot be read or written; the tables of before are then in force.
@@ -109,7 +120,7 @@ pub fn refresh(instance: &mut Instance, network: &Network) -> Result<Refreshed> 
     }
     // Of an interface that was attached and became a port, the first entry counts.
     let ports_left_out = instance.maps.set_interfaces(&[own_entries, of_ports].concat())?.len();
-    let own = own_addresses(network, &interfaces);
+    let own = own_addresses(network, &interfaces, &gated(&instance.maps)?);
     let (table, left_out) = AddressTable::build(&own, instance.maps.address_buckets());
     let before = instance.maps.addresses()?;
     let mut refreshed = Refreshed { interfaces: changed, left_out, ports_left_out, ..Refreshed::default() };
@@ -172,7 +183,7 @@ mod tests {
         for addresses in [5_000, 20_000] {
             let network = network(addresses);
             let (_, left_out) =
-                AddressTable::build(&own_addresses(&network, &[]), buckets_for(&network, &[]));
+                AddressTable::build(&own_addresses(&network, &[], &[]), buckets_for(&network, &[]));
             assert_eq!(left_out.len(), 0, "{addresses}");
         }
         assert_eq!(buckets_for(&network(300_000), &[]), MOST_BUCKETS, "not without end");

@@ -54,6 +54,11 @@ impl Compiled {
         vips.sort_by_key(|vip| vip.net);
         vips
     }
+
+    /// The prefixes of VIPs that have a check.
+    pub fn gated(&self) -> Vec<IpNet> {
+        self.vips().iter().filter(|vip| vip.gate.is_some()).map(|vip| vip.net).collect()
+    }
 }
 
 /// No rules, and nothing else either.

@@ -1,7 +1,8 @@
 //! VIPs with a check, as users write them and as the program has them.
 //!
-//! Owns the translation in both directions, and which spans and counts can be.
+//! Owns the translation in both directions, which spans and counts can be, and what on the host makes a check mean nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,10 +12,12 @@ use ipnet::IpNet;
 use crate::config::prefix::Prefix;
 use crate::config::source::refuse;
 use crate::config::span::Span;
-use crate::config::vip::{Check, Unhealthy, Vip};
+use crate::config::vip::{Check, Kind, Unhealthy, Vip};
 use crate::config::words::{Named as _, Word};
 use crate::diagnostics::{note, warn};
 use crate::failure::sentence;
+use crate::finding::{Finding, State};
+use crate::host::netlink::Network;
 use crate::instance::compiled;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
@@ -26,6 +29,9 @@ const INTERVALS: [Duration; 2] = [Duration::from_millis(100), Duration::from_sec
 const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(60)];
 /// Most successes or failures one after the other that count.
 const MOST: u32 = 100;
+
+/// What is there while systemd runs (sd_booted(3)).
+const SYSTEMD: &str = "/run/systemd/system";
 
 /// The gate of a VIP, the number of which in the file is `number`.
 ///
@@ -131,6 +137,43 @@ pub fn say_unhealthy() {
     }
 }
 
+/// What there is on this host that makes a check of these VIPs mean nothing.
+pub fn findings(vips: &[compiled::Vip], network: &Network) -> Vec<Finding> {
+    let has_systemd = Path::new(SYSTEMD).exists();
+    let gated = vips.iter().filter_map(|vip| Some((vip.net, vip.gate.as_ref()?)));
+    gated
+        .flat_map(|(net, gate)| [kernel_answers(net, gate, network), unasked(net, gate, has_systemd)])
+        .flatten()
+        .collect()
+}
+
+/// That the kernel has an address of a VIP, and answers while the VIP is unhealthy.
+fn kernel_answers(net: IpNet, gate: &Gate, network: &Network) -> Option<Finding> {
+    let mut of_host =
+        network.addresses.iter().filter(|address| net.contains(&address.address)).filter_map(|address| {
+            let link = network.links.iter().find(|link| link.index == address.ifindex && link.up)?;
+            (unhealthy(gate) == Unhealthy::Pass || link.vlan.is_some()).then_some((address.address, link))
+        });
+    let (address, link) = of_host.next()?;
+    let what = format!("{net} has a check, and {address} is an address of {}", link.name);
+    let why = if link.vlan.is_some() {
+        "in a VLAN no VIP counts, so the kernel answers pings to it there whatever the check says"
+    } else {
+        "the kernel answers pings to it while the check fails; with `unhealthy = \"drop\"` nobody does"
+    };
+    Some(Finding::new("vips", State::Slow, what, why))
+}
+
+/// That a check asks about a unit where systemd does not run.
+fn unasked(net: IpNet, gate: &Gate, has_systemd: bool) -> Option<Finding> {
+    let check = check_text(gate);
+    let is_unit = check.parse::<Check>().is_ok_and(|check| matches!(check.kind, Kind::Systemd(_)));
+    let what = format!("{net} is checked by {check}, and systemd does not run here ({SYSTEMD} is not there)");
+    let why =
+        "the check fails, and the VIP stays unhealthy; one of a file, a port or a page needs no systemd";
+    (is_unit && !has_systemd).then(|| Finding::new("vips", State::Broken, what, why))
+}
+
 /// The VIPs of a policy that have a check, in the words of `like` where those mean it and in its order.
 pub(super) fn written(vips: &[compiled::Vip], like: &[Vip]) -> Vec<Vip> {
     let gated: Vec<_> = vips.iter().filter_map(|vip| Some((vip.net, vip.gate?))).collect();
@@ -179,4 +222,51 @@ pub(super) fn line(vip: &compiled::Vip) -> String {
         gate.fall,
         unhealthy(gate).name()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::netlink::{Address, Link, Vlan};
+
+    #[test]
+    fn a_check_means_nothing_where_the_kernel_answers_and_where_it_cannot_be_made() {
+        let net: IpNet = "192.0.2.0/28".parse().expect("a prefix");
+        let mut gate = Gate { unhealthy: UNHEALTHY_PASS, ..Gate::NONE };
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        let link = |index, vlan, up| Link { index, name: format!("if{index}"), up, vlan, ..Link::default() };
+        let with = |text: &str, ifindex| Network {
+            links: vec![link(1, None, true), link(2, vlan, true), link(3, None, false)],
+            addresses: vec![Address {
+                ifindex,
+                address: text.parse().expect("an address"),
+                prefix_len: 32,
+                broadcast: None,
+                global: true,
+            }],
+            ..Network::default()
+        };
+        for (text, ifindex, passes, drops) in [
+            ("192.0.2.7", 1, Some("`unhealthy = \"drop\"`"), None),
+            ("192.0.2.7", 2, Some("in a VLAN"), Some("in a VLAN")),
+            ("192.0.2.7", 3, None, None),
+            ("192.0.2.77", 1, None, None),
+        ] {
+            for (unhealthy, expected) in [(UNHEALTHY_PASS, passes), (UNHEALTHY_DROP, drops)] {
+                let gate = Gate { unhealthy, ..gate };
+                let found = kernel_answers(net, &gate, &with(text, ifindex)).map(|finding| finding.text());
+                let is_told = found.as_ref().zip(expected).is_some_and(|(found, part)| found.contains(part));
+                assert!(is_told || found.is_none() && expected.is_none(), "{text} on if{ifindex}: {found:?}");
+            }
+        }
+        for (check, has_systemd, expected) in [
+            ("systemd:a.service", false, true),
+            ("systemd:a.service", true, false),
+            ("file:/systemd:", false, false),
+        ] {
+            gate.check = Gate::NONE.check;
+            gate.check[..check.len()].copy_from_slice(check.as_bytes());
+            assert_eq!(unasked(net, &gate, has_systemd).is_some(), expected, "{check}, {has_systemd}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use crate::instance::program::LoadOptions;
 use crate::kernel::ethtool::TagOffloads;
 use crate::policy::difference::Difference;
 use crate::policy::transaction::{
-    Allowed, Keep, Planned, Proposal, Transaction, warn_about_policy_in_force, warn_all,
+    Allowed, Keep, Planned, Proposal, Transaction, follow_host, warn_about_policy_in_force, warn_all,
 };
 
 /// What is asked for.
@@ -200,6 +200,7 @@ fn bring_up(
     // Nothing that could fail comes behind it.
     if let Some(transaction) = &transaction {
         transaction.commit(instance, Keep::Always)?;
+        warn_all(&follow_host(instance));
     }
     Ok(Started {
         attached,

@@ -26,7 +26,7 @@ use crate::policy::limits::cpus;
 use crate::policy::of_file::{compiled, first_attached};
 use crate::policy::rules::Rule;
 use crate::policy::saved::{Save, Saving, say_if_unsaved};
-use crate::policy::{contradictions, guards};
+use crate::policy::{contradictions, gates, guards};
 
 /// What somebody has said by name to be meant.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,7 +119,15 @@ impl Proposal {
 /// What there is to say about a whole policy, whenever it is looked at.
 fn standing_warnings(policy: &Compiled, rules: &[Rule]) -> Vec<String> {
     let mut warnings = contradictions::warnings(rules, |_| true);
-    let findings = conflicts::findings(&policy.settings);
+    let mut findings = conflicts::findings(&policy.settings);
+    if !policy.gated().is_empty() {
+        match Network::read_once() {
+            Ok(network) => findings.extend(gates::findings(&policy.vips(), &network)),
+            Err(error) => {
+                warnings.push(format!("whether checks of VIPs decide is not known: {}", sentence(&error)));
+            }
+        }
+    }
     warnings.extend(findings.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
     warnings
 }
@@ -273,23 +281,28 @@ pub fn put_in_force(
     let saving = saving.transpose()?;
     transaction.commit(&mut instance, keep)?;
     let (may_be_unsaved, saved) = (saving.is_none(), saving.map_or(Ok(()), Saving::finish));
-    // Of the host, too, what is true now counts from now on; the policy is in force whatever becomes of that.
-    let refreshed = Network::read_once().and_then(|network| refresh(&mut instance, &network));
+    let of_host = follow_host(&mut instance);
     let pending = !instance.maps.rollback_at().is_ok_and(|at| at.is_none());
     // Whoever reads the warnings may be slow, and is not waited for under the lock.
     let pins = instance.unlock();
-    match refreshed.map(|refreshed| refreshed.left_out()) {
-        Ok(left_out) => left_out.iter().for_each(|(_, text)| warn(text)),
-        Err(error) => warn(&format!(
-            "the host's addresses could not be read again, and those of before count: {}",
-            sentence(&error)
-        )),
-    }
+    warn_all(&of_host);
     warn_all(&transaction.warnings);
     if may_be_unsaved && !pending && !transaction.difference.is_empty() {
         say_if_unsaved(&pins, &transaction.policy);
     }
     saved.map(|()| transaction)
+}
+
+/// Brings the tables in line with the host as it is now, and with the VIPs that have a check now; the policy is in force whatever becomes of
+/// that. What there is to say about it.
+pub(super) fn follow_host(instance: &mut Instance) -> Vec<String> {
+    match Network::read_once().and_then(|network| refresh(instance, &network)) {
+        Ok(refreshed) => refreshed.left_out().map(|(_, text)| text).into_iter().collect(),
+        Err(error) => vec![format!(
+            "the host's addresses could not be read again, and those of before count: {}",
+            sentence(&error)
+        )],
+    }
 }
 
 /// Changes what is in force, for as long as that is.
@@ -320,6 +333,7 @@ pub fn confirm(mut instance: Instance, save: Option<Save<'_>>) -> Result<()> {
     if !instance.maps.confirm()? {
         bail!("{NOTHING_PENDING}");
     }
+    warn_all(&follow_host(&mut instance));
     match saving {
         Some(saving) => saving.finish(),
         None => {
@@ -343,6 +357,7 @@ pub fn roll_back(mut instance: Instance) -> Result<Difference> {
         bail!("{NOTHING_PENDING}");
     }
     instance.note_applied();
+    warn_all(&follow_host(&mut instance));
     say_if_unsaved(&instance.unlock(), &confirmed);
     Ok(difference)
 }

@@ -135,18 +135,18 @@ impl Own {
 
     /// The tables of this host with a policy in force, and the addresses for which there was no room.
     pub(super) fn tables(&self, policy: &Compiled, lines: u32) -> (HostTables, usize) {
-        let (addresses, left_out, interface) = self.ingress();
+        let (addresses, left_out, interface) = self.ingress(&policy.gated());
         let mut tables = host_tables(policy, &addresses, &LoadOptions::reproducible(lines));
         tables.add_interface(interface);
         (tables, left_out)
     }
 
-    /// Its address table, how many addresses found no room in it, and its interface.
-    pub fn ingress(&self) -> (AddressTable, usize, Interface) {
+    /// Its address table with these prefixes of VIPs that have a check, how many addresses found no room in it, and its interface.
+    pub fn ingress(&self, gated: &[IpNet]) -> (AddressTable, usize, Interface) {
         let network = self.network();
         let link = &network.links[0];
-        let (table, left_out) =
-            AddressTable::build(&own_addresses(&network, &[(SLOT, link)]), ADDRESS_BUCKETS);
+        let own = own_addresses(&network, &[(SLOT, link)], gated);
+        let (table, left_out) = AddressTable::build(&own, ADDRESS_BUCKETS);
         let mac = ethernet::address(self.mac);
         (table, left_out.len(), Interface { ifindex: IFINDEX, slot: SLOT, mac, flags: 0, reserved: 0 })
     }

@@ -21,7 +21,7 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
         unusable.map(|unusable| unusable.address).collect::<Vec<_>>()
     };
     // Any slot will do.
-    let own = own_addresses(network, &[(1, link)]);
+    let own = own_addresses(network, &[(1, link)], &[]);
     let is_groups = |address: &IpAddr| {
         own.iter().any(|own| {
             own.address == *address && own.scope == Scope::new(1, 0) && own.kind == AddressKind::Group
