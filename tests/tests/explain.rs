@@ -284,6 +284,22 @@ fn of_a_passed_packet_is_told_what_stops_it_in_the_kernel() {
             Some("does not forward here"),
         ),
         ("sysctl -qw net.ipv4.ip_forward=1", "--from 192.0.2.1 --to 192.0.2.99", Some("forwards")),
+        ("ip route add 100.64.0.0/10 dev lo", passed, Some("icmp_echo_ignore_all is on")),
+        (
+            "sysctl -qw net.ipv4.conf.host0.rp_filter=1",
+            "--from 100.64.0.1 --to 192.0.2.2 --type 8/1",
+            Some("which `rp_filter` demands"),
+        ),
+        (
+            "sysctl -qw net.ipv6.conf.all.forwarding=0",
+            "--from 2001:db8::1 --to 2001:db8::99",
+            Some("does not forward here"),
+        ),
+        (
+            "sysctl -qw net.ipv6.conf.all.forwarding=1",
+            "--from 2001:db8::1 --to 2001:db8::99",
+            Some("forwards"),
+        ),
         (
             "sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=1",
             "--from 192.0.2.1 --to 192.0.2.255",

@@ -14,6 +14,7 @@ use crate::finding::{Finding, State};
 use crate::host::netlink::{ask, event_loop};
 
 const CHECK: &str = "route";
+const NOT_FORWARDED: &str = "it is for another host, and the kernel does not forward here";
 
 /// What becomes of a packet that comes in on an interface.
 pub(super) fn way_in(interface: (u32, &str), source: IpAddr, destination: IpAddr) -> Finding {
@@ -26,21 +27,31 @@ pub(super) fn way_in(interface: (u32, &str), source: IpAddr, destination: IpAddr
         Ok(Answer::Route(
             RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast,
         )) => Finding::fine(CHECK, format!("the kernel takes {packet} in")),
+        // Of IPv6 the kernel looks at this when it has the route (`ip6_forward` in net/ipv6/ip6_output.c).
+        Ok(Answer::Route(RouteType::Unicast)) if destination.is_ipv6() && !forwards_ipv6(name) => {
+            refused(NOT_FORWARDED)
+        }
         Ok(Answer::Route(RouteType::Unicast)) => {
             let why = "it is for another host, which may answer it";
             Finding::new(CHECK, State::Unknown, format!("the kernel forwards {packet}"), why)
         }
         Ok(Answer::Route(_)) => refused("a route says so (blackhole, unreachable or prohibit)"),
-        Ok(Answer::Refused(libc::EXDEV)) => {
-            refused("the way back to its source is by another interface, and `rp_filter` demands this one")
-        }
-        Ok(Answer::Refused(libc::EINVAL)) => refused("its source is one that no other host can have here"),
-        Ok(Answer::Refused(libc::EHOSTUNREACH)) => {
-            refused("it is for another host, and the kernel does not forward here")
-        }
+        // Linux 6.18 says EINVAL of both, 6.1 says EXDEV of the first.
+        Ok(Answer::Refused(libc::EXDEV | libc::EINVAL)) => refused(
+            "the way back to its source is not by this interface, which `rp_filter` demands, or the source is one that no other host can have",
+        ),
+        Ok(Answer::Refused(libc::EHOSTUNREACH)) => refused(NOT_FORWARDED),
         Ok(Answer::Refused(errno)) => refused(&std::io::Error::from_raw_os_error(errno).to_string()),
         Err(error) => unknown(&packet, &error),
     }
+}
+
+/// Whether IPv6 packets that come in on an interface are forwarded. `force_forwarding` is there since Linux 6.17.
+fn forwards_ipv6(name: &str) -> bool {
+    ["all/forwarding".to_owned(), format!("{name}/force_forwarding")].iter().any(|switch| {
+        let value = std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{switch}"));
+        value.is_ok_and(|value| value.trim() != "0")
+    })
 }
 
 /// Whether a reply finds a way, from an address or from whichever the kernel chooses.
