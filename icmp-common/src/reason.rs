@@ -17,6 +17,9 @@ pub enum Verdict {
 }
 
 impl Verdict {
+    /// All, in the order in which they are shown.
+    pub const ALL: [Self; 4] = [Self::Answer, Self::Pass, Self::Drop, Self::Limit];
+
     /// The name in JSON, metrics and tables.
     pub const fn name(self) -> &'static str {
         match self {

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use icmp_common::reason::Verdict;
 use serde_json::{Value, json};
 
 use super::table::only;
 use crate::cli::ShowCounters;
 use crate::host::netlink::Network;
-use crate::observe::rates::{Totals, VERDICTS, three_digits};
+use crate::observe::rates::{Totals, three_digits};
 use crate::observe::readers::Source;
 use crate::output::{Output, Reader};
 
@@ -73,7 +74,7 @@ fn in_json(counted: &[(&str, Totals)], span: Duration) -> Value {
         .iter()
         .map(|(name, totals)| {
             let mut interface = json!({ "name": name, "received": totals.received(), "bytes": totals.bytes });
-            for (verdict, packets) in VERDICTS.iter().zip(totals.packets) {
+            for (verdict, packets) in Verdict::ALL.iter().zip(totals.packets) {
                 interface[verdict.name()] = packets.into();
             }
             interface

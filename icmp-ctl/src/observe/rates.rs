@@ -29,14 +29,11 @@ pub struct Rows(pub BTreeMap<u8, Totals>);
 /// Packets by verdict, and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Totals {
-    /// Packets, in the order of [`VERDICTS`].
-    pub packets: [u64; VERDICTS.len()],
+    /// Packets, in the order of [`Verdict::ALL`].
+    pub packets: [u64; Verdict::ALL.len()],
     /// Bytes of all of them, from the Ethernet header on.
     pub bytes: u64,
 }
-
-/// The verdicts in the order they are shown in.
-pub const VERDICTS: [Verdict; 4] = [Verdict::Answer, Verdict::Pass, Verdict::Drop, Verdict::Limit];
 
 impl Totals {
     /// Packets of all verdicts.
@@ -91,7 +88,8 @@ impl Reading {
             for ((row, reason), counter) in instance.maps.counters_of(slot)? {
                 let totals = rows.0.entry(row).or_default();
                 let verdict = Reason::ALL[usize::from(reason)].verdict();
-                for (_, packets) in VERDICTS.iter().zip(&mut totals.packets).filter(|(of, _)| **of == verdict)
+                for (_, packets) in
+                    Verdict::ALL.iter().zip(&mut totals.packets).filter(|(of, _)| **of == verdict)
                 {
                     *packets += counter.packets;
                 }

@@ -10,7 +10,6 @@ use plotters::prelude::{
     AreaSeries, ChartBuilder, Color as _, IntoDrawingArea as _, RGBColor, Rectangle, SVGBackend, WHITE,
 };
 
-use crate::observe::rates::VERDICTS;
 use crate::replay::timeline::Timeline;
 
 const SIZE: (u32, u32) = (1000, 400);
@@ -48,7 +47,7 @@ fn picture(timeline: &Timeline, svg: &mut String) -> Result<(), Box<dyn std::err
         .build_cartesian_2d(0.0..end, 0.0..rate(most).max(1.0) * 1.05)?;
     chart.configure_mesh().x_desc("seconds since the capture began").y_desc("packets/s").draw()?;
     // The highest sum first, so that each lower one covers its part of it.
-    for (i, verdict) in VERDICTS.iter().enumerate().rev() {
+    for (i, verdict) in Verdict::ALL.iter().enumerate().rev() {
         let sums = timeline.bins.iter().enumerate().flat_map(|(at, bin)| {
             let sum = rate(bin[..=i].iter().sum());
             [(at as f64 * seconds, sum), ((at + 1) as f64 * seconds, sum)]

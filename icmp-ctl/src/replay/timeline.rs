@@ -4,13 +4,11 @@
 
 use icmp_common::reason::Verdict;
 
-use crate::observe::rates::VERDICTS;
-
 /// Bins at most; a power of two.
 const BINS: usize = 512;
 
-/// Frames by verdict, in the order of [`VERDICTS`].
-pub type Counts = [u64; VERDICTS.len()];
+/// Frames by verdict, in the order of [`Verdict::ALL`].
+pub type Counts = [u64; Verdict::ALL.len()];
 
 /// Most frames in a second, and which second that was.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,7 +28,7 @@ pub struct Timeline {
     pub bins: Vec<Counts>,
     second: u64,
     current: Counts,
-    peaks: [Peak; VERDICTS.len()],
+    peaks: [Peak; Verdict::ALL.len()],
     received: Peak,
 }
 
@@ -96,7 +94,7 @@ fn plus(sum: Counts, more: &Counts) -> Counts {
 }
 
 fn position(verdict: Verdict) -> usize {
-    VERDICTS.iter().position(|other| *other == verdict).unwrap_or_default()
+    Verdict::ALL.iter().position(|other| *other == verdict).unwrap_or_default()
 }
 
 #[cfg(test)]

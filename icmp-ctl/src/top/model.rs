@@ -6,10 +6,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use icmp_common::reason::Verdict;
 use icmp_common::types::row_labels;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::observe::rates::{Rows, Totals, VERDICTS};
+use crate::observe::rates::{Rows, Totals};
 use crate::observe::sources::Sources;
 
 /// Moments that the history goes back, which is as much as the widest screen shows.
@@ -79,7 +80,7 @@ pub enum Wish {
 }
 
 /// The columns of types: all frames, then those of each verdict.
-pub const COLUMNS: usize = 1 + VERDICTS.len();
+pub const COLUMNS: usize = 1 + Verdict::ALL.len();
 
 /// A line of the table of types: family, type, and rates by column.
 pub type TypeLine = (String, [f64; COLUMNS]);

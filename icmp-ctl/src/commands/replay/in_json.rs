@@ -2,11 +2,11 @@
 
 use std::hash::Hash;
 
+use icmp_common::reason::Verdict;
 use serde_json::{Map, Value, json};
 
 use super::text::{NS, SHOWN, peaks};
 use crate::commands::reasons::{self, received};
-use crate::observe::rates::VERDICTS;
 use crate::replay::run::Replay;
 use crate::replay::top::Top;
 
@@ -23,7 +23,11 @@ pub(super) fn in_json(replay: &Replay) -> Value {
         .bins
         .iter()
         .map(|counts| {
-            VERDICTS.iter().zip(counts).map(|(verdict, n)| (verdict.name().to_owned(), json!(n))).collect()
+            Verdict::ALL
+                .iter()
+                .zip(counts)
+                .map(|(verdict, n)| (verdict.name().to_owned(), json!(n)))
+                .collect()
         })
         .collect();
     json!({

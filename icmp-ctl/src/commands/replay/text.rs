@@ -2,11 +2,11 @@
 
 use crate::commands::reasons;
 use crate::commands::table::{Column, Column::Left, Column::Right, table};
-use crate::observe::rates::VERDICTS;
 use crate::replay::differences::Differences;
 use crate::replay::run::Replay;
 use crate::replay::timeline::Peak;
 use crate::replay::top::Top;
+use icmp_common::reason::Verdict;
 
 /// Entries of each list.
 pub(super) const SHOWN: usize = 10;
@@ -45,7 +45,7 @@ pub(super) fn lines(replay: &Replay) -> Vec<String> {
 
 /// The busiest second of all packets, and of each verdict.
 pub(super) fn peaks(replay: &Replay) -> Vec<(&'static str, Peak)> {
-    let of_verdicts = VERDICTS.iter().map(|verdict| (verdict.name(), replay.timeline().peak(*verdict)));
+    let of_verdicts = Verdict::ALL.iter().map(|verdict| (verdict.name(), replay.timeline().peak(*verdict)));
     [("received", replay.timeline().received())].into_iter().chain(of_verdicts).collect()
 }
 
