@@ -10,9 +10,9 @@ use std::ops::DerefMut;
 use std::vec::Vec;
 
 use crate::abi::{
-    AddressBucket4, AddressBucket6, Counter, Cpu, GATES, HEAVY_HITTERS, HeavyHitter, INTERFACE_ENTRIES,
-    Interface, LINE_WORDS, Line, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS, RuleCounter, Rules,
-    Settings,
+    AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, GATES, HEAVY_HITTERS, HeavyHitter,
+    INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS,
+    RuleCounter, Rules, Settings,
 };
 use crate::budget;
 use crate::frame::SliceFrame;
@@ -80,6 +80,9 @@ pub struct HostTables {
     switch: Cell<u32>,
     gates: [Cell<u64>; GATES],
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
+    capture: Capture,
+    capture_cpu: RefCell<CaptureCpu>,
+    capture_bucket: Cell<u64>,
 }
 
 /// The lines of a table.
@@ -104,6 +107,9 @@ impl HostTables {
             switch: Cell::new(0),
             gates: [const { Cell::new(0) }; GATES],
             counters: RefCell::default(),
+            capture: Capture::default(),
+            capture_cpu: RefCell::default(),
+            capture_bucket: Cell::new(0),
         }
     }
 
@@ -156,6 +162,16 @@ impl HostTables {
     /// The rule counters of rules' slots and of checks.
     pub fn rule_counters(&self) -> Vec<RuleCounter> {
         self.rule_counters.borrow().clone()
+    }
+
+    /// Sets what is captured. Nobody keeps it: what is left of it is what is counted.
+    pub fn set_capture(&mut self, capture: Capture) {
+        self.capture = capture;
+    }
+
+    /// What was counted of frames that were to be captured.
+    pub fn captured(&self) -> CaptureCpu {
+        *self.capture_cpu.borrow()
     }
 
     /// What was counted, by slot, row and reason.
@@ -295,6 +311,22 @@ impl Tables for HostTables {
 
     fn ticks(&self) -> u64 {
         self.ticks.get()
+    }
+
+    fn captured_reasons(&self) -> u64 {
+        self.capture.reasons
+    }
+
+    fn capture(&self) -> Option<&Capture> {
+        Some(&self.capture)
+    }
+
+    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>> {
+        Some(self.capture_cpu.borrow_mut())
+    }
+
+    fn capture_bucket(&self) -> Option<impl Shared> {
+        Some(HostWord(&self.capture_bucket))
     }
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {

@@ -7,9 +7,9 @@
 use core::ops::DerefMut;
 
 use crate::abi::{
-    AddressBucket4, AddressBucket6, AddressKind, BUCKET_WAYS, Cpu, Entry6, HeavyHitter, INTERFACE_ENTRIES,
-    Interface, OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope, Settings, address_hash4,
-    address_hash6,
+    AddressBucket4, AddressBucket6, AddressKind, BUCKET_WAYS, Capture, CaptureCpu, Cpu, Entry6, HeavyHitter,
+    INTERFACE_ENTRIES, Interface, OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope,
+    Settings, address_hash4, address_hash6,
 };
 use crate::frame::Frame;
 use crate::limiter::{Shared, SharedWords};
@@ -44,7 +44,7 @@ pub trait Tables: SharedWords {
     fn rule_counter(&self, index: u32) -> Option<impl DerefMut<Target = RuleCounter>>;
     /// When settings that nobody confirms are no longer in force, on the clock of `monotonic_ns`.
     fn rollback_at(&self) -> Option<u64>;
-    /// CLOCK_MONOTONIC; expensive, so asked for only while a confirmation is awaited.
+    /// CLOCK_MONOTONIC; expensive, so asked for only while a confirmation is awaited, and of frames that are captured.
     fn monotonic_ns(&self) -> u64;
     /// What belongs to this CPU alone; it is let go before it is asked for again.
     fn cpu(&self) -> Option<impl DerefMut<Target = Cpu>>;
@@ -58,6 +58,14 @@ pub trait Tables: SharedWords {
     fn path_mtu(&self) -> Option<impl Shared>;
     /// The kernel's tick counter (jiffies).
     fn ticks(&self) -> u64;
+    /// [`Capture::reasons`].
+    fn captured_reasons(&self) -> u64;
+    /// Which frames are captured.
+    fn capture(&self) -> Option<&Capture>;
+    /// What this CPU knows of the capture; it is let go before it is asked for again.
+    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>>;
+    /// The bucket of [`Capture::limit`].
+    fn capture_bucket(&self) -> Option<impl Shared>;
     /// Counts one frame.
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64);
 }

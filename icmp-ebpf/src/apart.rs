@@ -6,11 +6,12 @@
 use core::arch::asm;
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
+use icmp_common::abi::CapturedAbout;
 use icmp_common::path::apart::{self, About, Apart};
 use icmp_common::tables::Tables;
 
 use crate::context::{Buffers, XdpFrame, unknown};
-use crate::maps::Maps;
+use crate::maps::{self, Maps};
 
 macro_rules! steps {
     ($($step:ident $function:ident)+) => {
@@ -38,6 +39,11 @@ macro_rules! steps {
                     _ => apart::run::<STEP, _, _>(self, &Maps, about, more),
                 }
             }
+
+            #[inline(always)]
+            fn save(&mut self, about: &CapturedAbout) -> bool {
+                maps::save(self, about)
+            }
         }
     };
 }
@@ -54,4 +60,5 @@ steps! {
     PATH_MTU icmp_path_mtu
     BUDGET icmp_budget
     TAGS icmp_tags
+    CAPTURE icmp_capture
 }

@@ -9,14 +9,15 @@ use core::ops::DerefMut;
 
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, PerCpuArray, ProgramArray},
-    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns},
+    btf_maps::{Array, PerCpuArray, ProgramArray, RingBuf},
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_ns, bpf_xdp_load_bytes},
     macros::btf_map,
     programs::XdpContext,
 };
 use icmp_common::{
     abi::{
-        ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, COUNTERS as COUNTER_ENTRIES, Counter, Cpu,
+        ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, CAPTURED_BYTES, CAPTURED_RING,
+        COUNTERS as COUNTER_ENTRIES, Capture, CaptureCpu, Captured, CapturedAbout, Counter, Cpu,
         GATES as GATE_ENTRIES, GateState, HEAVY_HITTERS as HEAVY_HITTER_ENTRIES, HeavyHitter,
         INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6,
         PrefixBucket4, PrefixBucket6, RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS,
@@ -28,7 +29,7 @@ use icmp_common::{
     tables::Tables,
 };
 
-use crate::context::{Buffers, unknown};
+use crate::context::{Buffers, XdpFrame, unknown};
 
 /// Buffers of everything that is switched at once.
 const BUFFERS: usize = 2;
@@ -78,6 +79,9 @@ static OWN_FIRST: Fixed<[OwnFirst; BUFFERS * SCOPE_SLOTS as usize]> = Fixed::ZER
 #[used]
 #[unsafe(link_section = ".data.GATES")]
 static GATES: Fixed<[GateState; BUFFERS * GATE_ENTRIES]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".data.CAPTURE")]
+static CAPTURE: Fixed<[Capture; 1]> = Fixed::ZERO;
 /// The secret of the limiter's hash, from the kernel's random numbers; its words, and what makes them a power of two.
 #[used]
 #[unsafe(link_section = ".data.SECRET")]
@@ -112,6 +116,13 @@ static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
 static HEAVY_HITTERS: PerCpuArray<HeavyHitter, { HEAVY_HITTER_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
+#[btf_map]
+static CAPTURE_BUCKET: Array<u64, 1> = Array::new();
+#[btf_map]
+static CAPTURE_CPU: PerCpuArray<CaptureCpu, 1> = PerCpuArray::new();
+/// Of [`Captured`]; libbpf takes no ring buffer whose records are said to have a size.
+#[btf_map]
+static CAPTURED: RingBuf<(), CAPTURED_RING> = RingBuf::new();
 /// Programs that get what is passed, by the slot of the interface. The kernel lets only programs of one kind into an array, the one that
 /// calls them included, so that those for frames in several buffers have one of their own.
 #[btf_map]
@@ -140,6 +151,31 @@ impl Maps {
         // SAFETY: nothing here is left to be done or to be dropped.
         unsafe { chain.tail_call(ctx, slot) };
     }
+}
+
+/// Copies a frame to who captures; false where there is no room left.
+#[inline(always)]
+pub(crate) fn save(frame: &XdpFrame<'_>, about: &CapturedAbout) -> bool {
+    let Some(mut entry) = CAPTURED.reserve_untyped::<Captured>(0) else { return false };
+    let captured: *mut Captured = entry.as_mut_ptr();
+    // SAFETY: the entry has room for one, and nobody else sees it before it is submitted.
+    unsafe { (&raw mut (*captured).about).write(*about) };
+    // Less by one, because Linux 6.1 does not learn from a comparison with zero that a number is at least one.
+    let last = unknown((about.captured as u64).wrapping_sub(1));
+    if last >= CAPTURED_BYTES as u64 {
+        entry.discard(0);
+        return false;
+    }
+    // SAFETY: of the entry, as above.
+    let to = unsafe { &raw mut (*captured).frame };
+    // SAFETY: the helper writes as many bytes as the comparison above allows, or fails.
+    let read = unsafe { bpf_xdp_load_bytes(frame.context(), 0, to.cast(), last as u32 + 1) };
+    if read != 0 {
+        entry.discard(0);
+        return false;
+    }
+    entry.submit(0);
+    true
 }
 
 /// A word that CPUs share.
@@ -326,6 +362,30 @@ impl Tables for Maps {
     fn ticks(&self) -> u64 {
         // SAFETY: takes nothing and touches nothing; the verifier turns it into a load.
         unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn captured_reasons(&self) -> u64 {
+        let reasons = &raw const CAPTURE.get(0).reasons;
+        // SAFETY: from a reference; volatile, so that a frame sees one value.
+        unsafe { reasons.read_volatile() }
+    }
+
+    #[inline(always)]
+    fn capture(&self) -> Option<&Capture> {
+        Some(CAPTURE.get(0))
+    }
+
+    #[inline(always)]
+    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>> {
+        let cpu = CAPTURE_CPU.get_ptr_mut(0)?;
+        // SAFETY: the element is this CPU's own, as in `cpu`.
+        Some(unsafe { &mut *cpu })
+    }
+
+    #[inline(always)]
+    fn capture_bucket(&self) -> Option<impl Shared> {
+        CAPTURE_BUCKET.get_ptr_mut(0).map(MapWord)
     }
 
     #[inline(always)]

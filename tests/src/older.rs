@@ -1,4 +1,4 @@
-//! Owns an instance as version 8 of the map ABI had it: pins of maps in its layouts, with what those of this version hold.
+//! Owns an instance as versions 9 and 8 of the map ABI had it: pins of maps in their layouts, with what those of this version hold.
 //!
 //! The program goes on with the maps of this version, so nothing is to be counted between this and an upgrade.
 
@@ -24,11 +24,22 @@ const RULES: u32 = 187_880;
 /// What came later.
 const NEW_REASONS: [Reason; 2] = [Reason::UnhealthyVip, Reason::UnhealthyVipDrop];
 
+/// Takes what version 9 had not from the pins of an instance, which are the same otherwise.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn make_version_9(pins: &Path) {
+    for map in ["CAPTURE", "CAPTURE_BUCKET", "CAPTURE_CPU", "CAPTURED"] {
+        fs::remove_file(pins.join(map)).unwrap_or_else(|e| panic!("removing {map}: {e}"));
+    }
+}
+
 /// Gives the pins of an instance the layouts of version 8.
 ///
 /// # Panics
 /// If the kernel refuses.
 pub fn make_version_8(pins: &Path) {
+    make_version_9(pins);
     let made = rules(pins).and_then(|()| counters(pins)).and_then(|()| fs::remove_file(pins.join("GATES")));
     made.unwrap_or_else(|e| panic!("making maps of version 8 in {}: {e}", pins.display()));
 }

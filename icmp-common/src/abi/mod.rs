@@ -4,6 +4,7 @@
 //! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
 
 mod addresses;
+mod capture;
 mod counters;
 mod cpu;
 mod gates;
@@ -15,6 +16,7 @@ mod settings;
 mod switch;
 
 pub use addresses::*;
+pub use capture::*;
 pub use counters::*;
 pub use cpu::*;
 pub use gates::*;
@@ -27,7 +29,7 @@ pub use switch::*;
 
 /// Version of everything in this file; names the pin directory. What a new one does with the maps of the one before is said in icmp-ctl's
 /// `instance/migration.rs`.
-pub const VERSION: u32 = 9 + NEXT;
+pub const VERSION: u32 = 10 + NEXT;
 
 /// 1 in a build for tests, whose maps are those of a next version: some are laid out differently, by as little as that takes.
 pub(crate) const NEXT: u32 = cfg!(feature = "next-abi") as u32;
@@ -58,5 +60,7 @@ const _: () = {
     assert!(size_of::<Search4>() == LENGTHS4 * 8 + 8 && size_of::<Search6>() == LENGTHS6 * 24 + 8);
     assert!(size_of::<Search>() == 24 + 3 * (size_of::<Search4>() + size_of::<Search6>()));
     assert!(PREFIX_BUCKETS4.is_power_of_two() && PREFIX_BUCKETS6.is_power_of_two());
+    assert!(size_of::<Capture>() == 56 && size_of::<CaptureCpu>() == 48);
+    assert!(size_of::<CapturedAbout>() == 32 && size_of::<Captured>() == 2048);
     assert!(INTERFACE_ENTRIES.is_power_of_two() && SCOPE_SLOTS >= SLOTS);
 };

@@ -3,10 +3,10 @@
 //! Owns the list of these steps and how they are told of a frame. It does not own what they do. In the kernel such a step is a call (9 ns),
 //! and the verifier follows it once, whatever the frames that come there have in common; on the host it is the function itself.
 
-use crate::abi::PrefixKind;
+use crate::abi::{CapturedAbout, PrefixKind};
 use crate::frame::Frame;
 use crate::path::unusual::{self, Unusual};
-use crate::path::{limit, link, own, policy, reply};
+use crate::path::{capture, limit, link, own, policy, reply};
 use crate::prefixes::{self};
 use crate::tables::{self, Tables};
 use crate::types::Family;
@@ -34,8 +34,10 @@ pub const PATH_MTU: u32 = 8;
 pub const BUDGET: u32 = 9;
 /// Reads the tags of a frame that has more than one ([`link::tags`]).
 pub const TAGS: u32 = 10;
+/// Captures a frame that has ended ([`capture::capture`]).
+pub const CAPTURE: u32 = 11;
 /// How many steps there are.
-pub const STEPS: u32 = 11;
+pub const STEPS: u32 = 12;
 
 /// A frame on whose behalf steps run apart.
 pub trait Apart: Frame + Sized {
@@ -43,6 +45,12 @@ pub trait Apart: Frame + Sized {
     #[inline(always)]
     fn apart<const STEP: u32, T: Tables>(&mut self, tables: &T, about: About, more: [u64; 2]) -> u64 {
         run::<STEP, Self, T>(self, tables, about, more)
+    }
+
+    /// Copies the frame to who captures; false where there is no room. On the host nobody does.
+    #[inline(always)]
+    fn save(&mut self, _about: &CapturedAbout) -> bool {
+        true
     }
 }
 
@@ -65,6 +73,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
         PATH_MTU => policy::note_mtu(frame, tables, &about, Unusual(more[0])),
         BUDGET => policy::charge(frame, tables, &about, more[0]),
         TAGS => link::tags(frame),
+        CAPTURE => capture::capture(frame, tables, more[0], more[1] as u32),
         INTERFACE => tables::interface_place::<F, T>(tables, more[0] as u32) as u64,
         _ => reply::sum(frame, more[0] as usize, more[1] as usize),
     }

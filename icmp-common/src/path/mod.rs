@@ -8,6 +8,7 @@
 //! The rules that comments name are in docs/packet-path.md.
 
 pub mod apart;
+mod capture;
 pub mod checks;
 mod limit;
 mod link;
@@ -36,7 +37,7 @@ pub use own::{Target, looked_up};
 #[cfg(feature = "host")]
 pub use policy::SENDER_SHARE;
 
-use apart::{About, Apart, INTERFACE};
+use apart::{About, Apart, CAPTURE, INTERFACE};
 use link::Link;
 #[cfg(not(feature = "host"))]
 use own::Target;
@@ -50,6 +51,10 @@ pub fn process<F: Apart, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> 
     let interface = interface(frame, tables, ifindex);
     let (Ok(outcome) | Err(outcome)) = decide(frame, tables, interface);
     tables.count(interface.map_or(0, |i| i.slot), outcome.row, outcome.reason, frame.total_len() as u64);
+    if tables.captured_reasons() >> outcome.reason as u64 & 1 != 0 {
+        let ended = outcome.reason as u64 | (outcome.row as u64) << 8;
+        frame.apart::<CAPTURE, T>(tables, About::NOTHING, [ended, ifindex as u64]);
+    }
     outcome
 }
 

@@ -4,7 +4,7 @@
 //! (`checks.rs`), how rules are matched (`rules.rs`), or what an echo request is charged to (`limit.rs`). An echo request that no rule has
 //! to be asked about and that the type table answers is told at once; everything else is evaluated apart.
 
-use crate::abi::{BUDGETS, Decision, Limit, Rule, SETTINGS_RULES, Settings, type_index};
+use crate::abi::{BUDGETS, Decision, Limit, NO_RULE, Rule, SETTINGS_RULES, Settings, type_index};
 use crate::budget::{self, Draw, rule_bucket};
 use crate::frame::Frame;
 use crate::limiter::{self, Admission, Pair, PairIndex, Table, hash6};
@@ -131,6 +131,7 @@ pub(crate) fn evaluate<F: Apart, T: Tables>(
     let row = parse::row(about.family());
     let Some(settings) = tables.settings(about.settings()) else { return ended(Reason::Unconfigured, row) };
     let Some(facts) = facts(frame, about, unusual) else { return ended(Reason::Truncated, row) };
+    note_rule(tables, NO_RULE);
     let Some(entry) = settings.types.get(type_index(facts.family, facts.icmp_type)) else {
         return ended(Reason::Unconfigured, row);
     };
@@ -244,6 +245,7 @@ fn by_rules<F: Apart, T: Tables>(
         rule_counter.hits = rule_counter.hits.wrapping_add(1);
         rule_counter.limited = rule_counter.limited.wrapping_add(over as u64);
     }
+    note_rule(tables, rule.slot);
     if over {
         return Err(Reason::LimitedRule);
     }
@@ -260,6 +262,16 @@ fn by_rules<F: Apart, T: Tables>(
     } else {
         Answer::Limited
     }))
+}
+
+/// Notes for who captures which rule has decided.
+#[inline(always)]
+fn note_rule<T: Tables>(tables: &T, slot: u32) {
+    if tables.captured_reasons() != 0
+        && let Some(mut cpu) = tables.capture_cpu()
+    {
+        cpu.rule = slot;
+    }
 }
 
 /// Charges a message to the limit of its rule; true where that has nothing left. A fault of ours refuses nothing.

@@ -25,7 +25,7 @@ use crate::wire::{ethernet, icmpv4, ipv4, ipv6};
 
 /// The interface that frames come in on.
 pub(super) const IFINDEX: u32 = 3;
-const SLOT: u32 = 1;
+pub(super) const SLOT: u32 = 1;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// 192.0.2.1, the host's.
 const OWN4: u32 = 0xc000_0201;

@@ -11,10 +11,10 @@ use aya::Ebpf;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, ProgramArray};
 use aya::programs::ProgramFd;
 use icmp_common::abi::{
-    AddressBucket4, AddressBucket6, Counter, Cpu, HeavyHitter, INTERFACE_ENTRIES, Interface, Line, OwnFirst,
-    PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, SCOPE_SLOTS,
-    SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE, SWITCH_ROLLBACK_AT,
-    SWITCH_SETTINGS, Settings,
+    AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, HeavyHitter, INTERFACE_ENTRIES,
+    Interface, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, RuleCounter,
+    Rules, SCOPE_SLOTS, SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE,
+    SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings,
 };
 use icmp_common::budget::rule_bucket;
 use icmp_common::tables::interface_position;
@@ -56,6 +56,8 @@ pub struct InstanceMaps {
     pub(super) cpus: PerCpuArray<MapData, Pod<Cpu>>,
     pub(super) heavy_hitters: PerCpuArray<MapData, Pod<HeavyHitter>>,
     pub(super) counters: PerCpuArray<MapData, Pod<Counter>>,
+    capture: Array<MapData, Pod<Capture>>,
+    pub(super) capture_cpus: PerCpuArray<MapData, Pod<CaptureCpu>>,
     chain: ProgramArray<MapData>,
     chain_frags: ProgramArray<MapData>,
 }
@@ -104,6 +106,8 @@ impl InstanceMaps {
             cpus: map!("CPU"),
             heavy_hitters: map!("HEAVY_HITTERS"),
             counters: map!("COUNTERS"),
+            capture: map!("CAPTURE"),
+            capture_cpus: map!("CAPTURE_CPU"),
             chain: map!("CHAIN"),
             chain_frags: map!("CHAIN_FRAGS"),
         })
@@ -477,6 +481,22 @@ impl InstanceMaps {
     fn write_interfaces(&mut self, entries: [Interface; INTERFACE_ENTRIES as usize]) -> Result<()> {
         self.interfaces.set(0, entries.map(Pod), 0).context("writing the interface table")?;
         self.publish_bits(0)
+    }
+
+    /// What is captured.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub(super) fn capture(&self) -> Result<Capture> {
+        Ok(self.capture.get(&0, 0).context("reading what is captured")?.0)
+    }
+
+    /// Has this be captured from now on.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_capture(&mut self, capture: Capture) -> Result<()> {
+        self.capture.set(0, Pod(capture), 0).context("writing what is captured")
     }
 
     /// Has what passes on an interface go to this program, where it is an entry point for that which is attached there.

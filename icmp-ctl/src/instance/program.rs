@@ -53,6 +53,10 @@ pub const MAPS: &[&str] = &[
     "CPU",
     "HEAVY_HITTERS",
     "COUNTERS",
+    "CAPTURE",
+    "CAPTURE_BUCKET",
+    "CAPTURE_CPU",
+    "CAPTURED",
     "CHAIN",
     "CHAIN_FRAGS",
 ];
@@ -67,6 +71,7 @@ pub fn name_in_object(map: &str) -> &str {
         "OWN_FIRST" => ".data.OWN",
         "GATES" => ".data.GATES",
         "SECRET" => ".data.SECRET",
+        "CAPTURE" => ".data.CAPTURE",
         other => other,
     }
 }

@@ -4,8 +4,8 @@
 //! that they are plain data is made here, once for each.
 
 use icmp_common::abi::{
-    AddressBucket4, AddressBucket6, Counter, Cpu, GateState, HeavyHitter, Interface, Line, OwnFirst,
-    PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings,
+    AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, GateState, HeavyHitter, Interface,
+    Line, OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings,
 };
 
 /// A layout of the map ABI, as a map value.
@@ -33,6 +33,8 @@ macro_rules! plain {
 plain!(
     AddressBucket4,
     AddressBucket6,
+    Capture,
+    CaptureCpu,
     Counter,
     Cpu,
     GateState,
