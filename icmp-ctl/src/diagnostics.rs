@@ -112,6 +112,14 @@ pub fn progress(bytes: u64) -> ProgressBar {
     ProgressStyle::with_template(style).map_or(bar.clone(), |style| bar.with_style(style))
 }
 
+/// A count on a terminal of what has no known end.
+pub fn counter(of: &'static str) -> ProgressBar {
+    // Hidden where standard error is no terminal.
+    let counter = ProgressBar::no_length();
+    let style = ProgressStyle::with_template("{elapsed}, {pos} {msg}");
+    style.map_or(counter.clone(), |style| counter.with_style(style)).with_message(of)
+}
+
 /// Writes each event as a line to standard error.
 struct Lines {
     json: bool,

@@ -17,7 +17,7 @@ use icmp_tests::generate::{Random, seed};
 use icmp_tests::netns::{HOST_IF, HOST_MAC, Namespace, PEER_MAC, Pair, join};
 use icmp_tests::older;
 use icmp_tests::packet::Echo;
-use icmp_tests::process::Finished;
+use icmp_tests::process::{self, Finished, Watch};
 use icmp_tests::wire::Tap;
 use icmp_tests::xdp::{Counting, Kind, PassLink};
 use serde_json::Value;
@@ -270,6 +270,29 @@ fn what_version_6_was_told_is_what_its_successor_does() {
     );
 }
 
+/// Version 9 of the map ABI had nothing to capture with, and is the same otherwise.
+#[test]
+fn an_instance_of_before_captures_is_taken_over_and_can_be_captured_from() {
+    let Some(world) = World::new(&["ping"]) else { return };
+    let host = &world.pair.host;
+    let _attached = world.attach();
+    answers(&world);
+    let before = counters(host);
+    older::make_version_9(&pins(host));
+    let ninth = PathBuf::from(format!("{ROOT}/v9/{}", number(host)));
+    fs::create_dir_all(ninth.parent().expect("that of the version")).expect("a directory");
+    fs::rename(pins(host), &ninth).expect("the name of version 9");
+    let said = ctl::run(host, "upgrade").expect_success();
+    assert!(said.contains("maps v9 -> v10: all stay"), "{said}");
+    assert!(!ninth.exists() && pins(host).exists(), "nothing is left of the version before");
+    let now = counters(host);
+    assert!(before.iter().all(|(counter, value)| now[counter] >= *value), "{before:?} {now:?}");
+    let mut capture = Watch::start(&mut ctl::command(host, "capture -w /dev/null -c 3"));
+    let _said = capture.wait_for("capturing", process::LIMIT);
+    answers(&world);
+    let _said = capture.wait_for("3 frames captured", process::LIMIT);
+}
+
 /// In version 8 no VIP had a check, and rules and counters were laid out differently.
 #[test]
 fn vips_of_version_8_are_answered_as_before_and_counters_and_rules_go_on() {
@@ -287,7 +310,7 @@ fn vips_of_version_8_are_answered_as_before_and_counters_and_rules_go_on() {
     fs::create_dir_all(eighth.parent().expect("that of the version")).expect("a directory");
     fs::rename(pins(host), &eighth).expect("the name of version 8");
     let said = ctl::run(host, "upgrade").expect_success();
-    assert!(said.contains("maps v8 -> v9"), "{said}");
+    assert!(said.contains("maps v8 -> v10"), "{said}");
     assert!(!eighth.exists() && pins(host).exists(), "nothing is left of the version before");
     assert_eq!((shown(host, "rule list"), shown(host, "show config")), (rules, config));
     // Neighbour discovery goes on.
@@ -321,7 +344,7 @@ fn an_instance_of_before_programs_in_front_of_others_is_taken_over_and_can_have_
     assert!(refused.code == FAILED && refused.stderr.contains("`icmp-ctl upgrade`"), "{refused}");
     let said = ctl::run(host, "upgrade").expect_success();
     assert!(
-        said.contains("maps v7 -> v9: RULES is converted, COUNTERS is converted, all others stay"),
+        said.contains("maps v7 -> v10: RULES is converted, COUNTERS is converted, all others stay"),
         "{said}"
     );
     assert!(!seventh.exists() && programs(host).iter().all(|program| !before.contains(program)));

@@ -120,6 +120,7 @@ const TEST: &[Program] = &[
     ("systemd-analyze", &["systemd"]),
     ("tcpdump", &["tcpdump"]),
     ("traceroute", &["traceroute"]),
+    ("tshark", &["tshark"]),
     ("xdp-loader", &["xdp-tools"]),
 ];
 

@@ -4,6 +4,8 @@
 
 mod confirm_timeout;
 
+use icmp_common::abi::CAPTURED_BYTES;
+use icmp_common::reason::{Reason, Verdict};
 use icmp_common::types::Action;
 use std::ffi::OsString;
 use std::net::IpAddr;
@@ -143,6 +145,8 @@ pub enum Verb {
     Limit(LimitVerb),
     /// Say what becomes of one packet here and why, stage by stage; nothing is counted or charged for it
     Explain(Explain),
+    /// Capture frames with what the program has decided about each, also those it answers and drops
+    Capture(Capture),
     /// Say what a configuration would have done to a capture; needs no privilege, and loads nothing
     Replay(Replay),
     /// Suggest limits that would not have hurt the normal traffic of a capture, as a configuration
@@ -454,6 +458,41 @@ pub struct Explain {
 fn vlan(text: &str) -> Result<u16, String> {
     let id = text.parse().ok().filter(|id| *id < 4095);
     id.ok_or_else(|| format!("{text:?} is no VLAN: write a number from 0 to 4094"))
+}
+
+/// `capture`
+#[derive(Debug, Args)]
+pub struct Capture {
+    /// Only frames that came in on these interfaces
+    #[arg(value_name = "IFACE")]
+    pub interfaces: Vec<String>,
+    /// Write to this file, as pcapng; - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub write: PathBuf,
+    /// Frames that end in one of these reasons, by the names in `show counters` [default: all about ICMP]
+    #[arg(long = "reason", value_name = "REASON", value_delimiter = ',')]
+    pub reasons: Vec<Word<Reason>>,
+    /// Frames with one of these verdicts: answer, pass, drop or limit
+    #[arg(long = "verdict", value_name = "VERDICT", value_delimiter = ',')]
+    pub verdicts: Vec<Word<Verdict>>,
+    /// Only what this rule has decided
+    #[arg(long, value_name = "RULE")]
+    pub rule: Option<String>,
+    /// One of so many of these frames
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>)]
+    pub every: u32,
+    /// No more than so many frames a second
+    #[arg(long, value_name = "RATE", default_value = "1k/s")]
+    pub rate: Rate,
+    /// Bytes of a frame
+    #[arg(short, long, value_name = "BYTES", default_value_t = CAPTURED_BYTES as u32, value_parser = whole::<u32>)]
+    pub snapshot_length: u32,
+    /// End after so many frames
+    #[arg(short, long, value_name = "N", value_parser = whole::<u64>)]
+    pub count: Option<u64>,
+    /// End after this time, like 10s
+    #[arg(long, value_name = "TIME")]
+    pub time: Option<Span>,
 }
 
 /// `replay`

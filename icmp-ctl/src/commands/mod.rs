@@ -5,6 +5,7 @@
 mod addresses;
 mod apply;
 mod attach;
+mod capture;
 mod config;
 mod counters;
 mod detach;
@@ -69,6 +70,7 @@ pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
         }
         Verb::Apply(args) => apply::run(args),
         Verb::Explain(args) => explain::run(args),
+        Verb::Capture(args) => prepare(Purpose::Use).and_then(|()| capture::run(args)),
         Verb::Replay(args) => replay::run(args),
         Verb::Suggest(args) => suggest::run(args),
         Verb::Confirm(save) => prepare(Purpose::Use).and_then(|()| apply::confirm(save)),

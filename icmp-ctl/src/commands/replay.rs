@@ -29,7 +29,10 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let mut capture = Capture::open(&args.file)?;
     let own = Own::look(&args.file, &args.own)?;
     say_own(&own, !first.0.vips().is_empty());
-    let answers = args.write_answers.as_deref().map(Writer::create).transpose()?;
+    let mut answers = args.write_answers.as_deref().map(Writer::create).transpose()?;
+    if let Some(answers) = &mut answers {
+        answers.interface(None, 0)?;
+    }
     let side = |(policy, lines)| Side { policy, lines };
     let tick = Tick::of_this_kernel()?;
     let (mut replay, left_out) = Replay::new(

@@ -5,6 +5,7 @@ use std::fmt;
 
 use icmp_common::path::checks::Mode;
 use icmp_common::policy::Preset;
+use icmp_common::reason::{Reason, Verdict};
 use icmp_common::types::Family;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +42,8 @@ named! {
     "action" Action = &[Action::Answer, Action::Pass, Action::Limit, Action::Drop];
     "mode of a check" Mode = Mode::ALL;
     "family" Family = &[Family::V4, Family::V6];
+    "reason" Reason = Reason::ALL;
+    "verdict" Verdict = &Verdict::ALL;
 }
 
 impl<T: Named> std::str::FromStr for Word<T> {

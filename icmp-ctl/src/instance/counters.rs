@@ -29,10 +29,20 @@ impl InstanceMaps {
     /// # Errors
     /// A map cannot be read.
     pub fn named_rule_counters(&self) -> Result<Vec<(String, RuleCounter)>> {
+        let rule_counters = self.rule_counters()?;
+        let slots = self.rule_slots()?.into_iter();
+        Ok(slots.map(|(name, slot)| (name, rule_counters[slot as usize])).collect())
+    }
+
+    /// What each rule in force is called, and the slot that stands for it in the maps.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn rule_slots(&self) -> Result<Vec<(String, u32)>> {
         let Some(settings) = self.settings()? else { return Ok(Vec::new()) };
-        let (rules, rule_counters) = (self.rules(settings.rules)?, self.rule_counters()?);
+        let rules = self.rules(settings.rules)?;
         let named = rules.names.iter().zip(&rules.rules).take(rules.count as usize);
-        Ok(named.map(|(name, rule)| (name_text(name), rule_counters[rule.slot as usize])).collect())
+        Ok(named.map(|(name, rule)| (name_text(name), rule.slot)).collect())
     }
 
     pub(super) fn clear_counter(&mut self, index: u32) -> Result<()> {

@@ -3,6 +3,7 @@
 pub mod addresses;
 pub mod attach;
 mod behind;
+pub mod capture;
 mod chain;
 pub mod compiled;
 pub mod counters;

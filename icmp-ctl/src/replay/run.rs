@@ -9,7 +9,7 @@ use icmp_common::reason::{Reason, Verdict};
 use ipnet::IpNet;
 
 use crate::capture::read::Capture;
-use crate::capture::write::Writer;
+use crate::capture::write::{Frame, Writer};
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::policy::limits::prefix_lengths;
@@ -86,7 +86,7 @@ impl Replay {
         let read = self.frames.each(capture, |received| noted.note(received), progress);
         noted.timeline.close();
         noted.close_second();
-        let written = noted.answers.take().map_or(Ok(()), Writer::finish);
+        let written = noted.answers.take().map_or(Ok(()), |mut answers| answers.flush());
         read.and(written)
     }
 
@@ -138,7 +138,9 @@ impl Noted {
         if reason == Reason::Answered
             && let Some(answers) = &mut self.answers
         {
-            answers.add(received.record.time, &self.first.frame)?;
+            let bytes = &self.first.frame;
+            let (time, len) = (received.record.time, bytes.len() as u32);
+            answers.add(&Frame { interface: 0, time, len, bytes, decided: None })?;
         }
         if let Some((path, differences)) = &mut self.second {
             differences.note([reason, path.run(received)], || {

@@ -1,0 +1,76 @@
+//! `capture`: frames as the program has left them, each with what it has decided, as pcapng.
+
+mod file;
+mod filter;
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use file::File;
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::cli::Capture as Args;
+use crate::diagnostics::{counter, note};
+use crate::host::netlink::Network;
+use crate::instance::capture::Capturing;
+use crate::instance::pins::{View, nothing_loaded};
+use crate::output::Output;
+
+pub(super) fn run(args: &Args) -> Result<Output> {
+    let network = Network::read_once()?;
+    let wanted = View::look(|instance| filter::of(args, instance, &network))?.ok_or_else(nothing_loaded)?;
+    let ends = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
+    }
+    // What can fail without the program is tried first.
+    let mut file = File::create(&args.write, args.snapshot_length)?;
+    let mut capturing = Capturing::begin(wanted)?;
+    file.begin(&capturing, &network)?;
+    note("capturing; Ctrl-C ends it");
+    let begun = Instant::now();
+    let progress = counter("frames");
+    let mut ended = Ok(());
+    while ended.is_ok()
+        && !ends.load(Ordering::Relaxed)
+        && args.count.is_none_or(|count| file.written() < count)
+        && args.time.is_none_or(|time| begun.elapsed() < time.0)
+    {
+        ended = capturing.wait().and_then(|()| file.take(&mut capturing, args.count.unwrap_or(u64::MAX)));
+        progress.set_position(file.written());
+    }
+    progress.finish_and_clear();
+    let counted = capturing.counted()?;
+    drop(capturing);
+    let text = format!(
+        "{} frames captured; of {} that were asked for, {} were over the rate, and for {} there was no room",
+        file.written(),
+        counted.asked,
+        counted.over_limit,
+        counted.lost
+    );
+    match ended {
+        // Who has seen enough has closed the pipe.
+        Err(error) if is_closed_pipe(&error) => {}
+        ended => ended.inspect_err(|_| note(&text))?,
+    }
+    if file::is_standard_output(&args.write) {
+        return Ok(Output::nothing().noting(vec![text]));
+    }
+    let json = json!({
+        "schema": 1,
+        "captured": file.written(),
+        "asked": counted.asked,
+        "over_rate": counted.over_limit,
+        "lost": counted.lost,
+    });
+    Ok(Output::done(json, vec![text]))
+}
+
+fn is_closed_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}

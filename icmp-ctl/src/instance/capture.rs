@@ -1,0 +1,149 @@
+//! Capturing: the program copies frames out, and a process reads them.
+//!
+//! Owns what the program is told to copy and for how long, and the ring buffer it copies to. Nothing is left of it when the process ends: what
+//! was told is taken back, and ends by itself a few seconds later where the process was killed. It does not own what is made of the frames.
+
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use aya::maps::{Map, MapData, RingBuf};
+use icmp_common::abi::{Capture, CaptureCpu, Captured, CapturedAbout};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::instance::links;
+use crate::instance::pins::{Instance, Pins};
+use crate::kernel::bpf::read_batch_per_cpu;
+use crate::kernel::clock::monotonic_ns;
+use crate::kernel::pod::Pod;
+
+/// How long the program goes on when nobody tells it to.
+const LEASE: Duration = Duration::from_secs(3);
+/// How often it is told to go on; frames are waited for no longer than that.
+const RENEWED: Duration = Duration::from_millis(500);
+/// The ring buffer.
+const RING: &str = "CAPTURED";
+/// Bytes of a record before the frame.
+const ABOUT: usize = size_of::<CapturedAbout>();
+
+/// A capture that goes on.
+pub struct Capturing {
+    pins: Pins,
+    ring: RingBuf<MapData>,
+    capture: Capture,
+}
+
+impl Capturing {
+    /// Begins to capture; `wanted` is complete but for its number and its time.
+    ///
+    /// # Errors
+    /// Nothing is loaded, another process captures, or a map cannot be read or written.
+    pub fn begin(wanted: Capture) -> Result<Self> {
+        let instance = Instance::open()?;
+        let before = instance.maps.capture()?;
+        if before.until > monotonic_ns()? {
+            bail!(
+                "process {} captures already, and frames are copied for one at a time; end that one first",
+                before.number >> 32
+            );
+        }
+        let mut pins = instance.unlock();
+        let pin = pins.directory.join(RING);
+        let map = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
+        let mut ring = RingBuf::try_from(Map::RingBuf(map)).context("opening the ring buffer of frames")?;
+        // What one that was killed has not read.
+        while ring.next().is_some() {}
+        let now = monotonic_ns()?;
+        let number = u64::from(std::process::id()) << 32 | now & 0xffff_ffff;
+        let capture = Capture { number, until: until(now), ..wanted };
+        pins.maps.set_capture(capture)?;
+        Ok(Self { pins, ring, capture })
+    }
+
+    /// Has the program go on, and waits for a frame, a signal, or a moment.
+    ///
+    /// # Errors
+    /// What is loaded was removed, another process captures in this one's place, or a map cannot be written.
+    pub fn wait(&mut self) -> Result<()> {
+        if !links::is_alive(&self.pins.directory)? {
+            bail!("what was loaded has been removed or replaced, and the capture has ended with it");
+        }
+        let is_of = self.pins.maps.capture()?.number;
+        if is_of != self.capture.number {
+            bail!("process {} captures in the place of this one", is_of >> 32);
+        }
+        self.capture.until = until(monotonic_ns()?);
+        self.pins.maps.set_capture(self.capture)?;
+        let mut wanted = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut wanted, PollTimeout::try_from(RENEWED).unwrap_or(PollTimeout::ZERO)) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(error) => Err(error).context("waiting for frames"),
+        }
+    }
+
+    /// The next frame that was copied; what is said of it, and as much of it as was wanted.
+    pub fn frame(&mut self) -> Option<(CapturedAbout, Vec<u8>)> {
+        loop {
+            let record = self.ring.next()?;
+            if let Some(read) = read(&record) {
+                return Some(read);
+            }
+        }
+    }
+
+    /// What was counted over all CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn counted(&self) -> Result<CaptureCpu> {
+        let cpus = read_batch_per_cpu(&self.pins.maps.capture_cpus, 0, 1)
+            .context("reading what was counted of the capture")?;
+        let of_this = |cpu: &&Pod<CaptureCpu>| cpu.0.number == self.capture.number;
+        let sum = |sum: CaptureCpu, cpu: &Pod<CaptureCpu>| CaptureCpu {
+            asked: sum.asked + cpu.0.asked,
+            over_limit: sum.over_limit + cpu.0.over_limit,
+            lost: sum.lost + cpu.0.lost,
+            ..sum
+        };
+        Ok(cpus.iter().flatten().filter(of_this).fold(CaptureCpu::default(), sum))
+    }
+
+    /// What is pinned of the instance.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+}
+
+impl Drop for Capturing {
+    fn drop(&mut self) {
+        // It ends by itself where this fails.
+        if self.pins.maps.capture().is_ok_and(|capture| capture.number == self.capture.number) {
+            let _ = self.pins.maps.set_capture(Capture::default());
+        }
+    }
+}
+
+fn until(now: u64) -> u64 {
+    now + LEASE.as_nanos() as u64
+}
+
+/// A record's parts; `None` where it is not one.
+fn read(record: &[u8]) -> Option<(CapturedAbout, Vec<u8>)> {
+    let words: [u32; ABOUT / 4] = record
+        .get(..ABOUT)?
+        .chunks_exact(4)
+        .map(|word| word.try_into().map(u32::from_ne_bytes))
+        .collect::<Result<Vec<_>, _>>()
+        .ok()?
+        .try_into()
+        .ok()?;
+    let [low, high, ifindex, len, captured, rule, reason, row] = words;
+    let at = if cfg!(target_endian = "little") {
+        u64::from(high) << 32 | u64::from(low)
+    } else {
+        u64::from(low) << 32 | u64::from(high)
+    };
+    let frame = record.get(ABOUT..size_of::<Captured>())?.get(..captured as usize)?.to_vec();
+    Some((CapturedAbout { at, ifindex, len, captured, rule, reason, row }, frame))
+}
