@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn those_over_the_limit_are_counted_and_those_between_are_not() {
-        let two = Limit { interval: UNITS_PER_TICK << 20, capacity: 2 * UNITS_PER_TICK << 20 };
+        let two = Limit { interval: UNITS_PER_TICK << 20, capacity: (2 * UNITS_PER_TICK) << 20 };
         assert_eq!(counted(Capture { limit: two, ..answers() }).over_limit, 8);
         let every = Capture { limit: Limit::NOTHING, every: 5, ..answers() };
         let CaptureCpu { asked, over_limit, lost, .. } = counted(every);

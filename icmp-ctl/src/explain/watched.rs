@@ -6,8 +6,8 @@ use std::cell::RefCell;
 use std::ops::DerefMut;
 
 use icmp_common::abi::{
-    AddressBucket4, AddressBucket6, Cpu, HeavyHitter, Interface, OwnFirst, PrefixBucket4, PrefixBucket6,
-    RuleCounter, Rules, Settings,
+    AddressBucket4, AddressBucket6, Capture, CaptureCpu, Cpu, HeavyHitter, Interface, OwnFirst,
+    PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings,
 };
 use icmp_common::frame::Frame;
 use icmp_common::host_tables::HostTables;
@@ -244,6 +244,22 @@ impl Tables for Watched<'_> {
 
     fn ticks(&self) -> u64 {
         self.tables.ticks()
+    }
+
+    fn captured_reasons(&self) -> u64 {
+        self.tables.captured_reasons()
+    }
+
+    fn capture(&self) -> Option<&Capture> {
+        self.tables.capture()
+    }
+
+    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>> {
+        self.tables.capture_cpu()
+    }
+
+    fn capture_bucket(&self) -> Option<impl Shared> {
+        self.tables.capture_bucket()
     }
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {
