@@ -30,9 +30,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let own = Own::look(&args.file, &args.own)?;
     say_own(&own, !first.0.vips().is_empty());
     let mut answers = args.write_answers.as_deref().map(Writer::create).transpose()?;
-    if let Some(answers) = &mut answers {
-        answers.interface(None, 0)?;
-    }
+    answers.iter_mut().try_for_each(|answers| answers.interface(None, 0).map(drop))?;
     let side = |(policy, lines)| Side { policy, lines };
     let tick = Tick::of_this_kernel()?;
     let (mut replay, left_out) = Replay::new(
