@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, watch};
 
-use crate::config::file::Config;
+use crate::config::file::{Config, Kept};
 use crate::config::service::{Listen, OnStop};
 use crate::diagnostics::{note_about, warn_about};
 use crate::failure::sentence;
@@ -24,6 +24,7 @@ use crate::instance::addresses::refresh;
 use crate::instance::attach::AttachMode;
 use crate::instance::links::{LinkPin, Whereabouts};
 use crate::instance::pins::{Instance, View};
+use crate::kernel::memory::give_back;
 use crate::kernel::netlink::Changes;
 use crate::kernel::threads::{are_too_many, on_thread};
 use crate::policy::start::{Configured, Wanted, start};
@@ -47,7 +48,10 @@ pub struct Following {
 /// What is wanted, and what has been said about it.
 struct Follower {
     path: Option<PathBuf>,
-    config: Config,
+    /// What is put in force where nothing is.
+    config: Kept,
+    /// What is attached.
+    interfaces: Vec<String>,
     /// Where the metrics are listened for, for as long as this runs.
     listens: Listen,
     /// What the configuration says is done when this ends, for whoever cannot wait for the follower.
@@ -102,12 +106,13 @@ impl Refusal {
 
 impl Following {
     /// By a configuration, and the file it was read from if one was named.
-    pub fn new(path: Option<PathBuf>, config: Config) -> Self {
+    pub fn new(path: Option<PathBuf>, config: &Config) -> Self {
         let (sender, on_stop) = watch::channel(config.serve.on_stop());
         let follower = Follower {
             path,
+            config: config.keep(),
+            interfaces: config.interfaces.clone(),
             listens: config.metrics.listen.clone(),
-            config,
             on_stop: sender,
             ended: false,
             attached: Vec::new(),
@@ -128,8 +133,8 @@ impl Following {
     ///
     /// # Errors
     /// The configuration, an interface or the kernel refuses.
-    pub async fn start(&self) -> Result<()> {
-        self.on_thread(|follower| follower.attach(&follower.config.clone(), follower.path.is_some())).await?
+    pub async fn start(&self, config: Config) -> Result<()> {
+        self.on_thread(move |follower| follower.attach(&config, follower.path.is_some())).await?
     }
 
     /// Follows the host for ever, and has the service manager know of it: that `serve` is ready after the first look, which attaches
@@ -141,12 +146,17 @@ impl Following {
         // A look is also the sign of life that the service manager waits for.
         let unasked = service_manager::watchdog().map_or(UNASKED, |time| UNASKED.min(time / 2));
         let (mut reload, mut is_ready, mut was_without_thread) = (false, false, false);
+        let mut gave_back = Instant::now();
         let mut rest = Rest::since(Instant::now());
         loop {
             let began = Instant::now();
+            let gives_back = began >= gave_back + unasked;
             let looked = self
                 .on_thread(move |follower| {
                     follower.look(reload);
+                    if gives_back {
+                        give_back();
+                    }
                     service_manager::alive(&follower.status());
                     if reload || !is_ready {
                         service_manager::ready();
@@ -170,6 +180,9 @@ impl Following {
             was_without_thread = !is_looked_at;
             let works = if is_looked_at { looked? } else { false };
             is_ready |= is_looked_at;
+            if gives_back {
+                gave_back = began;
+            }
             tokio::time::sleep(rest.after(began, Instant::now())).await;
             // What could not be done is still to be.
             let again = reload && !is_looked_at;
@@ -275,7 +288,8 @@ impl Follower {
         self.on_stop.send_replace(config.serve.on_stop());
         self.missing.retain(|name| config.interfaces.contains(name));
         self.detached.clear();
-        let before = std::mem::replace(&mut self.config, config);
+        self.config = config.keep();
+        let before = std::mem::replace(&mut self.interfaces, config.interfaces);
         if let Err(error) = self.say_what_is_named_no_more(&before) {
             let text = format!("which interfaces are not named any more is not known: {}", sentence(&error));
             warn_about("reload", None, &text);
@@ -285,14 +299,14 @@ impl Follower {
 
     /// Says which interfaces the configuration of before names, and this one does not: they keep the program, as those that somebody has attached
     /// by a command do.
-    fn say_what_is_named_no_more(&self, before: &Config) -> Result<()> {
+    fn say_what_is_named_no_more(&self, before: &[String]) -> Result<()> {
         let links = Network::read_once()?.links;
         let pins = View::look(|view| view.links())?.unwrap_or_default();
-        let is_named = |config: &Config, pin: &LinkPin| {
-            config.interfaces.iter().any(|name| means(&links, name, &pin.name))
+        let is_named = |interfaces: &[String], pin: &LinkPin| {
+            interfaces.iter().any(|name| means(&links, name, &pin.name))
         };
         let is_here = |pin: &&LinkPin| pin.whereabouts == Whereabouts::Here;
-        let are_named = |pin: &&LinkPin| is_named(before, pin) && !is_named(&self.config, pin);
+        let are_named = |pin: &&LinkPin| is_named(before, pin) && !is_named(&self.interfaces, pin);
         for pin in pins.iter().filter(is_here).filter(are_named) {
             let text = format!(
                 "{0}: is not named in the configuration any more, and stays attached; `icmp-ctl detach {0}` takes the program off",
@@ -306,24 +320,24 @@ impl Follower {
     /// Attaches to those interfaces of a configuration that are there, and puts it in force where nothing is or where it is to take the
     /// place of what is.
     fn attach(&mut self, config: &Config, reconfigure: bool) -> Result<()> {
-        let (wanted, is_loaded) = self.wanted(config, reconfigure)?;
+        let (wanted, is_loaded) = self.wanted(&config.interfaces, reconfigure)?;
         if wanted.is_empty() && !(reconfigure && is_loaded) {
             return Ok(());
         }
         let names: Vec<_> = wanted.into_iter().map(|(name, _)| name).collect();
-        attach_to(config, &names, reconfigure)
+        attach_to(|| Ok(config.clone()), &names, reconfigure)
     }
 
     /// Attaches to what has come or come back, to each interface by itself: none waits for another that refuses. One that refused is left
     /// alone until it has changed, or for a while.
     fn attach_each(&mut self) -> Result<()> {
-        let config = self.config.clone();
-        let (wanted, _) = self.wanted(&config, false)?;
+        let (wanted, _) = self.wanted(&self.interfaces.clone(), false)?;
         self.refusals.retain(|name, _| wanted.iter().any(|(other, _)| other == name));
         for (name, link) in wanted {
             let now = Instant::now();
             let Some(pause) = Refusal::pause(self.refusals.get(&name), &link, now) else { continue };
-            match attach_to(&config, std::slice::from_ref(&name), false).context("attaching") {
+            let attached = attach_to(|| self.config.parse(), std::slice::from_ref(&name), false);
+            match attached.context("attaching") {
                 Ok(()) => _ = self.refusals.remove(&name),
                 Err(error) => {
                     let refusal = Refusal { link, error: sentence(&error), tried: now, pause };
@@ -337,7 +351,7 @@ impl Follower {
     /// The interfaces of a configuration that are there, by what it calls them; without those that are attached unless `all` are asked for,
     /// or that a command has taken it off, and those that ours has been taken off together with the program that it was in front of; and whether
     /// the program is loaded. Where another program is in their place nothing is done but to say so: it may not be opened with what `serve` may do.
-    fn wanted(&mut self, config: &Config, all: bool) -> Result<(Vec<(String, Link)>, bool)> {
+    fn wanted(&mut self, interfaces: &[String], all: bool) -> Result<(Vec<(String, Link)>, bool)> {
         let network = Network::read_once()?;
         let pins = View::look(|view| view.links())?;
         if network.links.iter().any(|link| self.is_off(link, pins.as_deref().unwrap_or_default())) {
@@ -359,7 +373,7 @@ impl Follower {
             warn_about("displaced", Some(name), text);
         }
         self.displaced = displaced;
-        for name in &config.interfaces {
+        for name in interfaces {
             let links = meant(&network.links, name);
             if !links.is_empty() {
                 self.missing.remove(name);
@@ -390,8 +404,7 @@ impl Follower {
 
     /// Notes which interfaces have the program, and says of those that are meant to have it where a command has taken it off: that was meant, too.
     fn note_attached(&mut self, pins: &[LinkPin], links: &[Link]) {
-        let is_wanted =
-            |link: &Link| self.config.interfaces.iter().any(|name| means(links, name, &link.name));
+        let is_wanted = |link: &Link| self.interfaces.iter().any(|name| means(links, name, &link.name));
         let off: Vec<_> = links.iter().filter(|link| self.is_off(link, pins) && is_wanted(link)).collect();
         for Link { index, name, .. } in off {
             let text = format!(
@@ -409,7 +422,7 @@ impl Follower {
     /// Says of each interface once where the program stays when this ends, although the configuration wants it taken off.
     fn say_what_stays(&mut self, instance: &Instance, pins: &[LinkPin]) {
         let mut looked_at = BTreeSet::new();
-        for pin in pins.iter().filter(|_| self.config.serve.on_stop() == OnStop::Detach) {
+        for pin in pins.iter().filter(|_| *self.on_stop.borrow() == OnStop::Detach) {
             let Some(behind) = &pin.behind else { continue };
             let (name, it) = (&pin.name, (pin.ifindex, behind.program_id));
             looked_at.insert(it);
@@ -473,8 +486,12 @@ fn is_pinned(link: &Link, pins: &[LinkPin]) -> bool {
 }
 
 /// Attaches to all of these interfaces or to none.
-fn attach_to(config: &Config, interfaces: &[String], reconfigure: bool) -> Result<()> {
-    let configured = || Configured::new(config.clone(), Allowed::default(), interfaces.first());
+fn attach_to(
+    config: impl FnOnce() -> Result<Config>,
+    interfaces: &[String],
+    reconfigure: bool,
+) -> Result<()> {
+    let configured = || Configured::new(config()?, Allowed::default(), interfaces.first());
     let wanted = Wanted { interfaces, mode: AttachMode::Auto, chain: false, keep_tags: false, reconfigure };
     let started = start(wanted, configured)?;
     for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)

@@ -103,6 +103,46 @@ fn signs_of_life_come_while_the_host_is_followed_and_not_while_that_is_stuck() {
     detach(host);
 }
 
+/// 20 MiB are promised, with the program's file. A build for tests has a little more of its own than the one that is shipped.
+#[test]
+fn serve_gives_back_the_memory_that_reading_a_long_list_again_and_again_takes() {
+    const PROMISED_KIB: u64 = 8 << 10;
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let manager = Manager::new(&folder);
+    let listed = |last: u32| {
+        let prefixes: Vec<_> = (0..8_000).map(|i| format!("\"10.{}.{}.{last}\"", i >> 8, i & 255)).collect();
+        let rule = "name = \"listed\"\ntype = \"echo-request\"\naction = \"drop\"";
+        let rule = format!("[[policy.rule]]\n{rule}\nfrom = [{}]\n", prefixes.join(","));
+        folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{rule}"))
+    };
+    let mut serve = manager.start(host, &listed(0), Some(Duration::from_secs(1)));
+    manager.wait_for("READY=1");
+    for last in 1..=3 {
+        let _same = listed(last);
+        serve.signal(Signal::SIGHUP);
+        manager.wait_for("READY=1");
+    }
+    let anonymous = || {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", serve.id())).expect("it is there");
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("a number");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number")
+    };
+    let (asked, mut found) = (Instant::now(), anonymous());
+    while found > PROMISED_KIB && asked.elapsed() < LIMIT {
+        manager.wait_for("WATCHDOG=1");
+        found = anonymous();
+    }
+    assert!(found <= PROMISED_KIB, "{found} KiB");
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    assert!(
+        serve.heard().iter().all(|line| !line.contains("what was in force stays")),
+        "{:?}",
+        serve.heard()
+    );
+    detach(host);
+}
+
 #[test]
 fn in_the_journal_each_line_has_its_priority_and_fields_and_with_j_its_fields() {
     if !can_run(&["unshare", "mount", "stat"]) {

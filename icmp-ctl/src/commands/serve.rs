@@ -11,12 +11,13 @@ use super::detach;
 use super::endpoints::Endpoints;
 use crate::cli::{Detach, Serve};
 use crate::config::file::Config;
-use crate::config::service::{Listen, OnStop};
+use crate::config::service::OnStop;
 use crate::failure::{Exit, exit_of};
 use crate::follow::Following;
 use crate::health;
 use crate::host::netlink::event_loop;
 use crate::kernel::confine::{confine, give_up_connecting};
+use crate::kernel::memory::share_one_heap;
 use crate::kernel::netlink::Changes;
 use crate::output::Output;
 use crate::service_manager;
@@ -29,6 +30,7 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
     // With what is left, so that what cannot be read at a reload cannot be read now.
     let config = Config::load(args.config.as_deref())?;
     give_up_connecting(&health::ports(&config))?;
+    share_one_heap();
     event_loop()?.block_on(until_ended(args, config)).map(|()| Output::nothing())
 }
 
@@ -36,10 +38,9 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
 async fn until_ended(args: &Serve, config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let listen = config.metrics.listen.clone();
-    let following = Following::new(args.config.clone(), config);
+    let following = Following::new(args.config.clone(), &config);
     tokio::select! {
-        failed = serve(&following, &listen) => return failed,
+        failed = serve(&following, config) => return failed,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -63,12 +64,12 @@ fn detach_all() -> Result<()> {
 }
 
 /// Ends with an error only, and with none once everything has worked for the first time.
-async fn serve(following: &Following, listen: &Listen) -> Result<()> {
+async fn serve(following: &Following, config: Config) -> Result<()> {
     // What can fail without touching the program comes first.
-    let endpoints = Endpoints::listen(listen).await?;
+    let endpoints = Endpoints::listen(&config.metrics.listen).await?;
     let changes = Changes::listen()?;
     let hangups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    following.start().await?;
+    following.start(config).await?;
     #[cfg(feature = "trace")]
     crate::kernel::threads::start(|| {
         if let Err(error) = crate::observe::trace::print() {
