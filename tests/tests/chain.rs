@@ -249,7 +249,8 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
     let Some(pair) = pair(&["ping"]) else { return };
     let host = &pair.host;
     let (first, second) = (Counting::new(Kind::USUAL), Counting::new(Kind::USUAL));
-    for done_to_it in ["replaced by netlink", "replaced on its link", "taken off"] {
+    for done_to_it in ["replaced by netlink", "replaced on its link", "put back", "taken off"] {
+        let other = if done_to_it == "put back" { &first } else { &second };
         let link = (done_to_it == "replaced on its link").then(|| host.enter(|| first.link(HOST_IF)));
         if link.is_none() {
             host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", first.pin()));
@@ -261,7 +262,7 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
         } else if done_to_it == "taken off" {
             host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
         } else {
-            host.ip(&format!("-force link set dev {HOST_IF} xdpdrv pinned {}", second.pin()));
+            host.ip(&format!("-force link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
         }
         let now = program_on(host);
         let displaced = || {
@@ -274,7 +275,9 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
         displaced();
         let mut serve = Watch::start(&mut ctl::command(host, "serve"));
         if now.is_some() {
-            serve.wait_for(&format!("{HOST_IF}: the program is not there any more"), LIMIT);
+            let said = if done_to_it == "put back" { "is there alone" } else { "is not there any more" };
+            let said = serve.wait_for(said, LIMIT);
+            assert!(said.contains(&format!("`icmp-ctl attach --chain {HOST_IF}`")), "{said}");
             assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
             displaced();
             assert_eq!(program_on(host), now, "what is another's is left to who may do anything");
@@ -284,11 +287,11 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
             serve.wait_for(&format!("{HOST_IF}: attached"), LIMIT);
             assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
         }
-        let had = second.count();
+        let had = other.count();
         let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
         let _said = pair.peer.run("ping", &["-c3", "-i0.01", "-W2", "203.0.113.9"]);
         assert_eq!(ctl::counters(host, HOST_IF).packets("answered"), 6, "counters stay");
-        assert!(now.is_none() || second.count() >= had + 3, "{done_to_it}: it gets what is passed");
+        assert!(now.is_none() || other.count() >= had + 3, "{done_to_it}: it gets what is passed");
         assert!(ctl::run(host, "limit show").stdout.contains("99/s"), "and so does the rest");
         let _said = ctl::run(host, "detach --all").expect_success();
         assert_eq!(program_on(host), now, "as it was");
@@ -297,6 +300,48 @@ fn what_others_do_to_the_attachment_is_shown_and_costs_nothing_but_the_attachmen
             host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
         }
     }
+}
+
+#[test]
+fn a_link_that_somebody_else_detaches_is_told_as_that_and_left_off_until_attach() {
+    let Some(pair) = pair(&["ping", "bpftool"]) else { return };
+    let host = &pair.host;
+    host.ip("link add also0 type veth peer name also1");
+    let folder = Folder::new();
+    let config = folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n"));
+    let _said = ctl::run(host, &format!("attach {HOST_IF} also0")).expect_success();
+    let _said = ctl::run(host, "limit set errors 99/s").expect_success();
+    let index = host.ip(&format!("-o link show {HOST_IF}"));
+    let index = index.split(':').next().expect("an index");
+    let pin = pins_of(host).join("links").join(index);
+    let detach = || {
+        let shown = host.run("bpftool", &["-j", "link", "show", "pinned", &pin.display().to_string()]);
+        let shown: Value = serde_json::from_str(&shown.expect_success()).expect("JSON");
+        let id = shown["id"].as_u64().expect("an id").to_string();
+        let _said = host.run("bpftool", &["link", "detach", "id", &id]).expect_success();
+        assert_eq!(program_on(host), None);
+    };
+    detach();
+    let said = format!(
+        "did not come to its end, or somebody else has detached the link; nothing is answered or limited here; `icmp-ctl attach {HOST_IF}`"
+    );
+    let shown = ctl::run(host, "status");
+    assert!(shown.stdout.contains("taken off") && shown.stderr.contains(&said), "{shown}");
+    let done = ctl::run(host, &format!("attach {HOST_IF}"));
+    assert!(done.code == DONE && done.stderr.contains("somebody else has detached the link"), "{done}");
+    assert!(ctl::run(host, "limit show").stdout.contains("99/s"), "another interface had it all the time");
+    detach();
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(&format!("{HOST_IF}: attached"), LIMIT);
+    serve.wait_for("serving metrics", LIMIT);
+    detach();
+    serve.wait_for("somebody else has detached the link", LIMIT);
+    serve.wait_for(&format!("{HOST_IF}: was detached, and is left alone"), LIMIT);
+    assert_eq!((serve.end_by(Signal::SIGTERM), program_on(host)), (DONE, None));
+    let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+    let _said = pair.peer.ping(&["-c3", "-i0.01", "192.0.2.2"]);
+    let _said = ctl::run(host, "detach --all").expect_success();
+    assert!(!pins_of(host).exists());
 }
 
 /// It may not open another's link.

@@ -22,6 +22,10 @@ pub(super) const LINKS: &str = "links";
 /// Directory of symbolic links whose targets are the names of those interfaces, as they were last seen here.
 pub(super) const NAMES: &str = "names";
 
+/// What has happened to a link whose interface is there and which is on none.
+pub(super) const TAKEN_OFF: &str =
+    "the program was taken off: a `detach` did not come to its end, or somebody else has detached the link";
+
 /// A link.
 #[derive(Clone, Debug)]
 pub struct LinkPin {
@@ -74,6 +78,7 @@ impl LinkPin {
         match self.whereabouts {
             Whereabouts::Here => link.and_then(|link| link.xdp).map_or("none", |xdp| xdp.mode),
             Whereabouts::Displaced | Whereabouts::Alone => "displaced",
+            Whereabouts::TakenOff => "taken off",
             Whereabouts::Moved => "moved",
             Whereabouts::Gone => "gone",
         }
@@ -101,6 +106,9 @@ impl LinkPin {
             ),
             Whereabouts::Displaced => {
                 (self.displaced(), "nothing is answered or limited here".to_owned(), "attach --chain")
+            }
+            Whereabouts::TakenOff => {
+                (TAKEN_OFF.to_owned(), "nothing is answered or limited here".to_owned(), "attach")
             }
             Whereabouts::Alone => {
                 let what = format!(
@@ -148,6 +156,8 @@ pub enum Whereabouts {
     Displaced,
     /// In this one, but the program that ours was in front of is there alone.
     Alone,
+    /// In this one, but somebody else has detached the link.
+    TakenOff,
     /// In another one, where the program goes on answering for addresses of this one.
     Moved,
     /// Nowhere.
@@ -180,7 +190,9 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
         let here = network
             .iter()
             .find(|link| link.index == ifindex && link.index == info.ifindex && link.runs(info.program_id));
+        let was_on = |link: &&Link| link.index == ifindex && link.name == name(directory, ifindex);
         let (whereabouts, called) = match (info.ifindex, here) {
+            (0, _) if network.iter().any(|link| was_on(&link)) => (Whereabouts::TakenOff, None),
             (0, _) => (Whereabouts::Gone, None),
             (_, Some(link)) => (Whereabouts::Here, Some(link.name.clone())),
             (_, None) => (Whereabouts::Moved, None),
@@ -267,6 +279,14 @@ pub(super) fn note_name(directory: &Path, ifindex: u32, now: &str) -> Result<Opt
     remove_if_there(&note)?;
     std::os::unix::fs::symlink(now, &note).with_context(|| format!("pinning {}", note.display()))?;
     Ok(Some(before))
+}
+
+/// The interfaces of which a name is noted, by their indexes.
+///
+/// # Errors
+/// The notes cannot be listed.
+pub(super) fn noted(directory: &Path) -> Result<Vec<u32>> {
+    numbered(&directory.join(NAMES))
 }
 
 /// Removes the pin of a link, and the note beside it.

@@ -27,7 +27,7 @@ use crate::instance::behind;
 use crate::instance::directory::{
     directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove, versions,
 };
-use crate::instance::links::{self, LinkPin, Whereabouts};
+use crate::instance::links::{self, LinkPin, TAKEN_OFF, Whereabouts};
 use crate::instance::lock::Lock;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::places::ROOT;
@@ -333,6 +333,11 @@ impl Instance {
                         ),
                     );
                 }
+                Whereabouts::TakenOff => {
+                    self.forget(link.ifindex)?;
+                    let text = format!("{0}: {TAKEN_OFF}; `icmp-ctl attach {0}` puts it on again", link.name);
+                    note_about("taken-off", Some(&link.name), &text);
+                }
                 Whereabouts::Gone => {
                     self.forget(link.ifindex)?;
                     let text = format!("{}: is gone, and the program with it", link.name);
@@ -340,9 +345,13 @@ impl Instance {
                 }
             }
         }
-        // An attach enters the interface first, and was killed before it had pinned the link.
+        let is_known = |ifindex: u32| links.iter().any(|link| link.ifindex == ifindex);
+        // An attach notes its name and enters the interface first, and was killed before it had pinned the link; a detach does so last.
+        for ifindex in links::noted(&self.directory)?.into_iter().filter(|ifindex| !is_known(*ifindex)) {
+            links::remove(&self.directory, ifindex)?;
+        }
         for entry in self.maps.interfaces()?.iter().filter(|entry| entry.is_attached()) {
-            if links.iter().all(|link| link.ifindex != entry.ifindex) {
+            if !is_known(entry.ifindex) {
                 self.maps.remove_interface(entry.ifindex)?;
             }
         }
