@@ -8,8 +8,8 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use icmp_common::abi::{GATE_UNTIL, Gate, UNHEALTHY_DROP, UNHEALTHY_PASS};
@@ -33,6 +33,7 @@ use serde_json::{Value, json};
 const LIMIT: Duration = Duration::from_secs(40);
 const VIP: &str = "198.51.100.7";
 const OTHER: &str = "198.51.100.8";
+const PAGE: &str = "http://127.0.0.1:8001/healthz";
 const METRICS: &str = "127.0.0.1:9816";
 
 /// A policy with these VIPs, each with a check of its own.
@@ -160,6 +161,25 @@ impl World {
         }
     }
 
+    /// Answers who asks for the page, each with the next status, until there is none.
+    fn serve_page(&self, mut status: impl FnMut() -> Option<u32> + Send + 'static) {
+        let pages = self.pair.host.enter(|| TcpListener::bind("127.0.0.1:8001").expect("a port"));
+        // For as long as the test runs.
+        std::thread::spawn(move || {
+            for connection in pages.incoming() {
+                let mut connection = connection.expect("a connection");
+                let mut request = [0; 1024];
+                let length = connection.read(&mut request).unwrap_or_default();
+                let request = String::from_utf8_lossy(&request[..length]).to_lowercase();
+                let is_right = request.starts_with("get /healthz http/1.1\r\n")
+                    && request.contains("host: 127.0.0.1:8001");
+                let Some(status) = status() else { return };
+                let status = if is_right { status } else { 400 };
+                let _gone = write!(connection, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+    }
+
     fn shown(&self, what: &str) -> Value {
         let shown = ctl::run(&self.pair.host, &format!("{what} -j")).expect_success();
         serde_json::from_str(&shown).expect("JSON")
@@ -283,25 +303,12 @@ fn a_port_a_page_and_a_unit_are_checked() {
     fs::write(&systemctl, format!("#!/bin/sh\ncat {}\n", world.sign("state").display())).expect("written");
     fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).expect("it is ours");
     fs::write(world.sign("state"), "inactive\n").expect("written");
-    let pages = host.enter(|| TcpListener::bind("127.0.0.1:8001").expect("a port"));
     let status = Arc::new(AtomicU32::new(503));
     let of_page = Arc::clone(&status);
-    // For as long as the test runs.
-    std::thread::spawn(move || {
-        for connection in pages.incoming() {
-            let mut connection = connection.expect("a connection");
-            let mut request = [0; 1024];
-            let length = connection.read(&mut request).unwrap_or_default();
-            let request = String::from_utf8_lossy(&request[..length]).to_lowercase();
-            let is_right =
-                request.starts_with("get /healthz http/1.1\r\n") && request.contains("host: 127.0.0.1:8001");
-            let status = if is_right { of_page.load(Ordering::Relaxed) } else { 400 };
-            let _gone = write!(connection, "HTTP/1.1 {status} x\r\nContent-Length: 0\r\n\r\n");
-        }
-    });
+    world.serve_page(move || Some(of_page.load(Ordering::Relaxed)));
     let config = world.config(&[
         ("198.51.100.101", "tcp:127.0.0.1:8000", ""),
-        ("198.51.100.102", "http://127.0.0.1:8001/healthz", ""),
+        ("198.51.100.102", PAGE, ""),
         ("198.51.100.103", "systemd:x.service", ""),
     ]);
     let path = format!("{}:{}", world.folder.path().display(), std::env::var("PATH").unwrap_or_default());
@@ -327,6 +334,48 @@ fn a_port_a_page_and_a_unit_are_checked() {
         assert!(said.iter().any(|line| line.contains(part)), "{part} in {said:?}");
     }
     assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+}
+
+/// Each check is answered when the test says so, and until then the next one is not made.
+#[test]
+fn a_vip_falls_and_rises_with_so_many_results_one_after_the_other_and_not_before() {
+    let Some(world) = World::new(&[]) else { return };
+    let (results, next) = mpsc::channel();
+    let (asking, asked) = mpsc::channel();
+    world.serve_page(move || {
+        asking.send(()).ok()?;
+        next.recv().ok()
+    });
+    // When the next check asks, all results of before are in.
+    let check = |statuses: &[u32]| {
+        for status in statuses {
+            asked.recv_timeout(LIMIT).expect("the check asks");
+            results.send(*status).expect("it is waited for");
+        }
+    };
+    let config = world.config(&[(VIP, PAGE, "timeout = \"60s\"\nrise = 3\nfall = 2")]);
+    let mut serve = world.serve(&config);
+    let mut said = |state: &str| {
+        let line = serve.says(&["is healthy", "is unhealthy"], LIMIT).expect("it goes on");
+        assert!(line.contains(&format!("is {state}")), "{line}");
+    };
+    check(&[204, 204, 503, 204, 204, 503]);
+    assert!(!world.is_answered(VIP), "two of three one after the other");
+    check(&[204, 204, 204]);
+    said("healthy");
+    world.until_answered(VIP, true);
+    check(&[503, 204, 503, 204, 503, 204]);
+    assert!(world.is_answered(VIP), "one of two");
+    check(&[503, 503]);
+    said("unhealthy");
+    world.until_answered(VIP, false);
+    check(&[204, 204, 503, 204, 204, 204]);
+    said("healthy");
+    world.until_answered(VIP, true);
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let said_more = |line: &&String| line.contains("is healthy") || line.contains("is unhealthy");
+    let more = serve.heard().iter().filter(said_more).count();
+    assert_eq!(more, 0, "{:?}", serve.heard());
 }
 
 #[test]
