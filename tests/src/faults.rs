@@ -1,7 +1,8 @@
-//! Owns the failing of calls to the kernel, one in each run of the program as it is shipped, and what is looked at afterwards.
+//! Owns the failing of calls to the kernel, one in each run of the program as it is shipped, or its being killed before one; and what is looked at
+//! afterwards.
 //!
 //! strace has them fail. Which do, and how, is chosen by the seed; with `ICMP_TESTS_ERRORS=N` each call fails with N of the errors, which takes
-//! a quarter of an hour for each.
+//! a quarter of an hour for each, and it is killed before each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -22,6 +23,22 @@ use crate::process::Finished;
 
 /// Where the program asks the kernel and changes it.
 pub const CALLS: [&str; 4] = ["bpf", "socket", "sendto", "recvfrom"];
+
+/// With what it changes what stays when it ends.
+const CHANGES: &str =
+    "bpf,sendto,mkdir,mkdirat,symlink,symlinkat,link,linkat,rename,renameat2,unlink,unlinkat,rmdir";
+
+/// Those of bpf(2) and rtnetlink that do so.
+const CHANGING: [&str; 8] = [
+    "BPF_MAP_UPDATE",
+    "BPF_MAP_DELETE",
+    "BPF_OBJ_PIN",
+    "BPF_LINK_CREATE",
+    "BPF_LINK_UPDATE",
+    "BPF_LINK_DETACH",
+    "BPF_PROG_ATTACH",
+    "RTM_SETLINK",
+];
 
 const ERRORS: [&str; 6] = ["EPERM", "ENOMEM", "EBUSY", "E2BIG", "ENOSPC", "EINTR"];
 
@@ -224,6 +241,22 @@ impl World {
         has_failed(&trace).then_some(done)
     }
 
+    /// The changes that it makes when it is run, and what it said: each call with which one of its kind and thread it is, and as it was.
+    #[must_use]
+    pub fn changes(&self, words: &str) -> (Finished, Vec<(String, usize, String)>) {
+        let (done, trace) = self.traced(words, CHANGES, &[]);
+        let (mut seen, mut changes) = (BTreeMap::new(), Vec::new());
+        for (thread, rest) in trace.lines().filter_map(|line| line.split_once(' ')) {
+            let Some((call, _)) = rest.trim_start().split_once('(') else { continue };
+            let number = seen.entry((thread, call)).and_modify(|number| *number += 1).or_insert(1_usize);
+            let asks = ["bpf", "sendto"].contains(&call);
+            if !asks || CHANGING.iter().any(|changing| rest.contains(changing)) {
+                changes.push((call.to_owned(), *number, rest.trim_start().to_owned()));
+            }
+        }
+        (done, changes)
+    }
+
     /// Makes the state in which these are done, and nothing else is.
     ///
     /// # Panics
@@ -244,6 +277,24 @@ impl Drop for World {
     }
 }
 
+/// Runs the program of a build, which is killed before its call of this kind and number.
+#[must_use]
+pub fn killed(build: &Path, host: &Namespace, line: &str, call: &str, number: usize) -> Finished {
+    let program = build.to_str().expect("a path in UTF-8");
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}"));
+    let options = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject, program];
+    host.run("strace", &options.into_iter().chain(line.split_whitespace()).collect::<Vec<_>>())
+}
+
+/// With how many errors each call is to fail; none where it is a few calls, with one.
+///
+/// # Panics
+/// If `ICMP_TESTS_ERRORS` is no number.
+#[must_use]
+pub fn errors() -> usize {
+    env::var("ICMP_TESTS_ERRORS").map_or(0, |number| number.parse().expect("a number of errors"))
+}
+
 /// Whether a call has failed in a trace that was to.
 #[must_use]
 pub fn has_failed(trace: &str) -> bool {
@@ -256,14 +307,10 @@ fn is_the_kernels(line: &str) -> bool {
 }
 
 /// The calls of a trace that are to fail, each by its number among those of its kind and thread, and with which error.
-///
-/// # Panics
-/// If `ICMP_TESTS_ERRORS` is no number.
 #[must_use]
 pub fn chosen(trace: &str) -> Vec<(&'static str, usize, &'static str)> {
     let mut random = Random::new(seed());
-    let errors: usize =
-        env::var("ICMP_TESTS_ERRORS").map_or(0, |number| number.parse().expect("a number of errors"));
+    let errors = errors();
     let mut threads: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (thread, rest) in trace.lines().filter_map(|line| line.split_once(' ')) {
         threads.entry(thread).or_default().push(rest.trim_start());

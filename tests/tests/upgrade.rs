@@ -12,12 +12,13 @@ use icmp_common::abi::VERSION;
 use icmp_ctl::instance::program::BUILD;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
+use icmp_tests::faults::killed;
 use icmp_tests::folder::Folder;
 use icmp_tests::generate::{Random, seed};
 use icmp_tests::netns::{HOST_IF, HOST_MAC, Namespace, PEER_MAC, Pair, join};
 use icmp_tests::older;
 use icmp_tests::packet::Echo;
-use icmp_tests::process::{self, Finished, Watch};
+use icmp_tests::process::{self, Watch};
 use icmp_tests::wire::Tap;
 use icmp_tests::xdp::{Counting, Kind, PassLink};
 use serde_json::Value;
@@ -536,16 +537,6 @@ fn where_one_link_refuses_all_run_the_program_of_before_and_what_a_replacement_c
     answers(&world);
 }
 
-/// Runs an upgrade that is killed before its n-th system call of this name.
-fn killed(build: &Path, host: &Namespace, call: &str, nth: usize) -> Finished {
-    let program = build.to_str().expect("a path in UTF-8");
-    let inject = format!("inject={call}:signal=KILL:when={nth}");
-    host.run(
-        "strace",
-        &["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={call}"), "-e", &inject, program, "upgrade"],
-    )
-}
-
 /// What one is made of: each call with how many of its name it is, and as it was.
 fn calls_of_an_upgrade(build: &Path, host: &Namespace) -> Vec<(String, usize, String)> {
     let folder = Folder::new();
@@ -585,7 +576,7 @@ fn an_upgrade_to_another_map_abi_that_is_killed_leaves_one_of_the_two_whole() {
         let again = world.attach();
         answers(&world);
         let (name, nth, line) = &calls[point];
-        let done = killed(next_abi, host, name, *nth);
+        let done = killed(next_abi, host, "upgrade", name, *nth);
         assert_eq!(done.code, None, "it was killed before {line}: {done}");
         answers(&world);
         let builds = [ctl::program(), next_abi];
@@ -623,7 +614,7 @@ fn an_upgrade_that_is_killed_at_any_point_leaves_one_program_whole() {
     let mut before = counters(host);
     for (round, point) in points.into_iter().enumerate() {
         let (name, nth, line) = &calls[point];
-        let done = killed(ctl::program(), host, name, *nth);
+        let done = killed(ctl::program(), host, "upgrade", name, *nth);
         assert_eq!(done.code, None, "it was killed before {line}: {done}");
         answers(&world);
         // Whoever changes something next ends it, and so does another upgrade.

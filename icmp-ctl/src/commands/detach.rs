@@ -8,7 +8,7 @@ use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};
 use crate::host::patterns::is_pattern;
-use crate::instance::addresses::refresh;
+use crate::instance::addresses::{clear_up, forget_addresses};
 use crate::instance::links::{LinkPin, fitting, nothing_attached};
 use crate::instance::pins::{Instance, View, nothing_loaded};
 use crate::output::Output;
@@ -36,14 +36,14 @@ pub(super) fn run(args: &Detach) -> Result<Output> {
         match (pin, link.filter(moved_here)) {
             (Some(pin), _) => own.push(pin),
             (None, Some(link)) => others.push(link),
-            (None, None) if pins.is_empty() => return Err(nothing_loaded()),
-            (None, None) => return Err(nothing_attached(name)),
+            (None, None) if pins.is_empty() => return clear_up().and(Err(nothing_loaded())),
+            (None, None) => return clear_up().and(Err(nothing_attached(name))),
         }
     }
     own.sort_by_key(|pin| pin.ifindex);
     own.dedup_by_key(|pin| pin.ifindex);
     if own.is_empty() && others.is_empty() {
-        return Err(nothing_loaded());
+        return clear_up().and(Err(nothing_loaded()));
     }
     let mut detached = Vec::new();
     if let Err(error) = take_off(&own, &others, &mut detached) {
@@ -77,11 +77,7 @@ fn take_off(own: &[&LinkPin], others: &[&Link], detached: &mut Vec<String>) -> R
     });
     let off: Vec<_> = off.collect();
     match remove_if_unused(instance) {
-        Some(mut instance) => {
-            if let Err(error) = Network::read_once().and_then(|network| refresh(&mut instance, &network)) {
-                warn(&format!("its addresses are known until the next change: {}", sentence(&error)));
-            }
-        }
+        Some(mut instance) => forget_addresses(&mut instance),
         None if pending => warn(
             "the policy in force awaited confirmation: it and the one that would have come back are gone with the program. The next \
              `attach` starts from its `-f FILE`, or /etc/icmp-ctl/config.toml where it exists, or the defaults",

@@ -7,6 +7,8 @@ use anyhow::Result;
 use icmp_common::abi::{ADDRESS_BUCKETS, Interface, SETTINGS_VIPS};
 use ipnet::IpNet;
 
+use crate::diagnostics::warn;
+use crate::failure::sentence;
 use crate::finding::{Finding, State};
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::own_addresses;
@@ -157,6 +159,24 @@ pub fn slots(instance: &Pins, network: &Network) -> Result<Vec<(u32, String)>> {
         .collect();
     slots.sort();
     Ok(slots)
+}
+
+/// Clears away what a command that was killed has left, also where nothing is attached any more.
+///
+/// # Errors
+/// As [`Instance::find`].
+pub fn clear_up() -> Result<()> {
+    if let Some(mut instance) = Instance::find()? {
+        forget_addresses(&mut instance);
+    }
+    Ok(())
+}
+
+/// Forgets the addresses of interfaces that the program was taken off; it says so where it cannot.
+pub fn forget_addresses(instance: &mut Instance) {
+    if let Err(error) = Network::read_once().and_then(|network| refresh(instance, &network)) {
+        warn(&format!("its addresses are known until the next change: {}", sentence(&error)));
+    }
 }
 
 #[cfg(test)]

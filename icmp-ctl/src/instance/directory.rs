@@ -58,7 +58,12 @@ pub(super) fn give_to_root() -> Result<()> {
 
 /// The lock of the instance in a directory.
 pub(super) fn lock(directory: &Path) -> Result<Lock> {
-    Lock::take(&Path::new(ROOT).join(LOCKS).join(namespace(directory)), directory, DEADLINE)
+    Lock::take(&lock_pin(directory), directory, DEADLINE)
+}
+
+/// Where that is; it goes with the directory, unless who removes them is killed in between.
+pub(super) fn lock_pin(directory: &Path) -> PathBuf {
+    Path::new(ROOT).join(LOCKS).join(namespace(directory))
 }
 
 /// True where the directory of all instances is there, and nobody but root may have put something there.

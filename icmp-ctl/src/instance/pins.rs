@@ -25,7 +25,8 @@ use crate::failure::{Exit, Failure, has_errno, sentence};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::behind;
 use crate::instance::directory::{
-    directory, give_to_root, instances, is_root_there, lock, make, refuse_other_versions, remove, versions,
+    directory, give_to_root, instances, is_root_there, lock, lock_pin, make, refuse_other_versions, remove,
+    versions,
 };
 use crate::instance::links::{self, LinkPin, TAKEN_OFF, Whereabouts};
 use crate::instance::lock::Lock;
@@ -150,7 +151,7 @@ impl Instance {
             return Ok(None);
         }
         let directory = directory()?;
-        if !directory.exists() && versions(&directory)?.is_empty() {
+        if !directory.exists() && !lock_pin(&directory).exists() && versions(&directory)?.is_empty() {
             return Ok(None);
         }
         Ok(Self::find_under(lock(&directory)?, &directory)?.ok())
