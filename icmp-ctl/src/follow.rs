@@ -134,7 +134,14 @@ impl Following {
     /// # Errors
     /// The configuration, an interface or the kernel refuses.
     pub async fn start(&self, config: Config) -> Result<()> {
-        self.on_thread(move |follower| follower.attach(&config, follower.path.is_some())).await?
+        self.on_thread(move |follower| {
+            follower.attach(&config, follower.path.is_some())?;
+            // What a command takes off from now on is left so.
+            let pins = View::look(|view| view.links())?.unwrap_or_default();
+            follower.note_attached(&pins, &links_once()?);
+            Ok(())
+        })
+        .await?
     }
 
     /// Follows the host for ever, and has the service manager know of it: that `serve` is ready after the first look, which attaches
