@@ -125,27 +125,20 @@ fn holder_in(locks: &str, id: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("icmp-ctl-lock-{name}-{}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder");
-        folder
-    }
-
     #[test]
     fn a_lock_that_is_not_given_back_is_waited_for_until_the_deadline() {
-        let folder = folder("held");
-        let path = folder.join("lock");
-        let _held = Lock::take(&path, &folder, DEADLINE).expect("nobody has it");
-        let error = Lock::take(&path, &folder, Duration::ZERO).expect_err("it is taken");
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("lock");
+        let _held = Lock::take(&path, folder.path(), DEADLINE).expect("nobody has it");
+        let error = Lock::take(&path, folder.path(), Duration::ZERO).expect_err("it is taken");
         assert!(format!("{error:#}").starts_with("waited 0 s for "), "{error:#}");
         assert_eq!(fs::metadata(&path).expect("it is there").mode() & 0o7777, 0o700);
-        fs::remove_dir_all(folder).expect("it is ours");
     }
 
     #[test]
     fn a_lock_goes_with_its_instance_and_whoever_waited_has_the_next_one() {
-        let folder = folder("gone");
-        let (path, instance) = (folder.join("lock"), folder.join("instance"));
+        let folder = tempfile::tempdir().expect("a folder");
+        let (path, instance) = (folder.path().join("lock"), folder.path().join("instance"));
         fs::create_dir(&instance).expect("an instance");
         let held = Lock::take(&path, &instance, DEADLINE).expect("nobody has it");
         let waiting = {
@@ -157,7 +150,6 @@ mod tests {
         fs::remove_dir(&instance).expect("it is empty");
         drop(held);
         assert!(waiting.join().expect("it ran").expect("it has the lock"));
-        fs::remove_dir_all(folder).expect("it is ours");
     }
 
     #[test]

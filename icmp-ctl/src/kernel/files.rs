@@ -129,11 +129,11 @@ mod tests {
 
     #[test]
     fn what_is_no_regular_file_is_not_read_again_and_keeps_nobody_waiting() {
-        let path = std::env::temp_dir().join(format!("icmp-ctl-fifo-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("fifo");
         // Nobody writes into it, so whoever waited would wait for ever.
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
         let (fifo, device) = (read_again(&path), read_again(Path::new("/dev/zero")));
-        fs::remove_file(&path).expect("it is there");
         for refused in [fifo, device] {
             let error = refused.expect_err("it is none");
             assert!(error.to_string().contains("no regular file"), "{error}");

@@ -279,12 +279,12 @@ mod tests {
 
     #[test]
     fn a_list_may_have_a_byte_order_mark_and_comments_behind_a_hash_or_a_semicolon() {
-        let path = std::env::temp_dir().join(format!("icmp-ctl-list-{}", std::process::id()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("list");
         let text =
             "\u{feff}192.0.2.1\r\n; as DROP lists have it\n203.0.113.0/24 ; SBL1\n2001:db8::/32 # both\n";
         std::fs::write(&path, text).expect("a temporary file");
         let nets = nets_of_file(&path);
-        std::fs::remove_file(&path).expect("it is there");
         let nets: Vec<_> = nets.expect("a list").iter().map(ToString::to_string).collect();
         assert_eq!(nets, ["192.0.2.1/32", "203.0.113.0/24", "2001:db8::/32"]);
     }
