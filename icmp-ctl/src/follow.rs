@@ -136,9 +136,11 @@ impl Following {
     pub async fn start(&self, config: Config) -> Result<()> {
         self.on_thread(move |follower| {
             follower.attach(&config, follower.path.is_some())?;
-            // What a command takes off from now on is left so.
-            let pins = View::look(|view| view.links())?.unwrap_or_default();
-            follower.note_attached(&pins, &links_once()?);
+            // What a command takes off from now on is left so; where this cannot be read, from the first look on.
+            let noted = View::look(|view| view.links()).and_then(|pins| Ok((pins, links_once()?)));
+            if let Ok((pins, links)) = noted {
+                follower.note_attached(&pins.unwrap_or_default(), &links);
+            }
             Ok(())
         })
         .await?
