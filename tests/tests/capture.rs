@@ -3,9 +3,10 @@
 //! Owns what is captured and what is left out, and what is left when a capture ends. What a frame ends in is other tests'.
 
 use std::collections::BTreeMap;
+use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use icmp_tests::can_run;
@@ -16,6 +17,7 @@ use icmp_tests::packet::Echo;
 use icmp_tests::process::{self, Finished, Watch};
 use icmp_tests::wire::Tap;
 use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -264,8 +266,10 @@ fn one_process_captures_at_a_time_and_nothing_is_left_of_one_that_was_killed() {
     let attached = world.attach();
     let mut first = world.capture("");
     let second = || ctl::run(&world.pair.host, "capture -w /dev/null -c 1 --time 10ms");
-    let refused = second();
+    let before = std::fs::read(world.file()).expect("the first one's");
+    let refused = ctl::run(&world.pair.host, &format!("capture -w {}", world.file().display()));
     assert_eq!(refused.code, Some(1), "{refused}");
+    assert_eq!(std::fs::read(world.file()).expect("still the first one's"), before);
     assert!(refused.stderr.contains("captures already"), "{refused}");
     first.end_by(Signal::SIGKILL);
     let deadline = Instant::now() + LIMIT;
@@ -288,6 +292,55 @@ fn third_has_one(world: &World) {
     while in_tshark(&world.file()).is_empty() {
         assert!(Instant::now() < deadline, "no frame is in the file");
     }
+}
+
+#[test]
+fn a_reader_that_does_not_read_keeps_no_capture_from_its_end() {
+    let Some(world) = World::new() else { return };
+    let attached = world.attach();
+    let mut capture = ctl::command(&world.pair.host, "capture -w - --rate unlimited");
+    let mut capture = capture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let mut said = BufReader::new(capture.stderr.take().expect("piped")).lines();
+    assert!(said.next().expect("a line").expect("text").contains("capturing"));
+    // A pipe takes 64 KiB.
+    for _ in 0..4 {
+        world.send(&[1; 25], 1400);
+    }
+    assert_eq!(attached.counters().answered(), 100);
+    let pid = Pid::from_raw(capture.id().try_into().expect("a pid"));
+    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it runs");
+    let ended = said.find(|line| line.as_ref().is_ok_and(|line| line.contains("frames captured")));
+    assert!(ended.is_some() && capture.wait().expect("it ends").success());
+    // And one that has gone before anything came.
+    let script = "\"$0\" capture -w - --time 100ms | true; exit ${PIPESTATUS[0]}";
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let _said = world.pair.host.run("bash", &["-c", script, program]).expect_success();
+}
+
+#[test]
+fn a_capture_has_all_of_its_rate_whatever_the_one_before_has_had() {
+    let Some(world) = World::new() else { return };
+    let _attached = world.attach();
+    for rate in ["1k/s", "1/h", "1/h"] {
+        let mut capture = world.capture(&format!("--rate {rate} -c 1 -j"));
+        world.send(&[1], 32);
+        assert_eq!(world.ended(&mut capture)["captured"], 1, "{rate}");
+    }
+}
+
+#[test]
+fn a_capture_of_a_rule_or_an_interface_ends_with_it_and_is_never_of_another() {
+    let Some(world) = World::new() else { return };
+    let _attached = world.attach();
+    let mut capture = world.capture("--rule blocked");
+    let _said = ctl::run(&world.pair.host, "rule del blocked").expect_success();
+    let _said = capture.wait_for("there is no rule blocked", LIMIT);
+    let host = &world.pair.host;
+    host.ip("link add also0 type veth peer name also1");
+    let _said = ctl::run(host, "attach also0").expect_success();
+    let mut capture = world.capture(HOST_IF);
+    let _said = ctl::run(host, &format!("detach {HOST_IF}")).expect_success();
+    let _said = capture.wait_for(HOST_IF, LIMIT);
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use pcap_parser::{
     EnhancedPacketBlock, InterfaceDescriptionBlock, Linktype, OptionCode, PcapNGOption, SectionHeaderBlock,
     ToVec,
@@ -25,10 +27,15 @@ const OUTBOUND: u32 = 2;
 
 /// A file that frames are written to.
 pub struct Writer {
-    to: BufWriter<Box<dyn Write>>,
+    to: BufWriter<Box<dyn Sink>>,
     name: String,
     interfaces: u32,
 }
+
+/// What can be written to, and waited for.
+trait Sink: Write + AsFd {}
+
+impl<T: Write + AsFd> Sink for T {}
 
 /// A frame.
 pub struct Frame<'a> {
@@ -73,7 +80,7 @@ impl Writer {
         Self::begin(Box::new(io::stdout()), "to standard output".to_owned())
     }
 
-    fn begin(to: Box<dyn Write>, name: String) -> Result<Self> {
+    fn begin(to: Box<dyn Sink>, name: String) -> Result<Self> {
         let mut writer = Self { to: BufWriter::new(to), name, interfaces: 0 };
         writer.put(&mut SectionHeaderBlock {
             block_type: pcap_parser::SHB_MAGIC,
@@ -142,6 +149,14 @@ impl Writer {
         let bytes = block.to_vec().map_err(|error| anyhow!("{error:?}"));
         let written = bytes.and_then(|bytes| Ok(self.to.write_all(&bytes)?));
         written.with_context(|| format!("writing the capture {}", self.name))
+    }
+
+    /// What it writes to where that takes nothing now: a pipe whose reader has not come so far.
+    pub fn full(&self) -> Option<BorrowedFd<'_>> {
+        let to = self.to.get_ref().as_fd();
+        let mut ready = [PollFd::new(to, PollFlags::POLLOUT)];
+        // What cannot be asked is written to.
+        (poll(&mut ready, PollTimeout::ZERO) == Ok(0)).then_some(to)
     }
 
     /// Writes what is left, so that who reads along has it.

@@ -3,16 +3,15 @@
 //! Owns what the program is told to copy and for how long, and the ring buffer it copies to. Nothing is left of it when the process ends: what
 //! was told is taken back, and ends by itself a few seconds later where the process was killed. It does not own what is made of the frames.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{Map, MapData, RingBuf};
+use aya::maps::{Map, MapData, MapInfo, RingBuf};
 use icmp_common::abi::{Capture, CaptureCpu, Captured, CapturedAbout};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::instance::links;
 use crate::instance::pins::{Instance, Pins};
 use crate::kernel::bpf::read_batch_per_cpu;
 use crate::kernel::clock::monotonic_ns;
@@ -24,6 +23,8 @@ const LEASE: Duration = Duration::from_secs(3);
 const RENEWED: Duration = Duration::from_millis(500);
 /// The ring buffer.
 const RING: &str = "CAPTURED";
+/// What the program is told.
+const TOLD: &str = "CAPTURE";
 /// Bytes of a record before the frame.
 const ABOUT: usize = size_of::<CapturedAbout>();
 
@@ -32,6 +33,10 @@ pub struct Capturing {
     pins: Pins,
     ring: RingBuf<MapData>,
     capture: Capture,
+    /// Kernel id of the map that says what is captured: pins of another instance have another one.
+    map: u32,
+    /// How long the program was told nothing, because this process did not run.
+    paused: Duration,
 }
 
 impl Capturing {
@@ -44,8 +49,9 @@ impl Capturing {
         let before = instance.maps.capture()?;
         if before.until > monotonic_ns()? {
             bail!(
-                "process {} captures already, and frames are copied for one at a time; end that one first",
-                before.number >> 32
+                "process {} captures already, or was killed just now, and frames are copied for one at a time; end that one, or try again in {} s",
+                before.number >> 32,
+                LEASE.as_secs()
             );
         }
         let mut pins = instance.unlock();
@@ -54,28 +60,39 @@ impl Capturing {
         let mut ring = RingBuf::try_from(Map::RingBuf(map)).context("opening the ring buffer of frames")?;
         // What one that was killed has not read.
         while ring.next().is_some() {}
+        let info = pins.directory.join(TOLD);
+        let map = MapInfo::from_pin(&info).with_context(|| format!("opening {}", info.display()))?.id();
+        pins.maps.fill_capture_bucket()?;
         let now = monotonic_ns()?;
         let number = u64::from(std::process::id()) << 32 | now & 0xffff_ffff;
         let capture = Capture { number, until: until(now), ..wanted };
         pins.maps.set_capture(capture)?;
-        Ok(Self { pins, ring, capture })
+        Ok(Self { pins, ring, capture, map, paused: Duration::ZERO })
     }
 
-    /// Has the program go on, and waits for a frame, a signal, or a moment.
+    /// Has the program go on with what is wanted now, and waits for a frame, a signal, or a moment; or until `full` takes something again, where
+    /// frames cannot be written there.
     ///
     /// # Errors
-    /// What is loaded was removed, another process captures in this one's place, or a map cannot be written.
-    pub fn wait(&mut self) -> Result<()> {
-        if !links::is_alive(&self.pins.directory)? {
+    /// What is loaded was removed, another process has captured in this one's place, what is wanted cannot be had any more, or a map cannot be
+    /// written.
+    pub fn wait(
+        &mut self,
+        wanted: impl FnOnce(&Pins) -> Result<Capture>,
+        full: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
+        if MapInfo::from_pin(self.pins.directory.join(TOLD)).map_or(0, |map| map.id()) != self.map {
             bail!("what was loaded has been removed or replaced, and the capture has ended with it");
         }
-        let is_of = self.pins.maps.capture()?.number;
-        if is_of != self.capture.number {
-            bail!("process {} captures in the place of this one", is_of >> 32);
+        if self.pins.maps.capture()?.number != self.capture.number {
+            bail!("another process has captured in the place of this one, which did not run for a while");
         }
-        self.capture.until = until(monotonic_ns()?);
+        let now = monotonic_ns()?;
+        self.paused += Duration::from_nanos(now.saturating_sub(self.capture.until));
+        self.capture = Capture { number: self.capture.number, until: until(now), ..wanted(&self.pins)? };
         self.pins.maps.set_capture(self.capture)?;
-        let mut wanted = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        let ring = PollFd::new(self.ring.as_fd(), PollFlags::POLLIN);
+        let mut wanted = [full.map_or(ring, |full| PollFd::new(full, PollFlags::POLLOUT))];
         match poll(&mut wanted, PollTimeout::try_from(RENEWED).unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
             Err(error) => Err(error).context("waiting for frames"),
@@ -107,6 +124,11 @@ impl Capturing {
             ..sum
         };
         Ok(cpus.iter().flatten().filter(of_this).fold(CaptureCpu::default(), sum))
+    }
+
+    /// How long the program has captured nothing, because this process did not run.
+    pub fn paused(&self) -> Duration {
+        self.paused
     }
 
     /// What is pinned of the instance.

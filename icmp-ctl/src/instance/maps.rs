@@ -57,6 +57,7 @@ pub struct InstanceMaps {
     pub(super) heavy_hitters: PerCpuArray<MapData, Pod<HeavyHitter>>,
     pub(super) counters: PerCpuArray<MapData, Pod<Counter>>,
     capture: Array<MapData, Pod<Capture>>,
+    capture_bucket: Array<MapData, u64>,
     pub(super) capture_cpus: PerCpuArray<MapData, Pod<CaptureCpu>>,
     chain: ProgramArray<MapData>,
     chain_frags: ProgramArray<MapData>,
@@ -107,6 +108,7 @@ impl InstanceMaps {
             heavy_hitters: map!("HEAVY_HITTERS"),
             counters: map!("COUNTERS"),
             capture: map!("CAPTURE"),
+            capture_bucket: map!("CAPTURE_BUCKET"),
             capture_cpus: map!("CAPTURE_CPU"),
             chain: map!("CHAIN"),
             chain_frags: map!("CHAIN_FRAGS"),
@@ -489,6 +491,14 @@ impl InstanceMaps {
     /// The map cannot be read.
     pub(super) fn capture(&self) -> Result<Capture> {
         Ok(self.capture.get(&0, 0).context("reading what is captured")?.0)
+    }
+
+    /// Has a capture begin with all that may come at once.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub(super) fn fill_capture_bucket(&mut self) -> Result<()> {
+        self.capture_bucket.set(0, 0, 0).context("filling the bucket of captures")
     }
 
     /// Has this be captured from now on.

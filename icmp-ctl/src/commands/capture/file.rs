@@ -1,14 +1,14 @@
 //! The file that is captured to: its interfaces, and what is said of each frame.
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result};
-use icmp_common::abi::CapturedAbout;
-use icmp_common::reason::{Reason, Verdict};
 
-use crate::capture::write::{Decided, Frame, Writer};
+use super::decided::decided;
+use crate::capture::write::{Frame, Writer};
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::capture::Capturing;
@@ -58,6 +58,8 @@ impl File {
             SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).context("asking for the time")?;
         let offset = (since_1970.as_nanos() as u64).wrapping_sub(monotonic_ns()?);
         while self.written < most
+            // What finds no place stays where the program finds no room either then, and counts it.
+            && self.writer.full().is_none()
             && let Some((about, bytes)) = capturing.frame()
         {
             let rule = rules.iter().find(|(_, slot)| *slot == about.rule).map(|(name, _)| name.as_str());
@@ -73,9 +75,16 @@ impl File {
             let decided = Some(decided(&about, rule));
             let time = about.at.wrapping_add(offset);
             self.writer.add(&Frame { interface, time, len: about.len, bytes: &bytes, decided })?;
+            // Each by itself: less than a pipe takes at once where it takes something.
+            self.writer.flush()?;
             self.written += 1;
         }
-        self.writer.flush()
+        Ok(())
+    }
+
+    /// Where it is written to, if that takes nothing now.
+    pub(super) fn full(&self) -> Option<BorrowedFd<'_>> {
+        self.writer.full()
     }
 
     fn interface(&mut self, ifindex: u32, name: Option<&str>) -> Result<u32> {
@@ -83,18 +92,4 @@ impl File {
         self.interfaces.insert(ifindex, number);
         Ok(number)
     }
-}
-
-/// Verdict, reason and rule; the XDP actions are those of `enum xdp_action` in include/uapi/linux/bpf.h.
-fn decided(about: &CapturedAbout, rule: Option<&str>) -> Decided {
-    let reason = Reason::from_number(about.reason as u8);
-    let verdict = reason.verdict();
-    let action = match verdict {
-        Verdict::Drop | Verdict::Limit => 1,
-        Verdict::Pass => 2,
-        Verdict::Answer => 3,
-    };
-    let rule = rule.map(|name| format!(" (rule {name})")).unwrap_or_default();
-    let comment = format!("{}: {}{rule}. {}", verdict.name(), reason.name(), reason.description().trim());
-    Decided { action, is_sent: verdict == Verdict::Answer, comment }
 }

@@ -10,18 +10,21 @@ use crate::config::suggestions::did_you_mean;
 use crate::config::units::Rate;
 use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
-use crate::instance::pins::View;
+use crate::instance::pins::Pins;
 use crate::kernel::clock::Tick;
 
-/// Without its number and its time.
-pub(super) fn of(args: &Args, instance: &View, network: &Network) -> Result<Capture> {
-    let all = slots(instance, network)?;
-    let slots = only(all, &args.interfaces, network, |(_, name)| name)?;
-    // One that is attached meanwhile counts where none was named.
-    let slots = match args.interfaces[..] {
-        [] => u32::MAX,
-        _ => slots.iter().fold(0, |mask, (slot, _)| mask | 1 << slot),
+/// Without its number and its time. Interfaces and rules have other slots when they are taken away and come again.
+pub(super) fn of(args: &Args, instance: &Pins) -> Result<Capture> {
+    let slots = if args.interfaces.is_empty() {
+        u32::MAX
+    } else {
+        let network = Network::read_once()?;
+        let named = only(slots(instance, &network)?, &args.interfaces, &network, |(_, name)| name)?;
+        named.iter().fold(0, |mask, (slot, _)| mask | 1 << slot)
     };
+    if args.every == 0 || args.count == Some(0) {
+        bail!("--every, --count: 0 frames are no capture; write 1 or more");
+    }
     if !(1..=CAPTURED_BYTES as u32).contains(&args.snapshot_length) {
         bail!(
             "--snapshot-length: {} bytes of a frame cannot be captured; 1 to {CAPTURED_BYTES} can",
@@ -56,7 +59,7 @@ fn reasons(args: &Args) -> impl Iterator<Item = Reason> {
     })
 }
 
-fn slot_of(name: &str, instance: &View) -> Result<u32> {
+fn slot_of(name: &str, instance: &Pins) -> Result<u32> {
     let rules = instance.maps.rule_slots()?;
     let slot = rules.iter().find(|(rule, _)| rule == name).map(|(_, slot)| *slot);
     slot.ok_or_else(|| {

@@ -1,5 +1,6 @@
 //! `capture`: frames as the program has left them, each with what it has decided, as pcapng.
 
+mod decided;
 mod file;
 mod filter;
 
@@ -21,38 +22,45 @@ use crate::instance::pins::{View, nothing_loaded};
 use crate::output::Output;
 
 pub(super) fn run(args: &Args) -> Result<Output> {
-    let network = Network::read_once()?;
-    let wanted = View::look(|instance| filter::of(args, instance, &network))?.ok_or_else(nothing_loaded)?;
+    let wanted = View::look(|instance| filter::of(args, instance))?.ok_or_else(nothing_loaded)?;
+    // Before the file, which another capture may be writing to.
+    let mut capturing = Capturing::begin(wanted)?;
+    let mut file = File::create(&args.write, args.snapshot_length)?;
+    // Until then a signal ends this process at once: opening a FIFO waits for its reader.
     let ends = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
     }
-    // What can fail without the program is tried first.
-    let mut file = File::create(&args.write, args.snapshot_length)?;
-    let mut capturing = Capturing::begin(wanted)?;
-    file.begin(&capturing, &network)?;
+    let mut ended = file.begin(&capturing, &Network::read_once()?);
     note("capturing; Ctrl-C ends it");
     let begun = Instant::now();
     let progress = counter("frames");
-    let mut ended = Ok(());
     while ended.is_ok()
         && !ends.load(Ordering::Relaxed)
         && args.count.is_none_or(|count| file.written() < count)
         && args.time.is_none_or(|time| begun.elapsed() < time.0)
     {
-        ended = capturing.wait().and_then(|()| file.take(&mut capturing, args.count.unwrap_or(u64::MAX)));
+        ended = capturing
+            .wait(|pins| filter::of(args, pins), file.full())
+            .and_then(|()| file.take(&mut capturing, args.count.unwrap_or(u64::MAX)));
         progress.set_position(file.written());
     }
     progress.finish_and_clear();
-    let counted = capturing.counted()?;
+    let (counted, paused) = (capturing.counted()?, capturing.paused());
     drop(capturing);
-    let text = format!(
+    let mut text = format!(
         "{} frames captured; of {} that were asked for, {} were over the rate, and for {} there was no room",
         file.written(),
         counted.asked,
         counted.over_limit,
         counted.lost
     );
+    if !paused.is_zero() {
+        text = format!(
+            "{text}; for {:.1} s nothing was, because this process did not run",
+            paused.as_secs_f64()
+        );
+    }
     match ended {
         // Who has seen enough has closed the pipe.
         Err(error) if is_closed_pipe(&error) => {}
@@ -67,6 +75,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
         "asked": counted.asked,
         "over_rate": counted.over_limit,
         "lost": counted.lost,
+        "paused_seconds": paused.as_secs_f64(),
     });
     Ok(Output::done(json, vec![text]))
 }
