@@ -101,7 +101,8 @@ impl Explanation {
         if let Some((_, to)) = decoded.addresses().filter(|_| self.owner().is_some()) {
             lines.extend(table.iter().map(|what| format!("{to} is {what}")));
             lines.extend(vip.map(|net| format!("{to} is in the VIP prefix {net}")));
-            lines.extend(lease.map(|until| {
+            // None where the gate is taken for healthy, or nobody has said so far that it is.
+            lines.extend(lease.filter(|until| *until > 0).map(|until| {
                 let left = until.saturating_sub(self.now) as f64 / subject.tick.per_second;
                 if left > 0.0 {
                     format!("its check holds for {left:.1} s more")
@@ -254,6 +255,7 @@ impl Explanation {
                 .ping()
                 .zip(self.owner().and_then(Result::ok))
                 .map(|(family, owner)| (family, owner == Target::Group)),
+            is_shared: subject.interface.flags & INTERFACE_SHARED != 0,
             interface: here.taken_in_by(decoded.vlans()),
         });
         let mut lines: Vec<_> =
@@ -339,7 +341,7 @@ fn in_table(subject: &Subject, address: IpAddr) -> Vec<String> {
             "an own address of another interface, answered on this one where `own = \"host\"`"
         }
         AddressKind::Everywhere => "an own address that is answered on each interface",
-        _ => "an own address of another interface",
+        _ => "an own address of the host, on another interface or in a VIP prefix with a check",
     };
     anywhere.iter().map(|own| on_any(own).to_owned()).collect()
 }

@@ -20,22 +20,45 @@ pub struct Passed<'a> {
     pub addresses: Option<(IpAddr, IpAddr)>,
     /// The family of an echo request that is for this host, and whether it is for a group.
     pub ping: Option<(Family, bool)>,
+    /// Whether frames for other hosts come in on the interface as well: of a bridge's port, or below a macvlan or ipvlan.
+    pub is_shared: bool,
     /// Index and name of the interface that the kernel takes it in by, where that is known.
     pub interface: Option<(u32, &'a str)>,
 }
 
 /// What may stop it.
 pub fn findings(passed: &Passed<'_>) -> Vec<Finding> {
-    let mut findings: Vec<_> = dropped(passed.reason)
-        .map(|why| Finding::new("packet", State::Broken, "the kernel drops it", why))
-        .into_iter()
-        .collect();
+    let drops = |why| Finding::new("packet", State::Broken, "the kernel drops it", why);
+    let unknown = |what, why| Finding::new("packet", State::Unknown, what, why);
+    let mut findings = Vec::new();
+    if let Some(why) = dropped(passed.reason) {
+        findings.push(if passed.is_shared {
+            unknown("this host does not take it in, and a bridge or the device above may", why)
+        } else {
+            drops(why)
+        });
+    }
+    if passed.reason == Reason::IpOptions {
+        findings.push(unknown(
+            "it has IPv4 options",
+            "the kernel drops some of them, and which is not looked at",
+        ));
+    }
+    if let Some((IpAddr::V6(source), _)) = passed.addresses
+        && (source.is_loopback() || source.is_multicast())
+    {
+        // `ip6_rcv_core` in net/ipv6/ip6_input.c.
+        findings.push(drops("its source is one that no other host can have"));
+    }
     if passed.interface.is_none() {
         let why = "it has a VLAN without a device, or a bridge does not take it in";
-        findings.push(Finding::new("packet", State::Unknown, "no interface that is known takes it in", why));
+        findings.push(unknown("no interface that is known takes it in", why));
     }
     if let (Some((source, destination)), Some(interface)) = (passed.addresses, passed.interface) {
-        findings.push(routes::way_in(interface, source, destination));
+        // Of IPv6 groups the kernel answers EMSGSIZE to the question, whatever it does with them.
+        if !(destination.is_ipv6() && destination.is_multicast()) {
+            findings.push(routes::way_in(interface, source, destination));
+        }
         if let Some((_, is_to_group)) = passed.ping {
             // A group is no source: the kernel chooses one.
             let from = if is_to_group { None } else { Some(destination) };
@@ -62,6 +85,36 @@ const fn dropped(reason: Reason) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn said(passed: &Passed<'_>) -> Vec<(State, String)> {
+        findings(passed).into_iter().map(|finding| (finding.state, finding.text())).collect()
+    }
+
+    #[test]
+    fn what_a_bridge_or_the_device_above_may_take_is_not_said_to_be_dropped() {
+        for (is_shared, state) in [(false, State::Broken), (true, State::Unknown)] {
+            let reason = Reason::ForeignMac;
+            let passed =
+                Passed { reason, addresses: None, ping: None, is_shared, interface: Some((1, "lo")) };
+            assert_eq!(said(&passed)[0].0, state, "{is_shared}");
+        }
+    }
+
+    #[test]
+    fn sources_that_ipv6_drops_are_told_and_a_group_is_asked_no_way_in() {
+        let passed = |source: &str, reason| Passed {
+            reason,
+            addresses: Some((source.parse().expect("an address"), "ff02::1".parse().expect("an address"))),
+            ping: None,
+            is_shared: false,
+            interface: Some((1, "lo")),
+        };
+        for source in ["::1", "ff02::1"] {
+            let said = said(&passed(source, Reason::MartianSource));
+            assert!(said.len() == 1 && said[0].1.contains("the kernel drops it"), "{said:?}");
+        }
+        assert!(said(&passed("2001:db8::1", Reason::GroupEcho)).is_empty());
+    }
 
     #[test]
     fn what_the_kernel_drops_was_passed_to_it() {

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result};
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
+use nix::errno::Errno;
 use nix::libc;
 
 use crate::finding::{Finding, State};
@@ -32,7 +33,7 @@ pub(super) fn way_in(interface: (u32, &str), source: IpAddr, destination: IpAddr
             refused(NOT_FORWARDED)
         }
         Ok(Answer::Route(RouteType::Unicast)) => {
-            let why = "it is for another host, which may answer it";
+            let why = "it is for another host, which may answer it, where its TTL or hop limit lasts";
             Finding::new(CHECK, State::Unknown, format!("the kernel forwards {packet}"), why)
         }
         Ok(Answer::Route(_)) => refused("a route says so (blackhole, unreachable or prohibit)"),
@@ -41,7 +42,7 @@ pub(super) fn way_in(interface: (u32, &str), source: IpAddr, destination: IpAddr
             "the way back to its source is not by this interface, which `rp_filter` demands, or the source is one that no other host can have",
         ),
         Ok(Answer::Refused(libc::EHOSTUNREACH)) => refused(NOT_FORWARDED),
-        Ok(Answer::Refused(errno)) => refused(&std::io::Error::from_raw_os_error(errno).to_string()),
+        Ok(Answer::Refused(errno)) => refused(Errno::from_raw(errno).desc()),
         Err(error) => unknown(&packet, &error),
     }
 }
@@ -66,7 +67,7 @@ pub(super) fn way_back(source: Option<IpAddr>, destination: IpAddr) -> Finding {
             none("a route says so (blackhole, unreachable or prohibit)")
         }
         Ok(Answer::Route(_)) => Finding::fine(CHECK, format!("there is a route for a reply, {packet}")),
-        Ok(Answer::Refused(errno)) => none(&std::io::Error::from_raw_os_error(errno).to_string()),
+        Ok(Answer::Refused(errno)) => none(Errno::from_raw(errno).desc()),
         Err(error) => unknown(&packet, &error),
     }
 }
