@@ -136,7 +136,7 @@ for mode in native skb; do
     serve=$!
     said_by_serve "$name: serve follows" 'serving metrics'
     check "$name: xdp-loader unloads ours behind serve" xdp-loader unload host0 --id "$(id_of icmp_ctl)"
-    said_by_serve "$name: serve says that it is not called" 'not there any more.*attach --chain host0'
+    said_by_serve "$name: serve says that it is not called" 'is not there: .*attach --chain host0'
     check "$name: xdp-loader unloads all behind serve" xdp-loader unload host0 --all
     said_by_serve "$name: serve attaches ours alone" 'host0: attached'
     kill $serve; wait $serve

@@ -53,6 +53,8 @@ const RELEASE: &str = "bookworm";
 const AT_A_TIME: usize = 2;
 /// Longer than any takes whose processor is emulated on a machine that is busy with other things: it is for those that hang.
 const LIMIT: Duration = Duration::from_secs(3600);
+/// How often a VM is booted whose kernel dies before it has run anything.
+const BOOTS: u32 = 3;
 const LISTS_AGE: Duration = Duration::from_secs(12 * 3600);
 const INIT: &str = include_str!("vm_init.sh");
 const CHAIN: &str = include_str!("vm_chain.sh");
@@ -228,6 +230,27 @@ impl Machine {
 
     fn run(&self) -> Result<()> {
         let start = Instant::now();
+        let mut report = self.boot()?;
+        for _ in 1..BOOTS {
+            if report.has_begun || !report.ended {
+                break;
+            }
+            // The emulator's fault: an int3 where the kernel patches itself was seen at 3 s.
+            println!("  again    Linux {}: its kernel died before anything of ours was run", self.release);
+            report = self.boot()?;
+        }
+        report.verdict()?;
+        println!(
+            "  passed   Linux {}: {} checks ({} s)",
+            self.release,
+            report.passed,
+            start.elapsed().as_secs()
+        );
+        Ok(())
+    }
+
+    /// What the VM has said when it has ended, or been ended.
+    fn boot(&self) -> Result<Report> {
         let log = File::create(&self.log).with_context(|| format!("writing {}", self.log.display()))?;
         let card = |netdev: &str, mac: &str| format!("{CARDS},netdev={netdev},mac=02:00:00:00:00:{mac}");
         // Emulated: slower than KVM and the same everywhere, also where /dev/kvm is there and does not work.
@@ -248,15 +271,7 @@ impl Machine {
         println!("  boot     Linux {}", self.release);
         let mut child = qemu.spawn().context("starting qemu-system-x86_64")?;
         let ended = interrupt::wait(&mut child, Some(LIMIT), |_| ())?.is_some();
-        let report = Report::read(&serial(&self.log)?);
-        report.verdict(ended)?;
-        println!(
-            "  passed   Linux {}: {} checks ({} s)",
-            self.release,
-            report.passed,
-            start.elapsed().as_secs()
-        );
-        Ok(())
+        Ok(Report { ended, ..Report::read(&serial(&self.log)?) })
     }
 }
 
@@ -266,6 +281,10 @@ struct Report {
     passed: usize,
     failed: Vec<String>,
     done: bool,
+    /// It got as far as our own first process.
+    has_begun: bool,
+    /// By itself.
+    ended: bool,
 }
 
 impl Report {
@@ -278,17 +297,18 @@ impl Report {
                 report.failed.push(what.to_owned());
             }
             report.done |= line == "DONE";
+            report.has_begun |= line.starts_with("kernel ");
         }
         report
     }
 
     /// A VM that did not get to its end has failed, whatever passed before.
-    fn verdict(&self, ended: bool) -> Result<()> {
+    fn verdict(&self) -> Result<()> {
         if !self.failed.is_empty() {
             bail!("{} checks failed, the first: {}", self.failed.len(), self.failed[0]);
         }
         if !self.done {
-            let how = if ended {
+            let how = if self.ended {
                 "it stopped by itself".to_owned()
             } else {
                 format!("it was stopped after {LIMIT:?}")
@@ -590,10 +610,12 @@ mod tests {
     fn a_vm_that_never_says_done_has_failed() {
         let report = Report::read("PASS one\r\nPASS two\n");
         assert_eq!(report.passed, 2);
-        assert!(report.verdict(true).is_err());
-        assert!(Report::read("PASS one\nDONE\n").verdict(true).is_ok());
-        assert!(Report::read("PASS one\nFAIL two\nDONE\n").verdict(true).is_err());
-        assert!(Report::read("DONE\n").verdict(true).is_err(), "nothing was checked");
+        let verdict = |serial: &str| Report { ended: true, ..Report::read(serial) }.verdict();
+        assert!(report.verdict().is_err());
+        assert!(verdict("PASS one\nDONE\n").is_ok());
+        assert!(verdict("PASS one\nFAIL two\nDONE\n").is_err());
+        assert!(verdict("DONE\n").is_err(), "nothing was checked");
+        assert!(!Report::read("[    3.4] Oops: int3\n").has_begun && Report::read("kernel 6.1\n").has_begun);
     }
 
     #[test]
