@@ -67,7 +67,7 @@ const fn is_of_rules(reason: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{Capture, CaptureCpu, LENGTHS, Limit, RULES_LENGTH, SETTINGS_RULES, TypeRules};
+    use crate::abi::{Capture, CaptureCpu, LENGTHS, Limit, Rule};
     use crate::host_tables::HostTables;
     use crate::limiter::UNITS_PER_TICK;
     use crate::path::testing::{self, SLOT, echo4, send};
@@ -123,14 +123,8 @@ mod tests {
 
     #[test]
     fn the_rule_of_a_frame_is_the_one_that_decided_about_this_frame() {
-        let mut settings = testing::settings(Preset::Host);
-        settings.flags |= SETTINGS_RULES;
-        let mut rules = testing::rules();
-        (rules.count, rules.any_source, rules.any_destination) = (1, 1, 1);
-        rules.conditions = RULES_LENGTH;
-        rules.types.fill(TypeRules { rules: 1, block: 0, reserved: 0 });
-        rules.lengths[100..LENGTHS].fill(1);
-        (rules.rules[0].action, rules.rules[0].slot) = (Action::Answer as u32, 7);
+        let rule = Rule { action: Action::Answer as u32, slot: 7, ..Rule::default() };
+        let (settings, rules) = testing::rule_for_lengths(100..LENGTHS, rule);
         let mut tables = testing::tables(settings, rules);
         tables.set_capture(Capture { rule: 7, ..answers() });
         for (len, asked) in [(64, 0), (100, 1), (64, 1), (200, 2)] {

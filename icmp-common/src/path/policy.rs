@@ -358,7 +358,7 @@ fn is_sender_within<F: Frame, T: Tables>(frame: &mut F, tables: &T, settings: &S
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::{LENGTHS, RULES_LENGTH, SWITCH_CHANGE, TypeRules};
+    use crate::abi::{LENGTHS, SWITCH_CHANGE, TypeRules};
     use crate::frame::SliceFrame;
     use crate::host_tables::HostTables;
     use crate::path::testing::{self, interface};
@@ -436,14 +436,8 @@ mod tests {
             (Family::V6, Some(first), [false, true]),
         ] {
             for (lengths, matches) in [(64..65, exact), (65..LENGTHS, above)] {
-                let mut settings = testing::settings(Preset::Host);
-                settings.flags |= SETTINGS_RULES;
-                let mut rules = testing::rules();
-                (rules.count, rules.any_source, rules.any_destination) = (1, 1, 1);
-                rules.conditions = RULES_LENGTH;
-                rules.types.fill(TypeRules { rules: 1, block: 0, reserved: 0 });
-                rules.lengths[lengths.clone()].fill(1);
-                rules.rules[0].action = Action::Drop as u32;
+                let rule = Rule { action: Action::Drop as u32, ..Rule::default() };
+                let (settings, rules) = testing::rule_for_lengths(lengths.clone(), rule);
                 let mut frame = testing::message(family, 0xc633_6405, echo_request(family), 0, 64);
                 match (family, fragment) {
                     (Family::V4, Some(flags)) => {

@@ -1,16 +1,18 @@
 //! What the tests beside the steps share: a host, and the frames that are sent to it.
 //!
-//! Owns a host with one address of each family, no rule and no limit, and well-formed messages for it. What a test is about, it changes
+//! Owns a host with one address of each family, no limit, and no rule or a plain one, and well-formed messages for it. What a test is about, it changes
 //! itself.
 
+use core::ops::Range;
 use std::boxed::Box;
 use std::vec::Vec;
 
 use crate::abi::{
     ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, AddressKind, BUDGETS, CODE_BLOCKS, GATES, Gate,
     INTERFACE_ENTRIES, Interface, LENGTHS, LENGTHS4, LENGTHS6, Level, Limit, MAX_RULES, Mask, NAME_LEN,
-    OwnFirst, PREFIX_VALUES, PrefixKind, ROUTERS, Rule, Rules, SCOPE_SLOTS, SETTINGS_ECHO, SETTINGS_PRESENT,
-    SETTINGS_VERIFY_FULL, Scope, Search, Search4, Search6, Settings, Step6, TYPE_ENTRIES, TypeRules, VLANS,
+    OwnFirst, PREFIX_VALUES, PrefixKind, ROUTERS, RULES_LENGTH, Rule, Rules, SCOPE_SLOTS, SETTINGS_ECHO,
+    SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, Scope, Search, Search4, Search6, Settings, Step6,
+    TYPE_ENTRIES, TypeRules, VLANS,
 };
 use crate::checksum::tests::rfc1071;
 use crate::frame::{Frame, SliceFrame};
@@ -116,6 +118,19 @@ pub(super) fn rules() -> Box<Rules> {
         prefix_values: [0; PREFIX_VALUES],
         gates: [Gate::NONE; GATES],
     })
+}
+
+/// Settings as above and one rule, for messages of these lengths whatever they are.
+pub(super) fn rule_for_lengths(lengths: Range<usize>, rule: Rule) -> (Settings, Box<Rules>) {
+    let mut settings = settings(Preset::Host);
+    settings.flags |= SETTINGS_RULES;
+    let mut rules = rules();
+    (rules.count, rules.any_source, rules.any_destination) = (1, 1, 1);
+    rules.conditions = RULES_LENGTH;
+    rules.types.fill(TypeRules { rules: 1, block: 0, reserved: 0 });
+    rules.lengths[lengths].fill(1);
+    rules.rules[0] = rule;
+    (settings, rules)
 }
 
 /// The host's tables.
