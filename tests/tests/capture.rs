@@ -3,10 +3,9 @@
 //! Owns what is captured and what is left out, and what is left when a capture ends. What a frame ends in is other tests'.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader};
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use icmp_tests::can_run;
@@ -17,7 +16,6 @@ use icmp_tests::packet::Echo;
 use icmp_tests::process::{self, Finished, Watch};
 use icmp_tests::wire::Tap;
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -298,22 +296,23 @@ fn third_has_one(world: &World) {
 fn a_reader_that_does_not_read_keeps_no_capture_from_its_end() {
     let Some(world) = World::new() else { return };
     let attached = world.attach();
-    let mut capture = ctl::command(&world.pair.host, "capture -w - --rate unlimited");
-    let mut capture = capture.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
-    let mut said = BufReader::new(capture.stderr.take().expect("piped")).lines();
-    assert!(said.next().expect("a line").expect("text").contains("capturing"));
+    let fifo = world.folder.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("a FIFO");
+    let fifo = fifo.to_str().expect("a path in UTF-8");
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    // Open to be read all the time, by nobody who does.
+    let script = "exec 3<>\"$1\"; exec \"$0\" capture -w - --rate unlimited >\"$1\"";
+    let mut capture = world.pair.host.watch("bash", &["-c", script, program, fifo]);
+    let _said = capture.wait_for("capturing", LIMIT);
     // A pipe takes 64 KiB.
     for _ in 0..4 {
         world.send(&[1; 25], 1400);
     }
     assert_eq!(attached.counters().answered(), 100);
-    let pid = Pid::from_raw(capture.id().try_into().expect("a pid"));
-    nix::sys::signal::kill(pid, Signal::SIGTERM).expect("it runs");
-    let ended = said.find(|line| line.as_ref().is_ok_and(|line| line.contains("frames captured")));
-    assert!(ended.is_some() && capture.wait().expect("it ends").success());
+    capture.signal(Signal::SIGTERM);
+    let _said = capture.wait_for("frames captured", LIMIT);
     // And one that has gone before anything came.
     let script = "\"$0\" capture -w - --time 100ms | true; exit ${PIPESTATUS[0]}";
-    let program = ctl::program().to_str().expect("a path in UTF-8");
     let _said = world.pair.host.run("bash", &["-c", script, program]).expect_success();
 }
 
