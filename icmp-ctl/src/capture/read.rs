@@ -12,7 +12,9 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
-use pcap_parser::{Block, InterfaceDescriptionBlock, Linktype, PcapBlockOwned, PcapError, create_reader};
+use pcap_parser::{
+    Block, InterfaceDescriptionBlock, Linktype, PIB_MAGIC, PcapBlockOwned, PcapError, create_reader,
+};
 
 use crate::capture::compression::{self, Below};
 
@@ -20,6 +22,8 @@ use crate::capture::compression::{self, Below};
 const BUFFER: usize = 1 << 19;
 /// The longest block of a pcapng file that is read: as long as libpcap takes (sf-pcapng.c).
 const LONGEST_BLOCK: usize = 16 << 20;
+/// The shortest block: its type, its length twice, and nothing in it (draft-ietf-opsawg-pcapng, section 3.1).
+const SHORTEST_BLOCK: u32 = 12;
 /// The longest frame: as long as libpcap takes on any link of these (MAXIMUM_SNAPLEN in pcap-int.h).
 const LONGEST_FRAME: usize = 262_144;
 const NS: u64 = 1_000_000_000;
@@ -116,6 +120,13 @@ impl Capture {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<()> {
         loop {
+            if let Some(length) = self.too_short() {
+                bail!(
+                    self.damaged(&format!(
+                        "a block of {length} bytes, and the shortest has {SHORTEST_BLOCK}"
+                    ))
+                );
+            }
             let capacity = self.capacity;
             let (used, flow) = match self.reader.next() {
                 Ok((used, block)) => {
@@ -168,6 +179,16 @@ impl Capture {
                 return Ok(());
             }
         }
+    }
+
+    /// The length of the block that follows, if none is as short. The parser takes the length that its headers have from it, and for
+    /// process information (of macOS) does not ask whether it is longer.
+    fn too_short(&self) -> Option<u32> {
+        let words = self.reader.data().as_chunks().0;
+        let number = if self.is_big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        let [kind, length] = [words.first(), words.get(1)].map(|word| word.map(|word| number(*word)));
+        let is_process_information = self.legacy.is_none() && kind == Some(PIB_MAGIC);
+        length.filter(|length| is_process_information && *length < SHORTEST_BLOCK)
     }
 
     fn reading(&self) -> String {
