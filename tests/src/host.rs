@@ -70,7 +70,8 @@ fn loaded(options: LoadOptions) -> InKernel {
 }
 
 impl InKernel {
-    /// Makes it the host with this configuration, whatever it was before, and the same in memory.
+    /// Makes it the host with this configuration, whatever it was before, and the same in memory, which has seen no frame yet: what the
+    /// program remembers of frames before, it alone does.
     ///
     /// # Panics
     /// As [`both`].
