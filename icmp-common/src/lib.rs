@@ -24,6 +24,7 @@ pub mod known_sources;
 pub mod limiter;
 pub mod outcome;
 pub mod path;
+pub mod peers;
 pub mod policy;
 pub mod prefixes;
 pub mod reason;
