@@ -6,6 +6,8 @@
 //! so that an edit in icmp-common would leave the old program embedded.
 #![forbid(unsafe_code)]
 
+mod embedded;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -33,7 +35,7 @@ pub fn workspace() -> Result<PathBuf> {
     Ok(manifest_dir.parent().context("the package lies in the workspace")?.to_owned())
 }
 
-/// Builds `package`, whose one binary has the same name, with these features (as cargo takes them); the object is `OUT_DIR/package`.
+/// Builds `package`, whose one binary has the same name, with these features (as cargo takes them); the object, without DWARF, is `OUT_DIR/package`.
 /// It is made again when one of `inputs`, paths in the workspace, changes.
 ///
 /// # Errors
@@ -84,7 +86,10 @@ pub fn build(package: &str, features: &str, inputs: &[&str]) -> Result<()> {
         bail!("building the eBPF object failed ({status}); `cargo xtask setup` installs what it needs");
     }
     let built = target_dir.join(target).join("release").join(package);
-    fs::copy(&built, out_dir.join(package)).with_context(|| format!("copying {}", built.display()))?;
+    let object = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
+    let embedded = out_dir.join(package);
+    fs::write(&embedded, embedded::without_dwarf(&object)?)
+        .with_context(|| format!("writing {}", embedded.display()))?;
     Ok(())
 }
 
