@@ -39,6 +39,7 @@ pub mod packet;
 pub mod process;
 pub mod queries;
 pub mod readers;
+pub mod transcript;
 pub mod vectors;
 pub mod wire;
 pub mod xdp;
