@@ -78,3 +78,17 @@ fn the_book_has_every_page_and_links_to_no_file_beyond_it() {
         }
     }
 }
+
+#[test]
+fn each_answer_to_a_threat_names_a_test_that_there_is() {
+    let root = root();
+    let entries = std::fs::read_dir(root.join("tests/tests")).expect("the tests");
+    let tests: String = entries.map(|entry| read(&entry.expect("an entry").path())).collect();
+    let text = read(&root.join("SECURITY.md"));
+    // What is in backticks and has a name's underscores, but for paths and commands.
+    let named: Vec<_> = text.split('`').filter(|word| word.matches('_').count() > 2).collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        assert!(tests.contains(&format!("fn {name}(")), "there is no test {name}");
+    }
+}
