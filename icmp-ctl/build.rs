@@ -14,19 +14,29 @@ fn main() -> Result<()> {
         .map(|(_, feature)| feature)
         .collect();
     ebpf_build::build("icmp-ebpf", &features.join(","), &["icmp-ebpf"])?;
-    println!("cargo:rustc-env=ICMP_CTL_BUILD={}", build_id(&ebpf_build::workspace()?));
+    let workspace = ebpf_build::workspace()?;
+    println!("cargo:rustc-env=ICMP_CTL_BUILD={}", build_id(&workspace));
+    println!("cargo:rustc-env=ICMP_CTL_DATE={}", of_commit("%cs", &workspace).unwrap_or_default());
     Ok(())
 }
 
 /// Version and commit, for `status` to say which build loaded what.
 fn build_id(workspace: &Path) -> String {
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
-    let commit =
-        Command::new("git").args(["rev-parse", "--short=12", "HEAD"]).current_dir(workspace).output();
-    match commit {
-        Ok(output) if output.status.success() => {
-            format!("{version}+{}", String::from_utf8_lossy(&output.stdout).trim())
-        }
-        _ => version,
+    match of_commit("%h", workspace) {
+        Some(commit) => format!("{version}+{commit}"),
+        None => version,
     }
+}
+
+/// What git says of the commit that is built, where there is one.
+fn of_commit(format: &str, workspace: &Path) -> Option<String> {
+    let show = ["show", "--no-patch", "--abbrev=12"];
+    let said = Command::new("git")
+        .args(show)
+        .arg(format!("--format={format}"))
+        .current_dir(workspace)
+        .output()
+        .ok()?;
+    said.status.success().then(|| String::from_utf8_lossy(&said.stdout).trim().to_owned())
 }

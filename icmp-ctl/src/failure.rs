@@ -6,7 +6,7 @@ use aya::programs::ProgramError;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-/// Exit codes other than 0, as docs/cli.md documents them.
+/// Exit codes other than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[repr(u8)]
 pub enum Exit {
@@ -22,6 +22,29 @@ pub enum Exit {
     Refused = 5,
     /// A guard refused what would cut the host off.
     Guarded = 6,
+}
+
+impl Exit {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Failed, Self::Usage, Self::NothingLoaded, Self::Permission, Self::Refused, Self::Guarded];
+
+    /// What it means, for the manual; docs/cli.md says the same.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Failed => {
+                "tried, and failed; also a configuration that is refused, an interface that does not exist, another's XDP program; \
+                 `doctor` has found something broken"
+            }
+            Self::Usage => "usage: an unknown verb or option, a missing argument",
+            Self::NothingLoaded => "nothing is loaded in this network namespace",
+            Self::Permission => "a permission is missing",
+            Self::Refused => "the kernel or the driver refused; also a kernel older than 6.1",
+            Self::Guarded => {
+                "the policy would break what hosts need, or a list has become empty, and no `--allow-break` or `--allow-empty` is given"
+            }
+        }
+    }
 }
 
 /// An error with an exit code of its own; every other error exits with [`Exit::Failed`].

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use icmp_ctl::cli::{self, Asked};
+use icmp_ctl::commands::completions;
 use icmp_ctl::kernel::files::outlive_size_limit;
 use icmp_ctl::output::Output;
 use icmp_ctl::{commands, diagnostics, failure};
@@ -28,6 +29,9 @@ fn main() -> ExitCode {
 
 fn run(arguments: &[OsString]) -> Result<()> {
     outlive_size_limit()?;
+    if completions::answer()? {
+        return Ok(());
+    }
     let _reader = match cli::parse(arguments)? {
         Asked::Run(cli) => commands::run(&cli, arguments)?.print(cli.json)?,
         Asked::Text(text) => Output::text(&text).print(false)?,

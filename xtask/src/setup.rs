@@ -112,6 +112,7 @@ const TEST: &[Program] = &[
     ("hping3", &["hping3"]),
     ("strace", &["strace"]),
     ("iptables", &["iptables"]),
+    ("mandoc", &["mandoc"]),
     ("mtr", &["mtr-tiny"]),
     ("ndisc6", &["ndisc6"]),
     ("nft", &["nftables"]),

@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::error::{ContextKind, ContextValue};
-use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use icmp_common::types::Family;
 use ipnet::IpNet;
 
@@ -153,6 +153,29 @@ pub enum Verb {
     Suggest(Suggest),
     /// Follow addresses and serve Prometheus metrics; the program goes on without it
     Serve(Serve),
+    /// Print the script by which a shell completes these command lines
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Write the manual pages of these verbs and of the configuration to a folder
+    Man {
+        /// The folder, which is made where there is none
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+}
+
+/// Shells that command lines can be completed in.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Shell {
+    /// As /usr/share/bash-completion/completions/icmp-ctl
+    Bash,
+    /// As _icmp-ctl in a folder of fpath
+    Zsh,
+    /// As icmp-ctl.fish in a folder of fish's completions
+    Fish,
 }
 
 /// `attach`
@@ -221,6 +244,7 @@ pub enum Rule {
 #[derive(Debug, Args)]
 pub struct RuleNamed {
     /// Its name
+    #[arg(value_name = "RULE")]
     pub name: String,
     /// Let the policy break this guard
     #[arg(long, value_name = "GUARD")]

@@ -6,6 +6,7 @@ mod addresses;
 mod apply;
 mod attach;
 mod capture;
+pub mod completions;
 mod config;
 mod counters;
 mod detach;
@@ -14,6 +15,7 @@ mod endpoints;
 mod explain;
 mod limit;
 mod look;
+mod man;
 mod metrics;
 mod policy;
 mod rates;
@@ -73,6 +75,8 @@ pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
         Verb::Capture(args) => prepare(Purpose::Use).and_then(|()| capture::run(args)),
         Verb::Replay(args) => replay::run(args),
         Verb::Suggest(args) => suggest::run(args),
+        Verb::Completions { shell } => completions::run(*shell),
+        Verb::Man { folder } => man::run(folder),
         Verb::Confirm(save) => prepare(Purpose::Use).and_then(|()| apply::confirm(save)),
         Verb::Rollback => prepare(Purpose::Use).and_then(|()| apply::rollback()),
         Verb::Rule(what) => prepare(Purpose::Use).and_then(|()| rule::run(what)),

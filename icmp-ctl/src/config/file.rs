@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, ensure};
 use icmp_common::path::checks::{Check, Mode};
 use icmp_common::policy::Preset;
 use icmp_common::types::Family;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::limits::Limits;
@@ -32,24 +33,25 @@ pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
 pub const LIST: &str = "file:";
 
 /// The whole file.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// What `serve` attaches to.
     pub interfaces: Vec<String>,
-    /// `[responder]`
+    /// Whom the program answers, and how.
     #[serde(deserialize_with = "table")]
     pub responder: Responder,
-    /// `[limits]`
+    /// Rates and bursts, each with a default of its own, and the memory of the limiter. Rates are written like 100/s, 6000/min, 5k/s or 1.5Mpps;
+    /// 0 admits nothing, and unlimited everything.
     #[serde(deserialize_with = "table")]
     pub limits: Limits,
-    /// `[policy]`
+    /// What is done with which messages.
     #[serde(deserialize_with = "table")]
     pub policy: Policy,
-    /// `[metrics]`
+    /// The metrics endpoint of `serve`.
     #[serde(deserialize_with = "table")]
     pub metrics: Metrics,
-    /// `[serve]`
+    /// The daemon.
     #[serde(deserialize_with = "table")]
     pub serve: Serve,
     /// Where it was read, for errors that are found later.
@@ -70,15 +72,15 @@ impl Kept {
     }
 }
 
-/// Whom the program answers, and how.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `[responder]`
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Responder {
     /// Whether echo requests are answered at all; if not, the kernel does it, within the limits.
     pub echo: bool,
     /// Prefixes that are answered although the host does not own them.
     pub vips: Vec<Prefix>,
-    /// `[[responder.vip]]`: those that are answered while a check says that their service lives.
+    /// Prefixes that are answered while a check says that their service lives.
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub vip: Vec<Vip>,
     /// Whether a VIP prefix may be so wide that it is hardly meant.
@@ -95,8 +97,8 @@ pub struct Responder {
     pub respect_sysctl: bool,
 }
 
-/// What is done with which messages.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+/// `[policy]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Policy {
     /// The table of all types to start from.
@@ -105,18 +107,18 @@ pub struct Policy {
     pub ipv4: BTreeMap<String, Word<Action>>,
     /// Types of ICMPv6 that are treated otherwise than the preset says.
     pub ipv6: BTreeMap<String, Word<Action>>,
-    /// `[policy.checks]`
+    /// What is done with messages that make no sense.
     #[serde(deserialize_with = "table")]
     pub checks: Checks,
     /// Guards that may be broken, by name.
     pub allow_break: Vec<String>,
-    /// `[[policy.rule]]`, the first that matches decides.
+    /// Rules; the first that matches decides.
     #[serde(deserialize_with = "tables")]
     pub rule: Vec<Rule>,
 }
 
-/// What is done with messages that make no sense.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+/// `[policy.checks]`
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Checks {
     /// Errors about packets that this host cannot have sent.
@@ -155,8 +157,8 @@ impl Checks {
     }
 }
 
-/// One rule.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `[[policy.rule]]`
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
     /// What it is called, for as long as it is to keep its counters.
@@ -237,11 +239,11 @@ impl Named for Verify {
     }
 }
 
-/// The metrics endpoint of `serve`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+/// `[metrics]`
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Metrics {
-    /// Where it listens.
+    /// Where it listens: at an address with a port, or at a socket like unix:/run/icmp-ctl/NAME.
     pub listen: Listen,
 }
 

@@ -4,13 +4,14 @@
 
 use icmp_common::abi::Line;
 use icmp_common::types::Budget;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::tables::limit;
 use crate::config::units::Rate;
 
 /// Rates and bursts; what is not given has the default of [`Limits::budget`], [`Limits::source`] or [`Limits::prefix`].
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Limits {
     /// Memory of the limiter's buckets, like `4MiB`; fixed when the program is loaded.
@@ -48,7 +49,7 @@ pub struct Limits {
 }
 
 /// A rate and a burst.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bucket {
     /// Average.
@@ -58,7 +59,7 @@ pub struct Bucket {
 }
 
 /// A rate and a burst for each address prefix.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Level {
     /// Average.

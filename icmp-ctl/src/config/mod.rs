@@ -6,6 +6,7 @@ pub mod limits;
 pub mod on_disk;
 mod plain;
 pub mod prefix;
+pub mod schema;
 pub mod service;
 pub mod source;
 pub mod span;

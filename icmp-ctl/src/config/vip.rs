@@ -9,6 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use icmp_common::abi::GATE_CHECK_LEN;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::config::prefix::Prefix;
@@ -16,7 +17,7 @@ use crate::config::span::Span;
 use crate::config::words::{Named, Word};
 
 /// A VIP with a check.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Vip {
     /// The prefix, all addresses of which go the same way.

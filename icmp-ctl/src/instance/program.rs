@@ -27,6 +27,9 @@ pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "
 /// Version and commit of this build.
 pub const BUILD: &str = env!("ICMP_CTL_BUILD");
 
+/// Day of the commit of this build, like 2026-11-27; empty where there was no commit.
+pub const BUILD_DATE: &str = env!("ICMP_CTL_DATE");
+
 /// Symbolic link beside the pins whose target is the build that loaded the program.
 pub(super) const BUILD_NAME: &str = "build";
 

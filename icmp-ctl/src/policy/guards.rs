@@ -72,11 +72,16 @@ const GUARDS: &[Guard] = &[
 /// # Errors
 /// That, with the names there are.
 pub fn known(name: &str) -> Result<(), String> {
-    if GUARDS.iter().any(|guard| guard.name == name) {
+    if names().any(|known| known == name) {
         return Ok(());
     }
-    let names: Vec<_> = GUARDS.iter().map(|guard| guard.name).collect();
+    let names: Vec<_> = names().collect();
     Err(format!("{name:?} is no guard that could be overridden; there are {}", names.join(", ")))
+}
+
+/// The names of all guards.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    GUARDS.iter().map(|guard| guard.name)
 }
 
 /// Refuses settings and rules that break a guard that is not in `allowed`.
