@@ -7,7 +7,7 @@ use std::io::Cursor;
 use std::ops::ControlFlow;
 
 use icmp_common::wire::ethernet;
-use icmp_ctl::capture::ethernet::{Kind, write};
+use icmp_ctl::capture::ethernet::{Kind, frame};
 use icmp_ctl::capture::read::Capture;
 
 /// Records of one input that are looked at.
@@ -20,15 +20,14 @@ const MOST: u64 = 10_000;
 pub fn check(input: &[u8]) {
     let stream = Cursor::new(input.to_vec());
     let Ok(mut capture) = Capture::of("input".to_owned(), input.len() as u64, stream) else { return };
-    let (mut frame, mut records) = (Vec::new(), 0);
+    let (mut room, mut records) = (Vec::new(), 0);
     let read = capture.each(
         |record| {
             records += 1;
             assert_eq!(record.number, records);
             assert!(record.bytes.len() <= record.length, "{record:?}");
-            if write(record, &mut frame) != Kind::Unknown {
-                assert!(frame.len() >= ethernet::LEN, "{record:?} became {frame:?}");
-            }
+            let (kind, frame) = frame(record, &mut room);
+            assert!(kind == Kind::Unknown || frame.len() >= ethernet::LEN, "{record:?} became {frame:?}");
             Ok(if records < MOST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         },
         |_, _| (),

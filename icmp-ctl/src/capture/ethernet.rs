@@ -36,13 +36,17 @@ pub const fn has_own_mac(link_type: i32) -> bool {
     link_type == ETHERNET
 }
 
-/// Writes a record as an Ethernet frame to `frame`. Of what the capture has cut off, zeros are written.
-pub fn write(record: &Record<'_>, frame: &mut Vec<u8>) -> Kind {
-    frame.clear();
-    let Some((kind, header)) = put_header(record, frame) else { return Kind::Unknown };
-    frame.extend_from_slice(record.bytes.get(header..).unwrap_or_default());
-    frame.resize(frame.len() + record.length - record.bytes.len(), 0);
-    kind
+/// A record as an Ethernet frame: its own bytes where they are one, or else what is made of them in `room`. Of what the capture has cut off,
+/// there are zeros.
+pub fn frame<'f>(record: &Record<'f>, room: &'f mut Vec<u8>) -> (Kind, &'f [u8]) {
+    if record.link_type == ETHERNET && record.length == record.bytes.len() && record.length >= ethernet::LEN {
+        return (Kind::Frame, record.bytes);
+    }
+    room.clear();
+    let Some((kind, header)) = put_header(record, room) else { return (Kind::Unknown, &[]) };
+    room.extend_from_slice(record.bytes.get(header..).unwrap_or_default());
+    room.resize(room.len() + record.length - record.bytes.len(), 0);
+    (kind, room)
 }
 
 /// Writes the header that is missing; what the record is, and how much of it is a header of another kind.
@@ -145,10 +149,20 @@ mod tests {
             (276, sll2(3), Kind::Frame, THIRD_MAC, from),
             (276, sll2(4), Kind::Sent, OWN_MAC, OWN_MAC),
         ] {
-            let mut frame = vec![1];
-            assert_eq!(write(&record(link_type, &bytes), &mut frame), kind, "{link_type}");
             let expected = [&destination[..], &source, &[8, 0], &v4, &[0, 0]].concat();
-            assert_eq!(frame, expected, "{link_type}");
+            let mut room = vec![1];
+            let made = frame(&record(link_type, &bytes), &mut room);
+            assert_eq!(made, (kind, &expected[..]), "{link_type}");
+        }
+    }
+
+    #[test]
+    fn a_whole_ethernet_frame_is_its_own_bytes_and_one_that_is_cut_off_is_filled_with_zeros() {
+        let bytes = [7; 20];
+        for (length, expected) in [(20, vec![7; 20]), (22, [vec![7; 20], vec![0; 2]].concat())] {
+            let mut room = vec![1];
+            let record = Record { length, ..record(1, &bytes) };
+            assert_eq!(frame(&record, &mut room), (Kind::Frame, &expected[..]), "{length}");
         }
     }
 
@@ -156,9 +170,9 @@ mod tests {
     fn a_packet_to_a_group_gets_the_groups_mac_address() {
         let mut v6 = vec![0x60; 40];
         v6[24..40].copy_from_slice(&[0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, 0, 0, 9]);
-        let mut frame = Vec::new();
-        assert_eq!(write(&record(229, &v6), &mut frame), Kind::Frame);
-        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0, 0, 9]);
+        let mut room = Vec::new();
+        let (kind, made) = frame(&record(229, &v6), &mut room);
+        assert_eq!((kind, &made[..6]), (Kind::Frame, &[0x33, 0x33, 0xff, 0, 0, 9][..]));
     }
 
     #[test]
@@ -166,7 +180,7 @@ mod tests {
         for (link_type, bytes) in
             [(1, vec![0; 13]), (113, vec![0; 15]), (276, vec![0; 19]), (101, vec![]), (105, vec![0; 99])]
         {
-            assert_eq!(write(&record(link_type, &bytes), &mut Vec::new()), Kind::Unknown, "{link_type}");
+            assert_eq!(frame(&record(link_type, &bytes), &mut Vec::new()).0, Kind::Unknown, "{link_type}");
         }
     }
 }

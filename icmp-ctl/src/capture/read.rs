@@ -13,7 +13,8 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context as _, Result, anyhow, bail};
 use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
 use pcap_parser::{
-    Block, InterfaceDescriptionBlock, Linktype, PIB_MAGIC, PcapBlockOwned, PcapError, create_reader,
+    Block, InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PIB_MAGIC, PcapBlockOwned, PcapError,
+    create_reader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified,
 };
 
 use crate::capture::compression::{self, Below};
@@ -51,7 +52,7 @@ pub struct Capture {
     below: Arc<Below>,
     records: u64,
     capacity: usize,
-    legacy: Option<Interface>,
+    legacy: Option<Legacy>,
     /// Of the section that is being read.
     interfaces: Vec<Interface>,
     is_big_endian: bool,
@@ -65,6 +66,69 @@ struct Interface {
     resolution: u64,
     /// Seconds to be added.
     offset: i64,
+    /// Nanoseconds of a unit, where that is a whole number and nothing is to be added.
+    unit: Option<u64>,
+}
+
+/// What the header of a pcap file says of its records.
+#[derive(Clone, Copy)]
+struct Legacy {
+    interface: Interface,
+    is_big_endian: bool,
+    /// Of a kind whose records have more in their header.
+    is_modified: bool,
+}
+
+impl Legacy {
+    /// The record that comes first, where all of it is there, and how many bytes it takes.
+    fn first<'b>(&self, data: &'b [u8]) -> Option<(usize, LegacyPcapBlock<'b>)> {
+        let parse = match (self.is_modified, self.is_big_endian) {
+            (true, _) => parse_pcap_frame_modified,
+            (false, true) => parse_pcap_frame_be,
+            (false, false) => parse_pcap_frame,
+        };
+        let (rest, record) = parse(data).ok()?;
+        Some((data.len() - rest.len(), record))
+    }
+}
+
+impl Interface {
+    fn new(link_type: i32, resolution: u64, offset: i64) -> Self {
+        let unit = (offset == 0 && NS.is_multiple_of(resolution)).then(|| NS / resolution);
+        Self { link_type, resolution, offset, unit }
+    }
+
+    /// Nanoseconds since 1970.
+    fn time(&self, units: u64) -> u64 {
+        if let Some(unit) = self.unit {
+            return units.saturating_mul(unit);
+        }
+        let (seconds, rest) = (units / self.resolution, units % self.resolution);
+        let fraction = u128::from(rest) * u128::from(NS) / u128::from(self.resolution);
+        let seconds = seconds.saturating_add_signed(self.offset);
+        seconds.saturating_mul(NS).saturating_add(fraction as u64)
+    }
+
+    /// The next record after so many.
+    fn record<'b>(
+        &self,
+        records: &mut u64,
+        time: u64,
+        bytes: &'b [u8],
+        length: u32,
+    ) -> Result<Record<'b>, String> {
+        if bytes.len() > LONGEST_FRAME {
+            return Err(format!("a frame of {} bytes, and the longest has {LONGEST_FRAME}", bytes.len()));
+        }
+        *records += 1;
+        Ok(Record {
+            number: *records,
+            time,
+            link_type: self.link_type,
+            bytes,
+            length: (length as usize).clamp(bytes.len(), LONGEST_FRAME),
+        })
+    }
 }
 
 impl Capture {
@@ -120,6 +184,9 @@ impl Capture {
         mut progress: impl FnMut(u64, u64),
     ) -> Result<()> {
         loop {
+            if self.legacy_records(&mut visit)?.is_break() {
+                return Ok(());
+            }
             if let Some(length) = self.too_short() {
                 bail!(
                     self.damaged(&format!(
@@ -174,11 +241,39 @@ impl Capture {
                 }
                 Err(_) => bail!(self.damaged("no record or block is like what follows")),
             };
-            self.reader.consume(used);
+            // What is left is moved to the front of the buffer when that is filled up, and not before.
+            self.reader.consume_noshift(used);
             if flow.is_break() {
                 return Ok(());
             }
         }
+    }
+
+    /// Shows the records of a pcap file that are whole in the buffer. The reader would make a block of each, which takes as long as all else
+    /// that is done to read it.
+    fn legacy_records(
+        &mut self,
+        visit: &mut impl FnMut(&Record<'_>) -> Result<ControlFlow<()>>,
+    ) -> Result<ControlFlow<()>> {
+        let Some(legacy) = self.legacy else { return Ok(ControlFlow::Continue(())) };
+        let interface = legacy.interface;
+        let data = self.reader.data();
+        let (mut used, mut flow, mut wrong) = (0, ControlFlow::Continue(()), None);
+        while flow.is_continue()
+            && let Some((length, record)) = legacy.first(&data[used..])
+        {
+            let units = u64::from(record.ts_usec) + u64::from(record.ts_sec) * interface.resolution;
+            match interface.record(&mut self.records, interface.time(units), record.data, record.origlen) {
+                Ok(record) => flow = visit(&record)?,
+                Err(why) => {
+                    wrong = Some(why);
+                    break;
+                }
+            }
+            used += length;
+        }
+        self.reader.consume_noshift(used);
+        wrong.map_or(Ok(flow), |why| Err(anyhow!(self.damaged(&why))))
     }
 
     /// The length of the block that follows, if none is as short. The parser takes the length that its headers have from it, and for
@@ -218,7 +313,7 @@ impl Capture {
 /// What blocks say about those behind them.
 struct Blocks<'c> {
     records: &'c mut u64,
-    legacy: &'c mut Option<Interface>,
+    legacy: &'c mut Option<Legacy>,
     interfaces: &'c mut Vec<Interface>,
     is_big_endian: &'c mut bool,
 }
@@ -231,13 +326,12 @@ impl Blocks<'_> {
                 let resolution = if header.is_nanosecond_precision() { NS } else { 1_000_000 };
                 // The upper bits say what else is recorded.
                 let link_type = header.network.0 & 0xffff;
-                *self.legacy = Some(Interface { link_type, resolution, offset: 0 });
+                *self.legacy = Some(Legacy {
+                    interface: Interface::new(link_type, resolution, 0),
+                    is_big_endian: header.is_bigendian(),
+                    is_modified: header.is_modified_format(),
+                });
                 Ok(None)
-            }
-            PcapBlockOwned::Legacy(record) => {
-                let interface = self.legacy.ok_or("a record before the header")?;
-                let units = u64::from(record.ts_usec) + u64::from(record.ts_sec) * interface.resolution;
-                self.record(interface, units, record.data, record.origlen).map(Some)
             }
             PcapBlockOwned::NG(Block::SectionHeader(section)) => {
                 *self.is_big_endian = section.big_endian();
@@ -255,15 +349,14 @@ impl Blocks<'_> {
                 let bytes = packet.data.get(..packet.caplen as usize);
                 let bytes = bytes.ok_or("a packet that is longer than its block")?;
                 let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                self.record(interface, units, bytes, packet.origlen).map(Some)
+                interface.record(self.records, interface.time(units), bytes, packet.origlen).map(Some)
             }
             PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
                 let interface = self.interfaces.first().copied().ok_or("no interface is described")?;
-                // It has no time.
-                self.record(Interface { offset: 0, ..interface }, 0, packet.packet_data(), packet.origlen)
-                    .map(Some)
+                interface.record(self.records, 0, packet.packet_data(), packet.origlen).map(Some)
             }
-            PcapBlockOwned::NG(_) => Ok(None),
+            // A pcap file's records are read before the reader is asked.
+            PcapBlockOwned::Legacy(_) | PcapBlockOwned::NG(_) => Ok(None),
         }
     }
 
@@ -281,29 +374,6 @@ impl Blocks<'_> {
         // The parser reads it in the byte order of this machine's files.
         let offset = description.if_tsoffset;
         let offset = if *self.is_big_endian { offset.swap_bytes() } else { offset };
-        Ok(Interface { link_type, resolution, offset })
-    }
-
-    fn record<'b>(
-        &mut self,
-        interface: Interface,
-        units: u64,
-        bytes: &'b [u8],
-        length: u32,
-    ) -> Result<Record<'b>, String> {
-        if bytes.len() > LONGEST_FRAME {
-            return Err(format!("a frame of {} bytes, and the longest has {LONGEST_FRAME}", bytes.len()));
-        }
-        *self.records += 1;
-        let (seconds, rest) = (units / interface.resolution, units % interface.resolution);
-        let fraction = u128::from(rest) * u128::from(NS) / u128::from(interface.resolution);
-        let seconds = seconds.saturating_add_signed(interface.offset);
-        Ok(Record {
-            number: *self.records,
-            time: seconds.saturating_mul(NS).saturating_add(fraction as u64),
-            link_type: interface.link_type,
-            bytes,
-            length: (length as usize).clamp(bytes.len(), LONGEST_FRAME),
-        })
+        Ok(Interface::new(link_type, resolution, offset))
     }
 }

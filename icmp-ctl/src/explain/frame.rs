@@ -9,7 +9,7 @@ use etherparse::PacketBuilder;
 use icmp_common::types::Family;
 use icmp_common::wire::{ethernet, icmpv4, icmpv6};
 
-use crate::capture::ethernet::{Kind, OWN_MAC, has_own_mac, write};
+use crate::capture::ethernet::{Kind, OWN_MAC, frame, has_own_mac};
 use crate::capture::read::{Capture, Record};
 use crate::failure::{Exit, Failure};
 use crate::policy::types::TypeName;
@@ -63,9 +63,8 @@ pub struct Fields<'a> {
 /// There is no such message ([`Exit::Usage`]).
 pub fn of_fields(fields: &Fields<'_>) -> Result<Given> {
     let packet = packet(fields).map_err(|why| Failure::error(Exit::Usage, why))?;
-    let mut bytes = Vec::new();
     let record = Record { number: 1, time: 0, link_type: RAW_IP, bytes: &packet, length: packet.len() };
-    let _frame = write(&record, &mut bytes);
+    let mut bytes = frame(&record, &mut Vec::new()).1.to_vec();
     for (depth, vlan) in fields.vlans.iter().enumerate() {
         // IEEE 802.1Q: a service tag outside, a customer tag inside.
         let is_outer_of_two = depth == 0 && fields.vlans.len() == 2;
@@ -137,8 +136,9 @@ pub fn of_capture(path: &Path, number: u64) -> Result<Given> {
             if record.number != number {
                 return Ok(ControlFlow::Continue(()));
             }
-            let mut bytes = Vec::new();
-            let note = match write(record, &mut bytes) {
+            let mut room = Vec::new();
+            let (kind, bytes) = frame(record, &mut room);
+            let note = match kind {
                 Kind::Unknown => {
                     return Err(anyhow!(
                         "frame {number} is of link type {}, which is not read, or too short for its header",
@@ -153,7 +153,7 @@ pub fn of_capture(path: &Path, number: u64) -> Result<Given> {
                 )),
                 Kind::Frame => None,
             };
-            found = Some(Given { bytes, has_mac: has_own_mac(record.link_type), note });
+            found = Some(Given { bytes: bytes.to_vec(), has_mac: has_own_mac(record.link_type), note });
             Ok(ControlFlow::Break(()))
         },
         |_, _| (),

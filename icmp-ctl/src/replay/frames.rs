@@ -11,11 +11,11 @@ use icmp_common::path::process;
 use icmp_common::reason::Reason;
 use icmp_common::wire::ethernet;
 
-use crate::capture::ethernet::{Kind, has_own_mac, write};
+use crate::capture::ethernet::{Kind, frame, has_own_mac};
 use crate::capture::read::{Capture, Record};
 use crate::kernel::clock::Tick;
 use crate::replay::own::{IFINDEX, Own};
-use crate::replay::packet::Packet;
+use crate::replay::packet::source;
 
 pub(super) const NS: u64 = 1_000_000_000;
 /// The tick of the first frame: so far from 0 that every untouched bucket is full.
@@ -25,10 +25,10 @@ const START: u64 = 1 << 32;
 pub struct Frames {
     /// The host.
     pub own: Own,
-    tick_ns: u64,
     began: Option<u64>,
     now: u64,
-    frame: Vec<u8>,
+    ticks: Ticks,
+    room: Vec<u8>,
     /// Frames that the program would have seen.
     pub seen: u64,
     /// Frames that the host sent itself, which the program would not have seen.
@@ -58,8 +58,8 @@ impl Received<'_> {
 impl Frames {
     /// Those that a host gets, whose clock ticks so.
     pub(super) fn new(own: Own, tick: Tick) -> Self {
-        let tick_ns = (NS as f64 / tick.per_second).round() as u64;
-        Self { own, tick_ns, began: None, now: 0, frame: Vec::new(), seen: 0, sent: 0, unknown: 0, cut: 0 }
+        let ticks = Ticks::new(tick);
+        Self { own, began: None, now: 0, ticks, room: Vec::new(), seen: 0, sent: 0, unknown: 0, cut: 0 }
     }
 
     /// Shows each frame that comes in to `visit`.
@@ -73,17 +73,17 @@ impl Frames {
         progress: impl FnMut(u64, u64),
     ) -> Result<()> {
         let visit = |record: &Record<'_>| {
-            match write(record, &mut self.frame) {
-                Kind::Unknown => self.unknown += 1,
-                Kind::Sent => self.sent += 1,
-                Kind::Frame if self.own.sent(record, &self.frame) => self.sent += 1,
-                Kind::Frame => {
+            match frame(record, &mut self.room) {
+                (Kind::Unknown, _) => self.unknown += 1,
+                (Kind::Sent, _) => self.sent += 1,
+                (Kind::Frame, frame) if self.own.sent(record, frame) => self.sent += 1,
+                (Kind::Frame, frame) => {
                     self.seen += 1;
                     self.cut += u64::from(record.length > record.bytes.len());
                     let began = *self.began.get_or_insert(record.time);
                     self.now = self.now.max(record.time.saturating_sub(began));
-                    let ticks = START + self.now / self.tick_ns;
-                    visit(&Received { record, frame: &self.frame, time: self.now, ticks })?;
+                    let ticks = START + self.ticks.at(self.now);
+                    visit(&Received { record, frame, time: self.now, ticks })?;
                 }
             }
             Ok(ControlFlow::Continue(()))
@@ -103,7 +103,30 @@ impl Own {
         if has_own_mac(record.link_type) {
             return frame.get(ethernet::SOURCE..ethernet::ETHER_TYPE) == Some(&self.mac);
         }
-        Packet::read(frame).is_some_and(|packet| self.has(packet.source))
+        source(frame).is_some_and(|source| self.has(source))
+    }
+}
+
+/// Ticks of a clock that never goes back: a division for each of them, and not for each frame.
+struct Ticks {
+    length: u64,
+    ticks: u64,
+    next: u64,
+}
+
+impl Ticks {
+    fn new(tick: Tick) -> Self {
+        let length = (NS as f64 / tick.per_second).round() as u64;
+        Self { length, ticks: 0, next: length }
+    }
+
+    /// How many have ended by a time in nanoseconds.
+    fn at(&mut self, now: u64) -> u64 {
+        if now >= self.next {
+            self.ticks = now / self.length;
+            self.next = (self.ticks + 1).saturating_mul(self.length);
+        }
+        self.ticks
     }
 }
 

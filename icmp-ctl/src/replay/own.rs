@@ -13,7 +13,7 @@ use icmp_common::host_tables::HostTables;
 use icmp_common::wire::ethernet;
 use ipnet::IpNet;
 
-use crate::capture::ethernet::{Kind, OWN_MAC, has_own_mac, write};
+use crate::capture::ethernet::{Kind, OWN_MAC, frame, has_own_mac};
 use crate::capture::read::Capture;
 use crate::host::address_table::AddressTable;
 use crate::host::addresses::own_addresses;
@@ -96,12 +96,12 @@ impl Own {
     /// The capture cannot be opened. Where it is damaged is left to whoever reads it whole.
     pub fn look(path: &Path, said: &[IpNet]) -> Result<Self> {
         let mut first_look = FirstLook { said, by_mac: BTreeMap::new() };
-        let mut frame = Vec::new();
+        let mut room = Vec::new();
         let mut capture = Capture::open(path)?;
         let looked = capture.each(
             |record| {
-                if write(record, &mut frame) == Kind::Frame {
-                    first_look.note(&frame, has_own_mac(record.link_type));
+                if let (Kind::Frame, frame) = frame(record, &mut room) {
+                    first_look.note(frame, has_own_mac(record.link_type));
                 }
                 Ok(if record.number < FIRST_LOOK {
                     ControlFlow::Continue(())

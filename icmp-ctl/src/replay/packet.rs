@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
 use icmp_common::types::Family;
+use icmp_common::wire::{ethernet, ipv4, ipv6};
 
 /// Who sends an IP packet, to whom, and which ICMP message it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,22 @@ impl<'a> Packet<'a> {
     /// Whether it is an echo request.
     pub fn is_echo_request(&self) -> bool {
         matches!(self.icmp, Some((Family::V4, 8, _) | (Family::V6, 128, _)))
+    }
+}
+
+/// Who sends an IP packet. The rest of it is not looked at.
+pub fn source(frame: &[u8]) -> Option<IpAddr> {
+    let mut at = ethernet::ETHER_TYPE;
+    let mut ether_type = *frame.get(at..)?.first_chunk()?;
+    while ethernet::is_tag(u16::from_be_bytes(ether_type)) {
+        at += ethernet::TAG_LEN;
+        ether_type = *frame.get(at..)?.first_chunk()?;
+    }
+    let packet = &frame[at + ether_type.len()..];
+    match u16::from_be_bytes(ether_type) {
+        ethernet::IPV4 => packet.get(ipv4::SOURCE..)?.first_chunk::<4>().map(|v4| (*v4).into()),
+        ethernet::IPV6 => packet.get(ipv6::SOURCE..)?.first_chunk::<16>().map(|v6| (*v6).into()),
+        _ => None,
     }
 }
 

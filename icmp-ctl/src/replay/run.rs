@@ -16,7 +16,7 @@ use crate::policy::limits::prefix_lengths;
 use crate::replay::differences::Differences;
 use crate::replay::frames::{Frames, Path, Received};
 use crate::replay::own::Own;
-use crate::replay::packet::Packet;
+use crate::replay::packet::{Packet, source};
 use crate::replay::timeline::{Peak, Timeline};
 use crate::replay::top::Top;
 
@@ -127,12 +127,12 @@ impl Noted {
         let is_limited = reason.verdict() == Verdict::Limit || reason == Reason::WouldLimit;
         let is_answered = matches!(reason, Reason::Answered | Reason::WouldAnswer);
         if (is_limited || is_answered)
-            && let Some(packet) = Packet::read(received.frame)
+            && let Some(source) = source(received.frame)
         {
             if is_limited {
-                self.limited.count(packet.source);
+                self.limited.count(source);
             } else {
-                self.current.count(prefix_of(packet.source, self.prefixes));
+                self.current.count(prefix_of(source, self.prefixes));
             }
         }
         if reason == Reason::Answered

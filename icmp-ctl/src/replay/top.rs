@@ -6,13 +6,15 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use foldhash::fast::RandomState;
+
 /// Entries of a list.
 const ENTRIES: usize = 4096;
 
 /// Counts by key.
 #[derive(Clone, Debug)]
 pub struct Top<K> {
-    counts: HashMap<K, u64>,
+    counts: HashMap<K, u64, RandomState>,
     missed: u64,
     /// Counted under all keys.
     pub total: u64,
@@ -20,7 +22,7 @@ pub struct Top<K> {
 
 impl<K> Default for Top<K> {
     fn default() -> Self {
-        Self { counts: HashMap::new(), missed: 0, total: 0 }
+        Self { counts: HashMap::default(), missed: 0, total: 0 }
     }
 }
 
@@ -28,10 +30,10 @@ impl<K: Copy + Eq + Hash + Ord> Top<K> {
     /// Counts one.
     pub fn count(&mut self, key: K) {
         self.total += 1;
-        if let Some(count) = self.counts.get_mut(&key) {
+        if self.counts.len() < ENTRIES {
+            *self.counts.entry(key).or_default() += 1;
+        } else if let Some(count) = self.counts.get_mut(&key) {
             *count += 1;
-        } else if self.counts.len() < ENTRIES {
-            self.counts.insert(key, 1);
         } else {
             // It takes as many more to come here again, so that this costs each of them little.
             self.missed += 1;
