@@ -78,6 +78,11 @@ impl Timeline {
         self.bins[bin] = plus(self.bins[bin], &current);
     }
 
+    /// Seconds from the beginning to the end of the last one in which there was a frame.
+    pub fn end(&self) -> u64 {
+        self.second + 1
+    }
+
     /// The busiest second of a verdict.
     pub fn peak(&self, verdict: Verdict) -> Peak {
         self.peaks[position(verdict)]
