@@ -1,6 +1,7 @@
 //! `replay`: what a policy would have done to a capture.
 
 mod in_json;
+pub(super) mod own;
 mod text;
 
 use std::path::Path;
@@ -11,14 +12,14 @@ use crate::capture::read::Capture;
 use crate::capture::write::Writer;
 use crate::cli::Replay as Args;
 use crate::config::file::Config;
-use crate::diagnostics::{note, progress, warn};
+use crate::diagnostics::{progress, warn};
 use crate::failure::{Exit, Failure, sentence};
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::of_file::compiled;
 use crate::replay::files::{read_by, refuse_overwriting};
-use crate::replay::own::{FIRST_LOOK, Own};
+use crate::replay::own::Own;
 use crate::replay::plot::draw;
 use crate::replay::run::{Replay, Side};
 
@@ -28,7 +29,8 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let second = against.as_ref().map(policy).transpose()?;
     let mut capture = Capture::open(&args.file)?;
     let own = Own::look(&args.file, &args.own)?;
-    say_own(&own, !first.0.vips().is_empty());
+    let policies: Vec<_> = [&first].into_iter().chain(&second).map(|(policy, _)| policy).collect();
+    own::say(&own, &policies);
     let mut answers = args.write_answers.as_deref().map(Writer::create).transpose()?;
     answers.iter_mut().try_for_each(|answers| answers.interface(None, 0).map(drop))?;
     let side = |(policy, lines)| Side { policy, lines };
@@ -74,27 +76,4 @@ fn configurations(args: &Args) -> Result<(Config, Option<Config>)> {
 /// A configuration compiled as `apply` does, and the lines of its limiter.
 fn policy(config: &Config) -> Result<(Compiled, u32)> {
     Ok((compiled(config, config.interfaces.first())?, config.limits.memory.lines()))
-}
-
-/// Says whose capture it is taken for. A host with VIPs need not have an address.
-pub(super) fn say_own(own: &Own, has_vips: bool) {
-    let addresses: Vec<String> = own.addresses.iter().map(|own| own.addr().to_string()).collect();
-    match (own.guessed, own.seen) {
-        (true, true) => note(&format!(
-            "taken for the host's own, because most echo requests go there: {} at {}; --own ADDRESS says otherwise",
-            addresses.join(", "),
-            own.mac_text()
-        )),
-        (false, true) => note(&format!(
-            "the host's MAC address is taken to be {}, where most frames for its addresses go",
-            own.mac_text()
-        )),
-        (true, false) if has_vips => {}
-        (true, false) => warn(&format!(
-            "no echo request is among the first {FIRST_LOOK} frames, so that no address is known as the host's own; --own ADDRESS says which are"
-        )),
-        (false, false) => {
-            warn(&format!("none of the first {FIRST_LOOK} frames is for an address that --own says"));
-        }
-    }
 }

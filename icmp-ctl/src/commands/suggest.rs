@@ -22,7 +22,7 @@ const WANTED_SECONDS: u64 = 86_400;
 
 pub(super) fn run(args: &Args) -> Result<Output> {
     let own = Own::look(&args.file, &args.own)?;
-    super::replay::say_own(&own, false);
+    super::replay::own::say(&own, &[]);
     let tick = Tick::of_this_kernel()?;
     let mut survey = Survey::new(own.clone(), tick, &compiled(&unlimited(), None)?);
     let mut capture = Capture::open(&args.file)?;

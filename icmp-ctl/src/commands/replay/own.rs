@@ -1,0 +1,32 @@
+//! What is said of the host of a capture.
+
+use crate::diagnostics::{note, warn};
+use crate::instance::compiled::Compiled;
+use crate::replay::own::{FIRST_LOOK, Own};
+
+/// Says whose capture it is taken for, and what is not known of its VIPs. A host with VIPs need not have an address.
+pub(in crate::commands) fn say(own: &Own, policies: &[&Compiled]) {
+    let has_vips = policies.iter().any(|policy| !policy.vips().is_empty());
+    let addresses: Vec<String> = own.addresses.iter().map(|own| own.addr().to_string()).collect();
+    match (own.guessed, own.seen) {
+        (true, true) => note(&format!(
+            "taken for the host's own, because most echo requests go there: {} at {}; --own ADDRESS says otherwise",
+            addresses.join(", "),
+            own.mac_text()
+        )),
+        (false, true) => note(&format!(
+            "the host's MAC address is taken to be {}, where most frames for its addresses go",
+            own.mac_text()
+        )),
+        (true, false) if has_vips => {}
+        (true, false) => warn(&format!(
+            "no echo request is among the first {FIRST_LOOK} frames, so that no address is known as the host's own; --own ADDRESS says which are"
+        )),
+        (false, false) => {
+            warn(&format!("none of the first {FIRST_LOOK} frames is for an address that --own says"));
+        }
+    }
+    if policies.iter().any(|policy| !policy.gated().is_empty()) {
+        note("VIPs with a check are taken for healthy: the capture does not say how they were");
+    }
+}
