@@ -73,6 +73,10 @@ fn in_front_of_another_program_pings_are_answered_and_the_other_gets_the_rest() 
         let passed = ctl::counters(host, HOST_IF).verdict("pass");
         assert!(passed >= 3 && other.count() - had == passed, "{} of {passed}", other.count() - had);
 
+        let explained = ctl::run(host, "explain --from 192.0.2.1 --to 203.0.113.9").expect_success();
+        let first = format!("another XDP program may stop it first; ours is in front of {}", Counting::NAME);
+        assert!(explained.contains(&first), "{explained}");
+
         let row = &status(host)["interfaces"][0];
         assert_eq!(row["behind"]["program_id"], before.0, "{row}");
         assert_eq!(row["behind"]["attached"], "by netlink", "{row}");

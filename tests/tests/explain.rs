@@ -254,6 +254,63 @@ fn stopped_by(said: &Value) -> Vec<String> {
 }
 
 #[test]
+fn a_packet_under_a_policy_that_awaits_confirmation_is_told_that_it_does() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let folder = Folder::new();
+    let pair = Pair::new(1500);
+    let host = &pair.host;
+    let _attached = Attached::configured(host, HOST_IF, UNLIMITED);
+    let strict = folder.file("strict.toml", "[policy]\npreset = \"strict\"\n");
+    let question = "explain --from 198.51.100.7 --to 192.0.2.2 --type timestamp-request -j";
+    let told = |reason: &str, is_pending: bool| {
+        let done = ctl::run(host, question);
+        let note = "the policy that awaits confirmation";
+        assert_eq!(done.stderr.contains(note), is_pending, "{done}");
+        let said: Value = serde_json::from_str(&done.expect_success()).expect("JSON");
+        let left = said["confirmation_pending_seconds"].as_f64();
+        assert_eq!((&said["verdict"]["reason"], left.is_some()), (&json!(reason), is_pending), "{said}");
+    };
+    told("within-limit", false);
+    let _pending = ctl::run(host, &format!("apply -f {strict} --confirm 1h")).expect_success();
+    told("policy-drop", true);
+    let _back = ctl::run(host, "rollback").expect_success();
+    told("within-limit", false);
+    let _pending = ctl::run(host, &format!("apply -f {strict} --confirm 1h")).expect_success();
+    let _kept = ctl::run(host, "confirm").expect_success();
+    told("policy-drop", false);
+}
+
+#[test]
+fn on_a_port_of_a_bridge_a_packet_is_for_the_addresses_of_the_bridge() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let host = &pair.host;
+    for line in [
+        "link add br0 type bridge".to_owned(),
+        format!("link set {HOST_IF} master br0"),
+        "link set br0 up".to_owned(),
+        format!("addr flush dev {HOST_IF}"),
+        "addr add 192.0.2.2/24 dev br0".to_owned(),
+    ] {
+        host.ip(&line);
+    }
+    let _attached = Attached::new(host, HOST_IF);
+    let said = explained(host, "--from 192.0.2.1 --to 192.0.2.2");
+    assert_eq!(
+        (&said["verdict"]["reason"], &said["interface"]["name"]),
+        (&json!("answered"), &json!(HOST_IF)),
+        "{said}"
+    );
+    // By the bridge the kernel takes it in, and by its routes a reply leaves.
+    let said = explained(host, "--from 192.0.2.1 --to 192.0.2.2 --type 8/1");
+    assert_eq!((&said["verdict"]["reason"], stopped_by(&said)), (&json!("echo-code"), Vec::new()), "{said}");
+}
+
+#[test]
 fn of_a_passed_packet_is_told_what_stops_it_in_the_kernel() {
     if !can_run(&["ip", "nsenter", "nft"]) {
         return;

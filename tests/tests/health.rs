@@ -212,6 +212,14 @@ fn a_vip_is_answered_while_its_file_is_there_and_otherwise_passed_or_dropped_as_
     );
     let checked = &world.shown("show addresses")["checked"];
     assert_eq!(checked[1]["healthy"], true, "{checked}");
+    let explained = || world.shown(&format!("explain --from 192.0.2.1 --to {VIP}"));
+    let said = explained();
+    assert_eq!(
+        (&said["verdict"]["reason"], &said["owned"]["as"]),
+        (&json!("answered"), &json!("own")),
+        "{said}"
+    );
+    assert!(said["owned"]["check_holds_seconds"].as_f64().is_some_and(|left| left > 0.0), "{said}");
     assert_eq!(world.shown("status")["unhealthy_vips"], json!([]));
     let sample = format!("icmp_ctl_vip_healthy{{prefix=\"{VIP}/32\",check={check:?}}}");
     let page = http::get(&world.pair.host, METRICS, "/metrics");
@@ -228,6 +236,9 @@ fn a_vip_is_answered_while_its_file_is_there_and_otherwise_passed_or_dropped_as_
         (before.0 + 1, before.1 + 1)
     );
     serve.wait_for("is unhealthy", LIMIT);
+    let said = explained();
+    assert_eq!(said["verdict"]["reason"], "unhealthy-vip", "{said}");
+    assert!(said["owned"]["check_holds_seconds"].as_f64().is_none_or(|left| left == 0.0), "{said}");
     assert!(http::get(&world.pair.host, METRICS, "/metrics").contains(&format!("{sample} 0")));
     let doctor = ctl::run(&world.pair.host, "doctor").stdout;
     assert!(doctor.contains(&format!("{VIP}/32 is unhealthy by")), "{doctor}");

@@ -68,6 +68,8 @@ $ip link set host1 master bond0
 active 0
 check "$row: attach" icmp-ctl attach bond0 --mode native
 port_is_refused "$row" host0 bond0
+refused "$row: explain" 0 '^verdict  *answer' icmp-ctl explain --from 192.0.2.2 --to $untagged
+refused "$row: explain on a port names the bond" 1 '`-i bond0` is meant' icmp-ctl explain -i host0 --from 192.0.2.2 --to $untagged
 answers 2 "its active port"
 before=$(answered)
 with_client $ip link set cbond type bond active_slave client1
@@ -133,6 +135,8 @@ addresses="$untagged 198.51.100.1 198.51.100.2"
 plain=''
 for address in $addresses; do plain="$plain $(received "$address")"; done
 check "$row: attach" icmp-ctl attach host0 --mode generic
+# There is no way back but by its table.
+refused "$row: explain" 0 'nothing that is known of stops it' icmp-ctl explain --from 192.0.2.2 --to 198.51.100.1 --type 8/1
 attached='' by_the_program=''
 for address in $addresses; do
     before=$(answered)

@@ -85,10 +85,12 @@ impl Explanation {
             let vips = subject.snapshot.policy.vips().into_iter().filter(|vip| vip.net.contains(&to));
             vips.map(|vip| vip.net).max_by_key(ipnet::IpNet::prefix_len)
         });
-        let lease = self.run.notes.iter().find_map(|note| match note {
-            Note::Gate(word) => Some(*word & GATE_UNTIL),
+        // None where the gate is taken for healthy, or nobody has said so far that it is.
+        let holds = self.run.notes.iter().find_map(|note| match note {
+            Note::Gate(word) => Some(*word & GATE_UNTIL).filter(|until| *until > 0),
             _ => None,
         });
+        let holds = holds.map(|until| until.saturating_sub(self.now) as f64 / subject.tick.per_second);
         let (name, text) = match self.owner() {
             None => (None, NOT_ASKED.to_owned()),
             Some(Err(reason)) => (Some(reason.name()), format!("not touched: {}", plain(reason))),
@@ -101,9 +103,7 @@ impl Explanation {
         if let Some((_, to)) = decoded.addresses().filter(|_| self.owner().is_some()) {
             lines.extend(table.iter().map(|what| format!("{to} is {what}")));
             lines.extend(vip.map(|net| format!("{to} is in the VIP prefix {net}")));
-            // None where the gate is taken for healthy, or nobody has said so far that it is.
-            lines.extend(lease.filter(|until| *until > 0).map(|until| {
-                let left = until.saturating_sub(self.now) as f64 / subject.tick.per_second;
+            lines.extend(holds.map(|left| {
                 if left > 0.0 {
                     format!("its check holds for {left:.1} s more")
                 } else {
@@ -114,7 +114,7 @@ impl Explanation {
                 lines.push(format!("{to} is in no table of addresses"));
             }
         }
-        let json = json!({ "as": name, "why": lines[0], "addresses": table, "vip": vip });
+        let json = json!({ "as": name, "why": lines[0], "addresses": table, "vip": vip, "check_holds_seconds": holds });
         Stage { name: "owned", json, lines }
     }
 
@@ -248,6 +248,7 @@ impl Explanation {
         let Some(here) = subject.here() else {
             return stage("stack", Value::Null, "not asked: it is another host's");
         };
+        let taken_in_by = here.taken_in_by(decoded.vlans());
         let findings = passed::findings(&Passed {
             reason: self.reason(),
             addresses: decoded.addresses(),
@@ -256,11 +257,12 @@ impl Explanation {
                 .zip(self.owner().and_then(Result::ok))
                 .map(|(family, owner)| (family, owner == Target::Group)),
             is_shared: subject.interface.flags & INTERFACE_SHARED != 0,
-            interface: here.taken_in_by(decoded.vlans()),
+            interface: taken_in_by.map(|link| (link.index, link.name.as_str())),
+            vrf: taken_in_by.and_then(|link| here.vrf_of(link)),
+            behind: here.behind.as_deref(),
         });
-        let mut lines: Vec<_> =
-            here.behind.iter().map(|behind| format!("first it goes on: ours is {behind}")).collect();
-        lines.extend(findings.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
+        let not_fine = findings.iter().filter(|finding| finding.state != State::Fine);
+        let mut lines: Vec<_> = not_fine.map(Finding::text).collect();
         if lines.is_empty() {
             lines.push("nothing that is known of stops it there".to_owned());
         }

@@ -4,6 +4,8 @@
 //! same interface and the same time. The kernel's side is a private program with maps of its own, so that nothing is counted or charged where
 //! frames are handled.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::programs::ProgramInfo;
 use icmp_common::abi::{ADDRESS_BUCKETS, Interface};
@@ -21,7 +23,7 @@ use crate::explain::explanation::{Explanation, Judged};
 use crate::explain::watched::{Note, Run, watch};
 use crate::host::address_table::AddressTable;
 use crate::host::addresses::own_addresses;
-use crate::host::interfaces::{interface_entry, taker};
+use crate::host::interfaces::{aggregate, interface_entry, taker, vrf_of};
 use crate::host::netlink::{Link, Network, Vlan};
 use crate::instance::attach::find;
 use crate::instance::datapath::Datapath;
@@ -68,8 +70,13 @@ pub(super) struct Here {
 }
 
 impl Here {
-    /// Index and name of the interface by which the kernel takes in a frame with these tags; `None` where there is none.
-    pub(super) fn taken_in_by(&self, vlans: &[u16]) -> Option<(u32, &str)> {
+    /// Index of the VRF that an interface is in.
+    pub(super) fn vrf_of(&self, link: &Link) -> Option<u32> {
+        vrf_of(&self.network, link).map(|vrf| vrf.index)
+    }
+
+    /// The interface by which the kernel takes in a frame with these tags; `None` where there is none.
+    pub(super) fn taken_in_by(&self, vlans: &[u16]) -> Option<&Link> {
         let links = &self.network.links;
         let link = links.iter().find(|link| link.index == self.ifindex)?;
         let mut taker = if vlans.is_empty() { taker(&self.network, link)? } else { link };
@@ -77,7 +84,7 @@ impl Here {
             let is_its = |vlan: &Vlan| vlan.parent == taker.index && vlan.id == *id;
             taker = links.iter().find(|link| link.vlan.as_ref().is_some_and(is_its))?;
         }
-        Some((taker.index, &taker.name))
+        Some(taker)
     }
 }
 
@@ -95,6 +102,8 @@ pub struct Loaded {
     pub build: String,
     /// Its instructions are those that a frame is explained by.
     pub is_same: bool,
+    /// How long the policy has left that awaits confirmation.
+    pub pending: Option<Duration>,
 }
 
 /// What `View::look` has seen.
@@ -104,6 +113,7 @@ struct Seen {
     names: Vec<(u32, String)>,
     entry: Entry,
     build: String,
+    pending: Option<Duration>,
     tag: u64,
     here: (u32, Option<String>),
 }
@@ -116,9 +126,9 @@ impl Subject {
     pub fn in_force(interface: Option<&str>) -> Result<Self> {
         let network = Network::read_once()?;
         let seen = View::look(|view| see(view, &network, interface))?.ok_or_else(nothing_loaded)?;
-        let Seen { snapshot, interface, names, entry, build, tag, here: (ifindex, behind) } = seen;
+        let Seen { snapshot, interface, names, entry, build, pending, tag, here: (ifindex, behind) } = seen;
         let mut kernel = InKernel::load(&snapshot.options, entry)?;
-        kernel.loaded = Some(Loaded { build, is_same: kernel.datapath.tag(entry)? == tag });
+        kernel.loaded = Some(Loaded { build, is_same: kernel.datapath.tag(entry)? == tag, pending });
         let here = Here { network, ifindex, behind };
         Self::new(snapshot, interface, names, 0, Some(kernel), Some(here))
     }
@@ -291,6 +301,15 @@ impl InKernel {
 
 fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
     let pins: Vec<_> = view.links()?.into_iter().filter(|pin| link_of(network, pin).is_some()).collect();
+    if let Some(link) = network.links.iter().find(|link| Some(link.name.as_str()) == wanted)
+        && let Some(bond) = aggregate(&network.links, link)
+    {
+        bail!(
+            "{}: is a port of {1}, which takes in its frames as its own; `-i {1}` is meant",
+            link.name,
+            bond.name
+        );
+    }
     let meant = match wanted {
         Some(name) => fitting(&pins, &network.links, name)?,
         None => pins.iter().collect(),
@@ -326,6 +345,7 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
         names: attached().map(|entry| (entry.slot, name_of(entry.ifindex))).collect(),
         entry,
         build: view.build(),
+        pending: view.maps.pending()?,
         tag: info.tag(),
         here: (pin.ifindex, pin.behind.as_ref().map(|behind| behind.text())),
     })
@@ -333,6 +353,17 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
 
 fn link_of<'n>(network: &'n Network, pin: &LinkPin) -> Option<&'n Link> {
     network.links.iter().find(|link| pin.is_of(link))
+}
+
+/// That the policy which a frame is explained by may not stay.
+#[must_use]
+pub fn unconfirmed(loaded: &Loaded) -> Option<String> {
+    loaded.pending.map(|left| {
+        format!(
+            "this is the policy that awaits confirmation: in {:.0} s the one that was confirmed last comes back, unless `icmp-ctl confirm` keeps this one",
+            left.as_secs_f64()
+        )
+    })
 }
 
 /// That the program which is attached is of another build, which may decide otherwise.

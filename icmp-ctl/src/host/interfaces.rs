@@ -46,6 +46,11 @@ fn controller_of<'a>(network: &'a Network, link: &Link) -> Option<&'a Link> {
     network.links.iter().find(|other| Some(other.index) == link.controller)
 }
 
+/// The VRF that an interface is in.
+pub fn vrf_of<'a>(network: &'a Network, link: &Link) -> Option<&'a Link> {
+    controller_of(network, link).filter(|controller| controller.kind == Some(InfoKind::Vrf))
+}
+
 /// Which interface takes in the frames of one that have no tag: itself, or the bridge it is a port of, or a VLAN device on that. `None` where
 /// the bridge does not take them in, or where it is a port of a device that deals them out by rules of its own, VLANs among them (Open vSwitch).
 pub fn taker<'a>(network: &'a Network, link: &'a Link) -> Option<&'a Link> {

@@ -24,16 +24,23 @@ pub struct Passed<'a> {
     pub is_shared: bool,
     /// Index and name of the interface that the kernel takes it in by, where that is known.
     pub interface: Option<(u32, &'a str)>,
+    /// Index of the VRF that this one is in.
+    pub vrf: Option<u32>,
+    /// Where the program is in front of others, or among them.
+    pub behind: Option<&'a str>,
 }
 
 /// What may stop it.
 pub fn findings(passed: &Passed<'_>) -> Vec<Finding> {
     let drops = |why| Finding::new("packet", State::Broken, "the kernel drops it", why);
-    let unknown = |what, why| Finding::new("packet", State::Unknown, what, why);
+    let unknown = |what: &str, why: String| Finding::new("packet", State::Unknown, what, why);
     let mut findings = Vec::new();
+    if let Some(behind) = passed.behind {
+        findings.push(unknown("another XDP program may stop it first", format!("ours is {behind}")));
+    }
     if let Some(why) = dropped(passed.reason) {
         findings.push(if passed.is_shared {
-            unknown("this host does not take it in, and a bridge or the device above may", why)
+            unknown("this host does not take it in, and a bridge or the device above may", why.to_owned())
         } else {
             drops(why)
         });
@@ -41,7 +48,7 @@ pub fn findings(passed: &Passed<'_>) -> Vec<Finding> {
     if passed.reason == Reason::IpOptions {
         findings.push(unknown(
             "it has IPv4 options",
-            "the kernel drops some of them, and which is not looked at",
+            "the kernel drops some of them, and which is not looked at".to_owned(),
         ));
     }
     if let Some((IpAddr::V6(source), _)) = passed.addresses
@@ -52,7 +59,7 @@ pub fn findings(passed: &Passed<'_>) -> Vec<Finding> {
     }
     if passed.interface.is_none() {
         let why = "it has a VLAN without a device, or a bridge does not take it in";
-        findings.push(unknown("no interface that is known takes it in", why));
+        findings.push(unknown("no interface that is known takes it in", why.to_owned()));
     }
     if let (Some((source, destination)), Some(interface)) = (passed.addresses, passed.interface) {
         // Of IPv6 groups the kernel answers EMSGSIZE to the question, whatever it does with them.
@@ -62,7 +69,7 @@ pub fn findings(passed: &Passed<'_>) -> Vec<Finding> {
         if let Some((_, is_to_group)) = passed.ping {
             // A group is no source: the kernel chooses one.
             let from = if is_to_group { None } else { Some(destination) };
-            findings.push(routes::way_back(from, source));
+            findings.push(routes::way_back(from, source, passed.vrf));
         }
     }
     if let Some((family, is_to_group)) = passed.ping {
@@ -94,8 +101,15 @@ mod tests {
     fn what_a_bridge_or_the_device_above_may_take_is_not_said_to_be_dropped() {
         for (is_shared, state) in [(false, State::Broken), (true, State::Unknown)] {
             let reason = Reason::ForeignMac;
-            let passed =
-                Passed { reason, addresses: None, ping: None, is_shared, interface: Some((1, "lo")) };
+            let passed = Passed {
+                reason,
+                addresses: None,
+                ping: None,
+                is_shared,
+                interface: Some((1, "lo")),
+                vrf: None,
+                behind: None,
+            };
             assert_eq!(said(&passed)[0].0, state, "{is_shared}");
         }
     }
@@ -108,6 +122,8 @@ mod tests {
             ping: None,
             is_shared: false,
             interface: Some((1, "lo")),
+            vrf: None,
+            behind: None,
         };
         for source in ["::1", "ff02::1"] {
             let said = said(&passed(source, Reason::MartianSource));

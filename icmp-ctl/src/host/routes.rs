@@ -24,7 +24,7 @@ pub(super) fn way_in(interface: (u32, &str), source: IpAddr, destination: IpAddr
     let refused = |why: &str| {
         Finding::new(CHECK, State::Broken, format!("the kernel's routing refuses {packet} on {name}"), why)
     };
-    match look_up(Some(source), destination, Some(ifindex)) {
+    match look_up(Some(source), destination, Some(RouteAttribute::Iif(ifindex))) {
         Ok(Answer::Route(
             RouteType::Local | RouteType::Broadcast | RouteType::Anycast | RouteType::Multicast,
         )) => Finding::fine(CHECK, format!("the kernel takes {packet} in")),
@@ -55,14 +55,14 @@ fn forwards_ipv6(name: &str) -> bool {
     })
 }
 
-/// Whether a reply finds a way, from an address or from whichever the kernel chooses.
-pub(super) fn way_back(source: Option<IpAddr>, destination: IpAddr) -> Finding {
+/// Whether a reply finds a way, from an address or from whichever the kernel chooses, by the routes of a VRF where it is in one.
+pub(super) fn way_back(source: Option<IpAddr>, destination: IpAddr, vrf: Option<u32>) -> Finding {
     let source_text = source.map_or_else(String::new, |source| format!("{source} "));
     let packet = format!("{source_text}to {destination}");
     let none = |why: &str| {
         Finding::new(CHECK, State::Broken, format!("there is no route for a reply, {packet}"), why)
     };
-    match look_up(source, destination, None) {
+    match look_up(source, destination, vrf.map(RouteAttribute::Oif)) {
         Ok(Answer::Route(RouteType::BlackHole | RouteType::Unreachable | RouteType::Prohibit)) => {
             none("a route says so (blackhole, unreachable or prohibit)")
         }
@@ -83,8 +83,8 @@ enum Answer {
     Refused(i32),
 }
 
-/// `ifindex` is where the packet comes in; without it, it is the host's own.
-fn look_up(source: Option<IpAddr>, destination: IpAddr, ifindex: Option<u32>) -> Result<Answer> {
+/// `interface` is where the packet comes in; with another one or none, it is the host's own.
+fn look_up(source: Option<IpAddr>, destination: IpAddr, interface: Option<RouteAttribute>) -> Result<Answer> {
     let mut message = RouteMessage::default();
     let (family, length) =
         if destination.is_ipv4() { (AddressFamily::Inet, 32) } else { (AddressFamily::Inet6, 128) };
@@ -93,7 +93,7 @@ fn look_up(source: Option<IpAddr>, destination: IpAddr, ifindex: Option<u32>) ->
     message.header.destination_prefix_length = length;
     message.attributes.extend(source.map(|source| RouteAttribute::Source(source.into())));
     message.attributes.push(RouteAttribute::Destination(destination.into()));
-    message.attributes.extend(ifindex.map(RouteAttribute::Iif));
+    message.attributes.extend(interface);
     event_loop()?.block_on(ask(async |handle| match handle.route().get(message).execute().try_next().await {
         Ok(answer) => Ok(Answer::Route(answer.context("it has not answered")?.header.kind)),
         Err(rtnetlink::Error::NetlinkError(error)) => Ok(Answer::Refused(-error.raw_code())),
