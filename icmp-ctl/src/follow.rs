@@ -50,6 +50,8 @@ struct Follower {
     path: Option<PathBuf>,
     /// What is put in force where nothing is.
     config: Kept,
+    /// The text of the configuration's file when it was looked at last, where a change of it is a reason to read it again.
+    text: Option<String>,
     /// What is attached.
     interfaces: Vec<String>,
     /// Where the metrics are listened for, for as long as this runs.
@@ -105,12 +107,13 @@ impl Refusal {
 }
 
 impl Following {
-    /// By a configuration, and the file it was read from if one was named.
-    pub fn new(path: Option<PathBuf>, config: &Config) -> Self {
+    /// By a configuration, and the file it was read from if one was named; whether it is read again when that has changed.
+    pub fn new(path: Option<PathBuf>, config: &Config, reloads_on_change: bool) -> Self {
         let (sender, on_stop) = watch::channel(config.serve.on_stop());
         let follower = Follower {
             path,
             config: config.keep(),
+            text: reloads_on_change.then(|| config.text().to_owned()),
             interfaces: config.interfaces.clone(),
             listens: config.metrics.listen.clone(),
             on_stop: sender,
@@ -162,12 +165,13 @@ impl Following {
             let gives_back = began >= gave_back + unasked;
             let looked = self
                 .on_thread(move |follower| {
-                    follower.look(reload);
+                    let reloads = reload | follower.is_rewritten();
+                    follower.look(reloads);
                     if gives_back {
                         give_back();
                     }
                     service_manager::alive(&follower.status());
-                    if reload || !is_ready {
+                    if reloads || !is_ready {
                         service_manager::ready();
                     }
                     follower.failures.is_empty()
@@ -265,6 +269,17 @@ impl Follower {
             note_about("recovery", None, "what did not work works again");
         }
         self.failures = failures;
+    }
+
+    /// Whether somebody has written another configuration into the file since that was asked last, and wants it to be read. One that cannot be
+    /// read is not a new one: whoever replaces a file may have removed it first.
+    fn is_rewritten(&mut self) -> bool {
+        let (Some(before), Ok(text)) = (&self.text, Config::text_again(self.path.as_deref())) else {
+            return false;
+        };
+        let is_new = *before != text;
+        self.text = Some(text);
+        is_new
     }
 
     /// How it is, as a line.

@@ -115,6 +115,38 @@ fn sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing() {
 }
 
 #[test]
+fn with_reload_on_change_what_is_written_into_the_file_is_read_by_itself_and_once() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config} --reload-on-change")));
+    serve.wait_for(SERVING, LIMIT);
+    let rate = || shown(host, "limit show -j")["limits"]["per-source"]["rate"].clone();
+    // A change of the host has it looked at at once; without one the file is read within ten seconds.
+    let look = |address: &str| {
+        host.ip(&format!("address add {address}/24 dev {HOST_IF}"));
+        until_shown(host, address, true);
+    };
+    let _same = configured(&folder, "[limits]\nper-source = { rate = \"7/min\", burst = 9 }\n");
+    look("192.0.2.101");
+    serve.wait_for("is in force", LIMIT);
+    assert_eq!(rate(), "7/min");
+    let _same = configured(&folder, "[limits]\nper-source = { rate = \"8/min\", bust = 9 }\n");
+    look("192.0.2.102");
+    serve.wait_for("bust", LIMIT);
+    look("192.0.2.103");
+    fs::remove_file(&config).expect("the file is there");
+    look("192.0.2.104");
+    assert_eq!(rate(), "7/min");
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    let said = serve.heard().concat();
+    assert_eq!(said.matches("bust").count(), 1, "{said}");
+    assert!(!said.contains("No such file"), "{said}");
+    detach(host);
+}
+
+#[test]
 fn a_reload_attaches_what_is_named_now_and_leaves_attached_what_is_not_any_more() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

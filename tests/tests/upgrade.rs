@@ -21,6 +21,7 @@ use icmp_tests::packet::Echo;
 use icmp_tests::process::{self, Watch};
 use icmp_tests::wire::Tap;
 use icmp_tests::xdp::{Counting, Kind, PassLink};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const DONE: Option<i32> = Some(0);
@@ -486,6 +487,32 @@ fn nothing_that_is_loaded_is_exit_code_3() {
         let done = ctl::run(&world.pair.host, verb);
         assert_eq!(done.code, NOTHING_LOADED, "{done}");
     }
+}
+
+#[test]
+fn serve_puts_its_program_in_the_place_of_another_builds_where_it_is_told_to() {
+    let Some(world) = World::new(&["ping"]) else { return };
+    let host = &world.pair.host;
+    let _attached = world.attach();
+    let serve = |options: &str, build: &str| {
+        let mut serve = Watch::start(&mut ctl::command(host, &format!("serve {options}")));
+        serve.wait_for("serving metrics", process::LIMIT);
+        assert_eq!(shown(host, "status")["build"], build, "{options}");
+        let ids = programs(host);
+        assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+        ids
+    };
+    as_another_build(host);
+    let before = programs(host);
+    assert_eq!(serve("", "0.0.1+another"), before);
+    let after = serve("--upgrade", BUILD);
+    assert_ne!(after, before);
+    answers(&world);
+    assert_eq!(serve("--upgrade", BUILD), after, "it is this build's already");
+    let _done = ctl::run(host, "detach --all").expect_success();
+    let mut serve = Watch::start(&mut ctl::command(host, "serve --upgrade"));
+    serve.wait_for("serving metrics", process::LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
 }
 
 #[test]

@@ -566,4 +566,10 @@ pub struct Serve {
     /// Configuration [default: /etc/icmp-ctl/config.toml where it exists]
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
     pub config: Option<PathBuf>,
+    /// First put this program in the place of one that another build has loaded, as `upgrade` does
+    #[arg(long)]
+    pub upgrade: bool,
+    /// Read the configuration again by itself when its text has changed, within ten seconds
+    #[arg(long)]
+    pub reload_on_change: bool,
 }

@@ -7,8 +7,8 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use super::detach;
 use super::endpoints::Endpoints;
+use super::{detach, upgrade};
 use crate::cli::{Detach, Serve};
 use crate::config::file::Config;
 use crate::config::service::OnStop;
@@ -26,6 +26,9 @@ use crate::service_manager;
 const FOR_DETACHING: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &Serve) -> Result<Output> {
+    if args.upgrade {
+        upgrade::of_another_build()?;
+    }
     confine()?;
     // With what is left, so that what cannot be read at a reload cannot be read now.
     let config = Config::load(args.config.as_deref())?;
@@ -38,7 +41,7 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
 async fn until_ended(args: &Serve, config: Config) -> Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("waiting for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("waiting for SIGINT")?;
-    let following = Following::new(args.config.clone(), &config);
+    let following = Following::new(args.config.clone(), &config, args.reload_on_change);
     tokio::select! {
         failed = serve(&following, config) => return failed,
         _ = terminate.recv() => {}

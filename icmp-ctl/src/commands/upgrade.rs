@@ -4,14 +4,23 @@ use anyhow::Result;
 use icmp_common::abi::VERSION;
 use serde_json::json;
 
-use crate::diagnostics::warn;
-use crate::failure::sentence;
+use crate::diagnostics::{note, warn};
+use crate::failure::{Exit, exit_of, sentence};
 use crate::host::netlink::Network;
 use crate::instance::addresses::refresh;
 use crate::instance::migration::{Carried, Different};
 use crate::instance::program::BUILD;
 use crate::instance::upgrade::{Upgrade, Upgraded, upgrade};
 use crate::output::Output;
+
+/// The same before `serve` begins, where another build's program is loaded.
+pub(super) fn of_another_build() -> Result<()> {
+    match Upgrade::plan() {
+        Ok(plan) if (&*plan.build, plan.version) == (BUILD, VERSION) => Ok(()),
+        Err(error) if exit_of(&error) == Exit::NothingLoaded => Ok(()),
+        _ => run(false).map(|_done| note(&format!("the program is that of build {BUILD} now"))),
+    }
+}
 
 pub(super) fn run(check: bool) -> Result<Output> {
     let plan = Upgrade::plan()?;

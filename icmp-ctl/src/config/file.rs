@@ -303,6 +303,11 @@ impl Config {
         Kept(self.source.clone())
     }
 
+    /// What was read.
+    pub fn text(&self) -> &str {
+        &self.source.text
+    }
+
     /// Where it was read.
     pub fn origin(&self) -> &str {
         if self.source.name.is_empty() { "the defaults" } else { &self.source.name }
@@ -375,12 +380,19 @@ impl Config {
     /// # Errors
     /// It cannot be read again, or is no configuration.
     pub fn load_again(path: Option<&Path>) -> Result<Self> {
+        let text = Self::text_again(path)?;
+        Self::parse(&text, &path.unwrap_or(Path::new(DEFAULT_PATH)).display().to_string())
+    }
+
+    /// The text that [`Self::load_again`] takes.
+    ///
+    /// # Errors
+    /// It cannot be read again.
+    pub fn text_again(path: Option<&Path>) -> Result<String> {
         let path = path.unwrap_or(Path::new(DEFAULT_PATH));
         // It was read to its end, and what would be read now is an empty configuration.
         ensure!(path != Path::new("-"), "it came from standard input; `icmp-ctl apply -f FILE` changes it");
-        let name = path.display().to_string();
-        let text = read_again(path).with_context(|| format!("reading the configuration {name}"))?;
-        Self::parse(&text, &name)
+        read_again(path).with_context(|| format!("reading the configuration {}", path.display()))
     }
 }
 
