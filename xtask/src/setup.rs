@@ -9,6 +9,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -60,6 +61,7 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
     bpf_linker(&pin)?;
     if purpose == Purpose::Test {
         cargo_tools()?;
+        kubernetes_validate()?;
     }
     Ok(())
 }
@@ -330,6 +332,28 @@ fn llvm(major: &str) -> Result<PathBuf> {
 fn is_installed(package: &str) -> bool {
     run::output(run::command("dpkg-query").args(["-W", "-f", "${db:Status-Status}", package]))
         .is_ok_and(|out| out.stdout == b"installed")
+}
+
+/// What has Kubernetes' schemas, in a folder of its own below `target`, where the tests look for it.
+fn kubernetes_validate() -> Result<()> {
+    const VERSION: &str = "1.37.0";
+    let folder = run::root()?.join("target/tools/python");
+    let program = |name: &str| Command::new(folder.join("bin").join(name));
+    let version = run::output(program("kubernetes-validate").arg("--version"));
+    if !version.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(VERSION)) {
+        let make =
+            |python: &str| run::capture(run::command(python).args(["-m", "venv", "--clear"]).arg(&folder));
+        if make("python3").is_err() {
+            // Debian's Python comes without what a new folder needs.
+            apt_install(&["python3-venv"])?;
+            make("/usr/bin/python3")?;
+        }
+        let wanted = format!("kubernetes-validate=={VERSION}");
+        run::progress(&format!("pip install {wanted}"), program("pip").args(["install", "-q", &wanted]))
+            .context("Kubernetes' schemas cannot be had")?;
+    }
+    println!("  ok       kubernetes-validate {VERSION}");
+    Ok(())
 }
 
 /// Formatter and linter; rust-toolchain.toml asks for them, and a toolchain of before may lack them.
