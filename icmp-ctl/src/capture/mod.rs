@@ -4,5 +4,6 @@
 
 mod compression;
 pub mod ethernet;
+pub mod packet;
 pub mod read;
 pub mod write;

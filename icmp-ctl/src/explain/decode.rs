@@ -6,8 +6,8 @@ use etherparse::{LaxLinkExtSlice, LaxSlicedPacket, LinkSlice};
 use icmp_common::types::Family;
 use serde_json::{Value, json};
 
+use crate::capture::packet::Packet;
 use crate::policy::types::type_text;
-use crate::replay::packet::Packet;
 
 /// What a frame says of itself.
 pub(super) struct Decoded<'a> {

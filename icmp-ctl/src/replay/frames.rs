@@ -12,10 +12,10 @@ use icmp_common::reason::Reason;
 use icmp_common::wire::ethernet;
 
 use crate::capture::ethernet::{Kind, frame, has_own_mac};
+use crate::capture::packet::source;
 use crate::capture::read::{Capture, Record};
 use crate::kernel::clock::Tick;
 use crate::replay::own::{IFINDEX, Own};
-use crate::replay::packet::source;
 
 pub(super) const NS: u64 = 1_000_000_000;
 /// The tick of the first frame: so far from 0 that every untouched bucket is full.

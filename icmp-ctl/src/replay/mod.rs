@@ -6,7 +6,6 @@ pub mod differences;
 pub mod files;
 pub mod frames;
 pub mod own;
-pub mod packet;
 pub mod plot;
 pub mod run;
 pub mod survey;

@@ -22,7 +22,6 @@ use crate::host::netlink::{Address, Link, Network, Vlan};
 use crate::instance::compiled::Compiled;
 use crate::instance::host_tables::host_tables;
 use crate::instance::program::LoadOptions;
-use crate::replay::packet::Packet;
 
 /// Frames at the beginning of a capture from which is guessed what nobody has said.
 pub const FIRST_LOOK: u64 = 100_000;

@@ -8,6 +8,8 @@ use anyhow::Result;
 use icmp_common::reason::{Reason, Verdict};
 use ipnet::IpNet;
 
+use crate::capture::packet::Packet;
+use crate::capture::packet::{Packet, source};
 use crate::capture::read::Capture;
 use crate::capture::write::{Frame, Writer};
 use crate::instance::compiled::Compiled;
@@ -16,7 +18,6 @@ use crate::policy::limits::prefix_lengths;
 use crate::replay::differences::Differences;
 use crate::replay::frames::{Frames, Path, Received};
 use crate::replay::own::Own;
-use crate::replay::packet::{Packet, source};
 use crate::replay::timeline::{Peak, Timeline};
 use crate::replay::top::Top;
 

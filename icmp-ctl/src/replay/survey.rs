@@ -12,6 +12,7 @@ use icmp_common::reason::Reason;
 use icmp_common::types::Budget;
 use ipnet::IpNet;
 
+use crate::capture::packet::Packet;
 use crate::capture::read::Capture;
 use crate::config::units::Rate;
 use crate::instance::compiled::Compiled;
@@ -20,7 +21,6 @@ use crate::kernel::clock::Tick;
 use crate::policy::limits::prefix_lengths;
 use crate::replay::frames::{Frames, Path, Received};
 use crate::replay::own::Own;
-use crate::replay::packet::Packet;
 use crate::replay::run::prefix_of;
 
 /// A limit is so many times what there was.
