@@ -12,7 +12,7 @@ use std::vec::Vec;
 use crate::abi::{
     AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, GATES, HEAVY_HITTERS, HeavyHitter,
     INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS,
-    RuleCounter, Rules, Settings,
+    RuleCounter, Rules, Settings, TAPS, Tap,
 };
 use crate::budget;
 use crate::frame::SliceFrame;
@@ -80,9 +80,9 @@ pub struct HostTables {
     switch: Cell<u32>,
     gates: [Cell<u64>; GATES],
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
-    capture: Capture,
-    capture_cpu: RefCell<CaptureCpu>,
-    capture_bucket: Cell<u64>,
+    captures: [Capture; TAPS as usize],
+    capture_cpus: [RefCell<CaptureCpu>; TAPS as usize],
+    capture_buckets: [Cell<u64>; TAPS as usize],
 }
 
 /// The lines of a table.
@@ -107,9 +107,9 @@ impl HostTables {
             switch: Cell::new(0),
             gates: [const { Cell::new(0) }; GATES],
             counters: RefCell::default(),
-            capture: Capture::default(),
-            capture_cpu: RefCell::default(),
-            capture_bucket: Cell::new(0),
+            captures: Default::default(),
+            capture_cpus: Default::default(),
+            capture_buckets: Default::default(),
         }
     }
 
@@ -165,13 +165,13 @@ impl HostTables {
     }
 
     /// Sets what is captured. Nobody keeps it: what is left of it is what is counted.
-    pub fn set_capture(&mut self, capture: Capture) {
-        self.capture = capture;
+    pub fn set_capture(&mut self, tap: Tap, capture: Capture) {
+        self.captures[tap as usize] = capture;
     }
 
     /// What was counted of frames that were to be captured.
-    pub fn captured(&self) -> CaptureCpu {
-        *self.capture_cpu.borrow()
+    pub fn captured(&self, tap: Tap) -> CaptureCpu {
+        *self.capture_cpus[tap as usize].borrow()
     }
 
     /// What was counted, by slot, row and reason.
@@ -313,20 +313,20 @@ impl Tables for HostTables {
         self.ticks.get()
     }
 
-    fn captured_reasons(&self) -> u64 {
-        self.capture.reasons
+    fn captured_reasons(&self, tap: Tap) -> u64 {
+        self.captures[tap as usize].reasons
     }
 
-    fn capture(&self) -> Option<&Capture> {
-        Some(&self.capture)
+    fn capture(&self, tap: Tap) -> Option<&Capture> {
+        Some(&self.captures[tap as usize])
     }
 
-    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>> {
-        Some(self.capture_cpu.borrow_mut())
+    fn capture_cpu(&self, tap: Tap) -> Option<impl DerefMut<Target = CaptureCpu>> {
+        Some(self.capture_cpus[tap as usize].borrow_mut())
     }
 
-    fn capture_bucket(&self) -> Option<impl Shared> {
-        Some(HostWord(&self.capture_bucket))
+    fn capture_bucket(&self, tap: Tap) -> Option<impl Shared> {
+        Some(HostWord(&self.capture_buckets[tap as usize]))
     }
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {

@@ -9,7 +9,7 @@ use core::ops::DerefMut;
 use crate::abi::{
     AddressBucket4, AddressBucket6, AddressKind, BUCKET_WAYS, Capture, CaptureCpu, Cpu, Entry6, HeavyHitter,
     INTERFACE_ENTRIES, Interface, OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope,
-    Settings, address_hash4, address_hash6,
+    Settings, Tap, address_hash4, address_hash6,
 };
 use crate::frame::Frame;
 use crate::limiter::{Shared, SharedWords};
@@ -58,14 +58,14 @@ pub trait Tables: SharedWords {
     fn path_mtu(&self) -> Option<impl Shared>;
     /// The kernel's tick counter (jiffies).
     fn ticks(&self) -> u64;
-    /// [`Capture::reasons`].
-    fn captured_reasons(&self) -> u64;
-    /// Which frames are captured.
-    fn capture(&self) -> Option<&Capture>;
+    /// [`Capture::reasons`] of what is captured for a tap.
+    fn captured_reasons(&self, tap: Tap) -> u64;
+    /// Which frames are captured for a tap.
+    fn capture(&self, tap: Tap) -> Option<&Capture>;
     /// What this CPU knows of the capture; it is let go before it is asked for again.
-    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>>;
+    fn capture_cpu(&self, tap: Tap) -> Option<impl DerefMut<Target = CaptureCpu>>;
     /// The bucket of [`Capture::limit`].
-    fn capture_bucket(&self) -> Option<impl Shared>;
+    fn capture_bucket(&self, tap: Tap) -> Option<impl Shared>;
     /// Counts one frame.
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64);
 }

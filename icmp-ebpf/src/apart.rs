@@ -6,7 +6,7 @@
 use core::arch::asm;
 
 use aya_ebpf::{bindings::xdp_md, programs::XdpContext};
-use icmp_common::abi::CapturedAbout;
+use icmp_common::abi::{CapturedAbout, Tap};
 use icmp_common::path::apart::{self, About, Apart};
 use icmp_common::tables::Tables;
 
@@ -41,8 +41,8 @@ macro_rules! steps {
             }
 
             #[inline(always)]
-            fn save(&mut self, about: &CapturedAbout) -> bool {
-                maps::save(self, about)
+            fn save(&mut self, tap: Tap, about: &CapturedAbout) -> bool {
+                maps::save(self, tap, about)
             }
         }
     };

@@ -17,11 +17,11 @@ use aya_ebpf::{
 use icmp_common::{
     abi::{
         ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, CAPTURED_BYTES, CAPTURED_RING,
-        COUNTERS as COUNTER_ENTRIES, Capture, CaptureCpu, Captured, CapturedAbout, Counter, Cpu,
+        COUNTERS as COUNTER_ENTRIES, Capture, CaptureCpu, Captured, CapturedAbout, Counter, Cpu, EVENT_RING,
         GATES as GATE_ENTRIES, GateState, HEAVY_HITTERS as HEAVY_HITTER_ENTRIES, HeavyHitter,
         INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6,
         PrefixBucket4, PrefixBucket6, RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS,
-        SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, counter_index,
+        SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, TAPS, Tap, counter_index,
     },
     budget, known_sources,
     limiter::{PairIndex, SECRETS, Shared, SharedWords, TRIES, Table},
@@ -82,6 +82,9 @@ static GATES: Fixed<[GateState; BUFFERS * GATE_ENTRIES]> = Fixed::ZERO;
 #[used]
 #[unsafe(link_section = ".data.CAPTURE")]
 static CAPTURE: Fixed<[Capture; 1]> = Fixed::ZERO;
+#[used]
+#[unsafe(link_section = ".data.EVENTS")]
+static EVENTS: Fixed<[Capture; 1]> = Fixed::ZERO;
 /// The secret of the limiter's hash, from the kernel's random numbers; its words, and what makes them a power of two.
 #[used]
 #[unsafe(link_section = ".data.SECRET")]
@@ -117,12 +120,15 @@ static HEAVY_HITTERS: PerCpuArray<HeavyHitter, { HEAVY_HITTER_ENTRIES as usize }
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
 #[btf_map]
-static CAPTURE_BUCKET: Array<u64, 1> = Array::new();
+static TAP_BUCKETS: Array<u64, { TAPS as usize }> = Array::new();
 #[btf_map]
-static CAPTURE_CPU: PerCpuArray<CaptureCpu, 1> = PerCpuArray::new();
+static TAP_CPU: PerCpuArray<CaptureCpu, { TAPS as usize }> = PerCpuArray::new();
 /// Of [`Captured`]; libbpf takes no ring buffer whose records are said to have a size.
 #[btf_map]
 static CAPTURED: RingBuf<(), CAPTURED_RING> = RingBuf::new();
+/// As [`CAPTURED`].
+#[btf_map]
+static EVENT_FRAMES: RingBuf<(), EVENT_RING> = RingBuf::new();
 /// Programs that get what is passed, by the slot of the interface. The kernel lets only programs of one kind into an array, the one that
 /// calls them included, so that those for frames in several buffers have one of their own.
 #[btf_map]
@@ -153,10 +159,23 @@ impl Maps {
     }
 }
 
+/// What is told of whose frames are captured.
+#[inline(always)]
+fn told(tap: Tap) -> &'static Fixed<[Capture; 1]> {
+    match tap {
+        Tap::Capture => &CAPTURE,
+        Tap::Events => &EVENTS,
+    }
+}
+
 /// Copies a frame to who captures; false where there is no room left.
 #[inline(always)]
-pub(crate) fn save(frame: &XdpFrame<'_>, about: &CapturedAbout) -> bool {
-    let Some(mut entry) = CAPTURED.reserve_untyped::<Captured>(0) else { return false };
+pub(crate) fn save(frame: &XdpFrame<'_>, tap: Tap, about: &CapturedAbout) -> bool {
+    let entry = match tap {
+        Tap::Capture => CAPTURED.reserve_untyped::<Captured>(0),
+        Tap::Events => EVENT_FRAMES.reserve_untyped::<Captured>(0),
+    };
+    let Some(mut entry) = entry else { return false };
     let captured: *mut Captured = entry.as_mut_ptr();
     // SAFETY: the entry has room for one, and nobody else sees it before it is submitted.
     unsafe { (&raw mut (*captured).about).write(*about) };
@@ -365,27 +384,27 @@ impl Tables for Maps {
     }
 
     #[inline(always)]
-    fn captured_reasons(&self) -> u64 {
-        let reasons = &raw const CAPTURE.get(0).reasons;
+    fn captured_reasons(&self, tap: Tap) -> u64 {
+        let reasons = &raw const told(tap).get(0).reasons;
         // SAFETY: from a reference; volatile, so that a frame sees one value.
         unsafe { reasons.read_volatile() }
     }
 
     #[inline(always)]
-    fn capture(&self) -> Option<&Capture> {
-        Some(CAPTURE.get(0))
+    fn capture(&self, tap: Tap) -> Option<&Capture> {
+        Some(told(tap).get(0))
     }
 
     #[inline(always)]
-    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>> {
-        let cpu = CAPTURE_CPU.get_ptr_mut(0)?;
+    fn capture_cpu(&self, tap: Tap) -> Option<impl DerefMut<Target = CaptureCpu>> {
+        let cpu = TAP_CPU.get_ptr_mut(tap as u32)?;
         // SAFETY: the element is this CPU's own, as in `cpu`.
         Some(unsafe { &mut *cpu })
     }
 
     #[inline(always)]
-    fn capture_bucket(&self) -> Option<impl Shared> {
-        CAPTURE_BUCKET.get_ptr_mut(0).map(MapWord)
+    fn capture_bucket(&self, tap: Tap) -> Option<impl Shared> {
+        TAP_BUCKETS.get_ptr_mut(tap as u32).map(MapWord)
     }
 
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! Owns an instance as versions 9 and 8 of the map ABI had it: pins of maps in their layouts, with what those of this version hold.
+//! Owns an instance as versions 10 to 8 of the map ABI had it: pins of maps in their layouts, with what those of this version hold.
 //!
 //! The program goes on with the maps of this version, so nothing is to be counted between this and an upgrade.
 
@@ -24,12 +24,28 @@ const RULES: u32 = 187_880;
 /// What came later.
 const NEW_REASONS: [Reason; 2] = [Reason::UnhealthyVip, Reason::UnhealthyVipDrop];
 
+/// Takes what version 10 had not from the pins of an instance, which are the same otherwise but for two names.
+///
+/// # Panics
+/// If the kernel refuses.
+pub fn make_version_10(pins: &Path) {
+    remove(pins, &["EVENTS", "EVENT_FRAMES"]);
+    for (now, before) in [("TAP_BUCKETS", "CAPTURE_BUCKET"), ("TAP_CPU", "CAPTURE_CPU")] {
+        fs::rename(pins.join(now), pins.join(before)).unwrap_or_else(|e| panic!("renaming {now}: {e}"));
+    }
+}
+
 /// Takes what version 9 had not from the pins of an instance, which are the same otherwise.
 ///
 /// # Panics
 /// If the kernel refuses.
 pub fn make_version_9(pins: &Path) {
-    for map in ["CAPTURE", "CAPTURE_BUCKET", "CAPTURE_CPU", "CAPTURED"] {
+    make_version_10(pins);
+    remove(pins, &["CAPTURE", "CAPTURE_BUCKET", "CAPTURE_CPU", "CAPTURED"]);
+}
+
+fn remove(pins: &Path, maps: &[&str]) {
+    for map in maps {
         fs::remove_file(pins.join(map)).unwrap_or_else(|e| panic!("removing {map}: {e}"));
     }
 }

@@ -2,7 +2,19 @@
 
 use crate::abi::settings::Limit;
 
-/// Which frames are captured: the value of `CAPTURE`. Where it is zero, none is. Layout: 56 bytes.
+/// For whom frames are captured, each by one process at a time: the entry of `TAP_CPU` and `TAP_BUCKETS` that it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tap {
+    /// `icmp-ctl capture`: told in `CAPTURE`, written to `CAPTURED`.
+    Capture,
+    /// Who tells of events: told in `EVENTS`, written to `EVENT_FRAMES`.
+    Events,
+}
+
+/// How many there are.
+pub const TAPS: u32 = 2;
+
+/// Which frames are captured: the value of `CAPTURE` and of `EVENTS`. Where it is zero, none is. Layout: 56 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Capture {
@@ -27,7 +39,7 @@ pub struct Capture {
 /// No rule's slot.
 pub const NO_RULE: u32 = u32::MAX;
 
-/// What a CPU knows of a capture: the one entry of `CAPTURE_CPU` (per CPU). Layout: 48 bytes.
+/// What a CPU knows of a capture: an entry of `TAP_CPU` (per CPU), by [`Tap`]. Layout: 48 bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct CaptureCpu {
@@ -41,7 +53,7 @@ pub struct CaptureCpu {
     pub lost: u64,
     /// Frames until the next one that is taken.
     pub left: u32,
-    /// Slot of the rule that has decided about the frame, or [`NO_RULE`]; for the reasons that a rule can lead to.
+    /// Slot of the rule that has decided about the frame, or [`NO_RULE`]; for the reasons that a rule can lead to. Of [`Tap::Capture`] alone.
     pub rule: u32,
     /// Zero.
     pub reserved: u64,
@@ -51,8 +63,10 @@ pub struct CaptureCpu {
 pub const CAPTURED_BYTES: usize = 2016;
 /// Bytes of the ring buffer `CAPTURED`: room for 509 records.
 pub const CAPTURED_RING: usize = 1 << 20;
+/// Bytes of the ring buffer `EVENT_FRAMES`: room for 255 records.
+pub const EVENT_RING: usize = 1 << 19;
 
-/// A captured frame: a record of `CAPTURED`. Layout: 2048 bytes, the frame from byte 32 on.
+/// A captured frame: a record of `CAPTURED` and of `EVENT_FRAMES`. Layout: 2048 bytes, the frame from byte 32 on.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct Captured {

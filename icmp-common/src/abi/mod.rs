@@ -31,7 +31,7 @@ pub use switch::*;
 
 /// Version of everything in this file; names the pin directory. What a new one does with the maps of the one before is said in icmp-ctl's
 /// `instance/migration.rs`.
-pub const VERSION: u32 = 10 + NEXT;
+pub const VERSION: u32 = 11 + NEXT;
 
 /// 1 in a build for tests, whose maps are those of a next version: some are laid out differently, by as little as that takes.
 pub(crate) const NEXT: u32 = cfg!(feature = "next-abi") as u32;

@@ -3,7 +3,7 @@
 //! Owns the list of these steps and how they are told of a frame. It does not own what they do. In the kernel such a step is a call (9 ns),
 //! and the verifier follows it once, whatever the frames that come there have in common; on the host it is the function itself.
 
-use crate::abi::{CapturedAbout, PrefixKind};
+use crate::abi::{CapturedAbout, PrefixKind, Tap};
 use crate::frame::Frame;
 use crate::path::unusual::{self, Unusual};
 use crate::path::{capture, limit, link, own, policy, reply};
@@ -34,7 +34,7 @@ pub const PATH_MTU: u32 = 8;
 pub const BUDGET: u32 = 9;
 /// Reads the tags of a frame that has more than one ([`link::tags`]).
 pub const TAGS: u32 = 10;
-/// Captures a frame that has ended ([`capture::capture`]).
+/// Captures a frame that has ended, for one tap ([`capture::capture`]).
 pub const CAPTURE: u32 = 11;
 /// How many steps there are.
 pub const STEPS: u32 = 12;
@@ -49,7 +49,7 @@ pub trait Apart: Frame + Sized {
 
     /// Copies the frame to who captures; false where there is no room. On the host nobody does.
     #[inline(always)]
-    fn save(&mut self, _about: &CapturedAbout) -> bool {
+    fn save(&mut self, _tap: Tap, _about: &CapturedAbout) -> bool {
         true
     }
 }

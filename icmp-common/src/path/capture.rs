@@ -3,24 +3,27 @@
 //! Owns the filter behind the reason, which every frame is asked about (`path::process`): one in so many, one rule's, so many a second. It does
 //! not own how a frame is copied out: in the kernel that is a ring buffer, on the host there is none.
 
-use crate::abi::{CapturedAbout, NO_RULE};
+use crate::abi::{CapturedAbout, NO_RULE, Tap};
 use crate::limiter;
 use crate::path;
 use crate::path::apart::Apart;
 use crate::reason::Reason;
 use crate::tables::Tables;
 
-/// Captures a frame that has ended in a reason that is captured, unless it is to be left out.
+/// Captures a frame that has ended in a reason that is captured for a tap, unless it is to be left out.
 #[inline(always)]
 pub(crate) fn capture<F: Apart, T: Tables>(frame: &mut F, tables: &T, ended: u64, ifindex: u32) -> u64 {
     let (reason, row) = (ended as u32 & 0xff, (ended >> 8) as u32 & 0xff);
-    let at = tables.monotonic_ns();
-    let Some(capture) = tables.capture() else { return 0 };
-    if at >= capture.until || capture.slots >> (path::slot(frame, tables, ifindex) & 31) & 1 == 0 {
+    let tap = if ended >> 16 & 1 == 0 { Tap::Capture } else { Tap::Events };
+    let Some(capture) = tables.capture(tap) else { return 0 };
+    if capture.reasons >> (reason & 63) & 1 == 0 {
+        return 0;
+    }
+    if capture.slots != u32::MAX && capture.slots >> (path::slot(frame, tables, ifindex) & 31) & 1 == 0 {
         return 0;
     }
     let rule = {
-        let Some(mut cpu) = tables.capture_cpu() else { return 0 };
+        let Some(mut cpu) = tables.capture_cpu(tap) else { return 0 };
         let cpu = &mut *cpu;
         if cpu.number != capture.number {
             (cpu.number, cpu.asked, cpu.over_limit, cpu.lost, cpu.left) = (capture.number, 0, 0, 0, 0);
@@ -29,25 +32,33 @@ pub(crate) fn capture<F: Apart, T: Tables>(frame: &mut F, tables: &T, ended: u64
         if capture.rule != NO_RULE && capture.rule != rule {
             return 0;
         }
-        cpu.asked = cpu.asked.wrapping_add(1);
         if cpu.left > 1 {
+            cpu.asked = cpu.asked.wrapping_add(1);
             cpu.left -= 1;
             return 0;
         }
-        cpu.left = capture.every;
         rule
     };
+    // Asked for no sooner: in a flood most frames are between two that are taken, and the time costs more than all else here.
+    let at = tables.monotonic_ns();
+    if at >= capture.until {
+        return 0;
+    }
+    if let Some(mut cpu) = tables.capture_cpu(tap) {
+        cpu.asked = cpu.asked.wrapping_add(1);
+        cpu.left = capture.every;
+    }
     let limit = &capture.limit;
     let within = limit.is_unlimited()
         || tables
-            .capture_bucket()
+            .capture_bucket(tap)
             .is_some_and(|bucket| limiter::take(&bucket, limit, 1, limiter::now(tables.ticks())) != 0);
     let len = frame.total_len();
     let snap_len = capture.snap_len as usize;
     let captured = if len < snap_len { len } else { snap_len } as u32;
     let about = CapturedAbout { at, ifindex, len: len as u32, captured, rule, reason, row };
-    let is_saved = within && frame.save(&about);
-    if !is_saved && let Some(mut cpu) = tables.capture_cpu() {
+    let is_saved = within && frame.save(tap, &about);
+    if !is_saved && let Some(mut cpu) = tables.capture_cpu(tap) {
         let count = if within { &mut cpu.lost } else { &mut cpu.over_limit };
         *count = count.wrapping_add(1);
     }
@@ -89,9 +100,9 @@ mod tests {
     /// What is counted of ten pings and one that is passed.
     fn counted(capture: Capture) -> CaptureCpu {
         let mut tables = testing::tables(testing::settings(Preset::Host), testing::rules());
-        tables.set_capture(capture);
+        tables.set_capture(Tap::Capture, capture);
         ten_and_one(&tables);
-        tables.captured()
+        tables.captured(Tap::Capture)
     }
 
     fn ten_and_one(tables: &HostTables) {
@@ -107,7 +118,7 @@ mod tests {
         assert_eq!(counted(answers()).asked, 10);
         assert_eq!(counted(Capture { reasons: 1 << Reason::EchoCode as u64, ..answers() }).asked, 1);
         assert_eq!(counted(Capture { reasons: u64::MAX, ..answers() }).asked, 11);
-        assert_eq!(counted(Capture { until: 0, ..answers() }), CaptureCpu::default());
+        assert_eq!(counted(Capture { until: 0, ..answers() }).asked, 0);
         assert_eq!(counted(Capture { slots: !(1 << SLOT), ..answers() }), CaptureCpu::default());
         assert_eq!(counted(Capture { rule: 3, ..answers() }).asked, 0, "no rule has decided");
     }
@@ -126,20 +137,34 @@ mod tests {
         let rule = Rule { action: Action::Answer as u32, slot: 7, ..Rule::default() };
         let (settings, rules) = testing::rule_for_lengths(100..LENGTHS, rule);
         let mut tables = testing::tables(settings, rules);
-        tables.set_capture(Capture { rule: 7, ..answers() });
+        tables.set_capture(Tap::Capture, Capture { rule: 7, ..answers() });
         for (len, asked) in [(64, 0), (100, 1), (64, 1), (200, 2)] {
             assert_eq!(send(&tables, &mut echo4(0xc633_6401, len)), Reason::Answered);
-            assert_eq!(tables.captured().asked, asked, "{len} bytes");
+            assert_eq!(tables.captured(Tap::Capture).asked, asked, "{len} bytes");
         }
+    }
+
+    #[test]
+    fn each_tap_has_its_own_frames_and_counts_for_itself() {
+        let mut tables = testing::tables(testing::settings(Preset::Host), testing::rules());
+        tables.set_capture(Tap::Events, Capture { reasons: 1 << Reason::EchoCode as u64, ..answers() });
+        ten_and_one(&tables);
+        assert_eq!([Tap::Capture, Tap::Events].map(|tap| tables.captured(tap).asked), [0, 1]);
+        tables.set_capture(Tap::Capture, answers());
+        ten_and_one(&tables);
+        assert_eq!([Tap::Capture, Tap::Events].map(|tap| tables.captured(tap).asked), [10, 2]);
+        tables.set_capture(Tap::Events, Capture { number: 2, reasons: u64::MAX, ..answers() });
+        ten_and_one(&tables);
+        assert_eq!([Tap::Capture, Tap::Events].map(|tap| tables.captured(tap).asked), [20, 11]);
     }
 
     #[test]
     fn another_capture_begins_to_count_anew() {
         let mut tables = testing::tables(testing::settings(Preset::Host), testing::rules());
         for number in [1, 2] {
-            tables.set_capture(Capture { number, ..answers() });
+            tables.set_capture(Tap::Capture, Capture { number, ..answers() });
             ten_and_one(&tables);
-            assert_eq!(tables.captured().asked, 10);
+            assert_eq!(tables.captured(Tap::Capture).asked, 10);
         }
     }
 }

@@ -23,7 +23,7 @@ mod unusual;
 
 use crate::abi::{
     INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT,
-    SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Settings,
+    SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Settings, Tap,
 };
 use crate::frame::Frame;
 use crate::outcome::{Outcome, Step, end};
@@ -51,9 +51,14 @@ pub fn process<F: Apart, T: Tables>(frame: &mut F, tables: &T, ifindex: u32) -> 
     let interface = interface(frame, tables, ifindex);
     let (Ok(outcome) | Err(outcome)) = decide(frame, tables, interface);
     tables.count(interface.map_or(0, |i| i.slot), outcome.row, outcome.reason, frame.total_len() as u64);
-    if tables.captured_reasons() >> outcome.reason as u64 & 1 != 0 {
+    // One question for both: mostly nobody wants to know.
+    let reasons = tables.captured_reasons(Tap::Capture) | tables.captured_reasons(Tap::Events);
+    if reasons >> outcome.reason as u64 & 1 != 0 {
         let ended = outcome.reason as u64 | (outcome.row as u64) << 8;
-        frame.apart::<CAPTURE, T>(tables, About::NOTHING, [ended, ifindex as u64]);
+        for tap in [Tap::Capture, Tap::Events] {
+            let ended = ended | (tap as u64) << 16;
+            frame.apart::<CAPTURE, T>(tables, About::NOTHING, [ended, ifindex as u64]);
+        }
     }
     outcome
 }

@@ -4,7 +4,7 @@
 //! (`checks.rs`), how rules are matched (`rules.rs`), or what an echo request is charged to (`limit.rs`). An echo request that no rule has
 //! to be asked about and that the type table answers is told at once; everything else is evaluated apart.
 
-use crate::abi::{BUDGETS, Decision, Limit, NO_RULE, Rule, SETTINGS_RULES, Settings, type_index};
+use crate::abi::{BUDGETS, Decision, Limit, NO_RULE, Rule, SETTINGS_RULES, Settings, Tap, type_index};
 use crate::budget::{self, Draw, rule_bucket};
 use crate::frame::Frame;
 use crate::limiter::{self, Admission, Pair, PairIndex, Table, hash6};
@@ -267,8 +267,8 @@ fn by_rules<F: Apart, T: Tables>(
 /// Notes for who captures which rule has decided.
 #[inline(always)]
 fn note_rule<T: Tables>(tables: &T, slot: u32) {
-    if tables.captured_reasons() != 0
-        && let Some(mut cpu) = tables.capture_cpu()
+    if tables.captured_reasons(Tap::Capture) != 0
+        && let Some(mut cpu) = tables.capture_cpu(Tap::Capture)
     {
         cpu.rule = slot;
     }

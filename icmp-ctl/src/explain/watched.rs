@@ -7,7 +7,7 @@ use std::ops::DerefMut;
 
 use icmp_common::abi::{
     AddressBucket4, AddressBucket6, Capture, CaptureCpu, Cpu, HeavyHitter, Interface, OwnFirst,
-    PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings,
+    PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings, Tap,
 };
 use icmp_common::frame::Frame;
 use icmp_common::host_tables::HostTables;
@@ -246,20 +246,20 @@ impl Tables for Watched<'_> {
         self.tables.ticks()
     }
 
-    fn captured_reasons(&self) -> u64 {
-        self.tables.captured_reasons()
+    fn captured_reasons(&self, tap: Tap) -> u64 {
+        self.tables.captured_reasons(tap)
     }
 
-    fn capture(&self) -> Option<&Capture> {
-        self.tables.capture()
+    fn capture(&self, tap: Tap) -> Option<&Capture> {
+        self.tables.capture(tap)
     }
 
-    fn capture_cpu(&self) -> Option<impl DerefMut<Target = CaptureCpu>> {
-        self.tables.capture_cpu()
+    fn capture_cpu(&self, tap: Tap) -> Option<impl DerefMut<Target = CaptureCpu>> {
+        self.tables.capture_cpu(tap)
     }
 
-    fn capture_bucket(&self) -> Option<impl Shared> {
-        self.tables.capture_bucket()
+    fn capture_bucket(&self, tap: Tap) -> Option<impl Shared> {
+        self.tables.capture_bucket(tap)
     }
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {

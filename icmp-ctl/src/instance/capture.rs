@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, MapInfo, RingBuf};
-use icmp_common::abi::{Capture, CaptureCpu, Captured, CapturedAbout};
+use icmp_common::abi::{Capture, CaptureCpu, Captured, CapturedAbout, Tap};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
@@ -21,15 +21,20 @@ use crate::kernel::pod::Pod;
 const LEASE: Duration = Duration::from_secs(3);
 /// How often it is told to go on; frames are waited for no longer than that.
 const RENEWED: Duration = Duration::from_millis(500);
-/// The ring buffer.
-const RING: &str = "CAPTURED";
-/// What the program is told.
-const TOLD: &str = "CAPTURE";
+/// The maps of a tap: what the program is told, and the ring buffer.
+const fn maps(tap: Tap) -> (&'static str, &'static str) {
+    match tap {
+        Tap::Capture => ("CAPTURE", "CAPTURED"),
+        Tap::Events => ("EVENTS", "EVENT_FRAMES"),
+    }
+}
+
 /// Bytes of a record before the frame.
 const ABOUT: usize = size_of::<CapturedAbout>();
 
 /// A capture that goes on.
 pub struct Capturing {
+    tap: Tap,
     pins: Pins,
     ring: RingBuf<MapData>,
     capture: Capture,
@@ -44,53 +49,65 @@ impl Capturing {
     ///
     /// # Errors
     /// Nothing is loaded, another process captures, or a map cannot be read or written.
-    pub fn begin(wanted: Capture) -> Result<Self> {
+    pub fn begin(tap: Tap, wanted: Capture) -> Result<Self> {
         let instance = Instance::open()?;
-        let before = instance.maps.capture()?;
-        if before.until > monotonic_ns()? {
+        if let Some(process) = held(&instance, tap)? {
+            let does = match tap {
+                Tap::Capture => "captures",
+                Tap::Events => "tells of events",
+            };
             bail!(
-                "process {} captures already, or was killed just now, and frames are copied for one at a time; end that one, or try again in {} s",
-                before.number >> 32,
+                "process {process} {does} already, or was killed just now, and frames are copied for one at a time; end that one, or try again in {} s",
                 LEASE.as_secs()
             );
         }
+        let (told, ring) = maps(tap);
         let mut pins = instance.unlock();
-        let pin = pins.directory.join(RING);
+        let pin = pins.directory.join(ring);
         let map = MapData::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
         let mut ring = RingBuf::try_from(Map::RingBuf(map)).context("opening the ring buffer of frames")?;
         // What one that was killed has not read.
         while ring.next().is_some() {}
-        let info = pins.directory.join(TOLD);
+        let info = pins.directory.join(told);
         let map = MapInfo::from_pin(&info).with_context(|| format!("opening {}", info.display()))?.id();
-        pins.maps.fill_capture_bucket()?;
+        pins.maps.fill_tap_bucket(tap)?;
         let now = monotonic_ns()?;
         let number = u64::from(std::process::id()) << 32 | now & 0xffff_ffff;
         let capture = Capture { number, until: until(now), ..wanted };
-        pins.maps.set_capture(capture)?;
-        Ok(Self { pins, ring, capture, map, paused: Duration::ZERO })
+        pins.maps.set_capture(tap, capture)?;
+        Ok(Self { tap, pins, ring, capture, map, paused: Duration::ZERO })
     }
 
-    /// Has the program go on with what is wanted now, and waits for a frame, a signal, or a moment; or until `full` takes something again, where
-    /// frames cannot be written there.
+    /// Has the program go on with what is wanted now.
     ///
     /// # Errors
     /// What is loaded was removed, another process has captured in this one's place, what is wanted cannot be had any more, or a map cannot be
     /// written.
-    pub fn wait(
-        &mut self,
-        wanted: impl FnOnce(&Pins) -> Result<Capture>,
-        full: Option<BorrowedFd<'_>>,
-    ) -> Result<()> {
-        if MapInfo::from_pin(self.pins.directory.join(TOLD)).map_or(0, |map| map.id()) != self.map {
+    pub fn renew(&mut self, wanted: impl FnOnce(&Pins) -> Result<Capture>) -> Result<()> {
+        let (told, _) = maps(self.tap);
+        if MapInfo::from_pin(self.pins.directory.join(told)).map_or(0, |map| map.id()) != self.map {
             bail!("what was loaded has been removed or replaced, and the capture has ended with it");
         }
-        if self.pins.maps.capture()?.number != self.capture.number {
+        if self.pins.maps.capture(self.tap)?.number != self.capture.number {
             bail!("another process has captured in the place of this one, which did not run for a while");
         }
         let now = monotonic_ns()?;
         self.paused += Duration::from_nanos(now.saturating_sub(self.capture.until));
         self.capture = Capture { number: self.capture.number, until: until(now), ..wanted(&self.pins)? };
-        self.pins.maps.set_capture(self.capture)?;
+        self.pins.maps.set_capture(self.tap, self.capture)
+    }
+
+    /// Has the program go on, and waits for a frame, a signal, or a moment; or until `full` takes something again, where frames cannot be written
+    /// there.
+    ///
+    /// # Errors
+    /// As [`Self::renew`]; or there is no waiting for frames.
+    pub fn wait(
+        &mut self,
+        wanted: impl FnOnce(&Pins) -> Result<Capture>,
+        full: Option<BorrowedFd<'_>>,
+    ) -> Result<()> {
+        self.renew(wanted)?;
         let ring = PollFd::new(self.ring.as_fd(), PollFlags::POLLIN);
         let mut wanted = [full.map_or(ring, |full| PollFd::new(full, PollFlags::POLLOUT))];
         match poll(&mut wanted, PollTimeout::try_from(RENEWED).unwrap_or(PollTimeout::ZERO)) {
@@ -114,7 +131,7 @@ impl Capturing {
     /// # Errors
     /// The map cannot be read.
     pub fn counted(&self) -> Result<CaptureCpu> {
-        let cpus = read_batch_per_cpu(&self.pins.maps.capture_cpus, 0, 1)
+        let cpus = read_batch_per_cpu(&self.pins.maps.tap_cpus, self.tap as u32, 1)
             .context("reading what was counted of the capture")?;
         let of_this = |cpu: &&Pod<CaptureCpu>| cpu.0.number == self.capture.number;
         let sum = |sum: CaptureCpu, cpu: &Pod<CaptureCpu>| CaptureCpu {
@@ -140,10 +157,16 @@ impl Capturing {
 impl Drop for Capturing {
     fn drop(&mut self) {
         // It ends by itself where this fails.
-        if self.pins.maps.capture().is_ok_and(|capture| capture.number == self.capture.number) {
-            let _ = self.pins.maps.set_capture(Capture::default());
+        if self.pins.maps.capture(self.tap).is_ok_and(|capture| capture.number == self.capture.number) {
+            let _ = self.pins.maps.set_capture(self.tap, Capture::default());
         }
     }
+}
+
+/// The process that frames are copied for; `None` where there is none.
+fn held(pins: &Pins, tap: Tap) -> Result<Option<u64>> {
+    let capture = pins.maps.capture(tap)?;
+    Ok((capture.until > monotonic_ns()?).then_some(capture.number >> 32))
 }
 
 fn until(now: u64) -> u64 {

@@ -14,7 +14,7 @@ use icmp_common::abi::{
     AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, HeavyHitter, INTERFACE_ENTRIES,
     Interface, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, RuleCounter,
     Rules, SCOPE_SLOTS, SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE,
-    SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings,
+    SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings, Tap,
 };
 use icmp_common::budget::rule_bucket;
 use icmp_common::tables::interface_position;
@@ -57,8 +57,9 @@ pub struct InstanceMaps {
     pub(super) heavy_hitters: PerCpuArray<MapData, Pod<HeavyHitter>>,
     pub(super) counters: PerCpuArray<MapData, Pod<Counter>>,
     capture: Array<MapData, Pod<Capture>>,
-    capture_bucket: Array<MapData, u64>,
-    pub(super) capture_cpus: PerCpuArray<MapData, Pod<CaptureCpu>>,
+    events: Array<MapData, Pod<Capture>>,
+    tap_buckets: Array<MapData, u64>,
+    pub(super) tap_cpus: PerCpuArray<MapData, Pod<CaptureCpu>>,
     chain: ProgramArray<MapData>,
     chain_frags: ProgramArray<MapData>,
 }
@@ -108,8 +109,9 @@ impl InstanceMaps {
             heavy_hitters: map!("HEAVY_HITTERS"),
             counters: map!("COUNTERS"),
             capture: map!("CAPTURE"),
-            capture_bucket: map!("CAPTURE_BUCKET"),
-            capture_cpus: map!("CAPTURE_CPU"),
+            events: map!("EVENTS"),
+            tap_buckets: map!("TAP_BUCKETS"),
+            tap_cpus: map!("TAP_CPU"),
             chain: map!("CHAIN"),
             chain_frags: map!("CHAIN_FRAGS"),
         })
@@ -485,28 +487,36 @@ impl InstanceMaps {
         self.publish_bits(0)
     }
 
-    /// What is captured.
+    /// What is captured for a tap.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub(super) fn capture(&self) -> Result<Capture> {
-        Ok(self.capture.get(&0, 0).context("reading what is captured")?.0)
+    pub(super) fn capture(&self, tap: Tap) -> Result<Capture> {
+        let told = match tap {
+            Tap::Capture => &self.capture,
+            Tap::Events => &self.events,
+        };
+        Ok(told.get(&0, 0).context("reading what is captured")?.0)
     }
 
     /// Has a capture begin with all that may come at once.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub(super) fn fill_capture_bucket(&mut self) -> Result<()> {
-        self.capture_bucket.set(0, 0, 0).context("filling the bucket of captures")
+    pub(super) fn fill_tap_bucket(&mut self, tap: Tap) -> Result<()> {
+        self.tap_buckets.set(tap as u32, 0, 0).context("filling the bucket of captures")
     }
 
-    /// Has this be captured from now on.
+    /// Has this be captured for a tap from now on.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_capture(&mut self, capture: Capture) -> Result<()> {
-        self.capture.set(0, Pod(capture), 0).context("writing what is captured")
+    pub(super) fn set_capture(&mut self, tap: Tap, capture: Capture) -> Result<()> {
+        let told = match tap {
+            Tap::Capture => &mut self.capture,
+            Tap::Events => &mut self.events,
+        };
+        told.set(0, Pod(capture), 0).context("writing what is captured")
     }
 
     /// Has what passes on an interface go to this program, where it is an entry point for that which is attached there.

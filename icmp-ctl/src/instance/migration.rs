@@ -38,7 +38,7 @@ pub fn from(version: u32) -> Option<&'static [Different]> {
         before if before + 1 == VERSION => Some(next::DIFFERENT),
         // Maps that there are since then begin empty; and version 7 had no entries of ports.
         #[cfg(not(feature = "next-abi"))]
-        9 => Some(&[]),
+        10 | 9 => Some(&[]),
         #[cfg(not(feature = "next-abi"))]
         8 | 7 => Some(&version8::DIFFERENT),
         #[cfg(not(feature = "next-abi"))]

@@ -57,9 +57,11 @@ pub const MAPS: &[&str] = &[
     "HEAVY_HITTERS",
     "COUNTERS",
     "CAPTURE",
-    "CAPTURE_BUCKET",
-    "CAPTURE_CPU",
+    "EVENTS",
+    "TAP_BUCKETS",
+    "TAP_CPU",
     "CAPTURED",
+    "EVENT_FRAMES",
     "CHAIN",
     "CHAIN_FRAGS",
 ];
@@ -75,6 +77,7 @@ pub fn name_in_object(map: &str) -> &str {
         "GATES" => ".data.GATES",
         "SECRET" => ".data.SECRET",
         "CAPTURE" => ".data.CAPTURE",
+        "EVENTS" => ".data.EVENTS",
         other => other,
     }
 }

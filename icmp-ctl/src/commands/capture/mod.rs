@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use file::File;
+use icmp_common::abi::Tap;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -24,7 +25,7 @@ use crate::output::Output;
 pub(super) fn run(args: &Args) -> Result<Output> {
     let wanted = View::look(|instance| filter::of(args, instance))?.ok_or_else(nothing_loaded)?;
     // Before the file, which another capture may be writing to.
-    let mut capturing = Capturing::begin(wanted)?;
+    let mut capturing = Capturing::begin(Tap::Capture, wanted)?;
     let mut file = File::create(&args.write, args.snapshot_length)?;
     // Until then a signal ends this process at once: opening a FIFO waits for its reader.
     let ends = Arc::new(AtomicBool::new(false));
