@@ -3,8 +3,12 @@
 //! Owns what becomes of a write that fails. Data goes to standard output only; everything else is `diagnostics.rs`'s.
 
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +35,22 @@ pub enum Reader {
     There,
     /// Somebody who has seen enough, and has closed the pipe.
     Gone,
+}
+
+/// Who reads standard output after this time, or when that changes or a signal comes.
+///
+/// # Errors
+/// It cannot be asked.
+pub fn reader_after(time: Duration) -> Result<Reader> {
+    let stdout = io::stdout();
+    // An error is told whether it is asked for or not (poll(2)).
+    let mut asked = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
+    match poll(&mut asked, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO)) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error).context("looking whether standard output is read"),
+    }
+    let is_gone = asked[0].revents().is_some_and(|told| told.contains(PollFlags::POLLERR));
+    Ok(if is_gone { Reader::Gone } else { Reader::There })
 }
 
 impl Output {
@@ -119,7 +139,7 @@ mod tests {
     use super::*;
 
     /// Fails as the kernel does.
-    struct Broken(nix::errno::Errno);
+    struct Broken(Errno);
 
     impl Write for Broken {
         fn write(&mut self, _: &[u8]) -> io::Result<usize> {
@@ -134,17 +154,17 @@ mod tests {
     #[test]
     fn a_full_device_is_an_error_that_tells_what_was_done_and_a_closed_pipe_is_none() {
         let done = Output::done(json!({}), vec!["eth0: attached".to_owned()]);
-        let error = done.write(&mut Broken(nix::errno::Errno::ENOSPC), false).expect_err("it is full");
+        let error = done.write(&mut Broken(Errno::ENOSPC), false).expect_err("it is full");
         assert!(format!("{error:#}").contains("eth0: attached"), "{error:#}");
         assert!(format!("{error:#}").contains("No space left"), "{error:#}");
-        let gone = done.write(&mut Broken(nix::errno::Errno::EPIPE), false).expect("that is no error");
+        let gone = done.write(&mut Broken(Errno::EPIPE), false).expect("that is no error");
         assert_eq!(gone, Reader::Gone);
     }
 
     #[test]
     fn what_has_nothing_to_tell_writes_nothing() {
         for json in [true, false] {
-            let nothing = Output::nothing().write(&mut Broken(nix::errno::Errno::EIO), json);
+            let nothing = Output::nothing().write(&mut Broken(Errno::EIO), json);
             assert_eq!(nothing.expect("nothing is written"), Reader::There);
         }
     }

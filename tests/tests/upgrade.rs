@@ -272,27 +272,32 @@ fn what_version_6_was_told_is_what_its_successor_does() {
     );
 }
 
-/// Version 9 of the map ABI had nothing to capture with, and is the same otherwise.
+/// Version 9 of the map ABI had nothing to capture with, version 10 nothing to tell of events with, and they are the same otherwise.
 #[test]
-fn an_instance_of_before_captures_is_taken_over_and_can_be_captured_from() {
-    let Some(world) = World::new(&["ping"]) else { return };
-    let host = &world.pair.host;
-    let _attached = world.attach();
-    answers(&world);
-    let before = counters(host);
-    older::make_version_9(&pins(host));
-    let ninth = PathBuf::from(format!("{ROOT}/v9/{}", number(host)));
-    fs::create_dir_all(ninth.parent().expect("that of the version")).expect("a directory");
-    fs::rename(pins(host), &ninth).expect("the name of version 9");
-    let said = ctl::run(host, "upgrade").expect_success();
-    assert!(said.contains("maps v9 -> v10: all stay"), "{said}");
-    assert!(!ninth.exists() && pins(host).exists(), "nothing is left of the version before");
-    let now = counters(host);
-    assert!(before.iter().all(|(counter, value)| now[counter] >= *value), "{before:?} {now:?}");
-    let mut capture = Watch::start(&mut ctl::command(host, "capture -w /dev/null -c 3"));
-    let _said = capture.wait_for("capturing", process::LIMIT);
-    answers(&world);
-    let _said = capture.wait_for("3 frames captured", process::LIMIT);
+fn an_instance_of_before_captures_or_events_is_taken_over_and_can_be_captured_from_and_watched() {
+    for version in [9, 10] {
+        let Some(world) = World::new(&["ping"]) else { return };
+        let host = &world.pair.host;
+        let _attached = world.attach();
+        answers(&world);
+        let before = counters(host);
+        let make = if version == 9 { older::make_version_9 } else { older::make_version_10 };
+        make(&pins(host));
+        let old = PathBuf::from(format!("{ROOT}/v{version}/{}", number(host)));
+        fs::create_dir_all(old.parent().expect("that of the version")).expect("a directory");
+        fs::rename(pins(host), &old).expect("the name of the version");
+        let said = ctl::run(host, "upgrade").expect_success();
+        assert!(said.contains(&format!("maps v{version} -> v{VERSION}: all stay")), "{said}");
+        assert!(!old.exists() && pins(host).exists(), "nothing is left of the version before");
+        let now = counters(host);
+        assert!(before.iter().all(|(counter, value)| now[counter] >= *value), "{before:?} {now:?}");
+        let mut monitor = Watch::start(&mut ctl::command(host, "monitor"));
+        let _said = monitor.wait_for("telling of events", process::LIMIT);
+        let mut capture = Watch::start(&mut ctl::command(host, "capture -w /dev/null -c 3"));
+        let _said = capture.wait_for("capturing", process::LIMIT);
+        answers(&world);
+        let _said = capture.wait_for("3 frames captured", process::LIMIT);
+    }
 }
 
 /// In version 8 no VIP had a check, and rules and counters were laid out differently.
@@ -312,7 +317,7 @@ fn vips_of_version_8_are_answered_as_before_and_counters_and_rules_go_on() {
     fs::create_dir_all(eighth.parent().expect("that of the version")).expect("a directory");
     fs::rename(pins(host), &eighth).expect("the name of version 8");
     let said = ctl::run(host, "upgrade").expect_success();
-    assert!(said.contains("maps v8 -> v10"), "{said}");
+    assert!(said.contains(&format!("maps v8 -> v{VERSION}")), "{said}");
     assert!(!eighth.exists() && pins(host).exists(), "nothing is left of the version before");
     assert_eq!((shown(host, "rule list"), shown(host, "show config")), (rules, config));
     // Neighbour discovery goes on.
@@ -346,7 +351,9 @@ fn an_instance_of_before_programs_in_front_of_others_is_taken_over_and_can_have_
     assert!(refused.code == FAILED && refused.stderr.contains("`icmp-ctl upgrade`"), "{refused}");
     let said = ctl::run(host, "upgrade").expect_success();
     assert!(
-        said.contains("maps v7 -> v10: RULES is converted, COUNTERS is converted, all others stay"),
+        said.contains(&format!(
+            "maps v7 -> v{VERSION}: RULES is converted, COUNTERS is converted, all others stay"
+        )),
         "{said}"
     );
     assert!(!seventh.exists() && programs(host).iter().all(|program| !before.contains(program)));

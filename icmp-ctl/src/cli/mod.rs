@@ -137,6 +137,8 @@ pub enum Verb {
     Show(Show),
     /// Watch what happens, on a screen of its own
     Top(Top),
+    /// Tell of events as they happen: floods, pressure, changes of policy, interfaces, addresses and VIPs
+    Monitor,
     /// Show and change the rules one at a time
     #[command(subcommand)]
     Rule(Rule),

@@ -1,7 +1,7 @@
 //! `show addresses`: what the program answers for.
 
 use anyhow::Result;
-use icmp_common::abi::{AddressKind, SETTINGS_OWN_HOST, Scope};
+use icmp_common::abi::{SETTINGS_OWN_HOST, Scope};
 use serde_json::json;
 
 use super::table::{Column::Left, table};
@@ -23,12 +23,7 @@ fn see(instance: &View) -> Result<Output> {
     let settings = instance.maps.settings()?;
     let is_own_host = settings.is_some_and(|settings| settings.flags & SETTINGS_OWN_HOST != 0);
     for own in instance.read(InstanceMaps::addresses)?.addresses() {
-        let is_answered = match own.kind {
-            AddressKind::Own | AddressKind::Everywhere => true,
-            AddressKind::Host => is_own_host,
-            _ => false,
-        };
-        if !is_answered {
+        if !own.is_answered(is_own_host) {
             continue;
         }
         let interface = slots.iter().find(|(slot, _)| *slot == own.scope.0 & 0x1f).map(|(_, name)| name);

@@ -17,9 +17,8 @@ use serde_json::{Value, json};
 use crate::explain::watched::{Note, Run};
 use crate::kernel::clock::Tick;
 use crate::observe::levels::packets_left;
-use crate::policy::limits::prefix_lengths;
+use crate::policy::limits::{prefix_lengths, prefix_of};
 use crate::policy::rules::Rule;
-use crate::replay::run::prefix_of;
 
 /// A limit that a frame was held against.
 pub(super) struct Level {

@@ -19,6 +19,17 @@ pub struct OwnAddress {
     pub kind: AddressKind,
 }
 
+impl OwnAddress {
+    /// Whether it is answered, where all addresses of the host are answered everywhere or not.
+    pub fn is_answered(&self, own_host: bool) -> bool {
+        match self.kind {
+            AddressKind::Own | AddressKind::Everywhere => true,
+            AddressKind::Host => own_host,
+            _ => false,
+        }
+    }
+}
+
 /// The two halves of the table, one buffer of each map.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AddressTable {

@@ -5,6 +5,7 @@ pub mod attach;
 mod behind;
 pub mod capture;
 mod chain;
+pub mod changed;
 pub mod compiled;
 pub mod counters;
 pub mod datapath;

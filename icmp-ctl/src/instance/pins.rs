@@ -115,21 +115,6 @@ impl View {
             "what is loaded has been removed and loaded again each of the {READS} times it was looked at; try again"
         )
     }
-
-    /// Reads what consists of several maps, as it was at one time.
-    ///
-    /// # Errors
-    /// A map cannot be read, or what is in force changes all the time.
-    pub fn read<T>(&self, read: impl Fn(&InstanceMaps) -> Result<T>) -> Result<T> {
-        for _ in 0..READS {
-            let before = self.maps.switch()?;
-            let value = read(&self.maps);
-            if self.maps.switch()? == before {
-                return value;
-            }
-        }
-        bail!("what is in force has changed each of the {READS} times it was read; try again")
-    }
 }
 
 impl Deref for View {
@@ -402,6 +387,21 @@ impl DerefMut for Instance {
 }
 
 impl Pins {
+    /// Reads what consists of several maps, as it was at one time.
+    ///
+    /// # Errors
+    /// A map cannot be read, or what is in force changes all the time.
+    pub fn read<T>(&self, read: impl Fn(&InstanceMaps) -> Result<T>) -> Result<T> {
+        for _ in 0..READS {
+            let before = self.maps.switch()?;
+            let value = read(&self.maps);
+            if self.maps.switch()? == before {
+                return value;
+            }
+        }
+        bail!("what is in force has changed each of the {READS} times it was read; try again")
+    }
+
     /// Where an entry point is pinned.
     pub fn program_pin(&self, entry: Entry) -> PathBuf {
         self.directory.join(entry.program())
@@ -412,7 +412,15 @@ impl Pins {
     /// # Errors
     /// A pin cannot be read, or the kernel does not tell what interfaces there are.
     pub fn links(&self) -> Result<Vec<LinkPin>> {
-        links::read(&self.directory, &links_once()?)
+        self.links_among(&links_once()?)
+    }
+
+    /// As [`Self::links`], where these are all interfaces that there are.
+    ///
+    /// # Errors
+    /// A pin cannot be read.
+    pub fn links_among(&self, interfaces: &[Link]) -> Result<Vec<LinkPin>> {
+        links::read(&self.directory, interfaces)
     }
 
     /// The build that loaded the program.

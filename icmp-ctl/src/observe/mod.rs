@@ -1,6 +1,7 @@
 //! What the program has counted, for people and for Prometheus.
 
 pub mod connections;
+pub mod events;
 mod front;
 pub mod http;
 pub mod levels;

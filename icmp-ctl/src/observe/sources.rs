@@ -195,11 +195,12 @@ fn name(settings: &Settings, ip_version: u32, high: u64, low: u64) -> String {
         let prefix = (mask.v6_high.leading_ones() + mask.v6_low.leading_ones()) as u8;
         Ipv6Net::new(Ipv6Addr::from(u128::from(high) << 64 | u128::from(low)), prefix).map(IpNet::V6)
     };
-    match net {
-        Ok(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
-        Ok(net) => net.to_string(),
-        Err(error) => error.to_string(),
-    }
+    net.map_or_else(|error| error.to_string(), net_text)
+}
+
+/// A source as it is written: an address, or a prefix of several.
+pub fn net_text(net: IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
 }
 
 #[cfg(test)]

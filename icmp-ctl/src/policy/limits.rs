@@ -4,11 +4,13 @@
 //! path's side is `icmp_common::limiter`.
 
 use icmp_common::types::Budget;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use anyhow::{Result, bail};
 use icmp_common::abi::{Level, Limit, Mask, Settings};
 use icmp_common::limiter::UNITS_PER_TICK;
+use ipnet::IpNet;
 
 use crate::config::units::{ENOUGH_DIGITS, Rate};
 use crate::kernel::clock::Tick;
@@ -217,6 +219,12 @@ pub fn cpus() -> Result<u32> {
 /// Prefix lengths of a level.
 pub fn prefix_lengths(level: &Level) -> (u32, u32) {
     (level.mask.v4.leading_ones(), level.mask.v6_high.leading_ones() + level.mask.v6_low.leading_ones())
+}
+
+/// The prefix of an address, by the lengths of both families.
+pub fn prefix_of(address: IpAddr, (v4, v6): (u8, u8)) -> IpNet {
+    let len = if address.is_ipv4() { v4 } else { v6 };
+    IpNet::new(address, len).map_or_else(|_| address.into(), |net| net.trunc())
 }
 
 /// Masks of a level from its prefix lengths.

@@ -17,6 +17,7 @@ use crate::host::conflicts;
 use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
 use crate::instance::addresses::refresh;
+use crate::instance::changed::Became;
 use crate::instance::compiled::Compiled;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{Instance, Pins, View, nothing_loaded};
@@ -221,6 +222,7 @@ impl Transaction {
         };
         instance.maps.publish(&self.policy, rollback_at)?;
         instance.note_applied();
+        instance.note_change(Became::Applied);
         Ok(())
     }
 }
@@ -333,6 +335,7 @@ pub fn confirm(mut instance: Instance, save: Option<Save<'_>>) -> Result<()> {
     if !instance.maps.confirm()? {
         bail!("{NOTHING_PENDING}");
     }
+    instance.note_change(Became::Confirmed);
     warn_all(&follow_host(&mut instance));
     match saving {
         Some(saving) => saving.finish(),
@@ -357,6 +360,7 @@ pub fn roll_back(mut instance: Instance) -> Result<Difference> {
         bail!("{NOTHING_PENDING}");
     }
     instance.note_applied();
+    instance.note_change(Became::RolledBack);
     warn_all(&follow_host(&mut instance));
     say_if_unsaved(&instance.unlock(), &confirmed);
     Ok(difference)

@@ -14,6 +14,7 @@ use icmp_common::wire::ethernet;
 use ipnet::IpNet;
 
 use crate::capture::ethernet::{Kind, OWN_MAC, frame, has_own_mac};
+use crate::capture::packet::Packet;
 use crate::capture::read::Capture;
 use crate::host::address_table::AddressTable;
 use crate::host::addresses::own_addresses;

@@ -8,13 +8,12 @@ use anyhow::Result;
 use icmp_common::reason::{Reason, Verdict};
 use ipnet::IpNet;
 
-use crate::capture::packet::Packet;
 use crate::capture::packet::{Packet, source};
 use crate::capture::read::Capture;
 use crate::capture::write::{Frame, Writer};
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
-use crate::policy::limits::prefix_lengths;
+use crate::policy::limits::{prefix_lengths, prefix_of};
 use crate::replay::differences::Differences;
 use crate::replay::frames::{Frames, Path, Received};
 use crate::replay::own::Own;
@@ -160,10 +159,4 @@ impl Noted {
         }
         self.current.clear();
     }
-}
-
-/// The prefix of an address, by the lengths of both families.
-pub fn prefix_of(address: IpAddr, (v4, v6): (u8, u8)) -> IpNet {
-    let len = if address.is_ipv4() { v4 } else { v6 };
-    IpNet::new(address, len).map_or_else(|_| address.into(), |net| net.trunc())
 }

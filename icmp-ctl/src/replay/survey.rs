@@ -18,10 +18,9 @@ use crate::config::units::Rate;
 use crate::instance::compiled::Compiled;
 use crate::instance::program::LoadOptions;
 use crate::kernel::clock::Tick;
-use crate::policy::limits::prefix_lengths;
+use crate::policy::limits::{prefix_lengths, prefix_of};
 use crate::replay::frames::{Frames, Path, Received};
 use crate::replay::own::Own;
-use crate::replay::run::prefix_of;
 
 /// A limit is so many times what there was.
 pub const HEADROOM: u64 = 2;

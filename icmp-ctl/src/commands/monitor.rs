@@ -1,0 +1,32 @@
+//! `monitor`: events as they happen, a line each.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::diagnostics::note;
+use crate::observe::events::watch::{LOOK, Watch};
+use crate::output::{Output, Reader, reader_after};
+
+pub(super) fn run(json: bool) -> Result<Output> {
+    let ends = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
+    }
+    let mut watch = Watch::default();
+    let mut events = watch.look()?;
+    note("telling of events; Ctrl-C ends it");
+    let mut reader = Reader::There;
+    while reader == Reader::There && !ends.load(Ordering::Relaxed) {
+        for event in events {
+            if Output::shown(event.json(), vec![event.line()]).print(json)? == Reader::Gone {
+                return Ok(Output::nothing());
+            }
+        }
+        reader = reader_after(LOOK)?;
+        events = watch.look()?;
+    }
+    Ok(Output::nothing())
+}

@@ -1,0 +1,292 @@
+//! What happens, as events: floods, pressure, changes of the policy, of interfaces, addresses, chained programs and VIPs.
+//!
+//! Owns the events, their words and their fields, which are the same for `monitor`, the journal and whoever else is told. A flood is found in
+//! [`floods`], a change in [`state`], without a clock or a map; [`watch`] reads those.
+
+pub mod floods;
+pub mod state;
+pub mod watch;
+
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::observe::rates::three_digits;
+
+/// Something that has happened.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+pub struct Event {
+    /// When it was noticed, in seconds since 1970.
+    pub time: f64,
+    /// What it was.
+    #[serde(flatten)]
+    pub what: What,
+}
+
+/// What can happen. In JSON the name is `event`, and the fields lie beside it; a test holds the table of docs/monitor.md to it.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum What {
+    /// A source sends more of a type than it may.
+    FloodStarted(Flood),
+    /// How much it was at most so far, told when it grows no more, and again at twice as much.
+    FloodPeak(Flood),
+    /// It has ended.
+    FloodEnded(Flood),
+    /// Sources of whom none sends much send more of a type than they may together.
+    DistributedFloodStarted(Flood),
+    /// As `FloodPeak`.
+    DistributedFloodPeak(Flood),
+    /// It has ended.
+    DistributedFloodEnded(Flood),
+    /// The reply budget is exhausted.
+    PressureStarted,
+    /// It is not any more.
+    PressureEnded,
+    /// A policy was put in force.
+    PolicyApplied(Author),
+    /// A policy that awaited confirmation is kept.
+    PolicyConfirmed(Author),
+    /// A policy that awaited confirmation was taken back.
+    PolicyRolledBack(Author),
+    /// A policy that awaited confirmation was not confirmed in time, and the one before is in force.
+    PolicyTimedOut,
+    /// An interface has the program.
+    Attached(Interface),
+    /// An interface has it no more.
+    Detached(Interface),
+    /// Another program is behind ours on an interface, or none.
+    ChainChanged(Interface),
+    /// Other addresses are answered.
+    AddressesChanged(Addresses),
+    /// A VIP with a check is answered from now on.
+    VipHealthy(Vip),
+    /// A VIP with a check is not answered any more.
+    VipUnhealthy(Vip),
+    /// Something is missing from what is told.
+    Lost(Lost),
+}
+
+/// A flood, as far as it has come.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+pub struct Flood {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Type, by its nftables name.
+    #[serde(rename = "type")]
+    pub icmp_type: String,
+    /// Address or prefix, as limits by source see it; of none where the flood is distributed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Where most of it comes in.
+    pub interface: String,
+    /// What most of it ends in.
+    pub reason: String,
+    /// Frames a second that are stopped: those of the last second, of a peak the most.
+    pub packets_per_second: u64,
+    /// Frames that were stopped so far.
+    pub packets: u64,
+    /// How long it has been going on.
+    pub seconds: f64,
+}
+
+/// Who has changed the policy.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Author {
+    /// Who has logged in to do it, or as whom it ran where nobody has.
+    pub user: String,
+    /// Number of the user as whom it ran.
+    pub uid: u32,
+    /// The command line, without the program.
+    pub command: String,
+}
+
+/// An interface, as it is or was.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Interface {
+    /// Its name.
+    pub interface: String,
+    /// How it is attached, as in `status`.
+    pub mode: String,
+    /// The program behind ours.
+    pub behind: Option<String>,
+}
+
+/// Addresses that are answered, or are no more.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Addresses {
+    /// New ones, no more than [`Self::LISTED`].
+    pub added: Vec<String>,
+    /// Those that are gone, no more than [`Self::LISTED`].
+    pub removed: Vec<String>,
+    /// How many more.
+    pub unlisted: usize,
+}
+
+impl Addresses {
+    /// How many are listed at most.
+    pub const LISTED: usize = 16;
+}
+
+/// A VIP with a check.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+pub struct Vip {
+    /// Its prefix.
+    pub vip: String,
+    /// What is checked.
+    pub check: String,
+}
+
+/// What is missing.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+pub struct Lost {
+    /// Frames that were stopped and not looked at, because there were more than are: who sends is known from fewer.
+    pub frames: u64,
+    /// Events that were not told, because they were not taken in time.
+    pub events: u64,
+}
+
+impl Event {
+    /// Number of the form of events in JSON.
+    pub const SCHEMA: u32 = 1;
+
+    /// Something that was noticed just now.
+    pub fn now(what: What) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { time: since.as_millis() as f64 / 1e3, what }
+    }
+
+    /// All of it.
+    pub fn json(&self) -> Value {
+        let mut json = json!(self);
+        json["schema"] = json!(Self::SCHEMA);
+        json
+    }
+
+    /// A line for people: the time of day (UTC), and what has happened.
+    pub fn line(&self) -> String {
+        let seconds = self.time as u64 % 86_400;
+        let [hours, minutes, seconds] = [seconds / 3600, seconds / 60 % 60, seconds % 60];
+        format!("{hours:02}:{minutes:02}:{seconds:02}Z {}", self.what)
+    }
+}
+
+impl What {
+    /// Its name, as in JSON.
+    pub fn name(&self) -> String {
+        json!(self)["event"].as_str().unwrap_or_default().to_owned()
+    }
+}
+
+impl fmt::Display for What {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let behind = |interface: &Interface| {
+            interface.behind.as_ref().map(|behind| format!(", {behind}")).unwrap_or_default()
+        };
+        match self {
+            Self::FloodStarted(flood) | Self::DistributedFloodStarted(flood) => {
+                write!(f, "{flood}: a flood, {}/s and more ({})", flood.rate(), flood.reason)
+            }
+            Self::FloodPeak(flood) | Self::DistributedFloodPeak(flood) => {
+                write!(f, "{flood}: {}/s at most so far ({})", flood.rate(), flood.reason)
+            }
+            Self::FloodEnded(flood) | Self::DistributedFloodEnded(flood) => {
+                let packets = three_digits(flood.packets as f64);
+                write!(f, "{flood}: the flood has ended, {packets} frames in {:.1} s", flood.seconds)
+            }
+            Self::PressureStarted => f.write_str(
+                "under pressure: the reply budget is exhausted; known sources have a share of their own",
+            ),
+            Self::PressureEnded => f.write_str("the reply budget is not exhausted any more"),
+            Self::PolicyApplied(author) => write!(f, "policy: put in force {author}"),
+            Self::PolicyConfirmed(author) => write!(f, "policy: confirmed {author}"),
+            Self::PolicyRolledBack(author) => write!(f, "policy: taken back {author}"),
+            Self::PolicyTimedOut => {
+                f.write_str("policy: not confirmed in time; what was confirmed last is in force")
+            }
+            Self::Attached(interface) => {
+                write!(f, "{}: attached, {} mode{}", interface.interface, interface.mode, behind(interface))
+            }
+            Self::Detached(interface) => write!(f, "{}: detached", interface.interface),
+            Self::ChainChanged(interface) => {
+                let behind = interface.behind.as_deref().unwrap_or("no other program");
+                write!(f, "{}: behind the program is now {behind}", interface.interface)
+            }
+            Self::AddressesChanged(Addresses { added, removed, unlisted }) => {
+                f.write_str("addresses:")?;
+                added.iter().try_for_each(|address| write!(f, " +{address}"))?;
+                removed.iter().try_for_each(|address| write!(f, " -{address}"))?;
+                if *unlisted > 0 { write!(f, " and {unlisted} more") } else { Ok(()) }
+            }
+            Self::VipHealthy(Vip { vip, check }) => write!(f, "{vip}: healthy, by {check}"),
+            Self::VipUnhealthy(Vip { vip, check }) => write!(f, "{vip}: unhealthy, by {check}"),
+            Self::Lost(Lost { frames, events: 0 }) => write!(
+                f,
+                "lost: {frames} stopped frames were not looked at, so who sends is known from fewer; totals are exact"
+            ),
+            Self::Lost(Lost { events, .. }) => {
+                write!(f, "lost: {events} events were not told, because they were not taken in time")
+            }
+        }
+    }
+}
+
+impl Flood {
+    fn rate(&self) -> String {
+        three_digits(self.packets_per_second as f64)
+    }
+}
+
+impl fmt::Display for Flood {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { family, icmp_type, interface, .. } = self;
+        let source = self.source.as_deref().unwrap_or("many sources");
+        write!(f, "{interface}: {icmp_type} ({family}) from {source}")
+    }
+}
+
+impl fmt::Display for Author {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "by {} (icmp-ctl {})", self.user, self.command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_is_one_flat_object_and_is_read_back_from_it() {
+        let flood =
+            Flood { source: Some("192.0.2.1".to_owned()), packets_per_second: 1500, ..Flood::default() };
+        for what in [
+            What::FloodStarted(flood.clone()),
+            What::DistributedFloodEnded(Flood { source: None, ..flood }),
+            What::PressureStarted,
+            What::Lost(Lost { frames: 7, events: 0 }),
+        ] {
+            let event = Event { time: 86_399.5, what };
+            let json = event.json();
+            assert_eq!(
+                (json["schema"].as_u64(), json["event"].as_str()),
+                (Some(1), Some(&*event.what.name()))
+            );
+            assert_eq!(serde_json::from_value::<Event>(json).expect("it is one"), event);
+            assert!(event.line().starts_with("23:59:59Z "), "{}", event.line());
+        }
+    }
+
+    #[test]
+    fn the_documented_events_are_those_that_there_are_in_their_order() {
+        // serde lists them where it does not know one.
+        let error =
+            serde_json::from_value::<What>(json!({ "event": "?" })).expect_err("no event").to_string();
+        let all: Vec<_> = error.split('`').skip(3).step_by(2).collect();
+        let page = include_str!("../../../../docs/monitor.md");
+        let table: Vec<_> =
+            page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+        assert_eq!(all, table);
+    }
+}

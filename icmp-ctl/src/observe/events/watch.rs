@@ -1,0 +1,203 @@
+//! Reads what happens to an instance, a few times a second.
+//!
+//! Owns what is read for it, and how many of the frames that are stopped are looked at. What is made of that is [`super::floods`]' and
+//! [`super::state`]'s.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::time::Duration;
+
+use anyhow::Result;
+use icmp_common::abi::{Capture, CaptureCpu, Gate, NO_RULE, SETTINGS_OWN_HOST, Tap};
+use icmp_common::reason::Reason;
+use nix::time::ClockId;
+
+use crate::capture::packet::Packet;
+use crate::config::units::Rate;
+use crate::failure::{Exit, exit_of};
+use crate::host::netlink::{Link, links_once};
+use crate::instance::capture::Capturing;
+use crate::instance::links::Whereabouts;
+use crate::instance::maps::InstanceMaps;
+use crate::instance::pins::Pins;
+use crate::kernel::clock::{Tick, ticks};
+use crate::observe::events::floods::{Floods, Sample, Seen, is_stopped};
+use crate::observe::events::state::State;
+use crate::observe::events::{Event, Interface, Lost, Vip, What};
+use crate::policy::gates::check_text;
+use crate::policy::limits::{prefix_lengths, prefix_of};
+
+/// Time between two looks.
+pub const LOOK: Duration = Duration::from_millis(250);
+/// Stopped frames that are looked at of each look, about.
+const SAMPLES: u64 = 100;
+/// Stopped frames a second that are looked at at most, whatever comes; and as many at once as there is room for in a look.
+const MOST: (f64, u64) = (500.0, 100);
+/// Bytes of a frame that are looked at: addresses behind a few tags.
+const BYTES: u32 = 128;
+/// Time between two words about frames that were not looked at.
+const LOST: Duration = Duration::from_secs(10);
+
+/// What is watched.
+#[derive(Default)]
+pub struct Watch {
+    capturing: Option<Capturing>,
+    /// One stopped frame in so many is looked at.
+    every: u32,
+    /// What was counted until the look before.
+    counted: CaptureCpu,
+    /// As it was at the look before; `None` before the first.
+    before: Option<State>,
+    /// What is read again only if something was published.
+    published: Option<Published>,
+    floods: Floods,
+    /// Frames that were not looked at, and when that was said last.
+    lost: (u64, Duration),
+}
+
+/// What is in force.
+struct Published {
+    /// The switch, and whether a confirmation is awaited: while one is, the program changes over by itself.
+    switch: (u32, bool),
+    addresses: BTreeSet<IpAddr>,
+    gates: Vec<(Vip, Gate)>,
+    /// Prefix lengths of sources.
+    lengths: (u8, u8),
+}
+
+impl Watch {
+    /// What has happened since the look before; of the first one, what goes on.
+    ///
+    /// # Errors
+    /// Another process is told of stopped frames, or the instance or the host cannot be read.
+    pub fn look(&mut self) -> Result<Vec<Event>> {
+        let now = Duration::from(ClockId::CLOCK_MONOTONIC.now()?);
+        let is_loaded = self.go_on()?;
+        let mut happened = Vec::new();
+        let state = match self.capturing.take().filter(|_| is_loaded) {
+            None => State::default(),
+            Some(mut capturing) => {
+                let read = self.read(&mut capturing, now, &mut happened);
+                self.capturing = Some(capturing);
+                read?
+            }
+        };
+        // What was there before somebody watched has not happened, but for what goes on.
+        let first = || State { under_pressure: false, ..state.clone() };
+        let mut changes = state.since(&self.before.take().unwrap_or_else(first));
+        changes.append(&mut happened);
+        self.before = Some(state);
+        Ok(changes.into_iter().map(Event::now).collect())
+    }
+
+    /// Has the program go on, or begin, to copy stopped frames; false where nothing is loaded.
+    fn go_on(&mut self) -> Result<bool> {
+        let wanted = self.wanted()?;
+        if let Some(capturing) = &mut self.capturing {
+            if capturing.renew(|_| Ok(wanted)).is_ok() {
+                return Ok(true);
+            }
+            // What was loaded is gone, or another is in its place.
+            self.capturing = None;
+        }
+        (self.counted, self.published) = (CaptureCpu::default(), None);
+        match Capturing::begin(Tap::Events, wanted) {
+            Ok(capturing) => self.capturing = Some(capturing),
+            Err(error) if exit_of(&error) == Exit::NothingLoaded => return Ok(false),
+            Err(error) => return Err(error),
+        }
+        Ok(true)
+    }
+
+    fn wanted(&self) -> Result<Capture> {
+        let (rate, burst) = MOST;
+        let stopped = Reason::ALL.iter().filter(|reason| is_stopped(**reason));
+        Ok(Capture {
+            reasons: stopped.fold(0, |reasons, reason| reasons | 1 << *reason as u64),
+            limit: Tick::of_this_kernel()?.limit("samples", Rate::PerSecond(rate), burst)?,
+            every: self.every,
+            rule: NO_RULE,
+            snap_len: BYTES,
+            slots: u32::MAX,
+            ..Capture::default()
+        })
+    }
+
+    fn read(&mut self, capturing: &mut Capturing, now: Duration, happened: &mut Vec<What>) -> Result<State> {
+        let links = links_once()?;
+        let published = self.published(capturing.pins())?;
+        let state = state(capturing.pins(), &links, published)?;
+        let lengths = published.lengths;
+        let counted = capturing.counted()?;
+        let before = std::mem::replace(&mut self.counted, counted);
+        let stopped = counted.asked.saturating_sub(before.asked);
+        let samples = std::iter::from_fn(|| capturing.frame()).filter_map(|(about, frame)| {
+            let interface = links.iter().find(|link| link.index == about.ifindex);
+            Some(Sample {
+                row: about.row as u8,
+                source: prefix_of(Packet::read(&frame)?.source, lengths),
+                reason: Reason::from_number(about.reason as u8),
+                interface: interface
+                    .map_or_else(|| format!("index {}", about.ifindex), |link| link.name.clone()),
+            })
+        });
+        let seen = Seen { at: now, stopped, samples: samples.collect() };
+        happened.extend(self.floods.see(seen));
+        // Odd, and another one each time: sources that take turns would be seen in step otherwise.
+        let every = stopped.div_ceil(SAMPLES);
+        self.every =
+            if every > 1 { (every + (u64::from(now.subsec_nanos()) >> 10) % every) as u32 | 1 } else { 1 };
+        self.lost.0 +=
+            counted.over_limit.saturating_sub(before.over_limit) + counted.lost.saturating_sub(before.lost);
+        if self.lost.0 > 0 && now >= self.lost.1 + LOST {
+            happened.push(What::Lost(Lost { frames: self.lost.0, events: 0 }));
+            self.lost = (0, now);
+        }
+        Ok(state)
+    }
+
+    fn published(&mut self, pins: &Pins) -> Result<&Published> {
+        let switch = (pins.maps.switch()?, pins.maps.pending()?.is_some());
+        let published = match self.published.take().filter(|published| published.switch == switch) {
+            Some(published) => published,
+            None => pins.read(|maps| published(maps, switch))?,
+        };
+        Ok(self.published.insert(published))
+    }
+}
+
+fn published(maps: &InstanceMaps, switch: (u32, bool)) -> Result<Published> {
+    let policy = maps.policy()?;
+    let settings = policy.as_ref().map(|policy| &policy.settings);
+    let own_host = settings.is_some_and(|settings| settings.flags & SETTINGS_OWN_HOST != 0);
+    let (v4, v6) = settings.map_or((32, 128), |settings| prefix_lengths(&settings.source));
+    let vips = policy.as_ref().map(|policy| policy.vips()).unwrap_or_default();
+    let gates = vips.iter().filter_map(|vip| Some((vip.net, vip.gate?)));
+    let own = maps.addresses()?.addresses();
+    Ok(Published {
+        switch,
+        addresses: own.iter().filter(|own| own.is_answered(own_host)).map(|own| own.address).collect(),
+        gates: gates
+            .map(|(net, gate)| (Vip { vip: net.to_string(), check: check_text(&gate) }, gate))
+            .collect(),
+        lengths: (v4 as u8, v6 as u8),
+    })
+}
+
+fn state(pins: &Pins, links: &[Link], published: &Published) -> Result<State> {
+    let attached = pins.links_among(links)?;
+    let interfaces = attached.iter().filter(|pin| pin.whereabouts == Whereabouts::Here).map(|pin| {
+        let link = links.iter().find(|link| pin.is_of(link));
+        let behind = pin.behind.as_ref().map(|behind| behind.text());
+        (pin.ifindex, Interface { interface: pin.name.clone(), mode: pin.mode(link).to_owned(), behind })
+    });
+    let healthy = |(vip, gate): &(Vip, Gate)| Ok((vip.clone(), ticks()? < pins.maps.gates.lease(gate)?));
+    Ok(State {
+        interfaces: interfaces.collect(),
+        addresses: published.addresses.clone(),
+        change: pins.last_change(),
+        awaits: published.switch.1,
+        under_pressure: pins.maps.pressure().unwrap_or(false),
+        vips: published.gates.iter().map(healthy).collect::<Result<BTreeMap<_, _>>>()?,
+    })
+}

@@ -1,0 +1,216 @@
+//! `icmp-ctl monitor`: what happens, told once, to whoever watches.
+//!
+//! Owns the events of the running kernel. When a flood begins and ends by the figures is proven in icmp-ctl's `observe/events`.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use icmp_tests::can_run;
+use icmp_tests::ctl::{self, Attached};
+use icmp_tests::folder::Folder;
+use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
+use icmp_tests::packet::Echo;
+use icmp_tests::process::Watch;
+use icmp_tests::wire::Tap;
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A source may send ten a second, and all together a hundred.
+const LIMITED: &str = "
+[limits]
+per-source = { rate = \"10/s\", burst = 10 }
+per-prefix = { rate = \"unlimited\" }
+replies    = { rate = \"100/s\", burst = 100 }
+";
+
+/// A monitor that has begun.
+fn monitor(host: &Namespace, options: &str) -> Watch {
+    let mut monitor = Watch::start(&mut ctl::command(host, &format!("monitor {options}")));
+    let _said = monitor.wait_for("telling of events", LIMIT);
+    monitor
+}
+
+/// The next event of this name.
+fn next(monitor: &mut Watch, name: &str) -> Value {
+    let line = monitor.wait_for(&format!("\"event\":\"{name}\""), LIMIT);
+    let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    assert!(event["schema"] == 1 && event["time"].as_f64().is_some_and(|time| time > 1.7e9), "{event}");
+    event
+}
+
+/// The names of the events that nobody has waited for.
+fn others(monitor: &Watch) -> Vec<String> {
+    let events = monitor.heard().iter().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    events.filter_map(|event| Some(event["event"].as_str()?.to_owned())).collect()
+}
+
+/// Sends pings for as long as this value is there, some thousand a second; `source` says from whom each is.
+struct Flood {
+    ends: Arc<AtomicBool>,
+    sender: Option<JoinHandle<u32>>,
+}
+
+impl Flood {
+    fn start(pair: &Pair, source: fn(u32) -> Ipv4Addr) -> Self {
+        let tap = pair.peer.enter(|| Tap::open(PEER_IF));
+        let ends = Arc::new(AtomicBool::new(false));
+        let is_ended = Arc::clone(&ends);
+        let sender = thread::spawn(move || {
+            let mut sent = 0;
+            while !is_ended.load(Ordering::Relaxed) {
+                for _ in 0..100 {
+                    let ping =
+                        Echo::new(source(sent).into(), Ipv4Addr::new(192, 0, 2, 2).into(), vec![7; 32]);
+                    tap.send(&ping.frame()).expect("sent");
+                    sent += 1;
+                }
+                // A rate, and not a wait for something.
+                thread::sleep(Duration::from_millis(20));
+            }
+            sent
+        });
+        Self { ends, sender: Some(sender) }
+    }
+
+    /// Ends it; how many were sent.
+    fn end(mut self) -> u32 {
+        self.ends.store(true, Ordering::Relaxed);
+        self.sender.take().map_or(0, |sender| sender.join().expect("it sends"))
+    }
+}
+
+impl Drop for Flood {
+    fn drop(&mut self) {
+        self.ends.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_flood_of_one_source_starts_peaks_and_ends_once_and_is_counted() {
+    let Some(pair) = pair() else { return };
+    let attached = Attached::configured(&pair.host, HOST_IF, LIMITED);
+    let mut monitor = monitor(&pair.host, "-j");
+    let flood = Flood::start(&pair, |_| Ipv4Addr::new(198, 51, 100, 9));
+    let started = next(&mut monitor, "flood-started");
+    for (field, value) in [
+        ("source", "198.51.100.9"),
+        ("type", "echo-request"),
+        ("family", "ipv4"),
+        ("interface", HOST_IF),
+        ("reason", "limited-source"),
+    ] {
+        assert_eq!(started[field], value, "{field}: {started}");
+    }
+    let peak = next(&mut monitor, "flood-peak");
+    let rate = peak["packets_per_second"].as_u64().expect("a rate");
+    let sent = flood.end();
+    let ended = next(&mut monitor, "flood-ended");
+    assert!((100..=u64::from(sent)).contains(&rate), "{peak}");
+    let (told, counted) = (ended["packets"].as_u64().expect("a count"), attached.counters().verdict("limit"));
+    // Of one source all samples are its, so the count is exact but for what came before anybody looked.
+    assert!(told <= counted && 10 * told >= 9 * counted, "{ended}, {counted} counted");
+    assert!(monitor.end_by(Signal::SIGTERM) == Some(0));
+    let floods: Vec<_> = others(&monitor).into_iter().filter(|name| name.contains("flood")).collect();
+    assert_eq!(floods, [""; 0], "each once");
+}
+
+#[test]
+fn a_flood_from_everywhere_is_one_event_and_not_one_of_each_source() {
+    let Some(pair) = pair() else { return };
+    let _attached = Attached::configured(&pair.host, HOST_IF, LIMITED);
+    let mut monitor = monitor(&pair.host, "-j");
+    let flood = Flood::start(&pair, |n| Ipv4Addr::from(0xc612_0000 | n.wrapping_mul(40_503) & 0xffff));
+    let mut heard = Vec::new();
+    for name in ["distributed-flood-started", "distributed-flood-peak"] {
+        let event = next(&mut monitor, name);
+        assert!(event["source"].is_null() && event["reason"] == "limited-total", "{event}");
+    }
+    let _sent = flood.end();
+    let ended = next(&mut monitor, "distributed-flood-ended");
+    assert!(ended["packets"].as_u64().is_some_and(|packets| packets > 1_000), "{ended}");
+    assert!(monitor.end_by(Signal::SIGINT) == Some(0));
+    heard.extend(others(&monitor));
+    heard.retain(|name| name != "lost");
+    assert_eq!(heard, ["pressure-started", "pressure-ended"]);
+}
+
+#[test]
+fn stopped_frames_that_were_not_looked_at_are_said() {
+    let Some(pair) = pair() else { return };
+    let _attached = Attached::configured(&pair.host, HOST_IF, LIMITED);
+    let mut monitor = monitor(&pair.host, "-j");
+    let tap = pair.peer.enter(|| Tap::open(PEER_IF));
+    let ping = Echo::new([198, 51, 100, 9].into(), Ipv4Addr::new(192, 0, 2, 2).into(), vec![7; 32]);
+    for _ in 0..5_000 {
+        tap.send(&ping.frame()).expect("sent");
+    }
+    let lost = next(&mut monitor, "lost");
+    assert!(lost["frames"].as_u64().is_some_and(|frames| frames > 0) && lost["events"] == 0, "{lost}");
+}
+
+#[test]
+fn what_is_changed_is_told_with_who_has_changed_it() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = folder.file("config.toml", LIMITED);
+    let mut monitor = monitor(host, "-j");
+    let mut run = |words: &str, events: &[&str]| -> Vec<Value> {
+        let _said = ctl::run(host, words).expect_success();
+        events.iter().map(|name| next(&mut monitor, name)).collect()
+    };
+    let attached =
+        run(&format!("attach {HOST_IF} -f {config}"), &["policy-applied", "attached", "addresses-changed"]);
+    assert_eq!((&attached[1]["interface"], &attached[1]["mode"]), (&HOST_IF.into(), &"native".into()));
+    assert_eq!(attached[2]["added"][0], "192.0.2.2", "{}", attached[2]);
+    let [changed] = &run("limit set errors 700/s", &["policy-applied"])[..] else { panic!("one") };
+    assert_eq!((&changed["command"], &changed["uid"]), (&"limit set errors 700/s".into(), &0.into()));
+    assert!(changed["user"].as_str().is_some_and(|user| !user.is_empty()), "{changed}");
+    let again = format!("apply -f {config} --confirm 50s");
+    run(&again, &["policy-applied"]);
+    assert_eq!(run("confirm", &["policy-confirmed"])[0]["command"], "confirm");
+    run(&again, &["policy-applied"]);
+    run("rollback", &["policy-rolled-back"]);
+    run(&format!("apply -f {config} --confirm 1s"), &["policy-applied", "policy-timed-out"]);
+    host.ip(&format!("address add 192.0.2.99/24 dev {HOST_IF}"));
+    let moved = run(&format!("attach {HOST_IF}"), &["addresses-changed"]);
+    assert_eq!(
+        (&moved[0]["added"][0], moved[0]["removed"].as_array().map(Vec::len)),
+        (&"192.0.2.99".into(), Some(0))
+    );
+    run(&format!("detach {HOST_IF}"), &["detached", "addresses-changed"]);
+    // It goes on where nothing is loaded, and where something is again.
+    run(&format!("attach {HOST_IF}"), &["policy-applied", "attached", "addresses-changed"]);
+    run("detach --all", &["detached", "addresses-changed"]);
+    assert_eq!(others(&monitor), [""; 0], "and nothing else");
+}
+
+#[test]
+fn a_monitor_ends_with_a_signal_or_with_its_reader_and_there_is_one_at_a_time() {
+    let Some(pair) = pair() else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        assert_eq!(monitor(host, "").end_by(signal), Some(0), "{signal}");
+    }
+    let mut first = monitor(host, "");
+    let refused = ctl::run(host, "monitor");
+    let who = format!("process {} tells of events already", first.id());
+    assert!(refused.code == Some(1) && refused.stderr.contains(&who), "{refused}");
+    // A capture is another's.
+    let file = Folder::new();
+    let capture = format!("capture -w {} --time 10ms", file.path().join("a").display());
+    let _said = ctl::run(host, &capture).expect_success();
+    assert_eq!(first.end_by(Signal::SIGTERM), Some(0));
+    let script = "(\"$0\" monitor; echo \"ended with $?\" >&2) | true";
+    let mut unread = host.watch("bash", &["-c", script, ctl::program().to_str().expect("UTF-8")]);
+    let _said = unread.wait_for("ended with 0", LIMIT);
+}
+
+fn pair() -> Option<Pair> {
+    can_run(&[]).then(|| Pair::new(1500))
+}
