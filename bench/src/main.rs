@@ -13,6 +13,7 @@ mod interrupt;
 mod latency;
 mod object;
 mod program;
+mod replay;
 mod wire;
 
 use std::path::PathBuf;
@@ -60,6 +61,8 @@ enum Part {
     Latency,
     /// Commands and memory
     Control,
+    /// A capture through `icmp-ctl replay`; only of the release build, so not with --quick
+    Replay,
 }
 
 const ROUNDS: u32 = 7;
@@ -116,6 +119,13 @@ fn measure(args: &Args) -> Result<()> {
         for round in 1..=rounds {
             eprintln!("control: round {round} of {rounds}");
             control::round(&pair, &mut figures)?;
+        }
+    }
+    if wanted(Part::Replay) && !args.quick {
+        let world = replay::World::new()?;
+        for round in 1..=rounds {
+            eprintln!("replay: round {round} of {rounds}");
+            world.round(&mut figures)?;
         }
     }
     ratios(&mut figures);
@@ -177,6 +187,13 @@ fn ratios(figures: &mut Figures) {
     quotient("flood.random_vs_nft_ingress", None, "flood.random.icmp-ctl", "flood.random.nft-ingress");
     quotient("flood.one_vs_hashlimit", None, "flood.one.icmp-ctl", "flood.one.hashlimit-input");
     quotient("flood.random_vs_hashlimit", None, "flood.random.icmp-ctl", "flood.random.hashlimit-input");
+    for (name, bound, capture) in [
+        ("replay.sources_1000_vs_tcpdump", AtMost(2.0), "sources_1000"),
+        ("replay.random_vs_tcpdump", None, "random"),
+    ] {
+        let figure = |program| format!("replay.{capture}.{program}");
+        quotient(name, bound, &figure("icmp-ctl"), &figure("tcpdump"));
+    }
     let ping = |at: &str, of: &str, which: &str| format!("latency.{at}.{of}.{which}");
     for (name, bound, at, which, rival) in [
         ("latency.idle_p50_vs_kernel", AtMost(0.8), "idle", "p50", "kernel"),
