@@ -11,8 +11,8 @@ use std::vec::Vec;
 
 use crate::abi::{
     AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, GATES, HEAVY_HITTERS, HeavyHitter,
-    INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PrefixBucket4, PrefixBucket6, RULE_COUNTERS,
-    RuleCounter, Rules, Settings, TAPS, Tap,
+    INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PEER_BUCKETS, Peers, PrefixBucket4,
+    PrefixBucket6, RULE_COUNTERS, RuleCounter, Rules, Settings, TAPS, Tap,
 };
 use crate::budget;
 use crate::frame::SliceFrame;
@@ -76,7 +76,9 @@ pub struct HostTables {
     cpu: RefCell<Cpu>,
     heavy_hitters: RefCell<Vec<HeavyHitter>>,
     path_mtu: Cell<u64>,
+    peers: Vec<(Cell<u64>, RefCell<Peers>)>,
     ticks: Cell<u64>,
+    monotonic_ns: Cell<u64>,
     switch: Cell<u32>,
     gates: [Cell<u64>; GATES],
     counters: RefCell<BTreeMap<(u32, u8, u8), Counter>>,
@@ -103,7 +105,9 @@ impl HostTables {
             layouts,
             heavy_hitters: RefCell::new(vec![HeavyHitter::default(); HEAVY_HITTERS as usize]),
             path_mtu: Cell::new(0),
+            peers: vec![(Cell::new(0), RefCell::new(Peers::NONE)); PEER_BUCKETS as usize],
             ticks: Cell::new(1 << 32),
+            monotonic_ns: Cell::new(0),
             switch: Cell::new(0),
             gates: [const { Cell::new(0) }; GATES],
             counters: RefCell::default(),
@@ -144,6 +148,16 @@ impl HostTables {
     /// Sets the clock.
     pub fn set_ticks(&self, ticks: u64) {
         self.ticks.set(ticks);
+    }
+
+    /// Sets CLOCK_MONOTONIC.
+    pub fn set_monotonic_ns(&self, now: u64) {
+        self.monotonic_ns.set(now);
+    }
+
+    /// What there is of peers, and the versions of buckets.
+    pub fn peers(&self) -> impl Iterator<Item = (u64, Peers)> {
+        self.peers.iter().map(|(version, peers)| (version.get(), *peers.borrow()))
     }
 
     /// Sets what the controller changes the switch to (`abi::SWITCH_*`); there is one buffer of each kind.
@@ -283,7 +297,7 @@ impl Tables for HostTables {
     }
 
     fn monotonic_ns(&self) -> u64 {
-        0
+        self.monotonic_ns.get()
     }
 
     fn cpu(&self) -> Option<impl DerefMut<Target = Cpu>> {
@@ -327,6 +341,15 @@ impl Tables for HostTables {
 
     fn capture_bucket(&self, tap: Tap) -> Option<impl Shared> {
         Some(HostWord(&self.capture_buckets[tap as usize]))
+    }
+
+    fn peer_shift(&self) -> u32 {
+        64 - PEER_BUCKETS.ilog2()
+    }
+
+    fn peer_bucket(&self, index: u32) -> Option<(impl Shared, impl DerefMut<Target = Peers>)> {
+        let (version, peers) = self.peers.get(index as usize)?;
+        Some((HostWord(version), peers.borrow_mut()))
     }
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {

@@ -69,31 +69,25 @@ pub fn note<F: Frame>(places: &mut [Peer; PEER_WAYS], request: &Request, now: u6
             (best, claim) = (way, possible);
         }
     }
+    if matches!(claim, Claim::None) {
+        return false;
+    }
     let peer = &mut places[best & (PEER_WAYS - 1)];
-    match claim {
-        Claim::None => return false,
-        Claim::Same => peer.note(request.sequence, now),
+    let goes_on = match claim {
+        Claim::Same => peer.goes_on(request.sequence, now),
         Claim::Again => {
             peer.identifier = request.identifier;
-            peer.span &= !PEER_LITTLE_ENDIAN;
-            peer.stride = 1;
-            peer.last_at = now;
-            peer.restart(request.sequence, now);
+            (peer.span, peer.stride) = (0, 1);
+            false
         }
-        Claim::Gone => {
-            *peer = Peer {
-                source_high: request.source.0,
-                source_low: request.source.1,
-                destination_high: request.destination.0,
-                destination_low: request.destination.1,
-                identifier: request.identifier,
-                first_at: now,
-                last_at: now,
-                stride: 1,
-                ..Peer::FREE
-            };
-            peer.restart(request.sequence, now);
+        Claim::None | Claim::Gone => {
+            peer.begin(request, now);
+            false
         }
+    };
+    peer.last_at = now;
+    if !goes_on {
+        peer.restart(request.sequence, now);
     }
     true
 }
@@ -124,7 +118,7 @@ impl Peer {
             Claim::Same
         } else if is_pair && silent > self.pause() {
             Claim::Again
-        } else if self.first_at == 0 || silent > self.hold() {
+        } else if self.first_at == 0 || self.is_gone(now) {
             Claim::Gone
         } else {
             Claim::None
@@ -137,7 +131,13 @@ impl Peer {
         self.interval.wrapping_mul(4).wrapping_add(SECOND)
     }
 
-    /// Silence after which somebody else may have the place.
+    /// Whether it has been silent for so long that somebody else may have the place.
+    #[inline(always)]
+    pub const fn is_gone(&self, now: u64) -> bool {
+        now.saturating_sub(self.last_at) > self.hold()
+    }
+
+    /// Silence for which the place is kept.
     #[inline(always)]
     const fn hold(&self) -> u64 {
         if self.received < ESTABLISHED {
@@ -147,11 +147,25 @@ impl Peer {
         if hold < LONG_HOLD { LONG_HOLD } else { hold }
     }
 
-    /// Notes a request of this peer.
+    /// Takes the place for the sender of a request.
     #[inline(always)]
-    fn note(&mut self, sequence: u16, now: u64) {
-        let silent = now.saturating_sub(self.last_at);
-        self.last_at = now;
+    fn begin(&mut self, request: &Request, now: u64) {
+        // The compiler is not to see a row of zeroes, which it would call a function to write.
+        let zero = core::hint::black_box(0_u32);
+        (self.source_high, self.source_low) = request.source;
+        (self.destination_high, self.destination_low) = request.destination;
+        self.identifier = request.identifier;
+        self.first_at = now;
+        (self.interval, self.jitter) = (zero as u64, zero as u64);
+        (self.received, self.expected) = (zero, zero);
+        (self.duplicates, self.late, self.irregular) = (zero, zero, zero);
+        (self.gap, self.run, self.span) = (zero as u16, zero as u16, zero as u16);
+        self.stride = 1;
+    }
+
+    /// Notes a request of this peer; false where it is a new beginning.
+    #[inline(always)]
+    fn goes_on(&mut self, sequence: u16, now: u64) -> bool {
         let number = self.number(sequence);
         let ahead = number.wrapping_sub(self.highest);
         let is_ahead = ahead as i16 > 0;
@@ -161,25 +175,25 @@ impl Peer {
         if steps.wrapping_mul(self.stride) != distance {
             // It counts otherwise than before.
             self.stride = 1;
-            self.restart(number, now);
-        } else if is_ahead {
-            self.advance(number, ahead, steps as u64, now);
+            return false;
+        }
+        if is_ahead {
+            self.advances(number, ahead, steps as u64, now)
         } else {
-            self.look_back(number, steps as u64, silent, now);
+            self.looks_back(steps as u64, now)
         }
     }
 
     /// A later request than all before.
     #[inline(always)]
-    fn advance(&mut self, number: u16, ahead: u16, steps: u64, now: u64) {
+    fn advances(&mut self, number: u16, ahead: u16, steps: u64, now: u64) -> bool {
         self.run = if ahead == self.gap { self.run.saturating_add(1) } else { 1 };
         self.gap = ahead;
         let elapsed = now.saturating_sub(self.highest_at);
         let is_possible = self.interval != 0 && self.interval.wrapping_mul(steps) / 2 <= elapsed;
-        if steps > WINDOW && !is_possible {
-            // So many cannot have been sent meanwhile: it counts on from elsewhere.
-            self.restart(number, now);
-        } else {
+        // So many cannot have been sent meanwhile: it counts on from elsewhere.
+        let goes_on = steps <= WINDOW || is_possible;
+        if goes_on {
             self.window = if steps < WINDOW { self.window << (steps & (WINDOW - 1)) | 1 } else { 1 };
             self.set_span(self.span() + steps);
             self.expected = self.expected.wrapping_add(steps as u32);
@@ -190,6 +204,7 @@ impl Peer {
         if self.run == LEARNT && steps > 1 {
             self.learn(steps);
         }
+        goes_on
     }
 
     /// Takes what it has counted on by so far for its way to count: nothing was missing of that.
@@ -211,14 +226,14 @@ impl Peer {
 
     /// A request that is no later than the latest.
     #[inline(always)]
-    fn look_back(&mut self, number: u16, steps: u64, silent: u64, now: u64) {
-        if steps >= WINDOW || silent > self.pause() {
-            return self.restart(number, now);
+    fn looks_back(&mut self, steps: u64, now: u64) -> bool {
+        if steps >= WINDOW || now.saturating_sub(self.last_at) > self.pause() {
+            return false;
         }
         let bit = 1 << (steps & (WINDOW - 1));
         if self.window & bit != 0 {
             self.duplicates = self.duplicates.wrapping_add(1);
-            return;
+            return true;
         }
         self.window |= bit;
         self.late = self.late.wrapping_add(1);
@@ -229,14 +244,15 @@ impl Peer {
             self.expected = self.expected.wrapping_add((steps + 1 - span) as u32);
             self.set_span(steps + 1);
         }
+        true
     }
 
     /// The sender begins, or begins again, with this number.
     #[inline(always)]
-    fn restart(&mut self, number: u16, now: u64) {
+    fn restart(&mut self, sequence: u16, now: u64) {
         self.expected = self.expected.wrapping_add(1);
         self.received = self.received.wrapping_add(1);
-        (self.highest, self.highest_at) = (number, now);
+        (self.highest, self.highest_at) = (self.number(sequence), now);
         self.window = 1;
         self.set_span(1);
     }

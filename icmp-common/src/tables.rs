@@ -8,7 +8,7 @@ use core::ops::DerefMut;
 
 use crate::abi::{
     AddressBucket4, AddressBucket6, AddressKind, BUCKET_WAYS, Capture, CaptureCpu, Cpu, Entry6, HeavyHitter,
-    INTERFACE_ENTRIES, Interface, OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope,
+    INTERFACE_ENTRIES, Interface, OwnFirst, Peers, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Scope,
     Settings, Tap, address_hash4, address_hash6,
 };
 use crate::frame::Frame;
@@ -44,7 +44,7 @@ pub trait Tables: SharedWords {
     fn rule_counter(&self, index: u32) -> Option<impl DerefMut<Target = RuleCounter>>;
     /// When settings that nobody confirms are no longer in force, on the clock of `monotonic_ns`.
     fn rollback_at(&self) -> Option<u64>;
-    /// CLOCK_MONOTONIC; expensive, so asked for only while a confirmation is awaited, and of frames that are captured.
+    /// CLOCK_MONOTONIC; expensive, so asked for only while a confirmation is awaited, and of frames that are captured or whose sender is tracked.
     fn monotonic_ns(&self) -> u64;
     /// What belongs to this CPU alone; it is let go before it is asked for again.
     fn cpu(&self) -> Option<impl DerefMut<Target = Cpu>>;
@@ -66,6 +66,10 @@ pub trait Tables: SharedWords {
     fn capture_cpu(&self, tap: Tap) -> Option<impl DerefMut<Target = CaptureCpu>>;
     /// The bucket of [`Capture::limit`].
     fn capture_bucket(&self, tap: Tap) -> Option<impl Shared>;
+    /// How far a hash is shifted to give a bucket of peers: 64 less log2 of the buckets.
+    fn peer_shift(&self) -> u32;
+    /// A bucket of peers: its version, which is its lock ([`crate::abi::PeerBucket`]), and what only its holder writes.
+    fn peer_bucket(&self, index: u32) -> Option<(impl Shared, impl DerefMut<Target = Peers>)>;
     /// Counts one frame.
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64);
 }

@@ -61,4 +61,5 @@ steps! {
     BUDGET icmp_budget
     TAGS icmp_tags
     CAPTURE icmp_capture
+    PEERS icmp_peers
 }

@@ -19,9 +19,10 @@ use icmp_common::{
         ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, CAPTURED_BYTES, CAPTURED_RING,
         COUNTERS as COUNTER_ENTRIES, Capture, CaptureCpu, Captured, CapturedAbout, Counter, Cpu, EVENT_RING,
         GATES as GATE_ENTRIES, GateState, HEAVY_HITTERS as HEAVY_HITTER_ENTRIES, HeavyHitter,
-        INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6,
-        PrefixBucket4, PrefixBucket6, RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS,
-        SLOTS, SWITCH_BITS, SWITCH_ROLLBACK_AT, Settings, TAPS, Tap, counter_index,
+        INTERFACE_ENTRIES, Interface, LINE_WORDS, Line, OwnFirst, PEER_BUCKETS, PREFIX_BUCKETS4,
+        PREFIX_BUCKETS6, PeerBucket, Peers, PrefixBucket4, PrefixBucket6,
+        RULE_COUNTERS as RULE_COUNTER_ENTRIES, RuleCounter, Rules, SCOPE_SLOTS, SLOTS, SWITCH_BITS,
+        SWITCH_ROLLBACK_AT, Settings, TAPS, Tap, counter_index,
     },
     budget, known_sources,
     limiter::{PairIndex, SECRETS, Shared, SharedWords, TRIES, Table},
@@ -129,6 +130,8 @@ static CAPTURED: RingBuf<(), CAPTURED_RING> = RingBuf::new();
 /// As [`CAPTURED`].
 #[btf_map]
 static EVENT_FRAMES: RingBuf<(), EVENT_RING> = RingBuf::new();
+#[btf_map]
+static PEERS: Array<PeerBucket, { PEER_BUCKETS as usize }, MMAPABLE> = Array::new();
 /// Programs that get what is passed, by the slot of the interface. The kernel lets only programs of one kind into an array, the one that
 /// calls them included, so that those for frames in several buffers have one of their own.
 #[btf_map]
@@ -143,6 +146,9 @@ static SOURCE_SHIFT: Global<u32> = Global::new(64 - DEFAULT_LINES.ilog2());
 /// 64 less log2 of the buckets in one buffer of `ADDRESSES4` and of `ADDRESSES6`; set at load together with their number.
 #[unsafe(no_mangle)]
 static ADDRESS_SHIFT: Global<u32> = Global::new(64 - ADDRESS_BUCKETS.ilog2());
+/// 64 less log2 of the buckets in `PEERS`; set at load together with their number.
+#[unsafe(no_mangle)]
+static PEER_SHIFT: Global<u32> = Global::new(64 - PEER_BUCKETS.ilog2());
 /// The instance's maps, as the CPU running this program sees them.
 pub struct Maps;
 
@@ -405,6 +411,18 @@ impl Tables for Maps {
     #[inline(always)]
     fn capture_bucket(&self, tap: Tap) -> Option<impl Shared> {
         TAP_BUCKETS.get_ptr_mut(tap as u32).map(MapWord)
+    }
+
+    #[inline(always)]
+    fn peer_shift(&self) -> u32 {
+        PEER_SHIFT.load()
+    }
+
+    #[inline(always)]
+    fn peer_bucket(&self, index: u32) -> Option<(impl Shared, impl DerefMut<Target = Peers>)> {
+        let bucket: *mut PeerBucket = PEERS.get_ptr_mut(index)?;
+        // SAFETY: from a valid element; it is written by who holds the lock, which is the other part, and by nobody else.
+        Some(unsafe { (MapWord(&raw mut (*bucket).version), &mut (*bucket).peers) })
     }
 
     #[inline(always)]

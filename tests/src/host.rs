@@ -62,7 +62,12 @@ pub fn both(config: &str, vlans: &[u16]) -> (InKernel, OnHost) {
     (kernel, host)
 }
 
-fn loaded(options: LoadOptions) -> InKernel {
+/// The program, loaded with these sizes and nothing configured.
+///
+/// # Panics
+/// If the kernel refuses it.
+#[must_use]
+pub fn loaded(options: LoadOptions) -> InKernel {
     InKernel {
         datapath: Datapath::load(&options, &Entry::ALONE).unwrap_or_else(|e| panic!("{e:#}")),
         options,

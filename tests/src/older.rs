@@ -9,7 +9,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-use icmp_common::abi::{COUNTERS, Rules};
+use icmp_common::abi::{COUNTERS, Rules, Settings};
 use icmp_common::reason::{REASONS, Reason};
 
 use crate::xdp::{
@@ -19,23 +19,26 @@ use crate::xdp::{
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_OBJ_GET: i32 = 7;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+/// Bytes of one buffer of `SETTINGS`, which ended before tracked sources.
+const SETTINGS: u32 = 4536;
 /// Bytes of one buffer of `RULES`, which ended before its gates.
 const RULES: u32 = 187_880;
 /// What came later.
 const NEW_REASONS: [Reason; 2] = [Reason::UnhealthyVip, Reason::UnhealthyVipDrop];
 
-/// Takes what version 10 had not from the pins of an instance, which are the same otherwise but for two names.
+/// Gives the pins of an instance the layouts of version 10, and takes from them what it had not.
 ///
 /// # Panics
 /// If the kernel refuses.
 pub fn make_version_10(pins: &Path) {
-    remove(pins, &["EVENTS", "EVENT_FRAMES"]);
+    remove(pins, &["EVENTS", "EVENT_FRAMES", "PEERS"]);
     for (now, before) in [("TAP_BUCKETS", "CAPTURE_BUCKET"), ("TAP_CPU", "CAPTURE_CPU")] {
         fs::rename(pins.join(now), pins.join(before)).unwrap_or_else(|e| panic!("renaming {now}: {e}"));
     }
+    settings(pins).unwrap_or_else(|e| panic!("making settings of version 10 in {}: {e}", pins.display()));
 }
 
-/// Takes what version 9 had not from the pins of an instance, which are the same otherwise.
+/// As [`make_version_10`], of version 9.
 ///
 /// # Panics
 /// If the kernel refuses.
@@ -58,6 +61,15 @@ pub fn make_version_8(pins: &Path) {
     make_version_9(pins);
     let made = rules(pins).and_then(|()| counters(pins)).and_then(|()| fs::remove_file(pins.join("GATES")));
     made.unwrap_or_else(|e| panic!("making maps of version 8 in {}: {e}", pins.display()));
+}
+
+fn settings(pins: &Path) -> io::Result<()> {
+    let (old, new) = (open(&pins.join("SETTINGS"))?, array(BPF_MAP_TYPE_ARRAY, 2 * SETTINGS, 1)?);
+    let mut value = vec![0; 2 * size_of::<Settings>()];
+    element(BPF_MAP_LOOKUP_ELEM, &old, 0, &mut value)?;
+    value.copy_within(size_of::<Settings>()..size_of::<Settings>() + SETTINGS as usize, SETTINGS as usize);
+    element(BPF_MAP_UPDATE_ELEM, &new, 0, &mut value)?;
+    replace(&pins.join("SETTINGS"), &new)
 }
 
 fn rules(pins: &Path) -> io::Result<()> {

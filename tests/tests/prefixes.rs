@@ -8,7 +8,7 @@ use icmp_common::abi::{
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use icmp_common::abi::ADDRESS_BUCKETS;
+use icmp_common::abi::{ADDRESS_BUCKETS, PEER_BUCKETS};
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::HostTables;
 use icmp_common::limiter::SECRETS;
@@ -35,7 +35,12 @@ impl Searched {
     fn new(prefixes: Vec<Prefix>) -> Result<Self, String> {
         let none = host::policy_of("");
         let policy = Compiled::new(none.settings, none.rules, prefixes).map_err(|e| e.to_string())?;
-        let options = LoadOptions { lines: 64, address_buckets: ADDRESS_BUCKETS, secret: [1; SECRETS] };
+        let options = LoadOptions {
+            lines: 64,
+            address_buckets: ADDRESS_BUCKETS,
+            peer_buckets: PEER_BUCKETS,
+            secret: [1; SECRETS],
+        };
         let tables = host_tables(&policy, &AddressTable::build(&[], ADDRESS_BUCKETS).0, &options);
         Ok(Self { policy, tables })
     }

@@ -44,7 +44,7 @@ const _: () = {
     assert!(size_of::<Cpu>() == 112 && size_of::<Batches>() == 80 && size_of::<Line>() == 64);
     assert!(size_of::<OwnFirst>() == 128 && core::mem::offset_of!(Settings, budgets) == 112);
     assert!(size_of::<TypeEntry>() == 8);
-    assert!(size_of::<Settings>() == 112 + BUDGETS * 20 + 8 + TYPE_ENTRIES * 8);
+    assert!(size_of::<Settings>() == 112 + BUDGETS * 20 + 8 + TYPE_ENTRIES * 8 + PEER_PREFIXES * 32);
     assert!(size_of::<TypeRules>() == 16 && size_of::<Rule>() == 24 && size_of::<RuleCounter>() == 32);
     assert!(
         size_of::<Rules>()

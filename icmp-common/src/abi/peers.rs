@@ -1,5 +1,8 @@
 //! Who pings this host regularly: the table of peers.
 
+/// Buckets of `PEERS` of a default load; a power of two. There are twice as many places as peers that are asked for, so that of 100 peers less
+/// than one finds its four places taken.
+pub const PEER_BUCKETS: u32 = 128;
 /// Ways of a [`PeerBucket`]; a power of two, so that a way can be masked.
 pub const PEER_WAYS: usize = 4;
 

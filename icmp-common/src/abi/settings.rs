@@ -43,8 +43,10 @@ pub struct Settings {
     pub source: Level,
     /// Per-prefix level of echo.
     pub prefix: Level,
-    /// Zero.
-    pub reserved_hot: u64,
+    /// How many peers are to be tracked; 0 where [`SETTINGS_PEERS`] is not set.
+    pub peers: u32,
+    /// How many of `tracked` say whose requests are; 0 where everybody's are.
+    pub peer_prefixes: u32,
     /// Buffer of `RULES` and of the prefixes that belongs to these settings. Settings that change nothing in them share the buffer.
     pub rules: u32,
     /// Two bits for each [`Check`]: a [`crate::path::checks::Mode`] as a number.
@@ -59,6 +61,8 @@ pub struct Settings {
     pub reserved: u32,
     /// What is done with each type.
     pub types: [TypeEntry; TYPE_ENTRIES],
+    /// The sources that are tracked ([`crate::peers`]).
+    pub tracked: [PeerPrefix; PEER_PREFIXES],
 }
 
 /// This buffer is in use; an all-zero buffer means pass.
@@ -73,9 +77,28 @@ pub const SETTINGS_VIPS: u32 = 8;
 pub const SETTINGS_RULES: u32 = 16;
 /// Nothing is answered, dropped or limited; what would have been is counted.
 pub const SETTINGS_OBSERVE: u32 = 64;
+/// Peers are tracked.
+pub const SETTINGS_PEERS: u32 = 128;
 /// The host's addresses count on every interface: the difference between [`crate::abi::AddressKind::Host`] and the next kind, where the
 /// table has it.
 pub const SETTINGS_OWN_HOST: u32 = 32;
+
+/// Prefixes of tracked sources that there can be; a power of two.
+pub const PEER_PREFIXES: usize = 16;
+
+/// A prefix of sources that are tracked. An IPv4 prefix is written as an IPv6 one (RFC 4291 section 2.5.5.2). Layout: 32 bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct PeerPrefix {
+    /// First eight bytes of the address, as a big-endian number.
+    pub high: u64,
+    /// Last eight bytes.
+    pub low: u64,
+    /// Mask of the first eight bytes.
+    pub mask_high: u64,
+    /// Mask of the last eight bytes.
+    pub mask_low: u64,
+}
 
 /// Places for budgets; a power of two, so that an index from a table can be masked.
 pub const BUDGETS: usize = 16;

@@ -6,7 +6,7 @@
 use crate::abi::{CapturedAbout, PrefixKind, Tap};
 use crate::frame::Frame;
 use crate::path::unusual::{self, Unusual};
-use crate::path::{capture, limit, link, own, policy, reply};
+use crate::path::{capture, limit, link, own, peers, policy, reply};
 use crate::prefixes::{self};
 use crate::tables::{self, Tables};
 use crate::types::Family;
@@ -36,8 +36,10 @@ pub const BUDGET: u32 = 9;
 pub const TAGS: u32 = 10;
 /// Captures a frame that has ended, for one tap ([`capture::capture`]).
 pub const CAPTURE: u32 = 11;
+/// Notes who was answered ([`peers::track`]).
+pub const PEERS: u32 = 12;
 /// How many steps there are.
-pub const STEPS: u32 = 12;
+pub const STEPS: u32 = 13;
 
 /// A frame on whose behalf steps run apart.
 pub trait Apart: Frame + Sized {
@@ -74,6 +76,7 @@ pub fn run<const STEP: u32, F: Apart, T: Tables>(
         BUDGET => policy::charge(frame, tables, &about, more[0]),
         TAGS => link::tags(frame),
         CAPTURE => capture::capture(frame, tables, more[0], more[1] as u32),
+        PEERS => peers::track(frame, tables, &about),
         INTERFACE => tables::interface_place::<F, T>(tables, more[0] as u32) as u64,
         _ => reply::sum(frame, more[0] as usize, more[1] as usize),
     }

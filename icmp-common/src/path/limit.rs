@@ -162,7 +162,7 @@ const fn masked(mask: &Mask, family: Family, (high, low): Halves) -> Halves {
 
 /// The random words of hash number `N` of a family's sources: the first leads to their buckets, the second to everything else. IPv4 has two.
 #[inline(always)]
-fn secret<const N: usize, T: Tables>(tables: &T, family: Family) -> [u64; 4] {
+pub(crate) fn secret<const N: usize, T: Tables>(tables: &T, family: Family) -> [u64; 4] {
     let word = |i: usize| tables.secret(N * SECRET_WORDS + i);
     match family {
         Family::V4 => [word(0), word(1), 0, 0],
@@ -170,9 +170,9 @@ fn secret<const N: usize, T: Tables>(tables: &T, family: Family) -> [u64; 4] {
     }
 }
 
-/// Hashes a masked source.
+/// Hashes an address, masked where only a part of it counts.
 #[inline(always)]
-const fn hash(secret: &[u64; 4], family: Family, source: Halves) -> u64 {
+pub(crate) const fn hash(secret: &[u64; 4], family: Family, source: Halves) -> u64 {
     match family {
         Family::V4 => hash4([secret[0], secret[1]], source.0 as u32),
         Family::V6 => hash6(*secret, source),

@@ -15,6 +15,7 @@ mod link;
 pub mod mtu;
 mod own;
 mod parse;
+mod peers;
 mod policy;
 mod reply;
 #[cfg(test)]
@@ -22,8 +23,8 @@ mod testing;
 mod unusual;
 
 use crate::abi::{
-    INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT,
-    SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Settings, Tap,
+    INTERFACE_ENTRIES, INTERFACE_STRIPS_TAGS, Interface, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PEERS,
+    SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_SETTINGS, Settings, Tap,
 };
 use crate::frame::Frame;
 use crate::outcome::{Outcome, Step, end};
@@ -37,7 +38,7 @@ pub use own::{Target, looked_up};
 #[cfg(feature = "host")]
 pub use policy::SENDER_SHARE;
 
-use apart::{About, Apart, CAPTURE, INTERFACE};
+use apart::{About, Apart, CAPTURE, INTERFACE, PEERS};
 use link::Link;
 #[cfg(not(feature = "host"))]
 use own::Target;
@@ -164,7 +165,11 @@ fn answer<F: Apart, T: Tables>(
     if ingress.settings.flags & SETTINGS_OBSERVE != 0 {
         return Err(Reason::WouldAnswer);
     }
-    reply::write(frame, ingress.settings, link.l3, family).ok_or(Reason::Truncated)
+    reply::write(frame, ingress.settings, link.l3, family).ok_or(Reason::Truncated)?;
+    if ingress.settings.flags & SETTINGS_PEERS != 0 {
+        frame.apart::<PEERS, T>(tables, ingress.about(link, headers, family), [0; 2]);
+    }
+    Ok(())
 }
 
 /// Where a frame came in, and what is in force there for the time of this frame.

@@ -10,9 +10,9 @@ use std::vec::Vec;
 use crate::abi::{
     ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, AddressKind, BUDGETS, CODE_BLOCKS, GATES, Gate,
     INTERFACE_ENTRIES, Interface, LENGTHS, LENGTHS4, LENGTHS6, Level, Limit, MAX_RULES, Mask, NAME_LEN,
-    OwnFirst, PREFIX_VALUES, PrefixKind, ROUTERS, RULES_LENGTH, Rule, Rules, SCOPE_SLOTS, SETTINGS_ECHO,
-    SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, Scope, Search, Search4, Search6, Settings, Step6,
-    TYPE_ENTRIES, TypeRules, VLANS,
+    OwnFirst, PEER_PREFIXES, PREFIX_VALUES, PeerPrefix, PrefixKind, ROUTERS, RULES_LENGTH, Rule, Rules,
+    SCOPE_SLOTS, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, Scope, Search,
+    Search4, Search6, Settings, Step6, TYPE_ENTRIES, TypeRules, VLANS,
 };
 use crate::checksum::tests::rfc1071;
 use crate::frame::{Frame, SliceFrame};
@@ -78,7 +78,8 @@ pub(super) fn settings(preset: Preset) -> Settings {
         epoch_shift: 38,
         source: level,
         prefix: level,
-        reserved_hot: 0,
+        peers: 0,
+        peer_prefixes: 0,
         rules: 0,
         checks: 0,
         budgets: [Limit::UNLIMITED; BUDGETS],
@@ -86,6 +87,7 @@ pub(super) fn settings(preset: Preset) -> Settings {
         preset: preset as u32,
         reserved: 0,
         types: preset_types(preset),
+        tracked: [PeerPrefix::default(); PEER_PREFIXES],
     }
 }
 

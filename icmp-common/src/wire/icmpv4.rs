@@ -13,6 +13,11 @@ pub const CODE: usize = offset_of!(Icmpv4Hdr, code);
 /// Checksum over the message, 2 bytes.
 pub const CHECKSUM: usize = offset_of!(Icmpv4Hdr, check);
 
+/// Identifier of an echo message, 2 bytes.
+pub const IDENTIFIER: usize = offset_of!(Icmpv4Hdr, data);
+/// Sequence number of an echo message, 2 bytes.
+pub const SEQUENCE: usize = IDENTIFIER + 2;
+
 /// Echo reply.
 pub const ECHO_REPLY: u8 = 0;
 /// Echo request, which the RFC calls Echo.

@@ -13,6 +13,11 @@ pub const CODE: usize = offset_of!(Icmpv6Hdr, code);
 /// Checksum over the pseudo-header and the message, 2 bytes.
 pub const CHECKSUM: usize = offset_of!(Icmpv6Hdr, check);
 
+/// Identifier of an echo message, 2 bytes.
+pub const IDENTIFIER: usize = offset_of!(Icmpv6Hdr, data);
+/// Sequence number of an echo message, 2 bytes.
+pub const SEQUENCE: usize = IDENTIFIER + 2;
+
 /// Echo request (section 4.1).
 pub const ECHO_REQUEST: u8 = 128;
 /// Echo reply (section 4.2).

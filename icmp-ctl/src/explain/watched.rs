@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::ops::DerefMut;
 
 use icmp_common::abi::{
-    AddressBucket4, AddressBucket6, Capture, CaptureCpu, Cpu, HeavyHitter, Interface, OwnFirst,
+    AddressBucket4, AddressBucket6, Capture, CaptureCpu, Cpu, HeavyHitter, Interface, OwnFirst, Peers,
     PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings, Tap,
 };
 use icmp_common::frame::Frame;
@@ -260,6 +260,14 @@ impl Tables for Watched<'_> {
 
     fn capture_bucket(&self, tap: Tap) -> Option<impl Shared> {
         self.tables.capture_bucket(tap)
+    }
+
+    fn peer_shift(&self) -> u32 {
+        self.tables.peer_shift()
+    }
+
+    fn peer_bucket(&self, index: u32) -> Option<(impl Shared, impl DerefMut<Target = Peers>)> {
+        self.tables.peer_bucket(index)
     }
 
     fn count(&self, slot: u32, row: u8, reason: Reason, bytes: u64) {

@@ -12,9 +12,9 @@ use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, ProgramArray};
 use aya::programs::ProgramFd;
 use icmp_common::abi::{
     AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, HeavyHitter, INTERFACE_ENTRIES,
-    Interface, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PrefixBucket4, PrefixBucket6, RuleCounter,
-    Rules, SCOPE_SLOTS, SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS, SWITCH_CHANGE,
-    SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings, Tap,
+    Interface, Line, OwnFirst, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PeerBucket, PrefixBucket4, PrefixBucket6,
+    RuleCounter, Rules, SCOPE_SLOTS, SETTINGS_PRESENT, SWITCH_ADDRESSES, SWITCH_AWAITS, SWITCH_BITS,
+    SWITCH_CHANGE, SWITCH_ROLLBACK_AT, SWITCH_SETTINGS, Settings, Tap,
 };
 use icmp_common::budget::rule_bucket;
 use icmp_common::tables::interface_position;
@@ -60,6 +60,7 @@ pub struct InstanceMaps {
     events: Array<MapData, Pod<Capture>>,
     tap_buckets: Array<MapData, u64>,
     pub(super) tap_cpus: PerCpuArray<MapData, Pod<CaptureCpu>>,
+    pub(super) peers: Array<MapData, Pod<PeerBucket>>,
     chain: ProgramArray<MapData>,
     chain_frags: ProgramArray<MapData>,
 }
@@ -112,6 +113,7 @@ impl InstanceMaps {
             events: map!("EVENTS"),
             tap_buckets: map!("TAP_BUCKETS"),
             tap_cpus: map!("TAP_CPU"),
+            peers: map!("PEERS"),
             chain: map!("CHAIN"),
             chain_frags: map!("CHAIN_FRAGS"),
         })

@@ -38,7 +38,7 @@ pub fn from(version: u32) -> Option<&'static [Different]> {
         before if before + 1 == VERSION => Some(next::DIFFERENT),
         // Maps that there are since then begin empty; and version 7 had no entries of ports.
         #[cfg(not(feature = "next-abi"))]
-        10 | 9 => Some(&[]),
+        10 | 9 => Some(&version10::DIFFERENT),
         #[cfg(not(feature = "next-abi"))]
         8 | 7 => Some(&version8::DIFFERENT),
         #[cfg(not(feature = "next-abi"))]
@@ -101,6 +101,32 @@ pub(super) fn add_counters(different: &[Different], from: &Path, to: &Path) -> R
     Ok(())
 }
 
+/// Version 10, whose settings ended before the sources that are tracked.
+#[cfg(not(feature = "next-abi"))]
+mod version10 {
+    use icmp_common::abi::Settings;
+
+    use super::{Carried, Different};
+
+    pub(super) const SETTINGS: Different = Different { map: "SETTINGS", carried: Carried::Written(settings) };
+    pub(super) static DIFFERENT: [Different; 1] = [SETTINGS];
+
+    /// Both buffers become longer; nobody is tracked.
+    pub(super) fn settings(old: &[u64]) -> Vec<u64> {
+        super::longer(old, size_of::<Settings>() / size_of::<u64>())
+    }
+}
+
+/// Two buffers of words, each in one of so many words, zeroes behind it.
+#[cfg(not(feature = "next-abi"))]
+fn longer(old: &[u64], words: usize) -> Vec<u64> {
+    let mut new = vec![0; 2 * words];
+    for (new, old) in new.chunks_mut(words).zip(old.chunks(old.len() / 2)) {
+        new[..old.len()].copy_from_slice(old);
+    }
+    new
+}
+
 /// Version 8, in which VIPs had no checks: rules ended before their gates, and there were no reasons for what is unhealthy.
 #[cfg(not(feature = "next-abi"))]
 mod version8 {
@@ -111,16 +137,11 @@ mod version8 {
 
     pub(super) const RULES: Different = Different { map: "RULES", carried: Carried::Written(rules) };
     pub(super) const COUNTERS: Different = Different { map: "COUNTERS", carried: Carried::Counted(counter) };
-    pub(super) static DIFFERENT: [Different; 2] = [RULES, COUNTERS];
+    pub(super) static DIFFERENT: [Different; 3] = [super::version10::SETTINGS, RULES, COUNTERS];
 
     /// Both buffers become longer; without a gate a VIP is answered always.
     fn rules(old: &[u64]) -> Vec<u64> {
-        const NEW: usize = size_of::<Rules>() / size_of::<u64>();
-        let mut new = vec![0; 2 * NEW];
-        for (new, old) in new.chunks_mut(NEW).zip(old.chunks(old.len() / 2)) {
-            new[..old.len()].copy_from_slice(old);
-        }
-        new
+        super::longer(old, size_of::<Rules>() / size_of::<u64>())
     }
 
     /// A counter is two words, and reasons behind the new ones have another number.
@@ -190,7 +211,7 @@ mod version6 {
     /// The flags are the low half of the first word of each buffer.
     fn settings(old: &[u64]) -> Vec<u64> {
         let (observe, was_observe) = (u64::from(SETTINGS_OBSERVE), u64::from(SETTINGS_OWN_HOST));
-        let mut new = old.to_vec();
+        let mut new = super::version10::settings(old);
         for flags in new.iter_mut().step_by(size_of::<Settings>() / size_of::<u64>()) {
             *flags = *flags & !was_observe | if *flags & was_observe == 0 { 0 } else { observe };
         }
@@ -228,10 +249,11 @@ mod version6 {
 
         #[test]
         fn the_bit_of_observe_moves_in_both_buffers_and_the_others_stay() {
-            let words = size_of::<Settings>() / size_of::<u64>();
+            // As they were.
+            let words = 4536 / size_of::<u64>();
             let mut old = vec![u64::from(SETTINGS_OWN_HOST); 2 * words];
             (old[0], old[words]) = (64 << 32 | 0b11_1111, 255 << 32 | 0b01_1111);
-            let mut expected = old.clone();
+            let mut expected = crate::instance::migration::version10::settings(&old);
             expected[0] = 64 << 32 | 0b101_1111;
             assert_eq!(settings(&old), expected);
         }

@@ -19,6 +19,7 @@ mod lock;
 pub mod maps;
 pub mod migration;
 pub mod past;
+pub mod peers;
 pub mod pins;
 mod places;
 pub mod prefixes;

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::maps::MapInfo;
 use aya::programs::{Extension, ProgramFd, ProgramInfo, Xdp};
 use aya::{Ebpf, EbpfLoader, features};
-use icmp_common::abi::ADDRESS_BUCKETS;
+use icmp_common::abi::{ADDRESS_BUCKETS, PEER_BUCKETS};
 use icmp_common::limiter::SECRETS;
 use nix::errno::Errno;
 use nix::libc;
@@ -62,6 +62,7 @@ pub const MAPS: &[&str] = &[
     "TAP_CPU",
     "CAPTURED",
     "EVENT_FRAMES",
+    "PEERS",
     "CHAIN",
     "CHAIN_FRAGS",
 ];
@@ -134,6 +135,8 @@ pub struct LoadOptions {
     pub lines: u32,
     /// Buckets in one buffer of each address table; a power of two, at least two.
     pub address_buckets: u32,
+    /// Buckets of peers; a power of two, at least two.
+    pub peer_buckets: u32,
     /// The secret of the limiter's hash.
     pub secret: [u64; SECRETS],
 }
@@ -152,14 +155,24 @@ impl LoadOptions {
         fs::File::open("/dev/urandom")
             .and_then(|mut file| file.read_exact(&mut bytes))
             .context("reading a secret for the limiter from /dev/urandom")?;
-        Ok(Self { lines, address_buckets: ADDRESS_BUCKETS, secret: words(&bytes) })
+        Ok(Self {
+            lines,
+            address_buckets: ADDRESS_BUCKETS,
+            peer_buckets: PEER_BUCKETS,
+            secret: words(&bytes),
+        })
     }
 
     /// With a secret that is always the same, for a limiter in host memory: whoever asks twice is told the same twice.
     pub fn reproducible(lines: u32) -> Self {
         // One as good as any that is drawn; with a small one all sources would share their buckets.
         let word = |i| 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(0xbf58_476d_1ce4_e5b9 + 2 * i as u64);
-        Self { lines, address_buckets: ADDRESS_BUCKETS, secret: std::array::from_fn(word) }
+        Self {
+            lines,
+            address_buckets: ADDRESS_BUCKETS,
+            peer_buckets: PEER_BUCKETS,
+            secret: std::array::from_fn(word),
+        }
     }
 
     /// Those of the maps that are pinned in a directory.
@@ -174,8 +187,11 @@ impl LoadOptions {
                 .with_context(|| format!("asking about the map {}", pin.display()))
         };
         let secret = words(&bpf::read_value(&pins.join("SECRET"))?);
+        // Before version 11 nobody was tracked.
+        let peer_buckets = if pins.join("PEERS").exists() { entries("PEERS")? } else { PEER_BUCKETS };
         // Two buffers.
-        Ok(Self { lines: entries("SOURCES")?, address_buckets: entries("ADDRESSES4")? / 2, secret })
+        let address_buckets = entries("ADDRESSES4")? / 2;
+        Ok(Self { lines: entries("SOURCES")?, address_buckets, peer_buckets, secret })
     }
 }
 
@@ -296,13 +312,16 @@ fn create_with(
     require_features()?;
     let shift = 64 - options.lines.ilog2();
     let address_shift = 64 - options.address_buckets.ilog2();
+    let peer_shift = 64 - options.peer_buckets.ilog2();
     let mut loader = EbpfLoader::new();
     loader
         .override_global("SOURCE_SHIFT", &shift, true)
         .override_global("ADDRESS_SHIFT", &address_shift, true)
+        .override_global("PEER_SHIFT", &peer_shift, true)
         .map_max_entries("SOURCES", options.lines)
         .map_max_entries("PREFIXES", options.lines / 2)
         .map_max_entries("REPUTATIONS", options.lines / 2)
+        .map_max_entries("PEERS", options.peer_buckets)
         // Two buffers.
         .map_max_entries("ADDRESSES4", 2 * options.address_buckets)
         .map_max_entries("ADDRESSES6", 2 * options.address_buckets);

@@ -5,7 +5,7 @@
 
 use icmp_common::abi::{
     AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, GateState, HeavyHitter, Interface,
-    Line, OwnFirst, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings,
+    Line, OwnFirst, PeerBucket, PrefixBucket4, PrefixBucket6, RuleCounter, Rules, Settings,
 };
 
 /// A layout of the map ABI, as a map value.
@@ -41,6 +41,7 @@ plain!(
     Interface,
     Line,
     OwnFirst,
+    PeerBucket,
     PrefixBucket4,
     PrefixBucket6,
     Rules,

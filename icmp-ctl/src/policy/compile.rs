@@ -4,8 +4,8 @@
 
 use anyhow::{Result, anyhow};
 use icmp_common::abi::{
-    BUDGETS, GATES, Level, Limit, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_OWN_HOST,
-    SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, Settings, TYPE_ENTRIES, TypeEntry, type_index,
+    BUDGETS, GATES, Level, Limit, PEER_PREFIXES, PeerPrefix, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE,
+    SETTINGS_OWN_HOST, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, Settings, TYPE_ENTRIES, TypeEntry, type_index,
 };
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{Preset, preset_types};
@@ -51,7 +51,9 @@ fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings>
         rules: 0,
         checks: checks(&config.policy.checks)?,
         preset: preset as u32,
-        reserved_hot: 0,
+        peers: 0,
+        peer_prefixes: 0,
+        tracked: [PeerPrefix::default(); PEER_PREFIXES],
         reserved: 0,
     };
     for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::KnownSources) {
