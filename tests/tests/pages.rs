@@ -52,6 +52,7 @@ macro_rules! pages {
 pages! {
     start_prints_what_it_says: "docs/start.md",
     capture_prints_what_it_says: "docs/capture.md",
+    peers_prints_what_it_says: "docs/peers.md",
     rollout_prints_what_it_says: "docs/handbook/rollout.md",
     sizing_prints_what_it_says: "docs/handbook/sizing.md",
     floods_print_what_they_say: "docs/handbook/floods.md",

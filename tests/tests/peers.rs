@@ -1,23 +1,26 @@
 //! Peers: who pings this host, and what is told of the path from there.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use icmp_common::abi::{Peer, SETTINGS_PEERS};
+use icmp_common::abi::Peer;
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::instance::compiled::Compiled;
 use icmp_ctl::instance::program::{Entry, LoadOptions};
-use icmp_tests::ctl::UNLIMITED;
+use icmp_tests::ctl::{self, Attached, UNLIMITED};
+use icmp_tests::folder::Folder;
 use icmp_tests::generate::{self, Random};
 use icmp_tests::host;
+use icmp_tests::netns::{self, HOST_IF, Namespace, Pair};
 use icmp_tests::packet::Echo;
+use icmp_tests::process;
+use serde_json::{Value, json};
 
 /// Everybody is tracked.
 fn tracking() -> Compiled {
-    let mut policy = host::policy_of(UNLIMITED);
-    policy.settings.flags |= SETTINGS_PEERS;
-    policy
+    host::policy_of(&tracked(""))
 }
 
 /// All that does not depend on the clock.
@@ -39,7 +42,7 @@ fn timeless(peers: impl IntoIterator<Item = Peer>) -> Vec<Timeless> {
 }
 
 fn request(source: u32, identifier: u16, sequence: u16) -> Vec<u8> {
-    let (from, to): (IpAddr, IpAddr) = if source % 2 == 0 {
+    let (from, to): (IpAddr, IpAddr) = if source.is_multiple_of(2) {
         (Ipv4Addr::from(0x0a09_0000 + source).into(), Ipv4Addr::new(192, 0, 2, 2).into())
     } else {
         let from = Ipv6Addr::from_bits(0x2001_0db8_0009_0001_u128 << 64 | u128::from(source));
@@ -140,4 +143,162 @@ fn a_larger_table_has_a_place_for_each_of_as_many() {
     let tracked = kernel.maps().tracked().expect("the table");
     assert_eq!(tracked.peers.len() as u64 + tracked.without_place, 4096);
     assert!(tracked.without_place < 4096 / 10, "{}", tracked.without_place);
+}
+
+/// Addresses of a client behind a router, and what that loses.
+const CLIENT: &str = "10.9.0.1";
+
+/// A client, a router in between that the host's peer is, and the host.
+struct Path {
+    pair: Pair,
+    client: Namespace,
+}
+
+impl Path {
+    fn new() -> Self {
+        let pair = Pair::new(1500);
+        let client = Namespace::new("client");
+        netns::join(&client, "client0", [2, 0, 0, 0, 0, 9], &pair.peer, "middle0", [2, 0, 0, 0, 0, 8], 1500);
+        client.ip(&format!("address add {CLIENT}/24 dev client0"));
+        pair.peer.ip("address add 10.9.0.254/24 dev middle0");
+        for (namespace, interface) in [(&client, "client0"), (&pair.peer, "middle0")] {
+            namespace.ip(&format!("link set {interface} up"));
+        }
+        client.ip("route add default via 10.9.0.254");
+        pair.host.ip("route add 10.9.0.0/24 via 192.0.2.1");
+        pair.peer.sysctl("net/ipv4/ip_forward", "1");
+        Self { pair, client }
+    }
+
+    /// Has the router do this with requests to the host.
+    fn nft(&self, rules: &str) {
+        let folder = Folder::new();
+        let chain = format!(
+            "table ip t {{\n chain c {{\n type filter hook prerouting priority 0;\n {rules}\n }}\n }}\n"
+        );
+        let file = folder.file("rules.nft", &chain);
+        let _done = process::run(self.pair.peer.command("nft").args(["-f", &file])).expect_success();
+    }
+
+    /// Packets that the router has counted.
+    fn counted(&self) -> f64 {
+        let listed = self.pair.peer.run("nft", &["-j", "list", "ruleset"]).expect_success();
+        let listed: Value = serde_json::from_str(&listed).expect("JSON");
+        let mut counters = Vec::new();
+        counters_in(&listed, &mut counters);
+        assert_eq!(counters.len(), 1, "{listed}");
+        counters[0]
+    }
+}
+
+fn counters_in(value: &Value, found: &mut Vec<f64>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| match value["packets"].as_f64() {
+            Some(packets) if key == "counter" => found.push(packets),
+            _ => counters_in(value, found),
+        }),
+        Value::Array(values) => values.iter().for_each(|value| counters_in(value, found)),
+        _ => {}
+    }
+}
+
+fn peers(namespace: &Namespace, words: &str) -> Vec<Value> {
+    let said = ctl::run(namespace, &format!("peers -j {words}")).expect_success();
+    let said: Value = serde_json::from_str(&said).expect("JSON");
+    assert_eq!((&said["schema"], &said["tracking"]), (&json!(1), &json!(true)), "{said}");
+    said["peers"].as_array().expect("a list").clone()
+}
+
+fn tracked(more: &str) -> String {
+    format!("[peers]\ntrack = 10000\n{more}\n{UNLIMITED}")
+}
+
+#[test]
+fn loss_is_right_within_half_a_percentage_point_over_two_thousand_pings() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "ping", "nft"]) {
+        return;
+    }
+    let path = Path::new();
+    let named = format!("[[peers.named]]\nname = \"site-b\"\naddress = \"{CLIENT}\"");
+    let folder = Folder::new();
+    let file = folder.file("icmp-ctl.toml", &tracked(&named));
+    let _attached = Attached::with(&path.pair.host, HOST_IF, &format!("--mode native -f {file}"));
+    path.nft("ip daddr 192.0.2.2 icmp type echo-request numgen random mod 100 < 20 counter drop");
+    let _said = path.client.run("ping", &["-q", "-c", "2000", "-i", "0.002", "-W", "1", "192.0.2.2"]);
+    let rows = peers(&path.pair.host, "");
+    let row = rows.iter().find(|row| row["address"] == CLIENT).expect("the client");
+    let lost = path.counted() / 2000.0;
+    let shown = row["loss"].as_f64().expect("a regular peer");
+    assert!((shown - lost).abs() <= 0.005, "{lost} were dropped: {row}");
+    assert!((0.15..0.25).contains(&lost), "{lost}");
+    assert_eq!(
+        (&row["duplicates"], &row["reordered"], &row["name"]),
+        (&json!(0), &json!(0), &json!("site-b"))
+    );
+    let interval = row["interval_ns"].as_f64().expect("a number") / 1e6;
+    assert!((1.0..20.0).contains(&interval), "{row}");
+    // What is shown is the same, and can be asked for by name.
+    let text = ctl::run(&path.pair.host, "peers site-b").expect_success();
+    assert!(text.contains(&format!("{:.1} %", shown * 100.0)), "{text}");
+    assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+    assert_eq!(peers(&path.pair.host, "site-c"), Vec::<Value>::new());
+}
+
+#[test]
+fn a_client_that_numbers_over_several_targets_loses_nothing_by_that() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "fping"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let config = tracked("[responder]\nvips = [\"198.51.100.7/32\"]");
+    let _attached = Attached::configured(&pair.host, HOST_IF, &config);
+    pair.peer.ip("route add 198.51.100.7/32 via 192.0.2.2");
+    let words = ["-q", "-c", "60", "-p", "4", "-i", "1", "192.0.2.2", "192.0.2.77", "198.51.100.7"];
+    let _said = pair.peer.run("fping", &words).expect_success();
+    let rows = peers(&pair.host, "192.0.2.0/24");
+    let destinations: BTreeSet<_> = rows.iter().filter_map(|row| row["destination"].as_str()).collect();
+    assert_eq!(destinations, BTreeSet::from(["192.0.2.2", "192.0.2.77", "198.51.100.7"]), "{rows:?}");
+    for row in rows {
+        assert_eq!((&row["received"], &row["expected"]), (&json!(60), &json!(60)), "{row}");
+    }
+}
+
+#[test]
+fn where_prefixes_are_named_others_are_not_tracked_and_what_is_in_force_says_so() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "ping"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let _attached = Attached::configured(&pair.host, HOST_IF, UNLIMITED);
+    let nobody = ctl::run(&pair.host, "peers").expect_success();
+    assert!(nobody.contains("nobody is tracked"), "{nobody}");
+    let folder = Folder::new();
+    let apply = |track: &str| {
+        let file = folder.file("icmp-ctl.toml", &format!("peers.track = {track}\n{UNLIMITED}"));
+        ctl::run(&pair.host, &format!("apply -f {file}")).expect_success()
+    };
+    let said = apply("[\"2001:db8::/64\"]");
+    assert!(
+        said.contains("- peers.track = nobody\n") && said.contains("+ peers.track = 2001:db8::/64\n"),
+        "{said}"
+    );
+    for target in ["192.0.2.2", "2001:db8::2"] {
+        let _said = pair.peer.ping_each(3, &[target]);
+    }
+    let rows = peers(&pair.host, "");
+    assert_eq!(rows.len(), 1, "{rows:?}");
+    assert_eq!(
+        (&rows[0]["address"], &rows[0]["destination"]),
+        (&json!("2001:db8::1"), &json!("2001:db8::2"))
+    );
+    let shown = ctl::run(&pair.host, "show config").expect_success();
+    assert!(shown.contains("track = [\"2001:db8::/64\"]"), "{shown}");
+    // More than there is room for is tracked as far as there is.
+    let said = apply("200000");
+    assert!(
+        said.contains("+ peers.track = 200000\n") && said.contains("when the program is loaded again"),
+        "{said}"
+    );
+    let _said = pair.peer.ping_each(3, &["192.0.2.2"]);
+    assert_eq!(peers(&pair.host, "").len(), 2);
 }

@@ -45,6 +45,8 @@ fn a_member_of_the_group_sees_what_root_sees() {
         "show config",
         "show counters",
         "rule list",
+        "peers",
+        "peers -j",
         "show policy -j",
         "show config -j",
         "rule list -j",

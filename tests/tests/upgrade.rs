@@ -303,6 +303,30 @@ fn an_instance_of_before_captures_or_events_is_taken_over_and_can_be_captured_fr
     }
 }
 
+/// Version 10 tracked nobody, and its settings were shorter.
+#[test]
+fn an_instance_of_before_peers_is_taken_over_and_can_track_them_then() {
+    let Some(world) = World::new(&["ping"]) else { return };
+    let host = &world.pair.host;
+    let attached = Attached::configured(host, HOST_IF, CONFIG);
+    answers(&world);
+    let config = shown(host, "show config");
+    let tenth = PathBuf::from(format!("{ROOT}/v10/{}", number(host)));
+    older::make_version_10(&pins(host));
+    fs::create_dir_all(tenth.parent().expect("that of the version")).expect("a directory");
+    fs::rename(pins(host), &tenth).expect("the name of version 10");
+    let said = ctl::run(host, "upgrade").expect_success();
+    assert!(said.contains("maps v10 -> v11: SETTINGS is converted, all others stay"), "{said}");
+    assert_eq!(shown(host, "show config"), config);
+    let folder = Folder::new();
+    let file = folder.file("icmp-ctl.toml", &format!("peers.track = 200\n{CONFIG}"));
+    let _said = ctl::run(host, &format!("apply -f {file}")).expect_success();
+    answers(&world);
+    let peers = shown(host, "peers");
+    assert_eq!(peers["peers"].as_array().expect("a list").len(), 1, "{peers}");
+    assert_eq!(attached.counters().answered(), 6);
+}
+
 /// In version 8 no VIP had a check, and rules and counters were laid out differently.
 #[test]
 fn vips_of_version_8_are_answered_as_before_and_counters_and_rules_go_on() {

@@ -139,6 +139,8 @@ pub enum Verb {
     Top(Top),
     /// Tell of events as they happen: floods, pressure, changes of policy, interfaces, addresses and VIPs
     Monitor,
+    /// Show who pings this host, and the loss, duplication, reordering and jitter of their path to here
+    Peers(Peers),
     /// Show and change the rules one at a time
     #[command(subcommand)]
     Rule(Rule),
@@ -393,6 +395,17 @@ pub struct Top {
     /// Time between two readings
     #[arg(short = 'd', long = "interval", value_name = "TIME", default_value = "1s")]
     pub interval: Span,
+}
+
+/// `peers`
+#[derive(Debug, Args)]
+pub struct Peers {
+    /// Only these, by address, by prefix, or by name in `[[peers.named]]`
+    #[arg(value_name = "PEER")]
+    pub who: Vec<String>,
+    /// How many, those that lose most first
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = whole::<usize>)]
+    pub top: usize,
 }
 
 /// `limit`

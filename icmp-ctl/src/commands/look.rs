@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use anyhow::Result;
 use serde_json::Value;
 
-use super::{limit, rule, show, status};
+use super::{limit, peers, rule, show, status};
 use crate::cli::{self, Asked, Cli, LimitVerb, Rule, Show, Verb};
 use crate::failure::{Exit, Failure};
 use crate::observe::readers::{Question, Source, ask};
@@ -25,6 +25,7 @@ fn run(cli: &Cli) -> Result<Output> {
     match &cli.verb {
         Verb::Status(only) => status::run(&only.interfaces),
         Verb::Show(what) if is_a_look(what) => show::run(what, cli.verbose),
+        Verb::Peers(args) => peers::show(args, cli.verbose),
         Verb::Rule(what @ Rule::List) => rule::run(what),
         Verb::Limit(LimitVerb::Show) => limit::show(),
         _ => refused(),

@@ -18,6 +18,7 @@ mod look;
 mod man;
 mod metrics;
 mod monitor;
+mod peers;
 mod policy;
 mod rates;
 mod reasons;
@@ -69,9 +70,11 @@ pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
         Verb::Show(what @ Show::Metrics { textfile: Some(_) }) => {
             prepare(Purpose::Use).and_then(|()| show::run(what, cli.verbose))
         }
-        Verb::Status(_) | Verb::Show(_) | Verb::Rule(Rule::List) | Verb::Limit(LimitVerb::Show) => {
-            look::from(Source::of_this_process()?, cli, words)
-        }
+        Verb::Status(_)
+        | Verb::Show(_)
+        | Verb::Peers(_)
+        | Verb::Rule(Rule::List)
+        | Verb::Limit(LimitVerb::Show) => look::from(Source::of_this_process()?, cli, words),
         Verb::Apply(args) => apply::run(args),
         Verb::Explain(args) => explain::run(args),
         Verb::Capture(args) => prepare(Purpose::Use).and_then(|()| capture::run(args)),

@@ -97,8 +97,9 @@ struct List {
 }
 
 /// All there are.
-const LISTS: [List; 2] = [
+const LISTS: [List; 3] = [
     List { path: "policy.rule", name: "name", means: str::to_owned },
+    List { path: "peers.named", name: "name", means: str::to_owned },
     List { path: "responder.vip", name: "prefix", means: prefix },
 ];
 

@@ -16,6 +16,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::limits::Limits;
+use crate::config::peers::Peers;
 use crate::config::plain::plain;
 use crate::config::prefix::Prefix;
 use crate::config::service::{Listen, Serve};
@@ -48,6 +49,9 @@ pub struct Config {
     /// What is done with which messages.
     #[serde(deserialize_with = "table")]
     pub policy: Policy,
+    /// Who is tracked of those who ping, and what they are called.
+    #[serde(deserialize_with = "table")]
+    pub peers: Peers,
     /// The metrics endpoint of `serve`.
     #[serde(deserialize_with = "table")]
     pub metrics: Metrics,
@@ -463,7 +467,7 @@ mod tests {
     fn a_list_is_no_table_and_no_date_is_a_value() {
         for key in ["responder", "limits", "limits.replies", "limits.per-source", "policy", "policy.ipv6"]
             .into_iter()
-            .chain(["policy.checks", "metrics", "serve"])
+            .chain(["policy.checks", "peers", "metrics", "serve"])
         {
             for value in ["[]", "[\"1/s\", 5, 32]", "[\"drop\"]"] {
                 let error = Config::parse(&format!("{key} = {value}\n"), "c.toml").expect_err("no table");
@@ -508,6 +512,9 @@ mod tests {
             "policy.checks.routers",
             "policy.allow-break",
             "policy.rule",
+            "peers",
+            "peers.track",
+            "peers.named",
             "metrics",
             "metrics.listen",
             "serve",

@@ -4,6 +4,7 @@ pub mod edit;
 pub mod file;
 pub mod limits;
 pub mod on_disk;
+pub mod peers;
 mod plain;
 pub mod prefix;
 pub mod schema;

@@ -20,6 +20,9 @@ pub(super) fn plain(message: &str) -> String {
             )
         }
         ([key], _) if message.starts_with("missing field ") => format!("the key {key:?} is missing"),
+        (_, "invalid IP address syntax") => {
+            "this is no IP address; they look like 192.0.2.1 or 2001:db8::1".to_owned()
+        }
         (_, "invalid IPv6 address syntax") => "this is no IPv6 address; they look like fe80::1".to_owned(),
         _ => message.to_owned(),
     }

@@ -3,7 +3,7 @@
 //! Owns reading it while CPUs write to it. What the entries tell is icmp-common's `peers`.
 
 use anyhow::{Context as _, Result};
-use icmp_common::abi::{Peer, PeerBucket};
+use icmp_common::abi::{PEER_WAYS, Peer, PeerBucket};
 
 use crate::instance::maps::InstanceMaps;
 use crate::kernel::bpf::read_batch;
@@ -18,16 +18,24 @@ pub struct Tracked {
     pub peers: Vec<Peer>,
     /// Answers to who found no place in the table.
     pub without_place: u64,
+    /// Places that there are.
+    pub places: u64,
 }
 
 impl InstanceMaps {
+    /// Buckets of the table of peers.
+    pub fn peer_buckets(&self) -> u32 {
+        self.peers.len()
+    }
+
     /// Reads the table of peers.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn tracked(&self) -> Result<Tracked> {
         let buckets = read_batch(&self.peers, 0, self.peers.len()).context("reading the table of peers")?;
-        let mut tracked = Tracked::default();
+        let places = u64::from(self.peer_buckets()) * PEER_WAYS as u64;
+        let mut tracked = Tracked { places, ..Tracked::default() };
         for (index, bucket) in (0..).zip(buckets).filter(|(_, bucket)| bucket.0.version != 0) {
             let PeerBucket { peers, .. } = self.unchanged(index, bucket.0)?;
             tracked.without_place += peers.without_place;

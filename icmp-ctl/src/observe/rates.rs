@@ -128,9 +128,33 @@ pub fn three_digits(figure: f64) -> String {
     format!("{figure:.decimals$}{unit}")
 }
 
+/// A span of nanoseconds, with the unit in which it has few digits.
+pub fn span(nanoseconds: u64) -> String {
+    const UNITS: [(&str, f64); 6] =
+        [("ns", 1.0), ("us", 1e3), ("ms", 1e6), ("s", 1e9), ("min", 60e9), ("h", 3600e9)];
+    let span = nanoseconds as f64;
+    let (unit, length) = UNITS.into_iter().rev().find(|(_, length)| span >= *length).unwrap_or(UNITS[0]);
+    format!("{}{unit}", three_digits(span / length))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_has_the_unit_in_which_it_has_few_digits() {
+        for (nanoseconds, text) in [
+            (0, "0ns"),
+            (999, "999ns"),
+            (52_100, "52.1us"),
+            (1_234_567, "1.23ms"),
+            (1_000_000_000, "1s"),
+            (90_000_000_000, "1.50min"),
+            (86_400_000_000_000, "24h"),
+        ] {
+            assert_eq!(span(nanoseconds), text);
+        }
+    }
 
     #[test]
     fn a_figure_has_three_digits_and_a_unit() {

@@ -21,7 +21,7 @@ use crate::kernel::clock::Tick;
 use crate::policy::limits::{LimitName, mask};
 use crate::policy::resolve::resolve_rules;
 use crate::policy::types::TypeName;
-use crate::policy::{gates, guards, layout};
+use crate::policy::{gates, guards, layout, peers};
 
 /// Translates everything but rules; what follows from the rest is left open.
 fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings> {
@@ -56,6 +56,7 @@ fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings>
         tracked: [PeerPrefix::default(); PEER_PREFIXES],
         reserved: 0,
     };
+    peers::set(&mut settings, &config.peers)?;
     for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::KnownSources) {
         let (rate, burst) = limits.budget(*budget);
         LimitName::Budget(*budget)

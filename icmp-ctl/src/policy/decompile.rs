@@ -25,6 +25,7 @@ use crate::policy::gates;
 use crate::policy::guards;
 use crate::policy::layout::compile;
 use crate::policy::limits::{LimitName, mask, prefix_lengths};
+use crate::policy::peers;
 use crate::policy::resolve::resolve_rule;
 use crate::policy::rows::{CONFIGURED, preset_of, rows};
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
@@ -40,6 +41,9 @@ pub fn configuration(policy: &Compiled, like: &Config, host: HostDefaults, tick:
     set_limits(&mut config.limits, settings, tick);
     set_types(&mut config, settings);
     set_checks(&mut config.policy.checks, policy);
+    if !peers::says(&config.peers, settings) {
+        config.peers.track = peers::written(settings);
+    }
     let broken = guards::broken(settings, &rules, tick).map(|(name, _)| name.to_owned());
     for name in broken.collect::<Vec<_>>() {
         if !config.policy.allow_break.contains(&name) {

@@ -4,12 +4,13 @@ use icmp_common::types::Budget;
 use std::collections::HashSet;
 use std::hash::Hash;
 
-use icmp_common::abi::{SETTINGS_ECHO, SETTINGS_OWN_HOST, SETTINGS_VERIFY_FULL};
+use icmp_common::abi::{PEER_WAYS, SETTINGS_ECHO, SETTINGS_OWN_HOST, SETTINGS_VERIFY_FULL};
 use icmp_common::path::checks::{Check, Mode, mode_shift};
 
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::policy::gates;
+use crate::policy::peers;
 use crate::policy::rows::{CONFIGURED, preset_of, rows};
 use crate::policy::show::FEW;
 
@@ -36,6 +37,13 @@ impl Difference {
     pub fn add_memory(&mut self, loaded: u64, wanted: u64) {
         self.removed.push(format!("limits.memory = {} KiB", loaded >> 10));
         self.added.push(format!("limits.memory = {} KiB, when the program is loaded again", wanted >> 10));
+    }
+
+    /// Adds that the table of peers is to have more places than it was loaded with.
+    pub fn add_peers(&mut self, loaded: u32, wanted: u32) {
+        let places = |buckets: u32| u64::from(buckets) * PEER_WAYS as u64;
+        self.removed.push(format!("places of peers = {}", places(loaded)));
+        self.added.push(format!("places of peers = {}, when the program is loaded again", places(wanted)));
     }
 
     /// True where nothing differs.
@@ -91,6 +99,7 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
         let (rate, burst) = tick.rate_and_burst(&settings.budgets[*budget as usize]);
         lines.push(format!("limits.{} = {rate} burst {burst}", budget.name()));
     }
+    lines.push(peers::line(settings));
     lines.push(format!("policy.preset = {}", preset_of(settings).name()));
     for row in rows(settings).iter().filter(|row| row.clause == CONFIGURED) {
         lines.push(format!("policy.{}.{} = {}", row.row.family.name(), row.name, row.action.name()));

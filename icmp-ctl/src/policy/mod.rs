@@ -9,6 +9,7 @@ pub mod guards;
 pub mod layout;
 pub mod limits;
 pub mod of_file;
+pub mod peers;
 pub mod resolve;
 pub mod rows;
 pub mod rules;

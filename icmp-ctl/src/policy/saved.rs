@@ -11,6 +11,7 @@ use crate::config::edit::edit;
 use crate::config::file::{Config, DEFAULT_PATH, Rule};
 use crate::config::limits::Memory;
 use crate::config::on_disk::{OnDisk, Replacement};
+use crate::config::peers::NamedPeer;
 use crate::diagnostics::note;
 use crate::failure::sentence;
 use crate::host::defaults::HostDefaults;
@@ -137,14 +138,22 @@ pub fn say_if_unsaved(pins: &Pins, policy: &Compiled) {
 /// # Errors
 /// The links or the host cannot be read.
 pub fn shown(pins: &Pins, policy: &Compiled) -> Result<Config> {
-    // A file that cannot be used has no words to lend.
-    let like = in_file(&comes_from(pins)).ok().flatten().unwrap_or_default();
-    let mut config = in_words_of(&like.with_whole_paths()?, pins, policy)?;
+    let mut config = in_words_of(&lent(pins).with_whole_paths()?, pins, policy)?;
     let loaded = pins.maps.limiter_bytes();
     if config.limits.memory.bytes_used() != loaded {
         config.limits.memory = Memory(loaded);
     }
     Ok(config)
+}
+
+/// Peers that have a name, which the program does not know.
+pub fn named_peers(pins: &Pins) -> Vec<NamedPeer> {
+    lent(pins).peers.named
+}
+
+/// What the file says. One that cannot be used has no words to lend.
+fn lent(pins: &Pins) -> Config {
+    in_file(&comes_from(pins)).ok().flatten().unwrap_or_default()
 }
 
 /// The file that what is in force comes from, and comes back from.

@@ -97,8 +97,12 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
         (instance, false)
     } else {
         Instance::open_or_load(|| {
-            let lines = needed()?.config.limits.memory.lines();
-            Ok(LoadOptions { address_buckets: buckets_for(&network, &links), ..LoadOptions::new(lines)? })
+            let config = &needed()?.config;
+            Ok(LoadOptions {
+                address_buckets: buckets_for(&network, &links),
+                peer_buckets: config.peers.buckets(),
+                ..LoadOptions::new(config.limits.memory.lines())?
+            })
         })?
     };
     let mut undo = Undo::default();

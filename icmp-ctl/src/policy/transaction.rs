@@ -51,6 +51,7 @@ pub struct Proposal {
 #[derive(Clone)]
 struct OfFile {
     memory: Memory,
+    peer_buckets: u32,
     allow_empty: Vec<String>,
     /// The file leaves the hop limit to the host, and does not say which interface's is meant.
     hop_limit_of_attached: bool,
@@ -78,6 +79,7 @@ impl Proposal {
         let warnings = standing_warnings(&policy, &rules);
         let file = Some(OfFile {
             memory: config.limits.memory,
+            peer_buckets: config.peers.buckets(),
             allow_empty: allowed.empty.to_vec(),
             hop_limit_of_attached: config.responder.hop_limit.is_none() && interface.is_none(),
         });
@@ -180,7 +182,7 @@ impl Transaction {
         let Proposal { mut policy, rules, mut warnings, file } = proposal;
         let tick = Tick::of_this_kernel()?;
         let mut difference = Difference::default();
-        if let Some(OfFile { memory, allow_empty, hop_limit_of_attached }) = file {
+        if let Some(OfFile { memory, peer_buckets, allow_empty, hop_limit_of_attached }) = file {
             if hop_limit_of_attached {
                 let host = HostDefaults::read(first_attached(pins)?.as_ref());
                 policy.settings.hop_limit = u32::from(host.hop_limit);
@@ -195,6 +197,15 @@ impl Transaction {
                      `icmp-ctl attach` with this file; counters and buckets start anew with that",
                     loaded >> 10,
                     wanted >> 10
+                ));
+            }
+            let loaded = pins.maps.peer_buckets();
+            if loaded < peer_buckets {
+                difference.add_peers(loaded, peer_buckets);
+                warnings.push(format!(
+                    "peers.track: the table has room for {} peers, and for more only when the program is loaded again: `icmp-ctl detach --all`, \
+                     then `icmp-ctl attach` with this file; counters and buckets start anew with that",
+                    2 * loaded
                 ));
             }
         }

@@ -1,0 +1,55 @@
+//! The lines that `peers` prints.
+
+use icmp_common::abi::Peer;
+
+use super::*;
+
+fn row(address: &str, name: Option<&str>, peer: Peer) -> Row {
+    Row {
+        address: address.parse().expect("an address"),
+        destination: "192.0.2.1".parse().expect("an address"),
+        name: name.map(str::to_owned),
+        silent: 321_000_000,
+        since: 9_000_000_000,
+        is_current: true,
+        peer,
+    }
+}
+
+#[test]
+fn lines_fit_eighty_columns_whatever_address_and_name_are() {
+    let regular = Peer {
+        identifier: 7,
+        interval: 1_000_200_000,
+        jitter: 1_234_567 << 4,
+        received: 123_456,
+        expected: 123_999,
+        duplicates: 3,
+        late: 12,
+        ..Peer::FREE
+    };
+    let rows = [
+        row("198.51.100.1", Some("frankfurt"), regular),
+        row("2001:db8:1111:2222:3333:4444:5555:6666", Some("a-name-of-thirty-two-characters-"), regular),
+        row("192.0.2.7", None, Peer { received: 1, expected: 1, ..Peer::FREE }),
+    ];
+    let seen = Seen { is_tracking: true, without_place: 5, places: 512, ..Seen::default() };
+    let rows: Vec<_> = rows.iter().collect();
+    let lines = lines(&seen, &rows, 5, true);
+    assert_eq!(
+        lines,
+        [
+            "ADDRESS       EVERY   GOT   LOST  TWICE  LATE  JITTER   SEEN  NAME",
+            "198.51.100.1  1.00s  123k  0.4 %      3    12  1.23ms  321ms  frankfurt",
+            "  to 192.0.2.1, identifier 7",
+            "2001:db8:1111:2222:3333:4444:5555:6666 a-name-of-thirty-two-characters-",
+            "              1.00s  123k  0.4 %      3    12  1.23ms  321ms",
+            "  to 192.0.2.1, identifier 7",
+            "192.0.2.7         -     1      -      0     0     0ns  321ms",
+            "  to 192.0.2.1, identifier 0",
+            "and 2 more; `-n 5` shows them",
+            "5 answers went to who found no place in the table, which has 512; a higher `track` makes it larger when the program is loaded again",
+        ]
+    );
+    assert!(lines[..8].iter().all(|line| line.chars().count() <= 80));
+}
