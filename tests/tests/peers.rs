@@ -242,6 +242,10 @@ fn loss_is_right_within_half_a_percentage_point_over_two_thousand_pings() {
     assert!(text.contains(&format!("{:.1} %", shown * 100.0)), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     assert_eq!(peers(&path.pair.host, "site-c"), Vec::<Value>::new());
+    let metrics = ctl::run(&path.pair.host, "show metrics").expect_success();
+    assert!(metrics.contains("icmp_ctl_peer_loss_ratio{peer=\"site-b\"} 0."), "{metrics}");
+    assert!(metrics.contains("icmp_ctl_peers 1\n"), "{metrics}");
+    assert!(!metrics.contains(CLIENT), "no address is a label: {metrics}");
 }
 
 #[test]

@@ -27,6 +27,8 @@ use crate::instance::program::{BUILD, Entry};
 use crate::kernel::clock::{Tick, ticks};
 use crate::kernel::ethtool::tx_failures;
 use crate::observe::levels::{levels, used};
+use crate::observe::peer_metrics;
+use crate::observe::peers::Seen;
 use crate::policy::difference::describe;
 use crate::policy::gates::{check_text, gated};
 
@@ -108,6 +110,8 @@ struct Loaded {
     runs: Vec<(Entry, u64, Duration)>,
     /// Frames sent back that the driver of an interface dropped, where it counts them.
     tx_failures: Vec<(String, u64)>,
+    /// Who pings this host.
+    peers: Seen,
 }
 
 impl Loaded {
@@ -147,6 +151,7 @@ impl Loaded {
             }
         }
         if let Some(settings) = instance.maps.settings()? {
+            loaded.peers = Seen::now(instance, &settings)?;
             let now = ticks()?;
             let levels = levels(&instance.maps, &settings, now)?;
             loaded.levels =
@@ -359,8 +364,15 @@ impl Loaded {
             ConstCounter::new(*failures)
                 .encode(family.encode_family(&[("interface", interface.as_str())])?)?;
         }
-        Ok(())
+        peer_metrics::encode(&self.peers, &mut encoder)
     }
+}
+
+/// The page of an instance that nothing is known of but its peers.
+#[cfg(test)]
+pub(super) fn page_of_peers(peers: Seen) -> String {
+    let loaded = Some(Loaded { peers, ..Loaded::default() });
+    Snapshot { loaded }.text(Format::Prometheus).expect("a page")
 }
 
 #[cfg(test)]
