@@ -1,7 +1,8 @@
 //! Diagnostics: what is said beside the data, on standard error or in the journal.
 //!
-//! Owns their form and where they go. They are events of `tracing`; in text and with `-j` they are lines on standard error, and where that
-//! is the journal's, they go there with their fields. One that cannot be written is lost, and never stops what it is about.
+//! Owns their form and where they go, and that the numbers of the kernel's errors are none of it. They are events of `tracing`; in text and with
+//! `-j` they are lines on standard error, and where that is the journal's, they go there with their fields. One that cannot be written is lost,
+//! and never stops what it is about.
 
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
@@ -43,12 +44,12 @@ fn journal() -> Option<tracing_journald::Layer> {
 
 /// Says something worth knowing.
 pub fn note(text: &str) {
-    tracing::info!(target: TARGET, "{text}");
+    tracing::info!(target: TARGET, "{}", without_numbers(text));
 }
 
 /// Says something worth knowing about an event, and about which interface that is, for who searches a log.
 pub fn note_about(what: &str, interface: Option<&str>, text: &str) {
-    tracing::info!(target: TARGET, what, interface, "{text}");
+    tracing::info!(target: TARGET, what, interface, "{}", without_numbers(text));
 }
 
 /// How a VIP with a check is from now on.
@@ -66,22 +67,32 @@ pub struct Health<'a> {
 /// Says how a VIP with a check is from now on.
 pub fn say_health(health: &Health<'_>) {
     let Health { vips, check, state, text } = *health;
-    tracing::info!(target: TARGET, what = "health", vips, check, state, "{text}");
+    tracing::info!(target: TARGET, what = "health", vips, check, state, "{}", without_numbers(text));
 }
 
 /// Says something that is probably not what was meant.
 pub fn warn(text: &str) {
-    tracing::warn!(target: TARGET, "{text}");
+    tracing::warn!(target: TARGET, "{}", without_numbers(text));
 }
 
 /// Says something that is probably not what was meant, and about what it is, as [`note_about`] does.
 pub fn warn_about(what: &str, interface: Option<&str>, text: &str) {
-    tracing::warn!(target: TARGET, what, interface, "{text}");
+    tracing::warn!(target: TARGET, what, interface, "{}", without_numbers(text));
 }
 
 /// Says why the command has failed.
 pub fn error(text: &str, exit_code: u8) {
     tracing::error!(target: TARGET, exit_code, "{text}");
+}
+
+/// Without the `(os error N)` that the standard library appends to the kernel's words.
+pub fn without_numbers(text: &str) -> String {
+    let mut parts = text.split(" (os error ");
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str(part.split_once(')').map_or("", |(_, rest)| rest));
+    }
+    plain
 }
 
 /// Does something, and says on a terminal what it is if it takes longer than a second.

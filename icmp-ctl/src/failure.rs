@@ -6,6 +6,8 @@ use aya::programs::ProgramError;
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::diagnostics::without_numbers;
+
 /// Exit codes other than 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[repr(u8)]
@@ -110,16 +112,6 @@ fn text(error: &anyhow::Error, verbose: bool) -> String {
         return format!("{said}; `ulimit -n 1024` raises how many this process may have");
     }
     said
-}
-
-/// Without the `(os error N)` that the standard library appends to the kernel's words.
-fn without_numbers(text: &str) -> String {
-    let mut parts = text.split(" (os error ");
-    let mut plain = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        plain.push_str(part.split_once(')').map_or("", |(_, rest)| rest));
-    }
-    plain
 }
 
 /// True where the kernel's error is one of these.

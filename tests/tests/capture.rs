@@ -15,7 +15,9 @@ use icmp_tests::netns::{HOST_IF, PEER_IF, Pair};
 use icmp_tests::packet::Echo;
 use icmp_tests::process::{self, Finished, Watch};
 use icmp_tests::wire::Tap;
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
+use nix::unistd::ttyname;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -363,6 +365,8 @@ fn what_cannot_be_captured_is_said_before_anything_is_done() {
     for (options, said) in [
         ("--rule slwo", "there is no rule slwo; did you mean slow?"),
         ("--reason rule-dorp", "did you mean rule-drop"),
+        ("--every 0", "it is 1 or more"),
+        ("-c 0", "it is 1 or more"),
         ("--rate 0", "at a rate of 0 no frame is captured"),
         ("-s 0", "1 to 2016 can"),
         ("-s 9000", "1 to 2016 can"),
@@ -372,4 +376,38 @@ fn what_cannot_be_captured_is_said_before_anything_is_done() {
         assert!(refused.code != Some(0) && refused.stderr.contains(said), "{options}: {refused}");
         assert!(!world.file().exists(), "{options}");
     }
+}
+
+#[test]
+fn a_capture_is_not_written_to_a_terminal() {
+    let Some(world) = World::new() else { return };
+    let _attached = world.attach();
+    let terminal = openpty(None, None).expect("a terminal");
+    let terminal_name = ttyname(&terminal.slave).expect("its name");
+    let program = ctl::program().to_str().expect("UTF-8");
+    let script = "exec \"$0\" capture -w - --time 10ms >\"$1\"";
+    let arguments = ["-c", script, program, terminal_name.to_str().expect("UTF-8")];
+    let refused = world.pair.host.run("bash", &arguments);
+    assert!(refused.code == Some(2) && refused.stderr.contains("that is a terminal"), "{refused}");
+    let refused = ctl::run(&world.pair.host, &format!("capture -w {} --time 10ms", terminal_name.display()));
+    assert!(refused.code == Some(2) && refused.stderr.contains("that is a terminal"), "{refused}");
+}
+
+#[test]
+fn an_answer_in_a_capture_is_known_to_have_gone_out() {
+    let Some(world) = World::new() else { return };
+    let _attached = world.attach();
+    let mut capture = world.capture("-c 1 -j");
+    world.send(&[1], 8);
+    let _said = world.ended(&mut capture);
+    let file = world.file();
+    let file = file.to_str().expect("UTF-8");
+    let config = world.folder.file("config.toml", "");
+    let run = |arguments: &[&str]| process::run(Command::new(ctl::program()).args(arguments));
+    let said = run(&["explain", "--pcap", file, "-f", &config, "--own", "192.0.2.2"]);
+    assert!(said.code == Some(0) && said.stderr.contains("it was going out"), "{said}");
+    // Whoever the host is.
+    let replayed = run(&["replay", file, "-f", &config, "--own", "203.0.113.1", "-j"]).expect_success();
+    let replayed: Value = serde_json::from_str(&replayed).expect("JSON");
+    assert_eq!(replayed["sent"], 1, "{replayed}");
 }

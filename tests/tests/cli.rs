@@ -336,6 +336,7 @@ fn auto_falls_back_to_generic_and_says_so_loudly() {
     for part in ["WARNING", "generic", "XDP expects number of rx queues"] {
         assert!(done.stderr.contains(part), "{part:?} in: {done}");
     }
+    assert!(!done.stderr.contains("os error"), "those are the kernel's words: {done}");
     let status = json(&host, "status -j");
     assert_eq!(status["interfaces"][0]["mode"], "generic");
     let _done = ctl::run(&host, "detach --all").expect_success();

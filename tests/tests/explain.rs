@@ -246,6 +246,119 @@ fn a_configuration_that_is_not_in_force_is_explained_on_this_host() {
     assert!(refused.code == Some(1) && refused.stderr.contains("-i IFACE"), "{refused}");
 }
 
+/// Breaks a guard, and has a rule that matches nothing.
+const REFUSED: &str = "
+[[policy.rule]]
+name = \"nobody\"
+from = []
+type = \"echo-request\"
+action = \"drop\"
+[[policy.rule]]
+name = \"errors\"
+from = [\"198.51.100.0/24\"]
+family = \"ipv4\"
+type = \"3/4\"
+action = \"drop\"
+";
+
+#[test]
+fn a_configuration_that_apply_refuses_is_explained_and_replayed_with_what_apply_says() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", REFUSED);
+    let run = |arguments: &[&str]| process::run(Command::new(ctl::program()).args(arguments));
+    let apply = run(&["apply", "--check", "-f", &config]);
+    let sentence = apply.stderr.trim_start_matches("icmp-ctl: ").trim_end();
+    assert!(apply.code == Some(6) && sentence.contains("--allow-break pmtud"), "{apply}");
+    let file = folder.path().join("capture");
+    fs::write(&file, Order { big: false }.pcap(false, 1, &[(0, ping([198, 51, 100, 1]))])).expect("written");
+    let file = file.to_str().expect("UTF-8");
+    let allowed =
+        folder.file("allowed.toml", &format!("[policy]\nallow-break = [\"pmtud\", \"errors\"]\n{REFUSED}"));
+    for of in [
+        &["explain", "--pcap", file, "--own", "192.0.2.2", "-f"][..],
+        &["replay", file, "--own", "192.0.2.2", "-f"],
+        &["replay", file, "--own", "192.0.2.2", "-f", &allowed, "--against"],
+    ] {
+        let done = run(&[of, &[&config]].concat());
+        assert!(done.code == Some(0) && done.stderr.contains(sentence), "{done}");
+        assert!(done.stderr.contains("rule \"nobody\" matches nothing"), "{done}");
+        let done = run(&[of, &[&allowed]].concat());
+        assert!(done.code == Some(0) && !done.stderr.contains("refuses"), "{done}");
+    }
+}
+
+#[test]
+fn an_interface_on_which_nothing_comes_in_or_from_which_no_answer_arrives_is_told() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    // The sentences of `doctor`, of what is not as it should be.
+    let found = |host: &Namespace, arguments: &str| {
+        let said = explained(host, &format!("--from 192.0.2.1 --to 192.0.2.2 {arguments}"));
+        assert_eq!(said["verdict"]["verdict"], "answer", "{said}");
+        let all = said["interface"]["findings"].as_array().expect("a list").clone();
+        let not_fine = all.iter().filter(|finding| finding["state"] != "fine");
+        not_fine.map(|finding| finding["what"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
+    };
+    let pair = Pair::new(1500);
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    assert_eq!(found(host, ""), [""; 0]);
+    host.ip(&format!("link set dev {HOST_IF} down"));
+    assert_eq!(found(host, ""), ["is down"]);
+    let text = ctl::run(host, "explain --from 192.0.2.1 --to 192.0.2.2").expect_success();
+    assert!(text.contains(&format!("`ip link set dev {HOST_IF} up` helps")), "{text}");
+
+    let pair = Pair::without_program(1500);
+    let (host, folder) = (&pair.host, Folder::new());
+    let alone = ["is a veth, and its other end has no XDP program in native mode"];
+    let config = folder.file("config.toml", "");
+    assert_eq!(found(host, &format!("-f {config} -i {HOST_IF}")), alone);
+    let native = Attached::with(host, HOST_IF, "--mode native");
+    assert_eq!(found(host, ""), alone);
+    drop(native);
+    let _generic = Attached::with(host, HOST_IF, "--mode generic");
+    assert_eq!(found(host, ""), [""; 0]);
+}
+
+#[test]
+fn an_interface_that_was_moved_away_is_called_that_as_status_does() {
+    if !can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let (host, other) = (&pair.host, Namespace::new("other"));
+    host.ip("link add left type veth peer name right");
+    let _attached = Attached::new(host, HOST_IF);
+    let _said = ctl::run(host, "attach left --mode generic").expect_success();
+    host.ip(&format!("link set left netns {}", other.name()));
+    let question = "explain --from 192.0.2.1 --to 192.0.2.2 -i";
+    let said = ctl::run(host, &format!("{question} left"));
+    let sentence = said.stderr.trim_start_matches("icmp-ctl: ").trim_end();
+    assert!(said.code == Some(1) && sentence.contains("was moved to another network namespace"), "{said}");
+    let status = ctl::run(host, "status");
+    assert!(status.stderr.contains(sentence), "{said} {status}");
+    let said = ctl::run(host, &format!("{question} nothere"));
+    assert!(said.stderr.contains("nothere: nothing of ours is attached"), "{said}");
+}
+
+#[test]
+fn a_capture_is_explained_from_standard_input() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let file = folder.path().join("capture");
+    let frames = [[198, 51, 100, 1], [198, 51, 100, 2]].map(|from| (0, ping(from)));
+    fs::write(&file, Order { big: false }.pcap(false, 1, &frames)).expect("written");
+    let script = "\"$0\" explain --pcap - --packet 2 -f \"$1\" --own 192.0.2.2 < \"$2\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(ctl::program()).arg(&config).arg(&file);
+    let said = process::run(&mut command).expect_success();
+    assert!(said.contains("198.51.100.2 to 192.0.2.2"), "{said}");
+    let mut twice = Command::new(ctl::program());
+    let refused = process::run(twice.args(["explain", "--pcap", "-", "-f", "-", "--own", "192.0.2.2"]));
+    assert!(refused.code == Some(2) && refused.stderr.contains("can be read once"), "{refused}");
+}
+
 /// What is found about a passed packet and not fine, as `check: text`.
 fn stopped_by(said: &Value) -> Vec<String> {
     let findings = said["stack"].as_array().unwrap_or_else(|| panic!("it is not passed: {said}"));
@@ -427,6 +540,9 @@ fn what_cannot_be_explained_is_refused_with_why() {
         (format!("--pcap {} --packet 2 {own}", file.display()), 1, "no frame 2; the last one is 1"),
         (format!("--hex 0011 {own}"), 1, "has 14 bytes at least, and this one has 2"),
         (format!("--hex 001g {own}"), 2, "no hexadecimal digit"),
+        (format!("--pcap {} --packet 0 {own}", file.display()), 2, "it is 1 or more"),
+        (format!("--from host --to 192.0.2.2 {own}"), 2, "\"host\" is no address"),
+        (format!("--from 192.0.2.1 --to 192.0.2.256 {own}"), 2, "\"192.0.2.256\" is no address"),
         (format!("--from 192.0.2.1 --to ::1 {own}"), 2, "two families"),
         (format!("--from 192.0.2.1 --to 192.0.2.2 --type echo-reqest {own}"), 2, "did you mean"),
         (format!("--from 192.0.2.1 --to 192.0.2.2 --vlan 4095 {own}"), 2, "from 0 to 4094"),

@@ -18,7 +18,9 @@ use icmp_tests::netns::{HOST_IF, HOST_IPV4, HOST_IPV6, HOST_MAC, PEER_IF, PEER_M
 use icmp_tests::packet::{ETHERTYPE_EXPERIMENT, Echo, Layers};
 use icmp_tests::process::{self, Finished};
 use icmp_tests::wire::Tap;
+use nix::pty::openpty;
 use nix::sys::signal::Signal;
+use nix::unistd::ttyname;
 use serde_json::{Value, json};
 
 const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
@@ -526,4 +528,28 @@ fn what_is_suggested_leaves_the_capture_alone_and_apply_accepts_it() {
     assert_eq!(said["limited"], json!([]), "{said}");
     let check = process::run(Command::new(ctl::program()).args(["apply", "-f", &config, "--check"]));
     let _accepted = check.expect_success();
+}
+
+#[test]
+fn what_can_be_read_once_is_no_capture_to_replay_and_standard_output_no_file_for_answers() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let file = folder.path().join("capture");
+    fs::write(&file, Order { big: false }.pcap(true, 1, &pings())).expect("written");
+    let own = ["-f", &config, "--own", "192.0.2.2"];
+    for once in ["-", "/dev/stdin"] {
+        let refused = replay(Path::new(once), &own);
+        assert!(refused.code == Some(2) && refused.stderr.contains("is read twice"), "{refused}");
+        let refused = process::run(Command::new(ctl::program()).args(["suggest", once]));
+        assert!(refused.code == Some(2) && refused.stderr.contains("is read twice"), "{refused}");
+    }
+    for option in ["--plot", "--write-answers"] {
+        let refused = replay(&file, &[&own[..], &[option, "-"]].concat());
+        assert!(refused.code == Some(2) && refused.stderr.contains("name a file"), "{refused}");
+    }
+    let terminal = openpty(None, None).expect("a terminal");
+    let terminal = ttyname(&terminal.slave).expect("its name");
+    let refused =
+        replay(&file, &[&own[..], &["--write-answers", terminal.to_str().expect("UTF-8")]].concat());
+    assert!(refused.code == Some(2) && refused.stderr.contains("that is a terminal"), "{refused}");
 }

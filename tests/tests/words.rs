@@ -6,7 +6,9 @@ use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
+use icmp_tests::process;
 use serde_json::Value;
+use std::process::Command;
 
 #[test]
 fn help_is_a_verb_too() {
@@ -31,6 +33,18 @@ fn a_misspelt_verb_is_answered_with_the_one_that_was_meant_and_another_word_with
 }
 
 #[test]
+fn an_option_for_interfaces_is_answered_with_how_they_are_named_and_no_option_is_taken_for_a_value() {
+    for typed in
+        ["capture -w f -i eth0", "attach -i eth0", "show counters --interface eth0", "doctor -i eth0"]
+    {
+        let done = process::run(Command::new(ctl::program()).args(typed.split(' ')));
+        assert!(done.code == Some(2) && done.stderr.contains("named without an option"), "{done}");
+    }
+    let done = process::run(Command::new(ctl::program()).args(["apply", "-i", "eth0"]));
+    assert!(done.code == Some(2) && !done.stderr.contains("tip:"), "{done}");
+}
+
+#[test]
 fn what_is_no_whole_number_is_called_that() {
     let Some(pair) = pair() else { return };
     for typed in
@@ -38,6 +52,17 @@ fn what_is_no_whole_number_is_called_that() {
     {
         let done = ctl::run(&pair.host, typed);
         assert!(done.code == Some(2) && done.stderr.contains("is no whole number"), "{done}");
+    }
+}
+
+#[test]
+fn a_type_that_there_cannot_be_is_called_that_whatever_the_family() {
+    let Some(pair) = pair() else { return };
+    let folder = Folder::new();
+    for (typed, said) in [("999", "is no ICMP type"), ("8/999", "a number from 0 to 255, not \"999\"")] {
+        let rule = format!("[[policy.rule]]\nname = \"a\"\ntype = \"{typed}\"\naction = \"drop\"\n");
+        let done = ctl::run(&pair.host, &format!("apply --check -f {}", folder.file("config.toml", &rule)));
+        assert!(done.code == Some(1) && done.stderr.contains(said), "{done}");
     }
 }
 

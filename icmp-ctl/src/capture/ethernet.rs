@@ -40,13 +40,13 @@ pub const fn has_own_mac(link_type: i32) -> bool {
 /// there are zeros.
 pub fn frame<'f>(record: &Record<'f>, room: &'f mut Vec<u8>) -> (Kind, &'f [u8]) {
     if record.link_type == ETHERNET && record.length == record.bytes.len() && record.length >= ethernet::LEN {
-        return (Kind::Frame, record.bytes);
+        return (if record.is_sent { Kind::Sent } else { Kind::Frame }, record.bytes);
     }
     room.clear();
     let Some((kind, header)) = put_header(record, room) else { return (Kind::Unknown, &[]) };
     room.extend_from_slice(record.bytes.get(header..).unwrap_or_default());
     room.resize(room.len() + record.length - record.bytes.len(), 0);
-    (kind, room)
+    (if record.is_sent { Kind::Sent } else { kind }, room)
 }
 
 /// Writes the header that is missing; what the record is, and how much of it is a header of another kind.
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     fn record(link_type: i32, bytes: &[u8]) -> Record<'_> {
-        Record { number: 1, time: 0, link_type, bytes, length: bytes.len() + 2 }
+        Record { number: 1, time: 0, link_type, bytes, length: bytes.len() + 2, is_sent: false }
     }
 
     #[test]

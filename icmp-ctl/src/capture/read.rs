@@ -4,7 +4,7 @@
 //! with the file. What a link type means is `ethernet.rs`'s.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,12 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use pcap_parser::traits::{PcapNGPacketBlock as _, PcapReaderIterator};
 use pcap_parser::{
     Block, InterfaceDescriptionBlock, LegacyPcapBlock, Linktype, PIB_MAGIC, PcapBlockOwned, PcapError,
-    create_reader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified,
+    PcapNGOption, create_reader, parse_pcap_frame, parse_pcap_frame_be, parse_pcap_frame_modified,
 };
 
 use crate::capture::compression::{self, Below};
+use crate::capture::write::{DIRECTION, FLAGS, OUTBOUND};
+use crate::kernel::files::is_standard_stream;
 
 /// Bytes of a capture in memory at first, enough for several thousand frames.
 const BUFFER: usize = 1 << 19;
@@ -42,6 +44,8 @@ pub struct Record<'a> {
     pub bytes: &'a [u8],
     /// Bytes that it had.
     pub length: usize,
+    /// The capture says that it was going out.
+    pub is_sent: bool,
 }
 
 /// A capture that is being read.
@@ -127,16 +131,20 @@ impl Interface {
             link_type: self.link_type,
             bytes,
             length: (length as usize).clamp(bytes.len(), LONGEST_FRAME),
+            is_sent: false,
         })
     }
 }
 
 impl Capture {
-    /// Opens a file.
+    /// Opens a file; `-` is standard input.
     ///
     /// # Errors
     /// It cannot be read, or begins neither as pcap nor as pcapng.
     pub fn open(path: &Path) -> Result<Self> {
+        if is_standard_stream(path) {
+            return Self::of("from standard input".to_owned(), 0, io::stdin());
+        }
         let name = path.display().to_string();
         let opened = File::open(path).and_then(|file| Ok((file.metadata()?.len(), file)));
         let (size, file) = opened.with_context(|| format!("reading the capture {name}"))?;
@@ -299,7 +307,7 @@ impl Capture {
     }
 
     /// The file, or what it is compressed with, ends in an error.
-    fn broken_off(&self, error: std::io::Error) -> Result<()> {
+    fn broken_off(&self, error: io::Error) -> Result<()> {
         let what = format!(
             "{}: what follows byte {} cannot be read{}",
             self.reading(),
@@ -349,7 +357,9 @@ impl Blocks<'_> {
                 let bytes = packet.data.get(..packet.caplen as usize);
                 let bytes = bytes.ok_or("a packet that is longer than its block")?;
                 let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
-                interface.record(self.records, interface.time(units), bytes, packet.origlen).map(Some)
+                let is_sent = self.is_sent(&packet.options);
+                let record = interface.record(self.records, interface.time(units), bytes, packet.origlen)?;
+                Ok(Some(Record { is_sent, ..record }))
             }
             PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
                 let interface = self.interfaces.first().copied().ok_or("no interface is described")?;
@@ -375,5 +385,12 @@ impl Blocks<'_> {
         let offset = description.if_tsoffset;
         let offset = if *self.is_big_endian { offset.swap_bytes() } else { offset };
         Ok(Interface::new(link_type, resolution, offset))
+    }
+
+    fn is_sent(&self, options: &[PcapNGOption<'_>]) -> bool {
+        let flags = options.iter().find(|option| option.code == FLAGS);
+        let number = if *self.is_big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
+        let flags = flags.and_then(|flags| flags.value.first_chunk()).map(|bytes| number(*bytes));
+        flags.is_some_and(|flags| flags & DIRECTION == OUTBOUND)
     }
 }

@@ -1,7 +1,7 @@
 //! Writing a capture: pcapng with Ethernet frames and nanoseconds.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, IsTerminal as _, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -12,18 +12,22 @@ use pcap_parser::{
     ToVec,
 };
 
+use crate::failure::{Exit, Failure};
+
 /// The name of the program that has written a capture, as its header says.
 const APPLICATION: &str = concat!("icmp-ctl ", env!("CARGO_PKG_VERSION"));
 /// Options of a packet that the library has no name for: the direction, and what was decided (pcapng, section 4.3.1).
-const FLAGS: OptionCode = OptionCode(2);
+pub(super) const FLAGS: OptionCode = OptionCode(2);
 /// See [`FLAGS`].
 const VERDICT: OptionCode = OptionCode(7);
 /// What a verdict is of: a program at Linux's XDP hook.
 const VERDICT_OF_XDP: u8 = 2;
+/// The bits of the flags that are the direction.
+pub(super) const DIRECTION: u32 = 0b11;
 /// Directions.
 const INBOUND: u32 = 1;
 /// See [`INBOUND`].
-const OUTBOUND: u32 = 2;
+pub(super) const OUTBOUND: u32 = 2;
 
 /// A file that frames are written to.
 pub struct Writer {
@@ -65,7 +69,7 @@ impl Writer {
     /// Creates the file, or empties it.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// It cannot be written, or is a terminal ([`Exit::Usage`]).
     pub fn create(path: &Path) -> Result<Self> {
         let name = path.display().to_string();
         let file = File::create(path).with_context(|| format!("creating the capture {name}"))?;
@@ -75,12 +79,18 @@ impl Writer {
     /// Writes to standard output.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// As [`Self::create`].
     pub fn to_standard_output() -> Result<Self> {
         Self::begin(Box::new(io::stdout()), "to standard output".to_owned())
     }
 
     fn begin(to: Box<dyn Sink>, name: String) -> Result<Self> {
+        if to.as_fd().is_terminal() {
+            let text = format!(
+                "writing the capture {name}: that is a terminal, and a capture is no text; name a file, or give it to a program that reads captures, as `| tshark -i -`"
+            );
+            return Err(Failure::error(Exit::Usage, text));
+        }
         let mut writer = Self { to: BufWriter::new(to), name, interfaces: 0 };
         writer.put(&mut SectionHeaderBlock {
             block_type: pcap_parser::SHB_MAGIC,

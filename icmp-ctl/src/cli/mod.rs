@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use icmp_common::types::Family;
 use ipnet::IpNet;
@@ -45,15 +45,24 @@ pub fn parse(arguments: &[OsString]) -> anyhow::Result<Asked> {
     match Cli::try_parse_from(arguments) {
         Ok(cli) => Ok(Asked::Run(Box::new(cli))),
         Err(error) if error.use_stderr() => {
-            let text = keep_similar(error).render().to_string();
+            let text = keep_helpful(error).render().to_string();
             Err(Failure::error(Exit::Usage, text.trim_start_matches("error: ").trim_end()))
         }
         Err(text) => Ok(Asked::Text(text.render().to_string())),
     }
 }
 
-/// Leaves of clap's suggestions those that are similar: it takes `monitor` for `confirm`.
-fn keep_similar(mut error: clap::Error) -> clap::Error {
+/// Leaves of clap's suggestions those that help. It takes `monitor` for `confirm`, and an option that there is not for a value.
+fn keep_helpful(mut error: clap::Error) -> clap::Error {
+    if error.kind() == ErrorKind::UnknownArgument {
+        let takes_interfaces = |usage: &ContextValue| usage.to_string().contains("IFACE");
+        let is_interface = matches!(error.get(ContextKind::InvalidArg), Some(ContextValue::String(option)) if option == "-i" || option == "--interface");
+        let _value = error.remove(ContextKind::Suggested);
+        if is_interface && error.get(ContextKind::Usage).is_some_and(takes_interfaces) {
+            let tip = "interfaces are named without an option, where the usage has IFACE";
+            error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![tip.into()]));
+        }
+    }
     for (typed, suggested) in [
         (ContextKind::InvalidSubcommand, ContextKind::SuggestedSubcommand),
         (ContextKind::InvalidValue, ContextKind::SuggestedValue),
@@ -86,6 +95,17 @@ fn limit_names() -> impl TypedValueParser<Value = LimitName> {
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
     text.parse()
         .map_err(|_| format!("{text:?} is no whole number, or one that is too large: write it like 2000"))
+}
+
+/// One that counts something of which none is nothing.
+fn from_1<T: FromStr + PartialEq + Default>(text: &str) -> Result<T, String> {
+    let number = whole(text)?;
+    if number == T::default() { Err("it is 1 or more".to_owned()) } else { Ok(number) }
+}
+
+/// An address.
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_| format!("{text:?} is no address: write it like 192.0.2.1 or 2001:db8::1"))
 }
 
 /// Whether an option is there, on a command line that may make no sense otherwise.
@@ -455,10 +475,10 @@ pub struct ShowPolicy {
 #[command(group = ArgGroup::new("packet-given").required(true).args(["from", "hex", "pcap"]))]
 pub struct Explain {
     /// Source of the packet
-    #[arg(long, value_name = "ADDRESS", requires = "to")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "to")]
     pub from: Option<IpAddr>,
     /// Destination of the packet
-    #[arg(long, value_name = "ADDRESS", requires = "from")]
+    #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "from")]
     pub to: Option<IpAddr>,
     /// Its ICMP type, by name or number, with /CODE for a code
     #[arg(long = "type", value_name = "TYPE", default_value = "echo-request", requires = "from")]
@@ -472,14 +492,14 @@ pub struct Explain {
     /// TTL or hop limit of the packet
     #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = whole::<u8>, requires = "from")]
     pub hop_limit: u8,
-    /// The whole frame as hexadecimal digits, from its Ethernet header on
+    /// The whole frame as hexadecimal digits, from its Ethernet header on; also as a dump with offsets, as of tcpdump -xx or xxd
     #[arg(long, value_name = "DIGITS")]
     pub hex: Option<String>,
-    /// A capture that has the packet, as of `replay`
+    /// A capture that has the packet, as of `replay`; - is standard input
     #[arg(long, value_name = "CAPTURE")]
     pub pcap: Option<PathBuf>,
     /// Its number in the capture, from 1
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u64>, requires = "pcap")]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_1::<u64>, requires = "pcap")]
     pub packet: u64,
     /// The interface it comes in on [default: the one that is attached, or the first one of -f CONFIG]
     #[arg(short, long, value_name = "IFACE")]
@@ -518,7 +538,7 @@ pub struct Capture {
     #[arg(long, value_name = "RULE")]
     pub rule: Option<String>,
     /// One of so many of these frames
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = whole::<u32>)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_1::<u32>)]
     pub every: u32,
     /// No more than so many frames a second
     #[arg(long, value_name = "RATE", default_value = "1k/s")]
@@ -527,7 +547,7 @@ pub struct Capture {
     #[arg(short, long, value_name = "BYTES", default_value_t = CAPTURED_BYTES as u32, value_parser = whole::<u32>)]
     pub snapshot_length: u32,
     /// End after so many frames
-    #[arg(short, long, value_name = "N", value_parser = whole::<u64>)]
+    #[arg(short, long, value_name = "N", value_parser = from_1::<u64>)]
     pub count: Option<u64>,
     /// End after this time, like 10s
     #[arg(long, value_name = "TIME")]

@@ -7,6 +7,8 @@ use crate::cli::Explain as Args;
 use crate::config::file::Config;
 use crate::explain::frame::{Fields, Given, of_capture, of_fields, of_hex};
 use crate::explain::subject::{Subject, other_build, unconfirmed};
+use crate::failure::{Exit, Failure};
+use crate::kernel::files::is_standard_stream;
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 
@@ -45,6 +47,10 @@ fn given(args: &Args) -> Result<Given> {
             vlans: &args.vlan,
             hop_limit: args.hop_limit,
         }),
+        (.., Some(pcap)) if is_standard_stream(pcap) && args.config.as_ref() == Some(pcap) => {
+            let text = "standard input can be read once: `--pcap` or `-f` has to name a file";
+            Err(Failure::error(Exit::Usage, text))
+        }
         (.., Some(pcap)) => of_capture(pcap, args.packet),
         // clap has refused it.
         _ => of_hex(""),

@@ -4,8 +4,6 @@ mod in_json;
 pub(super) mod own;
 mod text;
 
-use std::path::Path;
-
 use anyhow::Result;
 
 use crate::capture::read::Capture;
@@ -16,14 +14,16 @@ use crate::diagnostics::{progress, warn};
 use crate::failure::{Exit, Failure, sentence};
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
+use crate::kernel::files::is_standard_stream;
 use crate::output::Output;
-use crate::policy::of_file::compiled;
-use crate::replay::files::{read_by, refuse_overwriting};
+use crate::policy::of_file::compiled_to_look_at;
+use crate::replay::files::{read_by, refuse_overwriting, refuse_streams};
 use crate::replay::own::Own;
 use crate::replay::plot::draw;
 use crate::replay::run::{Replay, Side};
 
 pub(super) fn run(args: &Args) -> Result<Output> {
+    refuse_streams(&args.file)?;
     let (config, against) = configurations(args)?;
     let first = policy(&config)?;
     let second = against.as_ref().map(policy).transpose()?;
@@ -61,7 +61,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
 /// Both configurations, neither of which is written to, nor is what else is read.
 fn configurations(args: &Args) -> Result<(Config, Option<Config>)> {
     let against = args.against.as_deref();
-    if args.config == Path::new("-") && against == Some(&args.config) {
+    if is_standard_stream(&args.config) && against == Some(&args.config) {
         let text = "standard input can be read once: `-f` or `--against` has to name a file";
         return Err(Failure::error(Exit::Usage, text));
     }
@@ -75,5 +75,5 @@ fn configurations(args: &Args) -> Result<(Config, Option<Config>)> {
 
 /// A configuration compiled as `apply` does, and the lines of its limiter.
 fn policy(config: &Config) -> Result<(Compiled, u32)> {
-    Ok((compiled(config, config.interfaces.first())?, config.limits.memory.lines()))
+    Ok((compiled_to_look_at(config, config.interfaces.first())?, config.limits.memory.lines()))
 }

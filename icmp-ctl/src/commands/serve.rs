@@ -76,7 +76,7 @@ async fn serve(following: &Following, config: Config) -> Result<()> {
     #[cfg(feature = "trace")]
     crate::kernel::threads::start(|| {
         if let Err(error) = crate::observe::trace::print() {
-            crate::diagnostics::warn(&format!("tracing: {error:#}"));
+            crate::diagnostics::warn(&format!("tracing: {}", crate::failure::sentence(&error)));
         }
     })?;
     endpoints.open();

@@ -13,6 +13,7 @@ use crate::diagnostics::{progress, warn};
 use crate::kernel::clock::Tick;
 use crate::output::Output;
 use crate::policy::of_file::compiled;
+use crate::replay::files::refuse_streams;
 use crate::replay::own::Own;
 use crate::replay::run::{Replay, Side};
 use crate::replay::survey::{HEADROOM, PER_MILLE, Seconds, Survey};
@@ -21,6 +22,7 @@ use crate::replay::survey::{HEADROOM, PER_MILLE, Seconds, Survey};
 const WANTED_SECONDS: u64 = 86_400;
 
 pub(super) fn run(args: &Args) -> Result<Output> {
+    refuse_streams(&args.file)?;
     let own = Own::look(&args.file, &args.own)?;
     super::replay::own::say(&own, &[]);
     let tick = Tick::of_this_kernel()?;

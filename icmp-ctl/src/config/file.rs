@@ -25,7 +25,7 @@ use crate::config::tables::{table, tables};
 use crate::config::units::Rate;
 use crate::config::vip::Vip;
 use crate::config::words::{Named, OneOrMany, Word};
-use crate::kernel::files::{read_again, read_once, to_the_end};
+use crate::kernel::files::{is_standard_stream, read_again, read_once, to_the_end};
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
@@ -371,7 +371,7 @@ impl Config {
             };
         };
         let name = path.display().to_string();
-        let text = if name == "-" {
+        let text = if is_standard_stream(path) {
             to_the_end(io::stdin()).context("reading the configuration from standard input")?
         } else {
             read_once(path).with_context(|| format!("reading the configuration {name}"))?
@@ -395,7 +395,10 @@ impl Config {
     pub fn text_again(path: Option<&Path>) -> Result<String> {
         let path = path.unwrap_or(Path::new(DEFAULT_PATH));
         // It was read to its end, and what would be read now is an empty configuration.
-        ensure!(path != Path::new("-"), "it came from standard input; `icmp-ctl apply -f FILE` changes it");
+        ensure!(
+            !is_standard_stream(path),
+            "it came from standard input; `icmp-ctl apply -f FILE` changes it"
+        );
         read_again(path).with_context(|| format!("reading the configuration {}", path.display()))
     }
 }

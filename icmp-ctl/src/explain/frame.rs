@@ -11,6 +11,7 @@ use icmp_common::wire::{ethernet, icmpv4, icmpv6};
 
 use crate::capture::ethernet::{Kind, OWN_MAC, frame, has_own_mac};
 use crate::capture::read::{Capture, Record};
+use crate::explain::hex;
 use crate::failure::{Exit, Failure};
 use crate::policy::types::TypeName;
 
@@ -63,7 +64,14 @@ pub struct Fields<'a> {
 /// There is no such message ([`Exit::Usage`]).
 pub fn of_fields(fields: &Fields<'_>) -> Result<Given> {
     let packet = packet(fields).map_err(|why| Failure::error(Exit::Usage, why))?;
-    let record = Record { number: 1, time: 0, link_type: RAW_IP, bytes: &packet, length: packet.len() };
+    let record = Record {
+        number: 1,
+        time: 0,
+        link_type: RAW_IP,
+        bytes: &packet,
+        length: packet.len(),
+        is_sent: false,
+    };
     let mut bytes = frame(&record, &mut Vec::new()).1.to_vec();
     for (depth, vlan) in fields.vlans.iter().enumerate() {
         // IEEE 802.1Q: a service tag outside, a customer tag inside.
@@ -105,21 +113,12 @@ fn packet(fields: &Fields<'_>) -> Result<Vec<u8>, String> {
     Ok(packet)
 }
 
-/// A frame of hexadecimal digits, between which there may be spaces, line ends and colons.
+/// A frame of hexadecimal digits, alone or in a dump.
 ///
 /// # Errors
-/// There is something else ([`Exit::Usage`]).
+/// They are none ([`Exit::Usage`]).
 pub fn of_hex(text: &str) -> Result<Given> {
-    let digits: Vec<_> = text.chars().filter(|c| !c.is_whitespace() && *c != ':').collect();
-    let refused = |why: String| Failure::error(Exit::Usage, format!("--hex: {why}"));
-    if let Some(other) = digits.iter().find(|c| !c.is_ascii_hexdigit()) {
-        return Err(refused(format!("{other:?} is no hexadecimal digit")));
-    }
-    if !digits.len().is_multiple_of(2) {
-        return Err(refused(format!("{} digits are no whole bytes", digits.len())));
-    }
-    let nibbles: Vec<_> = digits.iter().filter_map(|c| c.to_digit(16)).collect();
-    let bytes = nibbles.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect();
+    let bytes = hex::bytes(text).map_err(|why| Failure::error(Exit::Usage, format!("--hex: {why}")))?;
     Ok(Given { bytes, has_mac: true, note: None })
 }
 
@@ -145,7 +144,9 @@ pub fn of_capture(path: &Path, number: u64) -> Result<Given> {
                         record.link_type
                     ));
                 }
-                Kind::Sent => Some("the capturing host sent it itself; it is explained as if it had come in".to_owned()),
+                Kind::Sent => Some(
+                    "it was going out: the capturing host sent it itself, as it does its answers; it is explained as if it had come in".to_owned(),
+                ),
                 Kind::Frame if record.length > record.bytes.len() => Some(format!(
                     "the capture has {} of its {} bytes; the rest is taken for zeros, with which no ICMP checksum verifies",
                     record.bytes.len(),
@@ -169,14 +170,6 @@ mod tests {
     fn fields<'a>(from: &str, to: &str, icmp_type: &'a str, vlans: &'a [u16]) -> Fields<'a> {
         let address = |text: &str| text.parse().expect("an address");
         Fields { from: address(from), to: address(to), icmp_type, size: 8, vlans, hop_limit: 9 }
-    }
-
-    #[test]
-    fn digits_become_bytes_whatever_is_between_them_and_nothing_else_does() {
-        assert_eq!(of_hex("00:0f f0\nFF").expect("digits").bytes, [0, 0x0f, 0xf0, 0xff]);
-        for (text, said) in [("0g", "'g'"), ("012", "3 digits"), ("0x12", "'x'")] {
-            assert!(format!("{:#}", of_hex(text).expect_err(text)).contains(said), "{text}");
-        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod decode;
 mod explanation;
 pub mod frame;
+mod hex;
 mod levels;
 mod stages;
 pub mod subject;

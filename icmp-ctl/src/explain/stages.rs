@@ -281,7 +281,11 @@ fn interface(subject: &Subject) -> Stage {
     if strips {
         lines.push("VLAN tags may be missing from its frames".to_owned());
     }
-    let json = json!({ "name": subject.interface(), "shared": shared, "strips_tags": strips });
+    let way = subject.here().map(|here| here.way.as_slice()).unwrap_or_default();
+    lines.extend(way.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
+    let findings: Vec<_> = way.iter().map(Finding::json).collect();
+    let json =
+        json!({ "name": subject.interface(), "shared": shared, "strips_tags": strips, "findings": findings });
     Stage { name: "interface", json, lines }
 }
 

@@ -21,8 +21,11 @@ use nix::unistd::Pid;
 use crate::config::file::Config;
 use crate::explain::explanation::{Explanation, Judged};
 use crate::explain::watched::{Note, Run, watch};
+use crate::finding::Finding;
 use crate::host::address_table::AddressTable;
 use crate::host::addresses::own_addresses;
+use crate::host::checks::mtu::ONE_BUFFER_MTU;
+use crate::host::checks::{self, Place};
 use crate::host::interfaces::{aggregate, interface_entry, taker, vrf_of};
 use crate::host::netlink::{Link, Network, Vlan};
 use crate::instance::attach::find;
@@ -32,7 +35,7 @@ use crate::instance::pins::{View, nothing_loaded};
 use crate::instance::program::{BUILD, Entry, LoadOptions};
 use crate::instance::snapshot::Snapshot;
 use crate::kernel::clock::{Tick, ticks};
-use crate::policy::of_file::compiled;
+use crate::policy::of_file::compiled_to_look_at;
 use crate::replay::own::Own;
 
 /// The interface that frames of BPF_PROG_TEST_RUN come in on: the loopback interface of the caller's namespace.
@@ -67,9 +70,18 @@ pub(super) struct Here {
     ifindex: u32,
     /// The program behind ours, which gets what is passed.
     pub(super) behind: Option<String>,
+    /// What is found about the way to the interface and back, which the packet path knows nothing of.
+    pub(super) way: Vec<Finding>,
 }
 
 impl Here {
+    fn new(network: Network, link: &Link, behind: Option<String>) -> Self {
+        let mode = link.xdp.map(|xdp| xdp.mode);
+        // Whether there are VIPs is asked by none of them.
+        let way = checks::way(Place { network: &network, link, mode, has_vips: false });
+        Self { network, ifindex: link.index, behind, way }
+    }
+
     /// Index of the VRF that an interface is in.
     pub(super) fn vrf_of(&self, link: &Link) -> Option<u32> {
         vrf_of(&self.network, link).map(|vrf| vrf.index)
@@ -115,7 +127,8 @@ struct Seen {
     build: String,
     pending: Option<Duration>,
     tag: u64,
-    here: (u32, Option<String>),
+    link: Link,
+    behind: Option<String>,
 }
 
 impl Subject {
@@ -126,10 +139,10 @@ impl Subject {
     pub fn in_force(interface: Option<&str>) -> Result<Self> {
         let network = Network::read_once()?;
         let seen = View::look(|view| see(view, &network, interface))?.ok_or_else(nothing_loaded)?;
-        let Seen { snapshot, interface, names, entry, build, pending, tag, here: (ifindex, behind) } = seen;
+        let Seen { snapshot, interface, names, entry, build, pending, tag, link, behind } = seen;
         let mut kernel = InKernel::load(&snapshot.options, entry)?;
         kernel.loaded = Some(Loaded { build, is_same: kernel.datapath.tag(entry)? == tag, pending });
-        let here = Here { network, ifindex, behind };
+        let here = Here::new(network, &link, behind);
         Self::new(snapshot, interface, names, 0, Some(kernel), Some(here))
     }
 
@@ -146,7 +159,7 @@ impl Subject {
         )?;
         let links = find(&network, &[wanted])?;
         let link = *links.first().context("no interface is meant")?;
-        let policy = compiled(config, Some(&link.name))?;
+        let policy = compiled_to_look_at(config, Some(&link.name))?;
         let own = own_addresses(&network, &[(SLOT, link)], &policy.gated());
         let (addresses, left_out) = AddressTable::build(&own, ADDRESS_BUCKETS);
         let options = if may_load {
@@ -157,11 +170,10 @@ impl Subject {
         let snapshot = Snapshot::fresh(policy, addresses, options);
         let entry = interface_entry(&network, link, SLOT);
         // What the controller tries first for frames of this length.
-        let program =
-            if link.mtu > crate::host::checks::mtu::ONE_BUFFER_MTU { Entry::XdpFrags } else { Entry::Xdp };
+        let program = if link.mtu > ONE_BUFFER_MTU { Entry::XdpFrags } else { Entry::Xdp };
         let kernel = may_load.then(|| InKernel::load(&snapshot.options, program)).transpose()?;
         let names = vec![(SLOT, link.name.clone())];
-        let here = Here { ifindex: link.index, behind: None, network: network.clone() };
+        let here = Here::new(network.clone(), link, None);
         Self::new(snapshot, entry, names, left_out.len(), kernel, Some(here))
     }
 
@@ -170,7 +182,7 @@ impl Subject {
     /// # Errors
     /// The configuration cannot be used.
     pub fn alone(config: &Config, frame: &[u8], own: &[IpNet]) -> Result<Self> {
-        let policy = compiled(config, config.interfaces.first())?;
+        let policy = compiled_to_look_at(config, config.interfaces.first())?;
         let (addresses, left_out, interface) = Own::of_frame(frame, own).ingress(&policy.gated());
         let options = LoadOptions::reproducible(config.limits.memory.lines());
         let snapshot = Snapshot::fresh(policy, addresses, options);
@@ -300,7 +312,8 @@ impl InKernel {
 }
 
 fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
-    let pins: Vec<_> = view.links()?.into_iter().filter(|pin| link_of(network, pin).is_some()).collect();
+    let (pins, away): (Vec<_>, Vec<_>) =
+        view.links()?.into_iter().partition(|pin| link_of(network, pin).is_some());
     if let Some(link) = network.links.iter().find(|link| Some(link.name.as_str()) == wanted)
         && let Some(bond) = aggregate(&network.links, link)
     {
@@ -311,7 +324,10 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
         );
     }
     let meant = match wanted {
-        Some(name) => fitting(&pins, &network.links, name)?,
+        Some(name) => fitting(&pins, &network.links, name).map_err(|not_attached| {
+            let away = fitting(&away, &network.links, name).ok().and_then(|away| away.first()?.finding());
+            away.map_or(not_attached, |finding| anyhow!(finding.text()))
+        })?,
         None => pins.iter().collect(),
     };
     let names = || pins.iter().map(|pin| pin.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -323,6 +339,7 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
             names()
         ),
     };
+    let link = link_of(network, pin).cloned().with_context(|| format!("{}: it is gone", pin.name))?;
     let entries = view.maps.interfaces()?;
     let attached = || entries.iter().filter(|entry| entry.is_attached());
     let interface = attached().find(|entry| entry.ifindex == pin.ifindex).copied();
@@ -347,7 +364,8 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
         build: view.build(),
         pending: view.maps.pending()?,
         tag: info.tag(),
-        here: (pin.ifindex, pin.behind.as_ref().map(|behind| behind.text())),
+        link,
+        behind: pin.behind.as_ref().map(|behind| behind.text()),
     })
 }
 

@@ -11,6 +11,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteMessage, RouteType};
 use nix::errno::Errno;
 use nix::libc;
 
+use crate::failure::sentence;
 use crate::finding::{Finding, State};
 use crate::host::netlink::{ask, event_loop};
 
@@ -73,7 +74,7 @@ pub(super) fn way_back(source: Option<IpAddr>, destination: IpAddr, vrf: Option<
 }
 
 fn unknown(packet: &str, error: &anyhow::Error) -> Finding {
-    Finding::new(CHECK, State::Unknown, format!("the way of {packet} is not known"), format!("{error:#}"))
+    Finding::new(CHECK, State::Unknown, format!("the way of {packet} is not known"), sentence(error))
 }
 
 /// What the kernel answers.

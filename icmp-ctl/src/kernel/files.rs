@@ -56,6 +56,11 @@ pub fn seen_by_caller(path: &Path) -> PathBuf {
     Path::new(&format!("/proc/self/fd/{}", top.as_raw_fd())).join(below)
 }
 
+/// Whether a path stands for standard input or output.
+pub fn is_standard_stream(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
 /// What tells a file from others.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Identity {

@@ -1,8 +1,10 @@
-//! A configuration compiled for this host: with what it leaves to the kernel's own settings.
+//! A configuration compiled for this host: with what it leaves to the kernel's own settings; and what is said of one that is only looked at.
 
 use anyhow::Result;
 
 use crate::config::file::Config;
+use crate::diagnostics::warn;
+use crate::failure::sentence;
 use crate::host::conflicts;
 use crate::host::defaults::HostDefaults;
 use crate::host::netlink::Network;
@@ -11,6 +13,7 @@ use crate::instance::pins::Pins;
 use crate::kernel::clock::Tick;
 use crate::policy::compile::compile_policy;
 use crate::policy::limits::cpus;
+use crate::policy::{contradictions, guards};
 
 /// What it leaves to the host is that of the interface.
 ///
@@ -20,6 +23,23 @@ pub fn compiled(config: &Config, interface: Option<&String>) -> Result<Compiled>
     let mut policy = compile_policy(config, Tick::of_this_kernel()?, HostDefaults::read(interface), cpus()?)?;
     if config.responder.respect_sysctl {
         conflicts::respect(&mut policy.settings);
+    }
+    Ok(policy)
+}
+
+/// As [`compiled`], for who only looks at what it would do: what `apply` refuses is said, and so are rules that are probably not meant.
+///
+/// # Errors
+/// A value that cannot be.
+pub fn compiled_to_look_at(config: &Config, interface: Option<&String>) -> Result<Compiled> {
+    let policy = compiled(config, interface)?;
+    let rules = policy.rules();
+    let tick = Tick::of_this_kernel()?;
+    if let Err(refused) = guards::check(&policy.settings, &rules, tick, &config.policy.allow_break) {
+        warn(&format!("{}: `icmp-ctl apply` refuses it: {}", config.origin(), sentence(&refused)));
+    }
+    for warning in contradictions::warnings(&rules, |_| true) {
+        warn(&warning);
     }
     Ok(policy)
 }

@@ -174,13 +174,13 @@ fn rule_types(rule: &config::Rule, families: &[Family], at: &[&str]) -> Result<V
     for (i, text) in texts.iter().enumerate() {
         let i = i.to_string();
         let at = [at, &["type", &i]].concat();
+        let names = TypeName::all(text, families).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
         if TypeName::is_number(text) && families.len() > 1 {
             return refuse(
                 &at,
                 format!("{text:?} is another type in each family; say which: family = \"ipv4\" or \"ipv6\""),
             );
         }
-        let names = TypeName::all(text, families).map_err(anyhow::Error::msg).map_err(invalid(&at))?;
         let echo = |name: &TypeName| {
             (name.first, name.last) == if name.family == Family::V4 { (8, 8) } else { (128, 128) }
         };

@@ -146,7 +146,7 @@ impl Undo {
     fn undo(self, mut instance: Instance, loaded: bool) {
         let failed = |what: &str, result: Result<()>| {
             if let Err(error) = result {
-                warn(&format!("{what} failed while the command was taken back: {error:#}"));
+                warn(&format!("{what} failed while the command was taken back: {}", sentence(&error)));
             }
         };
         for ifindex in self.attached {

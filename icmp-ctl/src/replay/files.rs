@@ -1,4 +1,5 @@
-//! The files of a replay: what is written is nothing that is read, or that is written for another reason. It would be emptied first.
+//! The files of a replay: what is read can be read twice; what is written is nothing that is read, or that is written for another reason. It would
+//! be emptied first.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +7,7 @@ use anyhow::Result;
 
 use crate::config::file::Config;
 use crate::failure::{Exit, Failure};
-use crate::kernel::files::identity;
+use crate::kernel::files::{identity, is_standard_stream};
 
 /// What is read, each with what it is: a capture, configurations and the lists that these name.
 pub fn read_by<'a>(
@@ -21,6 +22,23 @@ pub fn read_by<'a>(
     read
 }
 
+/// Refuses a capture that can be read once: it is read a first time for whose it is.
+///
+/// # Errors
+/// It is standard input or no file, with [`Exit::Usage`].
+pub fn refuse_streams(capture: &Path) -> Result<()> {
+    // What is not there is said by whoever reads it.
+    let is_file = capture.metadata().is_ok_and(|file| file.is_file());
+    if is_standard_stream(capture) || capture.exists() && !is_file {
+        let text = format!(
+            "the capture {}: it is no file, and is read twice; write it to a file and name that",
+            capture.display()
+        );
+        return Err(Failure::error(Exit::Usage, text));
+    }
+    Ok(())
+}
+
 /// Refuses files that are to be written, each by its option, where one of them is another of them, or one that is read.
 ///
 /// # Errors
@@ -28,6 +46,10 @@ pub fn read_by<'a>(
 pub fn refuse_overwriting(read: &[(&str, PathBuf)], written: [(&str, Option<&Path>); 2]) -> Result<()> {
     let mut taken = read.to_vec();
     for (option, path) in written {
+        if path.is_some_and(is_standard_stream) {
+            let text = format!("{option} -: standard output is for what was found; name a file");
+            return Err(Failure::error(Exit::Usage, text));
+        }
         let Some((path, own)) = path.and_then(|path| Some((path, identity(path)?))) else { continue };
         if let Some((what, _)) = taken.iter().find(|(_, other)| identity(other).as_ref() == Some(&own)) {
             return Err(Failure::error(

@@ -13,6 +13,7 @@ use crate::host::netlink::Network;
 use crate::instance::addresses::slots;
 use crate::instance::capture::Capturing;
 use crate::kernel::clock::monotonic_ns;
+use crate::kernel::files::is_standard_stream;
 
 /// A capture on its way to a file.
 pub(super) struct File {
@@ -23,15 +24,10 @@ pub(super) struct File {
     written: u64,
 }
 
-/// Whether a path stands for standard output.
-pub(super) fn is_standard_output(path: &Path) -> bool {
-    path.as_os_str() == "-"
-}
-
 impl File {
     pub(super) fn create(path: &Path, snapshot_length: u32) -> Result<Self> {
         let writer =
-            if is_standard_output(path) { Writer::to_standard_output()? } else { Writer::create(path)? };
+            if is_standard_stream(path) { Writer::to_standard_output()? } else { Writer::create(path)? };
         Ok(Self { writer, snapshot_length, interfaces: BTreeMap::new(), written: 0 })
     }
 

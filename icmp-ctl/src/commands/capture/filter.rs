@@ -22,9 +22,6 @@ pub(super) fn of(args: &Args, instance: &Pins) -> Result<Capture> {
         let named = only(slots(instance, &network)?, &args.interfaces, &network, |(_, name)| name)?;
         named.iter().fold(0, |mask, (slot, _)| mask | 1 << slot)
     };
-    if args.every == 0 || args.count == Some(0) {
-        bail!("--every, --count: 0 frames are no capture; write 1 or more");
-    }
     if !(1..=CAPTURED_BYTES as u32).contains(&args.snapshot_length) {
         bail!(
             "--snapshot-length: {} bytes of a frame cannot be captured; 1 to {CAPTURED_BYTES} can",

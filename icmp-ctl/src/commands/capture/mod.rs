@@ -20,6 +20,7 @@ use crate::diagnostics::{counter, note};
 use crate::host::netlink::Network;
 use crate::instance::capture::Capturing;
 use crate::instance::pins::{View, nothing_loaded};
+use crate::kernel::files::is_standard_stream;
 use crate::output::Output;
 
 pub(super) fn run(args: &Args) -> Result<Output> {
@@ -67,7 +68,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
         Err(error) if is_closed_pipe(&error) => {}
         ended => ended.inspect_err(|_| note(&text))?,
     }
-    if file::is_standard_output(&args.write) {
+    if is_standard_stream(&args.write) {
         return Ok(Output::nothing().noting(vec![text]));
     }
     let json = json!({

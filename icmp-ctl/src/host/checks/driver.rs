@@ -1,5 +1,6 @@
 //! What the driver of an interface makes of the program: native mode, and frames that it merges before the program sees them.
 
+use crate::failure::sentence;
 use crate::finding::{Finding, State};
 use crate::host::checks::Place;
 use crate::kernel::ethtool::{are_on, driver_name};
@@ -14,7 +15,7 @@ pub(super) fn native(place: Place<'_>) -> Finding {
     let driver = driver_name(name).unwrap_or_else(|_| "without a name".to_owned());
     let features = XdpFeatures::read(place.link.index);
     let is_veth = place.link.kind == Some(InfoKind::Veth);
-    judge(name, &driver, place.mode, is_veth, features.map_err(|error| format!("{error:#}"))).on(name)
+    judge(name, &driver, place.mode, is_veth, features.map_err(|error| sentence(&error))).on(name)
 }
 
 fn judge(

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::loaded_programs;
 
+use crate::failure::sentence;
 use crate::finding::{Finding, State};
 use crate::kernel::clock::Tick;
 
@@ -84,7 +85,7 @@ fn left_in(group: &Path) -> Option<u64> {
 fn clock() -> Finding {
     match Tick::of_this_kernel() {
         Ok(tick) => Finding::fine("clock", format!("limits go by {:.0} ticks a second", tick.per_second)),
-        Err(error) => Finding::new("clock", State::Broken, "limits cannot be kept", format!("{error:#}")),
+        Err(error) => Finding::new("clock", State::Broken, "limits cannot be kept", sentence(&error)),
     }
 }
 

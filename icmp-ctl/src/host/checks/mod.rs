@@ -28,6 +28,13 @@ pub struct Place<'a> {
     pub has_vips: bool,
 }
 
+/// Whether frames come in on an interface at all, and whether what is answered there arrives.
+pub fn way(place: Place<'_>) -> Vec<Finding> {
+    let mut findings = vec![idle::up(place.link)];
+    findings.extend(peer::takes_answers(place));
+    findings
+}
+
 /// What may be in the way of a program that is on an interface.
 pub fn attached(place: Place<'_>) -> Vec<Finding> {
     let Place { network, link, has_vips, .. } = place;

@@ -8,6 +8,7 @@ use aya::programs::tc::TcAttachType;
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::tc::TcAttribute;
 
+use crate::failure::sentence;
 use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, ask, event_loop};
 
@@ -19,7 +20,7 @@ pub(super) fn is_bypassed(link: &Link) -> Finding {
         Ok(kinds) => kinds.into_iter().map(|kind| format!("a {kind} filter")).collect(),
         Err(error) => {
             let what = "what filters are at its ingress is not known";
-            return Finding::new(CHECK, State::Unknown, what, format!("{error:#}")).on(&link.name);
+            return Finding::new(CHECK, State::Unknown, what, sentence(&error)).on(&link.name);
         }
     };
     // Kernels before 6.6 have no such programs, and users without privileges may not ask.
