@@ -171,10 +171,8 @@ impl Following {
                         give_back();
                     }
                     service_manager::alive(&follower.status());
-                    if reloads || !is_ready {
-                        service_manager::ready();
-                    }
-                    follower.failures.is_empty()
+                    let is_told = (!reloads && is_ready) || service_manager::ready();
+                    (follower.failures.is_empty(), is_told)
                 })
                 .await;
             let is_looked_at = match &looked {
@@ -191,8 +189,13 @@ impl Following {
                 _ => true,
             };
             was_without_thread = !is_looked_at;
-            let works = if is_looked_at { looked? } else { false };
-            is_ready |= is_looked_at;
+            let works = if is_looked_at {
+                let (works, is_told) = looked?;
+                is_ready = is_told;
+                works && is_told
+            } else {
+                false
+            };
             if gives_back {
                 gave_back = began;
             }

@@ -195,6 +195,35 @@ fn field_of<'a>(entry: &'a str, name: &str) -> Option<&'a str> {
     .find_map(|value| value.lines().next())
 }
 
+#[test]
+fn a_service_manager_that_does_not_read_stops_nothing_and_hears_that_serve_is_ready_when_it_does() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = configured(&folder, "on-stop = \"detach\"");
+    let manager = Manager::new(&folder);
+    let fill = || {
+        // Each may have so many on their way; the socket is full when another one finds no room.
+        let from_another = || {
+            let other = UnixDatagram::unbound().expect("a socket");
+            other.set_nonblocking(true).expect("it waits for nobody");
+            std::iter::repeat_with(|| other.send_to(b"X=1", &manager.path)).take_while(Result::is_ok).count()
+        };
+        while from_another() > 0 {}
+    };
+    fill();
+    let mut serve = manager.start(host, &config, None);
+    let _said = serve.wait_for(&format!("{HOST_IF}: attached"), LIMIT);
+    // It follows the host all the same.
+    host.ip(&format!("address add 192.0.2.77/32 dev {HOST_IF}"));
+    let deadline = Instant::now() + LIMIT;
+    while !ctl::run(host, "show addresses").stdout.contains("192.0.2.77") {
+        assert!(Instant::now() < deadline, "it is not followed: {}", serve.heard().join("\n"));
+    }
+    let _ready = manager.wait_for("READY=1");
+    fill();
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0), "it ends as it would");
+}
+
 /// The service manager's end of the socket.
 struct Manager {
     socket: UnixDatagram,
