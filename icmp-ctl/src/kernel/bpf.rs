@@ -361,6 +361,9 @@ fn no_attr() -> bpf_attr {
     unsafe { std::mem::zeroed() }
 }
 
+/// How often a command is given that a signal has broken off: as often as libbpf loads a program again.
+const TRIES: u32 = 5;
+
 /// A command whose result is a descriptor.
 fn new_fd(command: bpf_cmd, attr: &mut bpf_attr) -> std::io::Result<OwnedFd> {
     let fd = bpf(command, attr)?;
@@ -369,8 +372,58 @@ fn new_fd(command: bpf_cmd, attr: &mut bpf_attr) -> std::io::Result<OwnedFd> {
 }
 
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> std::io::Result<i32> {
-    let (attr, size) = (std::ptr::from_mut(attr), size_of_val(attr));
-    // SAFETY: attr is as large as is said, zero behind what the command reads, and the addresses in it are those of buffers that are alive.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size) };
-    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result as i32) }
+    let asked = *attr;
+    unless_broken_off(command == bpf_cmd::BPF_PROG_LOAD, || {
+        // The kernel writes into it also where it fails: how much of a batch it has done.
+        *attr = asked;
+        let (attr, size) = (std::ptr::from_mut(attr), size_of_val(attr));
+        // SAFETY: attr is as large as is said, zero behind what the command reads, and the addresses in it are those of buffers that are alive.
+        let result = unsafe { libc::syscall(libc::SYS_bpf, command, attr, size) };
+        if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(result as i32) }
+    })
+}
+
+/// Does again what a signal has broken off, for which the verifier says EAGAIN (bpf_check() in kernel/bpf/verifier.c).
+fn unless_broken_off<T>(
+    is_load: bool,
+    mut command: impl FnMut() -> std::io::Result<T>,
+) -> std::io::Result<T> {
+    for _ in 1..TRIES {
+        match command() {
+            Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
+            Err(error) if is_load && error.raw_os_error() == Some(libc::EAGAIN) => {}
+            result => return result,
+        }
+    }
+    command()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_signal_has_broken_off_is_done_again_and_not_for_ever() {
+        for (is_load, error, times) in [
+            (false, libc::EINTR, TRIES),
+            (true, libc::EINTR, TRIES),
+            (true, libc::EAGAIN, TRIES),
+            (false, libc::EAGAIN, 1),
+            (true, libc::EPERM, 1),
+        ] {
+            let mut tried = 0;
+            let mut until = |done| {
+                tried = 0;
+                unless_broken_off(is_load, || {
+                    tried += 1;
+                    if tried == done { Ok(()) } else { Err(std::io::Error::from_raw_os_error(error)) }
+                })
+                .map(|()| tried)
+            };
+            assert_eq!(until(TRIES).ok(), (times == TRIES).then_some(TRIES), "{is_load} {error}");
+            let failed = until(TRIES + 1).expect_err("never");
+            assert_eq!(failed.raw_os_error(), Some(error));
+            assert_eq!(tried, times, "{is_load} {error}");
+        }
+    }
 }
