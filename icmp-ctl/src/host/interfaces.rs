@@ -73,12 +73,23 @@ pub fn takers_in_vlans<'a>(network: &'a Network, link: &Link) -> Vec<(&'a Link, 
 
 /// An interface's own entry.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
-    // Of an interface with a macvlan in passthru mode on it nothing is for the interface itself.
     let is_taken =
-        |of: &Link| network.links.iter().any(|other| other.passthru && other.lower == Some(of.index));
+        |of: &Link| network.links.iter().any(|other| takes_all(other) && other.lower == Some(of.index));
     let taker = taker(network, link).filter(|taker| !is_taken(link) && !is_taken(taker));
     let mac = taker.map_or(NOBODYS_MAC, mac_of);
     Interface { ifindex: link.index, slot, mac, flags: flags(network, link), reserved: 0 }
+}
+
+/// Whether nothing of what comes in on the interface below a device is for that interface: the device is a macvlan in passthru mode; or a port of a
+/// switch, whose frames come in on the conduit with a tag behind them, perhaps, that tells which port they are of (net/dsa/tag_trailer.c). Before
+/// Linux 6.1 these ports have no kind, as network cards, which have no interface below.
+fn takes_all(device: &Link) -> bool {
+    let is_port_of_switch = match &device.kind {
+        None => device.vlan.is_none(),
+        Some(InfoKind::Other(kind)) => kind == "dsa",
+        Some(_) => false,
+    };
+    device.passthru || is_port_of_switch
 }
 
 fn flags(network: &Network, link: &Link) -> u32 {
@@ -119,10 +130,29 @@ mod tests {
 
     #[test]
     fn below_a_macvlan_in_passthru_mode_nothing_is_for_the_interface() {
-        let other = |passthru| Link { lower: Some(1), passthru, ..link(2, true, None) };
+        let other = |passthru| Link { passthru, ..above(2, InfoKind::MacVlan, 1) };
         for (passthru, mac) in [(false, ethernet::address([2; 6])), (true, NOBODYS_MAC)] {
             let network = Network { links: vec![link(1, true, None), other(passthru)], ..Network::default() };
             assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "passthru: {passthru}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_for_the_conduit_of_a_switch() {
+        for (kind, is_its_own) in [
+            (None, false),
+            (Some(InfoKind::Other("dsa".to_owned())), false),
+            (Some(InfoKind::Vlan), true),
+            // Its peer.
+            (Some(InfoKind::Veth), true),
+            (Some(InfoKind::MacSec), true),
+            (Some(InfoKind::Other("unheard-of".to_owned())), true),
+        ] {
+            let what = format!("{kind:?}");
+            let port = Link { lower: Some(1), kind, ..link(2, true, None) };
+            let network = Network { links: vec![link(1, true, None), port], ..Network::default() };
+            let mac = if is_its_own { ethernet::address([2; 6]) } else { NOBODYS_MAC };
+            assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "{what}");
         }
     }
 

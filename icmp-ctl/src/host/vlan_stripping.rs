@@ -9,7 +9,7 @@ use netlink_packet_route::link::InfoKind;
 use crate::diagnostics::note;
 use crate::finding::{Finding, State};
 use crate::host::elsewhere;
-use crate::host::netlink::{Link, Network};
+use crate::host::netlink::{Link, Network, Vlan};
 use crate::kernel::ethtool::TagOffloads;
 
 /// What may have taken a tag out of a frame of an interface.
@@ -46,15 +46,22 @@ fn way(kind: Option<&InfoKind>, offloads: impl FnOnce() -> Option<TagOffloads>) 
     }
 }
 
-/// Whether frames of several VLANs come in on an interface: VLAN devices are on it or on the bridge, bond or other device that it is a port
-/// of, up or not; or that one, or itself, is a bridge that filters VLANs.
+/// Whether frames of several VLANs come in on an interface: VLAN devices are on it, on an ipvlan on it, which has its MAC address, or on the bridge,
+/// bond or other device that it is a port of, up or not; or that one, or itself, is a bridge that filters VLANs.
 fn tells_vlans_apart(network: &Network, link: &Link) -> bool {
     let by_index = |index| network.links.iter().find(|link| link.index == index);
     // A bond may be a port of a bridge; no chain is longer than there are links.
     std::iter::successors(Some(link), |link| link.controller.and_then(by_index))
         .take(network.links.len())
         .any(|link| {
-            let on_it = |other: &Link| other.vlan.is_some_and(|vlan| vlan.parent == link.index);
+            let is_ipvlan = |other: &&Link| {
+                other.lower == Some(link.index)
+                    && matches!(other.kind, Some(InfoKind::IpVlan | InfoKind::IpVtap))
+            };
+            let ipvlans: Vec<u32> =
+                network.links.iter().filter(is_ipvlan).map(|ipvlan| ipvlan.index).collect();
+            let is_here = |vlan: Vlan| vlan.parent == link.index || ipvlans.contains(&vlan.parent);
+            let on_it = |other: &Link| other.vlan.is_some_and(is_here);
             link.vlan_filtering || network.links.iter().any(on_it)
         })
 }
@@ -129,7 +136,6 @@ pub fn leave_tags(link: &Link) -> Result<Option<TagOffloads>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::netlink::Vlan;
 
     const CUSTOMER: TagOffloads = TagOffloads { customer: true, service: false };
     const SERVICE: TagOffloads = TagOffloads { customer: false, service: true };
@@ -172,12 +178,17 @@ mod tests {
             Link { vlan, up, ..link(index) }
         };
         let port = Link { controller: Some(9), ..link(1) };
+        let above = |kind| Link { kind: Some(kind), lower: Some(1), ..link(3) };
         let filtering = Link { vlan_filtering: true, ..link(9) };
         for (what, expected, links) in [
             ("nothing on it", false, vec![link(1), vlan(5, 2, true)]),
             ("a VLAN device", true, vec![link(1), vlan(5, 1, true)]),
             ("a VLAN device that is down", true, vec![link(1), vlan(5, 1, false)]),
             ("a VLAN device on the bridge above it", true, vec![port.clone(), link(9), vlan(5, 9, true)]),
+            ("a VLAN device on an ipvlan", true, vec![link(1), above(InfoKind::IpVlan), vlan(5, 3, true)]),
+            ("an ipvlan without", false, vec![link(1), above(InfoKind::IpVlan), vlan(5, 4, true)]),
+            // What is for it has its MAC address.
+            ("a VLAN device on a macvlan", false, vec![link(1), above(InfoKind::MacVlan), vlan(5, 3, true)]),
             ("a bridge above it that filters VLANs", true, vec![port.clone(), filtering.clone()]),
             ("a bridge above it that does not", false, vec![port, link(9)]),
             ("itself a bridge that filters VLANs", true, vec![filtering]),
