@@ -7,6 +7,7 @@ use std::boxed::Box;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::ops::DerefMut;
+use std::sync::Arc;
 use std::vec::Vec;
 
 use crate::abi::{
@@ -44,17 +45,18 @@ pub struct Layouts {
     pub secret: [u64; SECRETS],
 }
 
-/// What is remembered of earlier frames, laid out as in the maps; with nothing of it, every bucket is full and nobody is known.
+/// What is remembered of earlier frames, laid out as in the maps; with nothing of it, every bucket is full and nobody is known. Copies share the
+/// lines, which may be hundreds of megabytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Memory {
     /// `BUDGETS`.
     pub budgets: Vec<u64>,
     /// `SOURCES`.
-    pub sources: Vec<Line>,
+    pub sources: Arc<[Line]>,
     /// `PREFIXES`.
-    pub prefixes: Vec<Line>,
+    pub prefixes: Arc<[Line]>,
     /// `REPUTATIONS`.
-    pub reputations: Vec<Line>,
+    pub reputations: Arc<[Line]>,
     /// `LAST_SERVED`.
     pub last_served: Vec<u64>,
     /// `PATH_MTU`.
@@ -135,9 +137,9 @@ impl HostTables {
         words(&self.budgets, &memory.budgets);
         words(&self.last_served, &memory.last_served);
         for (ours, theirs) in [
-            (&self.sources, &memory.sources),
-            (&self.prefixes, &memory.prefixes),
-            (&self.reputations, &memory.reputations),
+            (&self.sources, &*memory.sources),
+            (&self.prefixes, &*memory.prefixes),
+            (&self.reputations, &*memory.reputations),
         ] {
             ours.iter().zip(theirs).for_each(|(cells, line)| words(cells, &line.words));
         }

@@ -359,6 +359,18 @@ fn a_capture_is_explained_from_standard_input() {
     assert!(refused.code == Some(2) && refused.stderr.contains("can be read once"), "{refused}");
 }
 
+#[test]
+fn explaining_takes_three_times_the_memory_of_the_limiter_and_no_more() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "[limits]\nmemory = \"64MiB\"\n");
+    // Kilobytes that it may have of its own: those, and half as much for all else.
+    let script = "ulimit -d $((64 * 1024 * 7 / 2)); exec \"$0\" explain --from 192.0.2.1 --to 192.0.2.2 -f \"$1\" --own 192.0.2.2";
+    let mut command = Command::new("bash");
+    command.args(["-c", script]).arg(ctl::program()).arg(&config);
+    let said = process::run(&mut command).expect_success();
+    assert!(said.contains("answer, answered"), "{said}");
+}
+
 /// What is found about a passed packet and not fine, as `check: text`.
 fn stopped_by(said: &Value) -> Vec<String> {
     let findings = said["stack"].as_array().unwrap_or_else(|| panic!("it is not passed: {said}"));

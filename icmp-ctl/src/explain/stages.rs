@@ -354,6 +354,8 @@ fn in_table(subject: &Subject, address: IpAddr) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use icmp_common::known_sources::Reputation;
     use icmp_common::limiter::{PairIndex, SECRET_WORDS, hash4};
 
@@ -457,7 +459,7 @@ burst = 30
         let first = Reputation(0).taken_over(tag, epoch - 7).expect("free");
         let entry = (epoch - 6..=epoch).fold(first, Reputation::served);
         let memory = &mut subject.snapshot.memory;
-        memory.reputations[place.line as usize].words[place.words[0]] = entry.0;
+        Arc::make_mut(&mut memory.reputations)[place.line as usize].words[place.words[0]] = entry.0;
         memory.last_served.fill(u64::from(epoch));
         assert_eq!(told(&mut subject, &frame)["known"], true);
     }

@@ -3,6 +3,8 @@
 //! Owns reading it, and filling tables in host memory or the maps of a private program with it. It reads only; what is counted is no part of
 //! it, because nothing is decided by that. In the copy the first buffers are in force.
 
+use std::sync::Arc;
+
 use anyhow::{Context as _, Result, anyhow};
 use aya::maps::{Array, MapData, PerCpuValues};
 use icmp_common::abi::{Cpu, GATES, Interface, Line, OwnFirst, SCOPE_SLOTS, SWITCH_SETTINGS, Settings};
@@ -18,6 +20,9 @@ use crate::instance::pins::View;
 use crate::instance::program::LoadOptions;
 use crate::kernel::bpf::{read_batch, write_batch};
 use crate::kernel::pod::Pod;
+
+/// Lines that are written at once: enough that the calls cost nothing, and a few megabytes in memory a second time.
+const AT_ONCE: usize = 1 << 16;
 
 /// What decides about a frame.
 pub struct Snapshot {
@@ -51,7 +56,7 @@ impl Snapshot {
         policy.settings.rules = 0;
         let own_first = maps.own_first.get(&0, 0).context("reading what is asked first about addresses")?;
         let active = (maps.active_addresses()? * SCOPE_SLOTS) as usize;
-        let lines = |table: &Array<MapData, Pod<Line>>| -> Result<Vec<Line>> {
+        let lines = |table: &Array<MapData, Pod<Line>>| -> Result<Arc<[Line]>> {
             let lines = read_batch(table, 0, table.len()).context("reading the limiter's tables")?;
             Ok(lines.into_iter().map(|line| line.0).collect())
         };
@@ -85,7 +90,7 @@ impl Snapshot {
     pub fn fresh(mut policy: Compiled, addresses: AddressTable, options: LoadOptions) -> Self {
         assign_slots(&mut policy.rules, []);
         let options = LoadOptions { address_buckets: addresses.buckets4().len() as u32, ..options };
-        let lines = |number: u32| vec![Line::default(); number as usize];
+        let lines = |number: u32| std::iter::repeat_n(Line::default(), number as usize).collect();
         let memory = Memory {
             budgets: vec![0; BUCKETS as usize],
             sources: lines(options.lines),
@@ -142,8 +147,10 @@ impl Snapshot {
             (&mut maps.prefixes, &memory.prefixes),
             (&mut maps.reputations, &memory.reputations),
         ] {
-            let lines: Vec<_> = lines.iter().copied().map(Pod).collect();
-            write_batch(map, 0, &lines).context(filling)?;
+            for (number, chunk) in (0..).step_by(AT_ONCE).zip(lines.chunks(AT_ONCE)) {
+                let chunk: Vec<_> = chunk.iter().copied().map(Pod).collect();
+                write_batch(map, number, &chunk).context(filling)?;
+            }
         }
         write_batch(&mut maps.last_served, 0, &memory.last_served).context(filling)?;
         maps.path_mtu.set(0, memory.path_mtu, 0).context(filling)?;
