@@ -4,6 +4,8 @@
 //! is `observe`'s.
 
 pub mod model;
+#[cfg(test)]
+mod picture;
 mod reader;
 pub mod screen;
 pub mod terminal;

@@ -252,6 +252,7 @@ mod tests {
     use crate::observe::rates::{Rows, Totals};
     use crate::observe::sources::{Number, Row, Sources};
     use crate::top::model::{Interface, Seen};
+    use crate::top::picture::picture;
 
     const SMALL: (u16, u16) = (80, 24);
     const LARGE: (u16, u16) = (200, 60);
@@ -268,12 +269,24 @@ mod tests {
         lines.collect()
     }
 
-    /// Holds a screen against the one in `screens/`; `ICMP_BLESS=1` writes it there instead.
+    /// Holds the picture in the documentation to a screen; `ICMP_TESTS_BLESS=1` draws it anew instead.
+    fn is_drawn(name: &str, model: &Model, (width, height): (u16, u16)) {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+        terminal.draw(|frame| draw(frame, model, true)).expect("drawn");
+        let drawn = picture(terminal.backend().buffer());
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(name);
+        if std::env::var_os("ICMP_TESTS_BLESS").is_some() {
+            return fs::write(&file, drawn).expect("written");
+        }
+        assert!(fs::read_to_string(&file).unwrap_or_default() == drawn, "docs/{name} shows another screen");
+    }
+
+    /// Holds a screen against the one in `screens/`; `ICMP_TESTS_BLESS=1` writes it there instead.
     fn is(name: &str, model: &Model, size: (u16, u16)) {
         let shown = screen(model, size);
         assert!(shown.lines().all(|line| line.chars().count() <= usize::from(size.0)));
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/top/screens").join(name);
-        if std::env::var_os("ICMP_BLESS").is_some() {
+        if std::env::var_os("ICMP_TESTS_BLESS").is_some() {
             return fs::write(&file, shown).expect("written");
         }
         let wanted = fs::read_to_string(&file).unwrap_or_default();
@@ -371,6 +384,7 @@ mod tests {
     fn a_flood_is_seen_at_a_glance_on_a_small_screen_and_a_large_one() {
         let mut model = flood();
         is("flood-80x24.txt", &model, SMALL);
+        is_drawn("top.svg", &model, SMALL);
         is("flood-200x60.txt", &model, LARGE);
         press(&mut model, "t");
         is("flood-sources-80x24.txt", &model, SMALL);
