@@ -11,7 +11,7 @@ use icmp_tests::xdp::PassLink;
 
 /// A host and a client, each with an `eth0` at one wire.
 fn run(page: &str) {
-    if !can_run(&["ip", "ping", "nsenter", "tshark", "hping3", "curl"]) {
+    if !can_run(&["ip", "ping", "nsenter", "tshark", "hping3"]) {
         return;
     }
     let (host, client) = (Namespace::new("host"), Namespace::new("client"));

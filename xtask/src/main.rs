@@ -4,7 +4,9 @@
 //! with progress), [`interrupt`] (Ctrl-C), [`build`] (cargo), [`netns`] and [`cpio`].
 
 mod bench;
+mod book;
 mod build;
+mod check;
 mod ci;
 mod cpio;
 mod demo;
@@ -39,6 +41,10 @@ enum Verb {
     Demo,
     /// Run formatting, lints, the verifier's budget, every test and the VMs
     Test(test::Args),
+    /// Find out in less than a minute what needs no kernel: formatting, lints, the packet path's tests
+    Check,
+    /// Build the documentation as a book
+    Book,
     /// Print what each program costs the kernel's verifier, and fail beyond the committed bound
     Verifier,
     /// Build icmp-ctl as it is shipped: without symbols, and without paths of this machine
@@ -61,6 +67,8 @@ fn main() -> ExitCode {
         Verb::Setup(args) => setup::verb(&args),
         Verb::Demo => demo::verb(),
         Verb::Test(args) => test::verb(&args),
+        Verb::Check => check::verb(),
+        Verb::Book => book::verb(),
         Verb::Verifier => verifier::verb(),
         Verb::Release => release::verb(),
         Verb::VmTest(args) => vm_test::verb(&args),

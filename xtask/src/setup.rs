@@ -37,6 +37,8 @@ pub(crate) enum Purpose {
     Vm,
     /// `cargo xtask fuzz`
     Fuzz,
+    /// `cargo xtask book`
+    Book,
     /// `cargo xtask test`, VMs aside
     Test,
 }
@@ -53,8 +55,12 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
         Purpose::Verifier => "Setup: what the verifier's budget needs",
         Purpose::Vm => "Setup: what the VMs need",
         Purpose::Fuzz => "Setup: what fuzzing needs",
+        Purpose::Book => "Setup: what the book needs",
         Purpose::Test => "Setup: what the tests need",
     });
+    if purpose == Purpose::Book {
+        return mdbook();
+    }
     let pin = Pin::read()?;
     programs(purpose)?;
     nightly(&pin)?;
@@ -134,6 +140,7 @@ fn programs(purpose: Purpose) -> Result<()> {
         Purpose::Verifier => &[BUILD, VERIFIER],
         Purpose::Vm => &[BUILD, VM],
         Purpose::Fuzz => &[BUILD, FUZZ],
+        Purpose::Book => &[],
         // The lints look at the fuzz targets, too.
         Purpose::Test => &[BUILD, DEMO, VERIFIER, FUZZ, TEST],
     };
@@ -308,6 +315,25 @@ fn bpf_linker(pin: &Pin) -> Result<()> {
     if run::find("bpf-linker").is_none() {
         bail!("bpf-linker is built, but cargo's bin directory is not in PATH: add it (usually ~/.cargo/bin)");
     }
+    Ok(())
+}
+
+/// What makes HTML of the pages.
+fn mdbook() -> Result<()> {
+    const VERSION: &str = "0.5.4";
+    let version = run::output(run::command("mdbook").arg("--version"));
+    if !version.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(VERSION)) {
+        run::progress(
+            &format!("cargo install mdbook {VERSION} (about two minutes)"),
+            build::cargo()?.args(["install", "mdbook", "--version", VERSION, "--locked"]).args([
+                "--no-default-features",
+                "--features",
+                "search",
+            ]),
+        )
+        .context("building mdbook failed")?;
+    }
+    println!("  ok       mdbook {VERSION}");
     Ok(())
 }
 

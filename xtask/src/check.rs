@@ -1,0 +1,26 @@
+//! `cargo xtask check`: what can be had while one works, in less than a minute.
+//!
+//! Owns what is left out: all that needs a kernel, a network namespace, or a program that is built with optimisation.
+
+use anyhow::Result;
+
+use crate::{build, run};
+
+pub(crate) fn verb() -> Result<()> {
+    run::heading("Format");
+    run::stream(build::cargo()?.args(["fmt", "--all", "--check"]))?;
+    run::heading("Lints");
+    run::stream(build::cargo()?.args(["clippy", "--all-targets", "--all-features", "--", "-D", "warnings"]))?;
+    run::heading("Tests of the packet path, of the controller's parts, and of the pages' links");
+    run::stream(build::cargo()?.args(["test", "--quiet", "--package", "icmp-common"]))?;
+    run::stream(build::cargo()?.args([
+        "test",
+        "--quiet",
+        "--package",
+        "icmp-ctl",
+        "--lib",
+        "--test",
+        "layers",
+    ]))?;
+    run::stream(build::cargo()?.args(["test", "--quiet", "--package", "icmp-tests", "--test", "links"]))
+}
