@@ -70,6 +70,29 @@ pub fn say_health(health: &Health<'_>) {
     tracing::info!(target: TARGET, what = "health", vips, check, state, "{}", without_numbers(text));
 }
 
+/// Says an event, of which this is all, as JSON; what the journal can be searched for are its fields.
+pub fn say_event(text: &str, event: &Value) {
+    let word = |field: &str| event[field].as_str();
+    let number = |field: &str| event[field].as_u64();
+    tracing::info!(
+        target: TARGET,
+        what = "event",
+        event = word("event"),
+        interface = word("interface"),
+        family = word("family"),
+        "type" = word("type"),
+        source = word("source"),
+        reason = word("reason"),
+        packets_per_second = number("packets_per_second"),
+        packets = number("packets"),
+        user = word("user"),
+        command = word("command"),
+        vip = word("vip"),
+        check = word("check"),
+        "{text}"
+    );
+}
+
 /// Says something that is probably not what was meant.
 pub fn warn(text: &str) {
     tracing::warn!(target: TARGET, "{}", without_numbers(text));

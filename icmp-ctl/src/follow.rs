@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, watch};
 
+use crate::config::events::Events;
 use crate::config::file::{Config, Kept};
 use crate::config::service::{Listen, OnStop};
 use crate::diagnostics::{note_about, warn_about};
@@ -54,8 +55,9 @@ struct Follower {
     text: Option<String>,
     /// What is attached.
     interfaces: Vec<String>,
-    /// Where the metrics are listened for, for as long as this runs.
+    /// Where the metrics are listened for, and who is told of events, for as long as this runs.
     listens: Listen,
+    events: Events,
     /// What the configuration says is done when this ends, for whoever cannot wait for the follower.
     on_stop: watch::Sender<OnStop>,
     /// It has ended, and does nothing any more.
@@ -116,6 +118,7 @@ impl Following {
             text: reloads_on_change.then(|| config.text().to_owned()),
             interfaces: config.interfaces.clone(),
             listens: config.metrics.listen.clone(),
+            events: config.events.clone(),
             on_stop: sender,
             ended: false,
             attached: Vec::new(),
@@ -305,12 +308,13 @@ impl Follower {
     fn reload(&mut self) -> Result<()> {
         let config = Config::load_again(self.path.as_deref())?;
         self.attach(&config, true)?;
-        if config.metrics.listen != self.listens {
-            warn_about(
-                "reload",
-                None,
-                "`listen` of [metrics] has changed; that takes effect when `serve` is started again",
-            );
+        let has_changed = [
+            ("`listen` of [metrics]", config.metrics.listen != self.listens),
+            ("[events]", config.events != self.events),
+        ];
+        for (what, _) in has_changed.into_iter().filter(|(_, has_changed)| *has_changed) {
+            let text = format!("{what} has changed; that takes effect when `serve` is started again");
+            warn_about("reload", None, &text);
         }
         self.on_stop.send_replace(config.serve.on_stop());
         self.missing.retain(|name| config.interfaces.contains(name));

@@ -2,7 +2,8 @@
 //!
 //! Owns the events of the running kernel. When a flood begins and ends by the figures is proven in icmp-ctl's `observe/events`.
 
-use std::net::Ipv4Addr;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -14,6 +15,7 @@ use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
 use icmp_tests::packet::Echo;
 use icmp_tests::process::Watch;
+use icmp_tests::readers::{GROUP, PROGRAM, Readers};
 use icmp_tests::wire::Tap;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -209,6 +211,134 @@ fn a_monitor_ends_with_a_signal_or_with_its_reader_and_there_is_one_at_a_time() 
     let script = "(\"$0\" monitor; echo \"ended with $?\" >&2) | true";
     let mut unread = host.watch("bash", &["-c", script, ctl::program().to_str().expect("UTF-8")]);
     let _said = unread.wait_for("ended with 0", LIMIT);
+}
+
+/// A `serve` that has started, with `-j`, whatever it posts events to.
+fn serve(pair: &Pair, folder: &Folder, events: &str) -> Watch {
+    let config =
+        folder.file("serve.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{LIMITED}\n[events]\n{events}\n"));
+    let mut serve = Watch::start(&mut ctl::command(&pair.host, &format!("serve -j -f {config}")));
+    let _said = serve.wait_for("serving metrics", LIMIT);
+    serve
+}
+
+/// Ends it, and takes the program off.
+fn end(pair: &Pair, mut serve: Watch) {
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _said = ctl::run(&pair.host, "detach --all").expect_success();
+}
+
+/// The body of the next request that is made to a listener, which is answered by this status.
+fn posted(listener: &TcpListener, status: &str) -> Value {
+    let (mut stream, _) = listener.accept().expect("a connection");
+    stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
+    let mut text = String::new();
+    let mut bytes = [0; 4096];
+    loop {
+        let read = stream.read(&mut bytes).expect("a request");
+        text.push_str(&String::from_utf8_lossy(&bytes[..read]));
+        if let Some((head, body)) = text.split_once("\r\n\r\n")
+            && let Ok(event) = serde_json::from_str(body)
+        {
+            assert!(head.starts_with("POST /events HTTP/1.1") && head.contains("application/json"), "{head}");
+            write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").expect("answered");
+            return event;
+        }
+    }
+}
+
+#[test]
+fn serve_says_events_with_their_fields_posts_them_and_again_where_that_fails() {
+    let Some(pair) = pair() else { return };
+    let folder = Folder::new();
+    let listener = pair.host.enter(|| TcpListener::bind("127.0.0.1:8081").expect("a port"));
+    let mut serve = serve(&pair, &folder, "webhook = \"http://127.0.0.1:8081/events\"");
+    let failed = posted(&listener, "503 Not Now");
+    let again = posted(&listener, "200 OK");
+    assert!(failed == again && again["schema"] == 1, "{failed} {again}");
+    let flood = Flood::start(&pair, |_| Ipv4Addr::new(198, 51, 100, 9));
+    let line = serve.wait_for("\"event\":\"flood-started\"", LIMIT);
+    let said: Value = serde_json::from_str(&line).expect("JSON");
+    for (field, value) in [
+        ("what", "event"),
+        ("source", "198.51.100.9"),
+        ("type", "echo-request"),
+        ("interface", HOST_IF),
+        ("reason", "limited-source"),
+    ] {
+        assert_eq!(said[field], value, "{said}");
+    }
+    assert!(said["packets_per_second"].as_u64().is_some_and(|rate| rate >= 100), "{said}");
+    let event = loop {
+        let event = posted(&listener, "204 No Content");
+        if event["event"] == "flood-started" {
+            break event;
+        }
+    };
+    assert_eq!(event["packets_per_second"], said["packets_per_second"]);
+    drop(flood);
+    end(&pair, serve);
+}
+
+#[test]
+fn a_page_that_never_answers_and_one_that_is_not_there_hold_up_nobody() {
+    let Some(pair) = pair() else { return };
+    let folder = Folder::new();
+    // It is connected to, and nothing is read.
+    let _silent = pair.host.enter(|| TcpListener::bind("127.0.0.1:8082").expect("a port"));
+    for (port, why) in [(8082, "it took longer than 5 s"), (8083, "refused")] {
+        let mut serve = serve(&pair, &folder, &format!("webhook = \"http://127.0.0.1:{port}/\""));
+        for address in ["192.0.2.101", "192.0.2.102"] {
+            pair.host.ip(&format!("address add {address}/24 dev {HOST_IF}"));
+            let _event = serve.wait_for(&format!("answered: +{address}"), LIMIT);
+            pair.host.ip(&format!("address del {address}/24 dev {HOST_IF}"));
+            let _event = serve.wait_for(&format!("answered: -{address}"), LIMIT);
+        }
+        let failure = serve.wait_for("posting events to", LIMIT);
+        assert!(failure.contains(why) && failure.contains("after 3 trials"), "{failure}");
+        end(&pair, serve);
+    }
+}
+
+#[test]
+fn a_command_is_run_for_each_event_and_may_do_what_serve_may() {
+    let Some(pair) = pair() else { return };
+    let folder = Folder::new();
+    let file = folder.path().join("written");
+    for (script, said) in [
+        ("echo \\\"$0\\\" >&2; exit 1".to_owned(), "\\\"event\\\":\\\""),
+        (format!("echo x > {}", file.display()), "Permission denied"),
+    ] {
+        let mut serve = serve(&pair, &folder, &format!("command = [\"sh\", \"-c\", \"{script}\"]"));
+        let failure = serve.wait_for("running sh", LIMIT);
+        assert!(failure.contains(said) && failure.contains("given up"), "{failure}");
+        end(&pair, serve);
+    }
+    assert!(!file.exists());
+}
+
+#[test]
+fn who_may_not_open_maps_and_whoever_comes_while_serve_watches_has_events_from_serve() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = folder.file("serve.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{LIMITED}"));
+    let readers = Readers::start(host, &config, "");
+    let mut member = readers.command(GROUP, "monitor -j");
+    let mut root = host.command("nsenter");
+    root.arg(format!("--mount=/proc/{}/ns/mnt", readers.serve.id())).args([PROGRAM, "monitor", "-j"]);
+    for command in [&mut member, &mut root] {
+        // It is asked again until `serve` has begun to watch.
+        let mut monitor = Watch::start(command);
+        let _said = monitor.wait_for("telling of events", LIMIT);
+        let _said = ctl::run(host, "limit set errors 700/s").expect_success();
+        assert_eq!(next(&mut monitor, "policy-applied")["command"], "limit set errors 700/s");
+        assert_eq!(monitor.end_by(Signal::SIGTERM), Some(0));
+    }
+    // The socket cannot be seen from here.
+    let refused = ctl::run(host, "monitor");
+    assert!(refused.code == Some(1) && refused.stderr.contains("tells of events already"), "{refused}");
+    let Readers { serve, .. } = readers;
+    end(&pair, serve);
 }
 
 fn pair() -> Option<Pair> {

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{limit, peers, rule, show, status};
 use crate::cli::{self, Asked, Cli, LimitVerb, Rule, Show, Verb};
 use crate::failure::{Exit, Failure};
+use crate::observe::events::told;
 use crate::observe::readers::{Question, Source, ask};
 use crate::output::Output;
 
@@ -54,6 +55,7 @@ pub(super) fn answer(question: &Question) -> Result<Value> {
         }
         Question::Reading => serde_json::to_value(Source::Maps.reading()?)?,
         Question::Look => serde_json::to_value(Source::Maps.look()?)?,
+        Question::Events(after) => serde_json::to_value(told::behind(*after)?)?,
     })
 }
 

@@ -63,7 +63,7 @@ pub fn run(cli: &Cli, words: &[OsString]) -> Result<Output> {
         Verb::Upgrade { check } => prepare(Purpose::Attach).and_then(|()| upgrade::run(*check)),
         Verb::Doctor(only) => doctor::run(&only.interfaces),
         Verb::Top(args) => top::run(args.interval, cli.json, Source::of_this_process()?),
-        Verb::Monitor => prepare(Purpose::Use).and_then(|()| monitor::run(cli.json)),
+        Verb::Monitor => monitor::run(cli.json, Source::of_this_process()?),
         Verb::Show(Show::Counters(args)) if args.is_of_a_time() => {
             rates::show(args, cli.json, Source::of_this_process()?)
         }

@@ -7,16 +7,17 @@ use anyhow::{Context as _, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::diagnostics::note;
-use crate::observe::events::watch::{LOOK, Watch};
+use crate::observe::events::told::From;
+use crate::observe::events::watch::LOOK;
+use crate::observe::readers::Source;
 use crate::output::{Output, Reader, reader_after};
 
-pub(super) fn run(json: bool) -> Result<Output> {
+pub(super) fn run(json: bool, source: Source) -> Result<Output> {
     let ends = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
     }
-    let mut watch = Watch::default();
-    let mut events = watch.look()?;
+    let (mut from, mut events) = From::begin(source)?;
     note("telling of events; Ctrl-C ends it");
     let mut reader = Reader::There;
     while reader == Reader::There && !ends.load(Ordering::Relaxed) {
@@ -26,7 +27,7 @@ pub(super) fn run(json: bool) -> Result<Output> {
             }
         }
         reader = reader_after(LOOK)?;
-        events = watch.look()?;
+        events = from.more()?;
     }
     Ok(Output::nothing())
 }

@@ -19,6 +19,8 @@ use crate::host::netlink::event_loop;
 use crate::kernel::confine::{confine, give_up_connecting};
 use crate::kernel::memory::share_one_heap;
 use crate::kernel::netlink::Changes;
+use crate::observe::events::receivers::Receivers;
+use crate::observe::events::told::{self, Watching};
 use crate::output::Output;
 use crate::service_manager;
 
@@ -32,7 +34,8 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
     confine()?;
     // With what is left, so that what cannot be read at a reload cannot be read now.
     let config = Config::load(args.config.as_deref())?;
-    give_up_connecting(&health::ports(&config))?;
+    let webhook = config.events.webhook.iter().map(|webhook| webhook.address.port());
+    give_up_connecting(&health::ports(&config).into_iter().chain(webhook).collect::<Vec<_>>())?;
     share_one_heap();
     event_loop()?.block_on(until_ended(args, config)).map(|()| Output::nothing())
 }
@@ -72,6 +75,7 @@ async fn serve(following: &Following, config: Config) -> Result<()> {
     let endpoints = Endpoints::listen(&config.metrics.listen).await?;
     let changes = Changes::listen()?;
     let hangups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
+    let (watching, receivers) = (Watching::begin().await?, Receivers::start(&config.events));
     following.start(config).await?;
     #[cfg(feature = "trace")]
     crate::kernel::threads::start(|| {
@@ -83,5 +87,6 @@ async fn serve(following: &Following, config: Config) -> Result<()> {
     tokio::select! {
         followed = following.follow(changes, hangups) => followed,
         checked = health::keep() => match checked? {},
+        told = told::keep(watching, receivers) => match told? {},
     }
 }

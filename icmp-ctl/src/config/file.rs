@@ -15,6 +15,7 @@ use icmp_common::types::Family;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::config::events::Events;
 use crate::config::limits::Limits;
 use crate::config::peers::Peers;
 use crate::config::plain::plain;
@@ -58,6 +59,9 @@ pub struct Config {
     /// The daemon.
     #[serde(deserialize_with = "table")]
     pub serve: Serve,
+    /// `[events]`
+    #[serde(deserialize_with = "table")]
+    pub events: Events,
     /// Where it was read, for errors that are found later.
     #[serde(skip)]
     source: Source,
@@ -470,7 +474,7 @@ mod tests {
     fn a_list_is_no_table_and_no_date_is_a_value() {
         for key in ["responder", "limits", "limits.replies", "limits.per-source", "policy", "policy.ipv6"]
             .into_iter()
-            .chain(["policy.checks", "peers", "metrics", "serve"])
+            .chain(["policy.checks", "peers", "metrics", "serve", "events"])
         {
             for value in ["[]", "[\"1/s\", 5, 32]", "[\"drop\"]"] {
                 let error = Config::parse(&format!("{key} = {value}\n"), "c.toml").expect_err("no table");
@@ -522,6 +526,9 @@ mod tests {
             "metrics.listen",
             "serve",
             "serve.on-stop",
+            "events",
+            "events.command",
+            "events.webhook",
         ];
         let values = ["1", "300", "-1", "1.5", "true", "\"x\"", "[[1]]", "[true]", "{ x = 1 }", "1979-05-27"];
         let of_rust = [

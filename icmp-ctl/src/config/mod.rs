@@ -1,6 +1,7 @@
 //! The configuration as users write it.
 
 pub mod edit;
+pub mod events;
 pub mod file;
 pub mod limits;
 pub mod on_disk;

@@ -13,6 +13,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::Value;
 
+use crate::config::events::Webhook;
 use crate::config::file::Config;
 use crate::config::limits::{Bucket, Level, Memory, ResolvedLevel};
 use crate::config::prefix::Prefix;
@@ -133,6 +134,7 @@ text! {
     Memory: "memory", "1MiB";
     Listen: "place to listen at", "127.0.0.1:9816";
     vip::Check: "check", "tcp:127.0.0.1:443";
+    Webhook: "page", "http://127.0.0.1:8080/events";
 }
 
 #[cfg(test)]

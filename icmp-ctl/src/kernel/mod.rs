@@ -7,6 +7,7 @@ pub(crate) mod command;
 pub mod confine;
 pub mod ethtool;
 pub mod files;
+pub(crate) mod http;
 pub(crate) mod membarrier;
 pub(crate) mod memory;
 pub mod netdev;

@@ -42,6 +42,8 @@ pub enum Question {
     Reading,
     /// What the live view shows of a moment.
     Look,
+    /// Events behind the one of this number, or the number of the last one.
+    Events(Option<u64>),
 }
 
 /// What is answered: a value of the question's own type; or the exit code and why there is none.

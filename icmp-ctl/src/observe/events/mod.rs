@@ -1,10 +1,12 @@
 //! What happens, as events: floods, pressure, changes of the policy, of interfaces, addresses, chained programs and VIPs.
 //!
 //! Owns the events, their words and their fields, which are the same for `monitor`, the journal and whoever else is told. A flood is found in
-//! [`floods`], a change in [`state`], without a clock or a map; [`watch`] reads those.
+//! [`floods`], a change in [`state`], without a clock or a map; [`watch`] reads those, [`told`] and [`receivers`] tell them.
 
 pub mod floods;
+pub mod receivers;
 pub mod state;
+pub mod told;
 pub mod watch;
 
 use std::fmt;
@@ -215,7 +217,7 @@ impl fmt::Display for What {
                 write!(f, "{}: behind the program is now {behind}", interface.interface)
             }
             Self::AddressesChanged(Addresses { added, removed, unlisted }) => {
-                f.write_str("addresses:")?;
+                f.write_str("answered:")?;
                 added.iter().try_for_each(|address| write!(f, " +{address}"))?;
                 removed.iter().try_for_each(|address| write!(f, " -{address}"))?;
                 if *unlisted > 0 { write!(f, " and {unlisted} more") } else { Ok(()) }

@@ -12,14 +12,14 @@ use icmp_common::abi::{Capture, CaptureCpu, Gate, NO_RULE, SETTINGS_OWN_HOST, Ta
 use icmp_common::reason::Reason;
 use nix::time::ClockId;
 
-use crate::capture::packet::Packet;
+use crate::capture::packet::source;
 use crate::config::units::Rate;
 use crate::failure::{Exit, exit_of};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::capture::Capturing;
 use crate::instance::links::Whereabouts;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::pins::Pins;
+use crate::instance::pins::{Pins, View};
 use crate::kernel::clock::{Tick, ticks};
 use crate::observe::events::floods::{Floods, Sample, Seen, is_stopped};
 use crate::observe::events::state::State;
@@ -101,6 +101,10 @@ impl Watch {
             self.capturing = None;
         }
         (self.counted, self.published) = (CaptureCpu::default(), None);
+        // Whoever loads the program has the lock until that is done, and is not waited for.
+        if View::find()?.is_none() {
+            return Ok(false);
+        }
         match Capturing::begin(Tap::Events, wanted) {
             Ok(capturing) => self.capturing = Some(capturing),
             Err(error) if exit_of(&error) == Exit::NothingLoaded => return Ok(false),
@@ -135,7 +139,7 @@ impl Watch {
             let interface = links.iter().find(|link| link.index == about.ifindex);
             Some(Sample {
                 row: about.row as u8,
-                source: prefix_of(Packet::read(&frame)?.source, lengths),
+                source: prefix_of(source(&frame)?, lengths),
                 reason: Reason::from_number(about.reason as u8),
                 interface: interface
                     .map_or_else(|| format!("index {}", about.ifindex), |link| link.name.clone()),
