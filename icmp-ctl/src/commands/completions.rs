@@ -65,6 +65,7 @@ mod tests {
         "NAME",
         "NUMBER",
         "PACKETS",
+        "PEER",
         "PREFIX",
         "RATE",
         "TIME",
