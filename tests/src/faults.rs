@@ -89,8 +89,8 @@ action = \"drop\"
 /// What there is of an instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
-    /// Pins and notes, with what the notes say. The entry points are one: each is loaded when an interface may have
-    /// a use for it, and then stays.
+    /// Pins and notes, with what the notes say, but for that of who has changed the policy last: it has the time, and nothing goes by it. The entry
+    /// points are one: each is loaded when an interface may have a use for it, and then stays.
     pins: BTreeSet<String>,
     /// Kernel ids of the programs on the host's interfaces.
     pub programs: Vec<u32>,
@@ -167,7 +167,7 @@ fn loaded() -> Option<Loaded> {
 fn collect(directory: &Path, namespace: &str, pins: &mut BTreeSet<String>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let path = entry.path();
-        if path.iter().any(|part| part == namespace) {
+        if path.iter().any(|part| part == namespace) && !path.ends_with("changed") {
             let target = fs::read_link(&path).map(|target| format!(" -> {}", target.display()));
             let is_entry = Entry::ALL.iter().any(|entry| path.ends_with(entry.program()));
             let pin = if is_entry { path.with_file_name(Entry::Xdp.program()) } else { path.clone() };
