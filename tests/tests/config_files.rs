@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use icmp_tests::can_run;
-use icmp_tests::ctl;
+use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use icmp_tests::process::Watch;
@@ -47,6 +47,22 @@ fn files_are_read_where_the_user_sees_them_though_pins_are_made_elsewhere() {
     assert_eq!(lists(host), ["192.0.2.0/24"]);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn a_command_goes_where_pins_are_kept_however_soon_it_has_asked_for_rules() {
+    let Some(pair) = pair(&["unshare", "nft"]) else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let config = folder.file("c.toml", "[responder]\nttl = 63\n");
+    let _attached = Attached::new(host, HOST_IF);
+    // The thread that reads what `nft` says ends at about the time at which the command goes.
+    for _ in 0..30 {
+        let script = "umount -l /sys/fs/bpf; mount -t bpf bpf /sys/fs/bpf; exec \"$@\"";
+        let arguments =
+            ["--mount", "sh", "-ec", script, "sh", text(ctl::program()), "apply", "--check", "-f", &config];
+        let done = host.run("unshare", &arguments);
+        assert_eq!(done.code, DONE, "{done}");
+    }
 }
 
 #[test]

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns};
+use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::statfs::{FsType, statfs};
 
 use crate::finding::{Finding, State};
@@ -40,7 +40,7 @@ pub(crate) fn ensure() -> Result<()> {
         .with_context(|| format!("mounting the BPF file system; by hand: mount -t bpf bpf {MOUNT_POINT}"))
 }
 
-/// Goes where pins outlive this command, if that is elsewhere. Call it while the process has one thread only.
+/// Goes where pins outlive this command, if that is elsewhere. Call it while the process has no other thread that works with pins: this one alone goes.
 ///
 /// # Errors
 /// It may not.
@@ -51,6 +51,9 @@ pub(crate) fn enter() -> Result<()> {
         let system =
             File::open(format!("/proc/{oldest}/ns/mnt")).context("opening the system's mount namespace")?;
         files::keep().context("keeping what files this command sees")?;
+        // A thread that has told what it is for may not have ended yet, and no thread enters that has its root directory in common with another
+        // one (mntns_install in fs/namespace.c).
+        unshare(CloneFlags::CLONE_FS).context("having a root directory of this thread's own")?;
         setns(system, CloneFlags::CLONE_NEWNS).context(
             "pins would be gone with the mount namespace of this command, and the system's cannot be entered; run it with \
              `nsenter --net=/run/netns/NAME icmp-ctl ...` instead of `ip netns exec`",
