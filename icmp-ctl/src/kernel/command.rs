@@ -1,7 +1,8 @@
 //! What another program says, of which nobody knows when it will.
 
-use std::io::ErrorKind;
-use std::process::{Command, Output, Stdio};
+use std::io::{self, ErrorKind, Read as _};
+use std::os::unix::process::CommandExt as _;
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,32 +12,62 @@ use nix::unistd::Pid;
 use crate::failure::sentence;
 use crate::kernel::threads::start;
 
+/// Bytes that are read of what a command says of itself.
+const SAID: u64 = 4096;
+
 /// What a command prints; `None` where it is not installed. It is waited for no longer than `deadline`, and killed then.
 ///
 /// # Errors
 /// It failed, or did not end in time.
 pub(crate) fn ask(command: &str, arguments: &[&str], deadline: Duration) -> Result<Option<String>, String> {
+    let done = ended(command, arguments, Stdio::piped(), Child::wait_with_output, deadline)?;
+    Ok(done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()))
+}
+
+/// Runs a command, whatever it prints; `None` where it is not installed. As [`ask`].
+///
+/// # Errors
+/// As [`ask`].
+pub(crate) fn run(command: &str, arguments: &[&str], deadline: Duration) -> Result<Option<()>, String> {
+    let read = |mut process: Child| {
+        let mut stderr = Vec::new();
+        if let Some(said) = process.stderr.take() {
+            said.take(SAID).read_to_end(&mut stderr)?;
+        }
+        Ok(Output { status: process.wait()?, stdout: Vec::new(), stderr })
+    };
+    Ok(ended(command, arguments, Stdio::null(), read, deadline)?.map(drop))
+}
+
+/// How a command has ended that did not fail.
+fn ended(
+    command: &str,
+    arguments: &[&str],
+    stdout: Stdio,
+    read: impl FnOnce(Child) -> io::Result<Output> + Send + 'static,
+    deadline: Duration,
+) -> Result<Option<Output>, String> {
     // Where Debian keeps the programs of the administrator, too, which the path of a user lacks.
     let path = std::env::var("PATH").unwrap_or_default();
     let mut asked = Command::new(command);
     asked.args(arguments).env("PATH", format!("{path}:/usr/sbin:/sbin"));
-    let asked = match asked.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn() {
+    // A group of its own, so that what it has started is killed with it.
+    asked.process_group(0);
+    let asked = match asked.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn() {
         Ok(asked) => asked,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{command}: {}", sentence(&error.into()))),
     };
-    let process = Pid::from_raw(asked.id().cast_signed());
+    let group = Pid::from_raw(-asked.id().cast_signed());
     let (ended, end) = mpsc::channel();
-    // What it has started may hold its output open after it was killed, so the thread that reads is left alone.
-    let waiting = start(move || _ = ended.send(asked.wait_with_output()));
+    // What has left its group may hold its output open after it was killed, so the thread that reads is left alone.
+    let waiting = start(move || _ = ended.send(read(asked)));
     if let Err(error) = waiting {
-        let _ = kill(process, Signal::SIGKILL);
+        let _ = kill(group, Signal::SIGKILL);
         return Err(format!("{command}: {}", sentence(&error)));
     }
     match end.recv_timeout(deadline) {
-        Ok(Ok(Output { status, stdout, .. })) if status.success() => {
-            Ok(Some(String::from_utf8_lossy(&stdout).into_owned()))
-        }
+        Ok(Ok(done)) if done.status.success() => Ok(Some(done)),
         Ok(Ok(Output { stderr, .. })) => {
             let said = String::from_utf8_lossy(&stderr);
             Err(format!("{command}: {}", said.lines().next().unwrap_or("it failed and said nothing")))
@@ -44,8 +75,8 @@ pub(crate) fn ask(command: &str, arguments: &[&str], deadline: Duration) -> Resu
         Ok(Err(error)) => Err(format!("{command}: {}", sentence(&error.into()))),
         Err(_) => {
             // It is not waited for before its output ends, so the number is still its own.
-            let _ = kill(process, Signal::SIGKILL);
-            Err(format!("{command}: it did not end in {} s, and was killed", deadline.as_secs()))
+            let _ = kill(group, Signal::SIGKILL);
+            Err(format!("{command}: it did not end in {} s, and was killed", deadline.as_secs_f32()))
         }
     }
 }
@@ -60,6 +91,27 @@ mod tests {
     fn a_command_that_does_not_end_is_killed_and_said_to_be() {
         let said = ask("sh", &["-c", "sleep 1000"], Duration::ZERO);
         assert_eq!(said, Err("sh: it did not end in 0 s, and was killed".to_owned()));
+    }
+
+    #[test]
+    fn what_a_command_has_started_is_killed_with_it() {
+        let (ended, end) = mpsc::channel();
+        // What it has started holds its output, so that reading ends when that is gone.
+        let read = move |process: Child| {
+            let done = process.wait_with_output();
+            ended.send(()).map_err(io::Error::other)?;
+            done
+        };
+        let moment = Duration::from_millis(1);
+        let said = super::ended("sh", &["-c", "sleep 1000 & wait"], Stdio::piped(), read, moment);
+        assert_eq!(said.err().as_deref(), Some("sh: it did not end in 0.001 s, and was killed"));
+        assert_eq!(end.recv_timeout(LONG), Ok(()));
+    }
+
+    #[test]
+    fn a_command_that_is_run_may_print_without_end_and_nothing_of_it_is_kept() {
+        assert_eq!(run("sh", &["-c", "head -c 100000000 /dev/zero"], LONG), Ok(Some(())));
+        assert_eq!(run("sh", &["-c", "echo no >&2; exit 3"], LONG), Err("sh: no".to_owned()));
     }
 
     #[test]

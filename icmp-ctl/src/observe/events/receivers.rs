@@ -121,7 +121,7 @@ async fn run(command: Vec<String>, json: String) -> Result<(), String> {
         let Some((program, words)) = command.split_first() else { return Ok(None) };
         let words: Vec<_> = words.iter().map(String::as_str).chain([json.as_str()]).collect();
         // A little less than it is waited for, so that it is killed and not left behind.
-        command::ask(program, &words, DEADLINE - Duration::from_millis(500))
+        command::run(program, &words, DEADLINE - Duration::from_millis(500))
     });
     match ran.await {
         Ok(Ok(Some(_))) => Ok(()),
