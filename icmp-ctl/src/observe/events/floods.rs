@@ -33,6 +33,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 const SETTLED: Duration = Duration::from_secs(2);
 /// Floods of one type that are told apart at a time; what is more is distributed.
 const MOST: usize = 32;
+/// Floods that may begin within so much time: whoever sends by turns from other sources, or other types, is told of no faster.
+const BEGINNINGS: (usize, Duration) = (10, Duration::from_secs(10));
 
 /// Whether a frame that ends so was stopped, or would have been where nothing is decided but only observed.
 pub const fn is_stopped(reason: Reason) -> bool {
@@ -86,6 +88,8 @@ struct Going {
 pub struct Floods {
     window: VecDeque<Seen>,
     going: BTreeMap<(u8, Who), Going>,
+    /// When those began that count for [`BEGINNINGS`].
+    begun: VecDeque<Duration>,
 }
 
 /// What samples stand for.
@@ -115,6 +119,9 @@ impl Floods {
         while self.window.get(1).is_some_and(|second| second.at + WINDOW <= now) {
             self.window.pop_front();
         }
+        while self.begun.front().is_some_and(|begun| *begun + BEGINNINGS.1 <= now) {
+            self.begun.pop_front();
+        }
         let began = self.window.front().map_or(now, |first| first.at);
         let span = (now - began).max(Duration::from_millis(1)).as_secs_f64();
         let mut rows: BTreeMap<u8, BTreeMap<IpNet, Share>> =
@@ -137,6 +144,10 @@ impl Floods {
             for (who, share) in self.told_apart(row, sources, span) {
                 let rate = share.frames / span;
                 if !self.going.contains_key(&(row, who)) {
+                    if self.begun.len() >= BEGINNINGS.0 {
+                        continue;
+                    }
+                    self.begun.push_back(now);
                     self.begin(row, who, share, rate, now, &mut happened);
                 }
                 self.go_on((row, who), rate, share.new, telling, now, &mut happened);
@@ -156,7 +167,8 @@ impl Floods {
             let is_one = share.samples >= FEWEST
                 && share.frames >= SHARE * total
                 && share.frames >= BEGINS * span
-                && told.len() < MOST;
+                && told.len() < MOST
+                && self.begun.len() < BEGINNINGS.0;
             if is_going || is_one {
                 told.insert(Some(source), share);
             } else {
@@ -290,6 +302,18 @@ mod tests {
 
     fn names(happened: &[(f64, What)]) -> Vec<String> {
         happened.iter().map(|(_, what)| what.name()).collect()
+    }
+
+    #[test]
+    fn who_sends_by_turns_from_other_sources_is_told_of_no_faster() {
+        let happened = run(30, 1000, |at| {
+            let first = (at * 4.0) as u32 * 12;
+            (first..first + 12).map(|source| (source, 700.0)).collect()
+        });
+        let started = happened.iter().filter(|(_, what)| what.name().ends_with("flood-started")).count();
+        assert!((10..=4 * BEGINNINGS.0).contains(&started), "{:?}", names(&happened));
+        let ended = happened.iter().filter(|(_, what)| what.name().ends_with("flood-ended")).count();
+        assert!(happened.len() <= 3 * started && ended <= started, "{:?}", names(&happened));
     }
 
     #[test]
