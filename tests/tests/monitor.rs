@@ -203,6 +203,17 @@ fn a_monitor_ends_with_a_signal_or_with_its_reader_and_there_is_one_at_a_time() 
     let refused = ctl::run(host, "monitor");
     let who = format!("process {} tells of events already", first.id());
     assert!(refused.code == Some(1) && refused.stderr.contains(&who), "{refused}");
+    // One that was ended has given up its place, be it a monitor or `serve`.
+    assert_eq!(first.end_by(Signal::SIGTERM), Some(0));
+    for _ in 0..2 {
+        let mut serve = Watch::start(&mut ctl::command(host, "serve"));
+        let said = serve.wait_for("serving metrics", LIMIT);
+        assert!(!said.contains("tells of events already"), "{said}");
+        assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+        let said = serve.heard().concat();
+        assert!(!said.contains("tells of events already"), "{said}");
+    }
+    let mut first = monitor(host, "");
     // A capture is another's.
     let file = Folder::new();
     let capture = format!("capture -w {} --time 10ms", file.path().join("a").display());
@@ -288,6 +299,8 @@ fn a_page_that_never_answers_and_one_that_is_not_there_hold_up_nobody() {
     let _silent = pair.host.enter(|| TcpListener::bind("127.0.0.1:8082").expect("a port"));
     for (port, why) in [(8082, "it took longer than 5 s"), (8083, "refused")] {
         let mut serve = serve(&pair, &folder, &format!("webhook = \"http://127.0.0.1:{port}/\""));
+        // Before that, an address that comes is told together with those that there are.
+        let _first = serve.wait_for("answered: +192.0.2.2 ", LIMIT);
         for address in ["192.0.2.101", "192.0.2.102"] {
             pair.host.ip(&format!("address add {address}/24 dev {HOST_IF}"));
             let _event = serve.wait_for(&format!("answered: +{address}"), LIMIT);

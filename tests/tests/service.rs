@@ -77,6 +77,8 @@ fn a_configuration_from_standard_input_is_not_read_again_as_an_empty_one() {
     serve.wait_for("came from standard input", LIMIT);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     detach(host);
+    let refused = ctl::run(host, "serve -f - --reload-on-change");
+    assert!(refused.code == Some(1) && refused.stderr.contains("cannot be read again"), "{refused}");
 }
 
 #[test]

@@ -1,9 +1,11 @@
 //! `serve`: attaches what the configuration names, follows addresses and interfaces, serves metrics. The program goes on without it, unless
 //! the configuration says otherwise.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use icmp_common::abi::Tap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
@@ -16,6 +18,7 @@ use crate::failure::{Exit, exit_of};
 use crate::follow::Following;
 use crate::health;
 use crate::host::netlink::event_loop;
+use crate::instance::capture::give_up;
 use crate::kernel::confine::{confine, give_up_connecting};
 use crate::kernel::memory::share_one_heap;
 use crate::kernel::netlink::Changes;
@@ -28,6 +31,11 @@ use crate::service_manager;
 const FOR_DETACHING: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &Serve) -> Result<Output> {
+    if args.reload_on_change && args.config.as_deref() == Some(Path::new("-")) {
+        bail!(
+            "a configuration from standard input cannot be read again, as --reload-on-change is to; name a file"
+        );
+    }
     if args.upgrade {
         upgrade::of_another_build()?;
     }
@@ -51,6 +59,7 @@ async fn until_ended(args: &Serve, config: Config) -> Result<()> {
         _ = interrupt.recv() => {}
     }
     service_manager::stopping();
+    give_up(Tap::Events);
     match following.on_stop() {
         OnStop::Keep => Ok(()),
         OnStop::Detach => timeout(FOR_DETACHING, following.end(detach_all)).await.with_context(|| {

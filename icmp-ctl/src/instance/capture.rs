@@ -7,11 +7,12 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{Map, MapData, MapInfo, RingBuf};
+use aya::maps::{Array, Map, MapData, MapInfo, RingBuf};
 use icmp_common::abi::{Capture, CaptureCpu, Captured, CapturedAbout, Tap};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
+use crate::instance::directory::directory;
 use crate::instance::pins::{Instance, Pins};
 use crate::kernel::bpf::read_batch_per_cpu;
 use crate::kernel::clock::monotonic_ns;
@@ -52,12 +53,15 @@ impl Capturing {
     pub fn begin(tap: Tap, wanted: Capture) -> Result<Self> {
         let instance = Instance::open()?;
         if let Some(process) = held(&instance, tap)? {
-            let does = match tap {
-                Tap::Capture => "captures",
-                Tap::Events => "tells of events",
+            let (does, help) = match tap {
+                Tap::Capture => ("captures", ""),
+                Tap::Events => (
+                    "tells of events",
+                    "where it is `serve`, a monitor asks it over a socket in /run/icmp-ctl (docs/service.md), which does not answer; otherwise ",
+                ),
             };
             bail!(
-                "process {process} {does} already, or was killed just now, and frames are copied for one at a time; end that one, or try again in {} s",
+                "process {process} {does} already, or was killed just now, and frames are copied for one at a time; {help}end that one, or try again in {} s",
                 LEASE.as_secs()
             );
         }
@@ -160,6 +164,21 @@ impl Drop for Capturing {
         if self.pins.maps.capture(self.tap).is_ok_and(|capture| capture.number == self.capture.number) {
             let _ = self.pins.maps.set_capture(self.tap, Capture::default());
         }
+    }
+}
+
+/// Takes back what this process has the program copy for a tap, where a thread holds it that does not end before the process does. Where it
+/// cannot, it ends by itself.
+pub fn give_up(tap: Tap) {
+    let told = directory().and_then(|directory| {
+        let map = MapData::from_pin(directory.join(maps(tap).0))?;
+        Ok(Array::<_, Pod<Capture>>::try_from(Map::Array(map))?)
+    });
+    let is_ours = |capture: &Pod<Capture>| capture.0.number >> 32 == u64::from(std::process::id());
+    if let Ok(mut told) = told
+        && told.get(&0, 0).is_ok_and(|capture| is_ours(&capture))
+    {
+        let _ = told.set(0, Pod(Capture::default()), 0);
     }
 }
 
