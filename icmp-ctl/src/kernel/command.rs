@@ -6,14 +6,15 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::failure::sentence;
 use crate::kernel::threads::start;
 
-/// Bytes that are read of what a command says of itself.
-const SAID: u64 = 4096;
+/// Bytes that are read of what a command says of its failure.
+const SAID: usize = 4096;
 
 /// What a command prints; `None` where it is not installed. It is waited for no longer than `deadline`, and killed then.
 ///
@@ -24,19 +25,23 @@ pub(crate) fn ask(command: &str, arguments: &[&str], deadline: Duration) -> Resu
     Ok(done.map(|done| String::from_utf8_lossy(&done.stdout).into_owned()))
 }
 
-/// Runs a command, whatever it prints; `None` where it is not installed. As [`ask`].
+/// Runs a command, whatever it leaves running and prints on standard output; `None` where it is not installed. As [`ask`].
 ///
 /// # Errors
 /// As [`ask`].
 pub(crate) fn run(command: &str, arguments: &[&str], deadline: Duration) -> Result<Option<()>, String> {
-    let read = |mut process: Child| {
-        let mut stderr = Vec::new();
-        if let Some(said) = process.stderr.take() {
-            said.take(SAID).read_to_end(&mut stderr)?;
-        }
-        Ok(Output { status: process.wait()?, stdout: Vec::new(), stderr })
+    let wait = |mut process: Child| {
+        let status = process.wait()?;
+        // What it has left running may hold it open, so what is there by now is read.
+        let mut stderr = vec![0; SAID];
+        let read = process.stderr.take().map_or(Ok(0), |mut said| {
+            fcntl(&said, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            said.read(&mut stderr)
+        });
+        stderr.truncate(read.unwrap_or(0));
+        Ok(Output { status, stdout: Vec::new(), stderr })
     };
-    Ok(ended(command, arguments, Stdio::null(), read, deadline)?.map(drop))
+    Ok(ended(command, arguments, Stdio::null(), wait, deadline)?.map(drop))
 }
 
 /// How a command has ended that did not fail.
@@ -68,9 +73,10 @@ fn ended(
     }
     match end.recv_timeout(deadline) {
         Ok(Ok(done)) if done.status.success() => Ok(Some(done)),
-        Ok(Ok(Output { stderr, .. })) => {
+        Ok(Ok(Output { status, stderr, .. })) => {
             let said = String::from_utf8_lossy(&stderr);
-            Err(format!("{command}: {}", said.lines().next().unwrap_or("it failed and said nothing")))
+            let why = said.lines().next().map_or_else(|| format!("it failed ({status})"), str::to_owned);
+            Err(format!("{command}: {why}"))
         }
         Ok(Err(error)) => Err(format!("{command}: {}", sentence(&error.into()))),
         Err(_) => {
@@ -111,7 +117,10 @@ mod tests {
     #[test]
     fn a_command_that_is_run_may_print_without_end_and_nothing_of_it_is_kept() {
         assert_eq!(run("sh", &["-c", "head -c 100000000 /dev/zero"], LONG), Ok(Some(())));
+        assert_eq!(run("sh", &["-c", "exit 3"], LONG), Err("sh: it failed (exit status: 3)".to_owned()));
         assert_eq!(run("sh", &["-c", "echo no >&2; exit 3"], LONG), Err("sh: no".to_owned()));
+        // What it leaves running is its own business.
+        assert_eq!(run("sh", &["-c", "sleep 5 & exit 0"], LONG), Ok(Some(())));
     }
 
     #[test]
