@@ -55,9 +55,15 @@ received() { with_client ping -c 2 -i 0.1 -W 1 "$@" | sed -n 's/.* \([0-9]*\) pa
 # to the untagged address in a VLAN that has a device is answered, in that VLAN.
 like_the_kernel() {
     row=$1 options=$2 device=$3; shift 3
-    expected='' plain='' attached=''
-    all=$*
-    while [ $# -gt 0 ]; do expected="$expected $1"; plain="$plain $(replies "$2" "$3")"; shift 3; done
+    attached='' all=$*
+    # In an emulator the first packets may find ports that do not forward yet.
+    for _ in 1 2 3; do
+        # shellcheck disable=SC2086
+        set -- $all
+        expected='' plain=''
+        while [ $# -gt 0 ]; do expected="$expected $1"; plain="$plain $(replies "$2" "$3")"; shift 3; done
+        [ "$plain" = "$expected" ] && break
+    done
     if [ "$plain" = "$expected" ]; then pass "$row: the kernel alone answers$plain"; else
         fail "$row: the kernel alone answers$plain, and this row goes by$expected"
     fi
