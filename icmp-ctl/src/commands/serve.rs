@@ -1,10 +1,9 @@
 //! `serve`: attaches what the configuration names, follows addresses and interfaces, serves metrics. The program goes on without it, unless
 //! the configuration says otherwise.
 
-use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use icmp_common::abi::Tap;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
@@ -31,10 +30,8 @@ use crate::service_manager;
 const FOR_DETACHING: Duration = Duration::from_secs(10);
 
 pub(super) fn run(args: &Serve) -> Result<Output> {
-    if args.reload_on_change && args.config.as_deref() == Some(Path::new("-")) {
-        bail!(
-            "a configuration from standard input cannot be read again, as --reload-on-change is to; name a file"
-        );
+    if args.reload_on_change {
+        let _can_be_read_again = Config::text_again(args.config.as_deref())?;
     }
     if args.upgrade {
         upgrade::of_another_build()?;
