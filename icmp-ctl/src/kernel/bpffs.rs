@@ -23,7 +23,7 @@ const MAGIC: FsType = FsType(0xcafe_4a11_u32 as _);
 /// Number of the process namespace that the system was started in, `PROC_PID_INIT_INO` (include/linux/proc_ns.h).
 const INITIAL_PROCESSES: u64 = 0xefff_fffc;
 
-/// Makes sure that pins can be made and stay. Call it while the process has one thread only.
+/// Makes sure that pins can be made and stay. As [`enter`], it is about the thread that calls it.
 ///
 /// # Errors
 /// It is not mounted where pins would stay, and cannot be.
