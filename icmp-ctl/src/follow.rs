@@ -22,7 +22,6 @@ use crate::follow::rest::Rest;
 use crate::host::netlink::{Link, Network, links_once};
 use crate::host::patterns::{is_pattern, means, meant};
 use crate::instance::addresses::refresh;
-use crate::instance::attach::AttachMode;
 use crate::instance::links::{LinkPin, Whereabouts};
 use crate::instance::pins::{Instance, View};
 use crate::kernel::memory::give_back;
@@ -355,19 +354,20 @@ impl Follower {
         if wanted.is_empty() && !(reconfigure && is_loaded) {
             return Ok(());
         }
-        let names: Vec<_> = wanted.into_iter().map(|(name, _)| name).collect();
-        attach_to(|| Ok(config.clone()), &names, reconfigure)
+        // Those that were displaced get it back at the next look.
+        let names: Vec<_> = wanted.into_iter().filter(|one| !one.again).map(|one| one.name).collect();
+        attach_to(|| Ok(config.clone()), &names, reconfigure, false)
     }
 
     /// Attaches to what has come or come back, to each interface by itself: none waits for another that refuses. One that refused is left
     /// alone until it has changed, or for a while.
     fn attach_each(&mut self) -> Result<()> {
         let (wanted, _) = self.wanted(&self.interfaces.clone(), false)?;
-        self.refusals.retain(|name, _| wanted.iter().any(|(other, _)| other == name));
-        for (name, link) in wanted {
+        self.refusals.retain(|name, _| wanted.iter().any(|one| one.name == *name));
+        for Meant { name, link, again } in wanted {
             let now = Instant::now();
             let Some(pause) = Refusal::pause(self.refusals.get(&name), &link, now) else { continue };
-            let attached = attach_to(|| self.config.parse(), std::slice::from_ref(&name), false);
+            let attached = attach_to(|| self.config.parse(), std::slice::from_ref(&name), false, again);
             match attached.context("attaching") {
                 Ok(()) => _ = self.refusals.remove(&name),
                 Err(error) => {
@@ -382,7 +382,7 @@ impl Follower {
     /// The interfaces of a configuration that are there, by what it calls them; without those that are attached unless `all` are asked for,
     /// or that a command has taken it off, and those that ours has been taken off together with the program that it was in front of; and whether
     /// the program is loaded. Where another program is in their place nothing is done but to say so: it may not be opened with what `serve` may do.
-    fn wanted(&mut self, interfaces: &[String], all: bool) -> Result<(Vec<(String, Link)>, bool)> {
+    fn wanted(&mut self, interfaces: &[String], all: bool) -> Result<(Vec<Meant>, bool)> {
         let network = Network::read_once()?;
         let pins = View::look(|view| view.links())?;
         if network.links.iter().any(|link| self.is_off(link, pins.as_deref().unwrap_or_default())) {
@@ -390,12 +390,12 @@ impl Follower {
             let pins = Instance::find()?.map(|instance| instance.links()).transpose()?;
             self.note_attached(&pins.unwrap_or_default(), &links_once()?);
         }
-        let mut wanted: Vec<(String, Link)> = Vec::new();
+        let mut wanted: Vec<Meant> = Vec::new();
         let mut displaced = BTreeMap::new();
         for pin in pins.iter().flatten() {
             let Some(link) = network.links.iter().find(|link| pin.was_on(link)) else { continue };
             if link.xdp.is_none() {
-                wanted.push((link.name.clone(), link.clone()));
+                wanted.push(Meant { name: link.name.clone(), link: link.clone(), again: true });
             } else if let Some(finding) = pin.finding() {
                 displaced.insert(link.name.clone(), finding.text());
             }
@@ -418,10 +418,11 @@ impl Follower {
             let is_meant =
                 |link: &&Link| !is_displaced(link) && (all || !is_attached(link) && !is_left_off(link));
             for link in links.into_iter().filter(is_meant) {
+                let name = if is_pattern(name) { &link.name } else { name };
                 // Several patterns may fit one.
-                if wanted.iter().all(|(_, other)| other.index != link.index) {
-                    let name = if is_pattern(name) { &link.name } else { name };
-                    wanted.push((name.clone(), link.clone()));
+                match wanted.iter_mut().find(|other| other.link.index == link.index) {
+                    Some(other) => other.again &= !all,
+                    None => wanted.push(Meant { name: name.clone(), link: link.clone(), again: false }),
                 }
             }
         }
@@ -516,14 +517,24 @@ fn is_pinned(link: &Link, pins: &[LinkPin]) -> bool {
     pins.iter().any(|pin| pin.is_of(link) || pin.was_on(link))
 }
 
+/// An interface that is to have the program.
+struct Meant {
+    /// As the configuration calls it, or its own name.
+    name: String,
+    link: Link,
+    /// It had the program, and is to have it again.
+    again: bool,
+}
+
 /// Attaches to all of these interfaces or to none.
 fn attach_to(
     config: impl FnOnce() -> Result<Config>,
     interfaces: &[String],
     reconfigure: bool,
+    again: bool,
 ) -> Result<()> {
     let configured = || Configured::new(config()?, Allowed::default(), interfaces.first());
-    let wanted = Wanted { interfaces, mode: AttachMode::Auto, chain: false, keep_tags: false, reconfigure };
+    let wanted = Wanted { reconfigure, again, ..Wanted::on(interfaces) };
     let started = start(wanted, configured)?;
     for attached in started.iter().flat_map(|started| &started.attached).filter(|attached| !attached.already)
     {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use icmp_common::abi::VERSION;
+use icmp_ctl::policy::start::{Wanted, start};
 use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
@@ -47,6 +48,35 @@ fn another_program_is_named_with_its_mode_and_how_it_is_attached() {
     }
     let _link = host.enter(|| other.link(HOST_IF));
     said(on(host).0, "(native mode, by link ", ["holds the link", "bpftool link detach id"]);
+}
+
+#[test]
+fn a_program_that_a_command_takes_off_while_serve_puts_it_back_stays_off() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    // Which keeps the instance loaded.
+    host.ip("link add other0 type veth peer name other1");
+    host.ip("link set other0 up");
+    assert_eq!(ctl::run(host, "attach other0 --mode generic").code, DONE);
+    let other = Counting::new(Kind::USUAL);
+    // Of the interface, and of the instance with it.
+    for detach in [format!("detach {HOST_IF}"), "detach --all".to_owned()] {
+        for (is_detached, attached) in [(false, 1), (true, 0)] {
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", other.pin()));
+            assert_eq!(ctl::run(host, &format!("attach {HOST_IF} --chain")).code, DONE);
+            host.ip(&format!("link set dev {HOST_IF} xdpdrv off"));
+            if is_detached {
+                assert_eq!(ctl::run(host, &detach).code, DONE);
+            }
+            // What `serve` does once it has seen that ours is gone.
+            let interfaces = [HOST_IF.to_owned()];
+            let wanted = Wanted { again: true, ..Wanted::on(&interfaces) };
+            let started = host.enter(|| start(wanted, || unreachable!("what is in force is joined")));
+            let started = started.expect("nothing refuses");
+            assert_eq!(started.map_or(0, |started| started.attached.len()), attached);
+            let _is_off = ctl::run(host, &format!("detach {HOST_IF}"));
+        }
+    }
 }
 
 #[test]

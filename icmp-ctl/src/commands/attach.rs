@@ -28,11 +28,11 @@ pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
     }
     let configured = || config.and_then(|config| Configured::new(config, allowed, interfaces.first()));
     let wanted = Wanted {
-        interfaces,
         mode: args.mode,
         chain: args.chain,
         keep_tags: args.disable_rx_vlan_offload,
         reconfigure: args.config.is_some(),
+        ..Wanted::on(interfaces)
     };
     let tick = Tick::of_this_kernel()?;
     let Some(started) = start(wanted, configured)? else { return Ok(Output::nothing()) };

@@ -34,6 +34,16 @@ pub struct Wanted<'a> {
     pub keep_tags: bool,
     /// The configuration is also to take the place of a policy that is in force.
     pub reconfigure: bool,
+    /// Only to those that had the program and were displaced: a command that took it off meanwhile is not undone.
+    pub again: bool,
+}
+
+impl<'a> Wanted<'a> {
+    /// These interfaces, in the usual way.
+    pub const fn on(interfaces: &'a [String]) -> Self {
+        let mode = AttachMode::Auto;
+        Self { interfaces, mode, chain: false, keep_tags: false, reconfigure: false, again: false }
+    }
 }
 
 /// What is to be in force where nothing is, or in the place of what is.
@@ -78,12 +88,15 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
         refuse_others(link, wanted.mode, wanted.chain)?;
     }
     let is_loaded = View::find()?.is_some();
-    let configured = match configured() {
+    if wanted.again && !is_loaded {
+        return Ok(None);
+    }
+    let configured = match (!wanted.again).then(configured).transpose() {
         Err(error) if is_loaded && !wanted.reconfigure => {
             warn(&format!("{}; not needed now: what is in force stays, and is joined", sentence(&error)));
             None
         }
-        configured => Some(configured?),
+        configured => configured?,
     };
     let needed = || {
         configured.as_ref().context("what was in force was detached meanwhile, and the configuration cannot take its place; try again")
@@ -92,7 +105,7 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
         Transaction::plan(pins, in_force, needed()?.proposal.clone())
     };
     let ahead = if wanted.reconfigure { View::look(|view| Planned::new(view, plan))? } else { None };
-    let (mut instance, loaded) = if links.is_empty() {
+    let (mut instance, loaded) = if links.is_empty() || wanted.again {
         let Some(instance) = Instance::find()? else { return Ok(None) };
         (instance, false)
     } else {
@@ -173,7 +186,11 @@ fn bring_up(
 ) -> Result<Started> {
     // Whoever had the lock until now may have taken long, and attached or detached.
     let network = Network::read_once()?;
-    let links = find(&network, wanted.interfaces)?;
+    let mut links = find(&network, wanted.interfaces)?;
+    if wanted.again {
+        let pins = instance.links()?;
+        links.retain(|link| pins.iter().any(|pin| pin.was_on(link)));
+    }
     if let Some(transaction) = &transaction {
         warn_all(&transaction.warnings);
     }
