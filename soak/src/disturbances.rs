@@ -117,7 +117,7 @@ impl<'a> Host<'a> {
                 self.change_rate(rate, |host| {
                     let process = Pid::from_raw(host.serve.id().cast_signed());
                     kill(process, Signal::SIGHUP).context("SIGHUP to serve")?;
-                    host.serve.wait_for("is in force", LIMIT);
+                    host.serve.wait_for("was read again, and is in force", LIMIT);
                     Ok(())
                 })?;
                 self.has_rule = false;
@@ -202,7 +202,11 @@ impl<'a> Host<'a> {
             }
             Gone::Displaced => {
                 host.ip(&format!("link set dev {CHAINED_IF} xdpdrv off"));
-                self.serve.wait_for(&format!("{CHAINED_IF}: attached"), LIMIT);
+                // Not what `serve` says, which has said the same of the attachment before.
+                let deadline = Instant::now() + LIMIT;
+                while !host.ip(&format!("link show {CHAINED_IF}")).contains("prog/xdp") {
+                    ensure!(Instant::now() < deadline, "{CHAINED_IF} is not attached again");
+                }
             }
         }
         self.ctl(&format!("detach {CHAINED_IF}"))?;
