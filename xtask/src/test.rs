@@ -160,8 +160,10 @@ impl Summary {
     /// Prints the steps; returns how many failed.
     fn print(&self) -> usize {
         for (name, seconds, error) in &self.0 {
-            let state = if error.is_none() { "passed" } else { "FAILED" };
-            println!("  {state}   {name} ({seconds} s)");
+            match error {
+                None => println!("  passed   {name} ({seconds} s)"),
+                Some(error) => println!("  FAILED   {name} ({seconds} s): {error:#}"),
+            }
         }
         self.0.iter().filter(|(_, _, error)| error.is_some()).count()
     }
