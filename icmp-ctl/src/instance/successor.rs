@@ -11,7 +11,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use crate::diagnostics::note;
 use crate::host::netlink::links_once;
@@ -80,14 +80,14 @@ pub(super) fn run(instance: &Path, ifindex: u32, entry: Entry, before: &Path, af
 /// The kernel refuses; the instance is still in force.
 pub(super) fn replace(instance: &Path, successor: &Path, directory: &Path) -> Result<()> {
     let flags = if instance == directory {
-        RenameFlags::RENAME_EXCHANGE
+        RenameFlags::EXCHANGE
     } else {
         // What an attach that was killed has left there.
         remove(directory)?;
         make_parent(directory)?;
-        RenameFlags::RENAME_NOREPLACE
+        RenameFlags::NOREPLACE
     };
-    renameat2(AT_FDCWD, successor, AT_FDCWD, directory, flags)
+    renameat_with(CWD, successor, CWD, directory, flags)
         .with_context(|| format!("putting {} in the place of {}", successor.display(), instance.display()))
 }
 

@@ -3,6 +3,7 @@
 //! Owns what glibc is told about that. A list of 50,000 prefixes takes 40 MiB while it is read, compiled and compared, and nothing of it stays in
 //! use; but glibc keeps what is freed, and has a heap for each thread.
 
+#[cfg(target_env = "gnu")]
 use nix::libc;
 
 /// Has all threads that are started from now on share one heap: of another thread's, what is free at its end is never given back.
