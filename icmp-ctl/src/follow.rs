@@ -43,6 +43,7 @@ const UNASKED: Duration = Duration::from_secs(10);
 pub struct Following {
     follower: Arc<Mutex<Follower>>,
     on_stop: watch::Receiver<OnStop>,
+    events: watch::Receiver<Events>,
 }
 
 /// What is wanted, and what has been said about it.
@@ -54,9 +55,10 @@ struct Follower {
     text: Option<String>,
     /// What is attached.
     interfaces: Vec<String>,
-    /// Where the metrics are listened for, and who is told of events, for as long as this runs.
+    /// Where the metrics are listened for, for as long as this runs.
     listens: Listen,
-    events: Events,
+    /// Who the configuration says is told of events, for whoever tells them.
+    events: watch::Sender<Events>,
     /// What the configuration says is done when this ends, for whoever cannot wait for the follower.
     on_stop: watch::Sender<OnStop>,
     /// It has ended, and does nothing any more.
@@ -111,13 +113,14 @@ impl Following {
     /// By a configuration, and the file it was read from if one was named; whether it is read again when that has changed.
     pub fn new(path: Option<PathBuf>, config: &Config, reloads_on_change: bool) -> Self {
         let (sender, on_stop) = watch::channel(config.serve.on_stop());
+        let (events_sender, events) = watch::channel(config.events.clone());
         let follower = Follower {
             path,
             config: config.keep(),
             text: reloads_on_change.then(|| config.text().to_owned()),
             interfaces: config.interfaces.clone(),
             listens: config.metrics.listen.clone(),
-            events: config.events.clone(),
+            events: events_sender,
             on_stop: sender,
             ended: false,
             attached: Vec::new(),
@@ -131,7 +134,7 @@ impl Following {
             failures: BTreeSet::new(),
             left_out: 0,
         };
-        Self { follower: Arc::new(Mutex::new(follower)), on_stop }
+        Self { follower: Arc::new(Mutex::new(follower)), on_stop, events }
     }
 
     /// Attaches to the interfaces that are there, and puts the configuration in force where a file was named.
@@ -215,6 +218,11 @@ impl Following {
                 () = tokio::time::sleep(if works { unasked } else { RETRY.min(unasked) }) => again,
             };
         }
+    }
+
+    /// Who the configuration says is told of events.
+    pub fn events(&self) -> watch::Receiver<Events> {
+        self.events.clone()
     }
 
     /// What the configuration says is done when this ends.
@@ -307,14 +315,11 @@ impl Follower {
     fn reload(&mut self) -> Result<()> {
         let config = Config::load_again(self.path.as_deref())?;
         self.attach(&config, true)?;
-        let has_changed = [
-            ("`listen` of [metrics]", config.metrics.listen != self.listens),
-            ("[events]", config.events != self.events),
-        ];
-        for (what, _) in has_changed.into_iter().filter(|(_, has_changed)| *has_changed) {
-            let text = format!("{what} has changed; that takes effect when `serve` is started again");
-            warn_about("reload", None, &text);
+        if config.metrics.listen != self.listens {
+            let text = "`listen` of [metrics] has changed; that takes effect when `serve` is started again";
+            warn_about("reload", None, text);
         }
+        self.events.send_replace(config.events.clone());
         self.on_stop.send_replace(config.serve.on_stop());
         self.missing.retain(|name| config.interfaces.contains(name));
         self.detached.clear();

@@ -2,6 +2,7 @@
 //!
 //! Owns the events of the running kernel. When a flood begins and ends by the figures is proven in icmp-ctl's `observe/events`.
 
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use icmp_tests::packet::Echo;
 use icmp_tests::process::Watch;
 use icmp_tests::readers::{GROUP, PROGRAM, Readers};
 use icmp_tests::wire::Tap;
+use icmp_tests::xdp::{Counting, Kind};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -37,10 +39,15 @@ fn monitor(host: &Namespace, options: &str) -> Watch {
     monitor
 }
 
+/// The next line about an event of this name.
+fn said(watch: &mut Watch, name: &str) -> Value {
+    let line = watch.wait_for(&format!("\"event\":\"{name}\""), LIMIT);
+    serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
+}
+
 /// The next event of this name.
 fn next(monitor: &mut Watch, name: &str) -> Value {
-    let line = monitor.wait_for(&format!("\"event\":\"{name}\""), LIMIT);
-    let event: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let event = said(monitor, name);
     assert!(event["schema"] == 1 && event["time"].as_f64().is_some_and(|time| time > 1.7e9), "{event}");
     event
 }
@@ -224,10 +231,14 @@ fn a_monitor_ends_with_a_signal_or_with_its_reader_and_there_is_one_at_a_time() 
     let _said = unread.wait_for("ended with 0", LIMIT);
 }
 
+/// Has `serve` read this of whom it tells of events, when it starts or when it reads its configuration again.
+fn configure(folder: &Folder, events: &str) -> String {
+    folder.file("serve.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{LIMITED}\n[events]\n{events}\n"))
+}
+
 /// A `serve` that has started, with `-j`, whatever it posts events to.
 fn serve(pair: &Pair, folder: &Folder, events: &str) -> Watch {
-    let config =
-        folder.file("serve.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{LIMITED}\n[events]\n{events}\n"));
+    let config = configure(folder, events);
     let mut serve = Watch::start(&mut ctl::command(&pair.host, &format!("serve -j -f {config}")));
     let _said = serve.wait_for("serving metrics", LIMIT);
     serve
@@ -239,8 +250,8 @@ fn end(pair: &Pair, mut serve: Watch) {
     let _said = ctl::run(&pair.host, "detach --all").expect_success();
 }
 
-/// The body of the next request that is made to a listener, which is answered by this status.
-fn posted(listener: &TcpListener, status: &str) -> Value {
+/// What the next request that is made to a listener, which is answered by this status, posts to this path.
+fn posted(listener: &TcpListener, path: &str, status: &str) -> Value {
     let (mut stream, _) = listener.accept().expect("a connection");
     stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
     let mut text = String::new();
@@ -251,7 +262,10 @@ fn posted(listener: &TcpListener, status: &str) -> Value {
         if let Some((head, body)) = text.split_once("\r\n\r\n")
             && let Ok(event) = serde_json::from_str(body)
         {
-            assert!(head.starts_with("POST /events HTTP/1.1") && head.contains("application/json"), "{head}");
+            assert!(
+                head.starts_with(&format!("POST {path} HTTP/1.1")) && head.contains("application/json"),
+                "{head}"
+            );
             write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").expect("answered");
             return event;
         }
@@ -264,12 +278,11 @@ fn serve_says_events_with_their_fields_posts_them_and_again_where_that_fails() {
     let folder = Folder::new();
     let listener = pair.host.enter(|| TcpListener::bind("127.0.0.1:8081").expect("a port"));
     let mut serve = serve(&pair, &folder, "webhook = \"http://127.0.0.1:8081/events\"");
-    let failed = posted(&listener, "503 Not Now");
-    let again = posted(&listener, "200 OK");
+    let failed = posted(&listener, "/events", "503 Not Now");
+    let again = posted(&listener, "/events", "200 OK");
     assert!(failed == again && again["schema"] == 1, "{failed} {again}");
     let flood = Flood::start(&pair, |_| Ipv4Addr::new(198, 51, 100, 9));
-    let line = serve.wait_for("\"event\":\"flood-started\"", LIMIT);
-    let said: Value = serde_json::from_str(&line).expect("JSON");
+    let said = said(&mut serve, "flood-started");
     for (field, value) in [
         ("what", "event"),
         ("source", "198.51.100.9"),
@@ -281,7 +294,7 @@ fn serve_says_events_with_their_fields_posts_them_and_again_where_that_fails() {
     }
     assert!(said["packets_per_second"].as_u64().is_some_and(|rate| rate >= 100), "{said}");
     let event = loop {
-        let event = posted(&listener, "204 No Content");
+        let event = posted(&listener, "/events", "204 No Content");
         if event["event"] == "flood-started" {
             break event;
         }
@@ -328,6 +341,86 @@ fn a_command_is_run_for_each_event_and_may_do_what_serve_may() {
         end(&pair, serve);
     }
     assert!(!file.exists());
+}
+
+#[test]
+fn whom_events_are_told_is_changed_by_a_reload() {
+    let Some(pair) = pair() else { return };
+    let folder = Folder::new();
+    let listener = pair.host.enter(|| TcpListener::bind("127.0.0.1:8084").expect("a port"));
+    let webhook = |path: &str| format!("webhook = \"http://127.0.0.1:8084{path}\"");
+    let mut serve = serve(&pair, &folder, &webhook("/before"));
+    // All that is told of the start: another one waits for an answer.
+    while posted(&listener, "/before", "200 OK")["event"] != "addresses-changed" {}
+    let reload = |serve: &mut Watch, events: &str| {
+        let _file = configure(&folder, events);
+        serve.signal(Signal::SIGHUP);
+        let _said = serve.wait_for("the configuration was read again", LIMIT);
+    };
+    reload(&mut serve, &webhook("/after"));
+    let _said = ctl::run(&pair.host, "limit set errors 700/s").expect_success();
+    while posted(&listener, "/after", "200 OK")["command"] != "limit set errors 700/s" {}
+    let script = "command = [\"sh\", \"-c\", \"echo \\\"$0\\\" >&2; exit 1\"]";
+    reload(&mut serve, script);
+    let _said = ctl::run(&pair.host, "limit set errors 800/s").expect_success();
+    let failure = serve.wait_for("running sh", LIMIT);
+    assert!(failure.contains("given up for policy-applied"), "{failure}");
+    listener.set_nonblocking(true).expect("a socket");
+    assert!(listener.accept().is_err(), "nothing is posted any more");
+    // What waits is told to nobody where nobody is configured any more.
+    reload(&mut serve, "");
+    let _said = ctl::run(&pair.host, "limit set errors 900/s").expect_success();
+    let _said = serve.wait_for("limit set errors 900/s", LIMIT);
+    end(&pair, serve);
+}
+
+#[test]
+fn a_vip_that_becomes_healthy_and_unhealthy_is_told_each_time() {
+    let Some(pair) = pair() else { return };
+    let folder = Folder::new();
+    let sign = folder.path().join("healthy");
+    let check = format!("file:{}", sign.display());
+    let vip = format!(
+        "[[responder.vip]]\nprefix = \"198.51.100.7/32\"\ncheck = \"{check}\"\ninterval = \"100ms\"\nrise = 1\nfall = 1\n"
+    );
+    let mut serve = serve(&pair, &folder, &format!("\n{vip}"));
+    for _ in 0..2 {
+        fs::write(&sign, "").expect("written");
+        let healthy = said(&mut serve, "vip-healthy");
+        assert_eq!((&healthy["vip"], &healthy["check"]), (&"198.51.100.7/32".into(), &check.clone().into()));
+        fs::remove_file(&sign).expect("it is there");
+        let unhealthy = said(&mut serve, "vip-unhealthy");
+        assert_eq!(unhealthy["vip"], healthy["vip"]);
+    }
+    end(&pair, serve);
+}
+
+/// Both within a look: where there is one between, what another program does is told as `detached`, because ours is off then.
+#[test]
+fn another_program_behind_ours_and_none_are_told() {
+    let Some(pair) = pair() else { return };
+    let host = &pair.host;
+    let (first, second) = (Counting::new(Kind::USUAL), Counting::new(Kind::USUAL));
+    host.ip(&format!("link set dev {HOST_IF} xdpdrv pinned {}", first.pin()));
+    let _said = ctl::run(host, &format!("attach {HOST_IF} --chain")).expect_success();
+    let mut monitor = monitor(host, "-j");
+    let mut changed = |commands: [&str; 2]| {
+        monitor.signal(Signal::SIGSTOP);
+        host.ip(commands[0]);
+        let _said = ctl::run(host, commands[1]).expect_success();
+        monitor.signal(Signal::SIGCONT);
+        let event = next(&mut monitor, "chain-changed");
+        assert_eq!((&event["interface"], &event["mode"]), (&HOST_IF.into(), &"native".into()), "{event}");
+        event["behind"].clone()
+    };
+    let attach = format!("attach {HOST_IF}");
+    let replaced = format!("-force link set dev {HOST_IF} xdpdrv pinned {}", second.pin());
+    let behind = changed([&replaced, &attach]);
+    let said = format!("in front of {} (program ", Counting::NAME);
+    assert!(behind.as_str().is_some_and(|behind| behind.starts_with(&said)), "{behind}");
+    assert!(changed([&format!("link set dev {HOST_IF} xdpdrv off"), &attach]).is_null());
+    assert_eq!(others(&monitor), [""; 0], "and nothing else");
+    let _said = ctl::run(host, "detach --all").expect_success();
 }
 
 #[test]

@@ -81,7 +81,7 @@ async fn serve(following: &Following, config: Config) -> Result<()> {
     let endpoints = Endpoints::listen(&config.metrics.listen).await?;
     let changes = Changes::listen()?;
     let hangups = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
-    let (watching, receivers) = (Watching::begin().await?, Receivers::start(&config.events));
+    let (watching, receivers) = (Watching::begin().await?, Receivers::start(following.events()));
     following.start(config).await?;
     #[cfg(feature = "trace")]
     crate::kernel::threads::start(|| {

@@ -1,12 +1,14 @@
 //! Who is told of events beside the journal: a command, and a page.
 //!
 //! Owns that they are told one event after the other, again where that fails, and that whoever does not take them holds up nobody: events wait in a
-//! queue with an end, and what finds no place in it is counted, and told as lost.
+//! queue with an end, and what finds no place in it is counted, and told as lost. Who they are may change at any time; what waits is told to
+//! who is configured then.
 
+use std::fmt;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
 use crate::config::events::{Events, Webhook};
@@ -24,39 +26,67 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How long is waited before each trial.
 const PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(4)];
 
+/// One who is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Told {
+    Webhook(Webhook),
+    Command(Vec<String>),
+}
+
+/// Who is told by a configuration, of one kind.
+type Kind = fn(&Events) -> Option<Told>;
+const KINDS: [Kind; 2] =
+    [|config| config.webhook.clone().map(Told::Webhook), |config| config.command.clone().map(Told::Command)];
+
+impl fmt::Display for Told {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Webhook(webhook) => write!(f, "posting events to {webhook}"),
+            Self::Command(command) => write!(f, "running {} for events", command.join(" ")),
+        }
+    }
+}
+
+impl Told {
+    async fn tell(self, json: String) -> Result<(), String> {
+        match self {
+            Self::Webhook(webhook) => post(webhook, json).await,
+            Self::Command(command) => run(command, json).await,
+        }
+    }
+}
+
 /// All receivers.
-pub struct Receivers(Vec<Queue>);
+pub struct Receivers {
+    config: watch::Receiver<Events>,
+    queues: Vec<Queue>,
+}
 
 /// What waits for a receiver.
 struct Queue {
+    kind: Kind,
     sender: Sender<Event>,
     /// Events for which there was no room since one was told as lost.
     missed: u64,
 }
 
 impl Receivers {
-    /// Those of a configuration, who are told by the event loop from now on.
-    pub fn start(config: &Events) -> Self {
-        let mut queues = Vec::new();
-        let mut start = |tell: Tell, called: String| {
+    /// Those of a configuration as it is then, who are told by the event loop from now on.
+    pub fn start(config: watch::Receiver<Events>) -> Self {
+        let queue = |kind| {
             let (sender, events) = channel(QUEUE);
-            tokio::spawn(keep(events, tell, called));
-            queues.push(Queue { sender, missed: 0 });
+            tokio::spawn(keep(events, config.clone(), kind));
+            Queue { kind, sender, missed: 0 }
         };
-        if let Some(webhook) = config.webhook.clone() {
-            let called = format!("posting events to {webhook}");
-            start(Box::new(move |json| Box::pin(post(webhook.clone(), json))), called);
-        }
-        if let Some(command) = config.command.clone() {
-            let called = format!("running {} for events", command.join(" "));
-            start(Box::new(move |json| Box::pin(run(command.clone(), json))), called);
-        }
-        Self(queues)
+        let queues = KINDS.into_iter().map(queue).collect();
+        Self { config, queues }
     }
 
     /// Tells all of them of an event, without waiting for any.
     pub fn tell(&mut self, event: &Event) {
-        self.0.iter_mut().for_each(|queue| queue.put(event));
+        let config = self.config.borrow();
+        let is_told = |queue: &&mut Queue| (queue.kind)(&config).is_some();
+        self.queues.iter_mut().filter(is_told).for_each(|queue| queue.put(event));
     }
 }
 
@@ -74,42 +104,45 @@ impl Queue {
     }
 }
 
-/// Tells a receiver of an event once.
-type Tell = Box<dyn Fn(String) -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
-
-async fn keep(mut events: Receiver<Event>, tell: Tell, called: String) {
-    let mut is_failing = false;
+async fn keep(mut events: Receiver<Event>, config: watch::Receiver<Events>, kind: Kind) {
+    let mut failing = None;
     while let Some(event) = events.recv().await {
-        let told = try_to(&tell, &event.json().to_string()).await;
+        let Some((who, told)) = try_to(&config, kind, &event.json().to_string()).await else { continue };
+        let is_failing = failing.as_ref() == Some(&who);
         match &told {
             Err(why) if !is_failing => {
-                let text = format!(
-                    "{called}: {why}; given up for {} after {} trials",
-                    event.what.name(),
-                    PAUSES.len()
-                );
+                let text =
+                    format!("{who}: {why}; given up for {} after {} trials", event.what.name(), PAUSES.len());
                 warn_about("failure", None, &text);
             }
-            Ok(()) if is_failing => note_about("recovery", None, &format!("{called} works again")),
+            Ok(()) if is_failing => note_about("recovery", None, &format!("{who} works again")),
             _ => {}
         }
-        is_failing = told.is_err();
+        failing = told.is_err().then_some(who);
     }
 }
 
-async fn try_to(tell: &Tell, json: &str) -> Result<(), String> {
-    let mut told = Ok(());
+/// Who was told last, and how that went; `None` where nobody is to be told any more.
+async fn try_to(
+    config: &watch::Receiver<Events>,
+    kind: Kind,
+    json: &str,
+) -> Option<(Told, Result<(), String>)> {
+    let mut last = None;
     for pause in PAUSES {
         sleep(pause).await;
-        told = match timeout(DEADLINE, tell(json.to_owned())).await {
+        let who = kind(&config.borrow())?;
+        let told = match timeout(DEADLINE, who.clone().tell(json.to_owned())).await {
             Ok(told) => told,
             Err(_) => Err(format!("it took longer than {} s", DEADLINE.as_secs())),
         };
-        if told.is_ok() {
+        let is_told = told.is_ok();
+        last = Some((who, told));
+        if is_told {
             break;
         }
     }
-    told
+    last
 }
 
 async fn post(webhook: Webhook, json: String) -> Result<(), String> {
@@ -138,7 +171,7 @@ mod tests {
     #[test]
     fn what_a_receiver_does_not_take_in_time_is_counted_and_told_as_lost() {
         let (sender, mut events) = channel(2);
-        let mut queue = Queue { sender, missed: 0 };
+        let mut queue = Queue { kind: KINDS[0], sender, missed: 0 };
         let event = Event::now(What::PressureStarted);
         for _ in 0..5 {
             queue.put(&event);
