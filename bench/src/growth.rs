@@ -24,7 +24,17 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     let mut case = |name: String, program, version: IpVersion, frame, sources, policy: &Arc<_>| {
         let reason = (program == "full").then_some(Reason::Answered);
         let (undo, policy) = (version.pings(), Arc::clone(policy));
-        cases.push(Case { name, program, undo, frame, sources, policy, action: XDP_TX, reason });
+        cases.push(Case {
+            name,
+            program,
+            undo,
+            frame,
+            sources,
+            policy,
+            action: XDP_TX,
+            reason,
+            is_watched: false,
+        });
     };
     for sources in SOURCES {
         for program in ["full", "conventional"] {

@@ -170,6 +170,17 @@ fn ratios(figures: &mut Figures) {
     }
     let v6 = ("program.full.sources_1000.v6", "program.full.sources_1000.v4");
     quotient("program.v6_vs_v4", AtMost(1.2), v6.0, v6.1);
+    // What tracking an answer's sender adds, and what a watcher does.
+    for (name, part, case) in [
+        ("program.peers_one_vs_off", "peers", "one.v4"),
+        ("program.peers_1000_vs_off", "peers", "sources_1000.v4"),
+        ("program.peers_v6_1000_vs_off", "peers", "sources_1000.v6"),
+        ("program.watched_answer_vs_off", "watched", "answered.v4"),
+        ("program.watched_drop_vs_off", "watched", "limited-source.v4"),
+    ] {
+        let figure = |is| format!("program.{part}.{is}.{case}");
+        quotient(name, None, &figure("on"), &figure("off"));
+    }
     for (name, family) in [("veth.v4_1000_replies_vs_kernel", "v4"), ("veth.v6_1000_replies_vs_kernel", "v6")]
     {
         let figure = |of| format!("veth.{family}_1000.{of}");
@@ -252,6 +263,11 @@ mod tests {
             "v6_vs_v4",
             "pass_vs_conventional",
             "prefixes_vs_conventional",
+            "peers_one_vs_off",
+            "peers_1000_vs_off",
+            "peers_v6_1000_vs_off",
+            "watched_answer_vs_off",
+            "watched_drop_vs_off",
         ] {
             assert!(made.contains_key(&format!("program.{name}")), "{name}");
         }

@@ -9,12 +9,15 @@ use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
 use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
+use icmp_common::abi::{Capture, Tap};
 use icmp_ctl::config::file::Config;
+use icmp_ctl::config::peers::{Peers, Track};
 use icmp_ctl::host::defaults::HostDefaults;
 use icmp_ctl::instance::compiled::Compiled;
 use icmp_ctl::instance::maps::InstanceMaps;
 use icmp_ctl::instance::program::{LoadOptions, create};
 use icmp_ctl::kernel::clock::Tick;
+use icmp_ctl::observe::events::watch::wanted;
 use icmp_ctl::policy::compile::compile_policy;
 use icmp_tests::host;
 use icmp_tests::packet::{icmpv6_sum, ones_sum};
@@ -85,7 +88,10 @@ pub(crate) struct Object {
 impl Object {
     /// Loads these programs. `per_source` is the conventional responder's limit: packets a second, and at once.
     pub(crate) fn load(programs: &[&str], undo: Undo, per_source: (u32, u32)) -> Result<Self> {
-        let options = LoadOptions::new(LoadOptions::DEFAULT_LINES)?;
+        let options = LoadOptions {
+            peer_buckets: Peers { track: Some(Track::Most(Peers::USUAL)), ..Peers::default() }.buckets(),
+            ..LoadOptions::new(LoadOptions::DEFAULT_LINES)?
+        };
         let globals = [("UNDO", undo as u32), ("RATE", per_source.0), ("BURST", per_source.1)];
         let mut ebpf = create(OBJECT, &options, None, &globals)?;
         for name in programs {
@@ -112,6 +118,14 @@ impl Object {
             self.in_force = Some(Arc::clone(policy));
         }
         Ok(())
+    }
+
+    /// Has somebody watch for events, or nobody: as a monitor does in a flood.
+    pub(crate) fn watch(&mut self, is_watched: bool) -> Result<()> {
+        // A million stopped frames a second, of which it wants 400.
+        const EVERY: u32 = 2501;
+        let watched = Capture { number: 1, until: u64::MAX, ..wanted(EVERY)? };
+        self.maps.set_capture(Tap::Events, if is_watched { watched } else { Capture::default() })
     }
 
     /// Makes these frames the requests of the CPUs, each as its own sources send it; the last one is that of all other CPUs.

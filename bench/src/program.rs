@@ -53,6 +53,8 @@ pub(crate) struct Case {
     pub policy: Arc<Compiled>,
     pub action: u32,
     pub reason: Option<Reason>,
+    /// Somebody watches for events.
+    pub is_watched: bool,
 }
 
 /// Everything of a run: objects are loaded once, cases are measured once a round.
@@ -84,6 +86,7 @@ impl Bench {
             interrupt::check()?;
             let object = object(&mut self.objects, case.undo)?;
             object.apply(&case.policy)?;
+            object.watch(case.is_watched)?;
             object.set_request(&[&case.frame], case.sources, case.undo)?;
             let before = counted(object, case)?;
             let cost = cost(object, (case.program, case.action), &case.frame, self.pieces, None)
@@ -116,6 +119,7 @@ impl Bench {
                 policy: Arc::clone(&self.generous),
                 action: XDP_TX,
                 reason: Some(Reason::Answered),
+                is_watched: false,
             };
             let object = object(&mut self.objects, case.undo)?;
             object.apply(&case.policy)?;
@@ -342,7 +346,8 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
     let header = &policy(&full("verify = \"header\""))?;
     let mut cases = Vec::new();
     let mut case = |name: String, program, undo, frame, sources, policy: &Arc<Compiled>, action, reason| {
-        cases.push(Case { name, program, undo, frame, sources, policy: Arc::clone(policy), action, reason });
+        let policy = Arc::clone(policy);
+        cases.push(Case { name, program, undo, frame, sources, policy, action, reason, is_watched: false });
     };
     let answered = Some(Reason::Answered);
 
@@ -437,6 +442,17 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
         case(name, "full", Undo::PingV4, ping(), THOUSAND, &policy, XDP_TX, answered);
     }
 
+    // Who is answered is tracked, or is not.
+    let tracking = &policy(&format!("{}[peers]\ntrack = 10000\n", full("")))?;
+    for (version, family) in [(IpVersion::V4, "v4"), (IpVersion::V6, "v6")] {
+        for (label, sources) in [("one", Sources::ONE), ("sources_1000", THOUSAND)] {
+            for (tracked, policy) in [("on", tracking), ("off", generous)] {
+                let name = format!("program.peers.{tracked}.{label}.{family}");
+                case(name, "full", version.pings(), echo(version, START), sources, policy, XDP_TX, answered);
+            }
+        }
+    }
+
     // Without rules after there were many: nothing of them is left to be paid for.
     for (version, family) in [(IpVersion::V4, "v4"), (IpVersion::V6, "v6")] {
         let many = &policy(&format!("{}{}", full(""), listing(version, MANY)))?;
@@ -445,6 +461,28 @@ pub(crate) fn cases() -> Result<Vec<Case>> {
                 let name = format!("program.prefixes.{count}.{from}.{family}");
                 case(name, "full", version.pings(), listed(version), sources, policy, XDP_TX, answered);
             }
+        }
+    }
+
+    // Somebody watches for events, or nobody.
+    for (ends, sources, policy, action, reason) in [
+        ("answered", THOUSAND, Arc::clone(generous), XDP_TX, Reason::Answered),
+        ("limited-source", Sources::ONE, refusing("per-source")?, XDP_DROP, Reason::LimitedSource),
+    ] {
+        for (watched, is_watched) in [("on", true), ("off", false)] {
+            let name = format!("program.watched.{watched}.{ends}.v4");
+            let (undo, reason, policy) = (Undo::PingV4, Some(reason), Arc::clone(&policy));
+            cases.push(Case {
+                name,
+                program: "full",
+                undo,
+                frame: ping(),
+                sources,
+                policy,
+                action,
+                reason,
+                is_watched,
+            });
         }
     }
     Ok(cases)

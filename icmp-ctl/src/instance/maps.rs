@@ -513,7 +513,7 @@ impl InstanceMaps {
     ///
     /// # Errors
     /// The map cannot be written.
-    pub(super) fn set_capture(&mut self, tap: Tap, capture: Capture) -> Result<()> {
+    pub fn set_capture(&mut self, tap: Tap, capture: Capture) -> Result<()> {
         let told = match tap {
             Tap::Capture => &mut self.capture,
             Tap::Events => &mut self.events,

@@ -92,7 +92,7 @@ impl Watch {
 
     /// Has the program go on, or begin, to copy stopped frames; false where nothing is loaded.
     fn go_on(&mut self) -> Result<bool> {
-        let wanted = self.wanted()?;
+        let wanted = wanted(self.every)?;
         if let Some(capturing) = &mut self.capturing {
             if capturing.renew(|_| Ok(wanted)).is_ok() {
                 return Ok(true);
@@ -111,20 +111,6 @@ impl Watch {
             Err(error) => return Err(error),
         }
         Ok(true)
-    }
-
-    fn wanted(&self) -> Result<Capture> {
-        let (rate, burst) = MOST;
-        let stopped = Reason::ALL.iter().filter(|reason| is_stopped(**reason));
-        Ok(Capture {
-            reasons: stopped.fold(0, |reasons, reason| reasons | 1 << *reason as u64),
-            limit: Tick::of_this_kernel()?.limit("samples", Rate::PerSecond(rate), burst)?,
-            every: self.every,
-            rule: NO_RULE,
-            snap_len: BYTES,
-            slots: u32::MAX,
-            ..Capture::default()
-        })
     }
 
     fn read(&mut self, capturing: &mut Capturing, now: Duration, happened: &mut Vec<What>) -> Result<State> {
@@ -168,6 +154,24 @@ impl Watch {
         };
         Ok(self.published.insert(published))
     }
+}
+
+/// Has the program copy one stopped frame in so many, complete but for its number and its time.
+///
+/// # Errors
+/// The kernel does not tell how long its ticks are.
+pub fn wanted(every: u32) -> Result<Capture> {
+    let (rate, burst) = MOST;
+    let stopped = Reason::ALL.iter().filter(|reason| is_stopped(**reason));
+    Ok(Capture {
+        reasons: stopped.fold(0, |reasons, reason| reasons | 1 << *reason as u64),
+        limit: Tick::of_this_kernel()?.limit("samples", Rate::PerSecond(rate), burst)?,
+        every,
+        rule: NO_RULE,
+        snap_len: BYTES,
+        slots: u32::MAX,
+        ..Capture::default()
+    })
 }
 
 fn published(maps: &InstanceMaps, switch: (u32, bool)) -> Result<Published> {
