@@ -11,7 +11,7 @@ use aya::maps::{MapData, PerCpuArray, PerCpuValues};
 use aya::programs::{TestRun as _, TestRunAttrs, TestRunOptions, Xdp};
 use icmp_common::abi::{Capture, Tap};
 use icmp_ctl::config::file::Config;
-use icmp_ctl::config::peers::{Peers, Track};
+use icmp_ctl::config::peers::Peers;
 use icmp_ctl::host::defaults::HostDefaults;
 use icmp_ctl::instance::compiled::Compiled;
 use icmp_ctl::instance::maps::InstanceMaps;
@@ -89,7 +89,7 @@ impl Object {
     /// Loads these programs. `per_source` is the conventional responder's limit: packets a second, and at once.
     pub(crate) fn load(programs: &[&str], undo: Undo, per_source: (u32, u32)) -> Result<Self> {
         let options = LoadOptions {
-            peer_buckets: Peers { track: Some(Track::Most(Peers::USUAL)), ..Peers::default() }.buckets(),
+            peer_buckets: Peers::buckets(Peers::USUAL),
             ..LoadOptions::new(LoadOptions::DEFAULT_LINES)?
         };
         let globals = [("UNDO", undo as u32), ("RATE", per_source.0), ("BURST", per_source.1)];

@@ -10,7 +10,7 @@
 //! requests over several destinations (fping), so that by how much a sender counts on is learnt; and some write numbers in their own byte
 //! order, which is learnt alike.
 
-use crate::abi::{PEER_LITTLE_ENDIAN, PEER_WAYS, Peer};
+use crate::abi::{PEER_LITTLE_ENDIAN, PEER_WAYS, Peer, PeerPrefix};
 use crate::frame::Frame;
 use crate::wire::ipv6::Halves;
 
@@ -53,6 +53,12 @@ const MAPPED: u64 = 0xffff << 32;
 #[inline(always)]
 pub const fn mapped(address: u32) -> Halves {
     (0, MAPPED | address as u64)
+}
+
+/// Whether an address, of IPv4 [`mapped`], is in a prefix of those who are tracked.
+#[inline(always)]
+pub const fn is_in((high, low): Halves, prefix: &PeerPrefix) -> bool {
+    high & prefix.mask_high == prefix.high && low & prefix.mask_low == prefix.low
 }
 
 /// Notes a request in the places that it may be noted in; false where they are others'.

@@ -8,7 +8,7 @@ use crate::limiter::Shared;
 use crate::path::apart::{About, Apart};
 use crate::path::limit::{hash, secret};
 use crate::path::parse;
-use crate::peers::{Request, mapped, note};
+use crate::peers::{Request, is_in, mapped, note};
 use crate::tables::Tables;
 use crate::types::Family;
 use crate::wire::ipv6::Halves;
@@ -74,7 +74,7 @@ fn lock<S: Shared>(version: &S) -> Option<u64> {
 
 /// Whether who has sent a request is tracked.
 #[inline(always)]
-fn is_tracked<F: Frame>(settings: &Settings, (high, low): Halves) -> bool {
+fn is_tracked<F: Frame>(settings: &Settings, source: Halves) -> bool {
     if settings.peer_prefixes == 0 {
         return true;
     }
@@ -83,7 +83,7 @@ fn is_tracked<F: Frame>(settings: &Settings, (high, low): Halves) -> bool {
         left -= 1;
         let prefix = &settings.tracked[left & (PEER_PREFIXES - 1)];
         let is_used = (left as u32) < settings.peer_prefixes;
-        if is_used && high & prefix.mask_high == prefix.high && low & prefix.mask_low == prefix.low {
+        if is_used && is_in(source, prefix) {
             return true;
         }
     }

@@ -31,13 +31,18 @@ impl Peers {
     /// As many as can be asked for: 64 MiB.
     pub const MAX: u32 = 1 << 18;
 
-    /// Buckets of a table for those who are tracked.
-    pub fn buckets(&self) -> u32 {
-        let most = match &self.track {
+    /// How many are tracked at most; 0 is nobody.
+    pub fn most(&self) -> u32 {
+        match &self.track {
             None => 0,
             Some(Track::Most(most)) => *most,
+            Some(Track::From(prefixes)) if prefixes.is_empty() => 0,
             Some(Track::From(_)) => Self::USUAL,
-        };
+        }
+    }
+
+    /// Buckets of a table for so many peers.
+    pub fn buckets(most: u32) -> u32 {
         // Twice as many places as peers, four in each.
         (most / 2).next_power_of_two().max(PEER_BUCKETS)
     }
@@ -111,7 +116,7 @@ impl Serialize for Track {
 }
 
 /// A peer with a name.
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NamedPeer {
     /// What metrics and `peers` call it.
@@ -125,7 +130,7 @@ mod tests {
     use super::*;
 
     fn buckets(track: Option<Track>) -> u32 {
-        Peers { track, named: Vec::new() }.buckets()
+        Peers::buckets(Peers { track, named: Vec::new() }.most())
     }
 
     #[test]
@@ -133,7 +138,8 @@ mod tests {
         assert_eq!(buckets(None), PEER_BUCKETS);
         assert_eq!(buckets(Some(Track::Most(1))), PEER_BUCKETS);
         assert_eq!(buckets(Some(Track::Most(10_000))), 8192);
-        assert_eq!(buckets(Some(Track::From(Vec::new()))), 8192);
+        assert_eq!(buckets(Some(Track::From(Vec::new()))), PEER_BUCKETS);
+        assert_eq!(buckets(Some(Track::From(vec!["::/0".parse().expect("a prefix")]))), 8192);
         assert_eq!(buckets(Some(Track::Most(Peers::MAX))), 1 << 17);
     }
 }

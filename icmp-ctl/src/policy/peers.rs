@@ -7,10 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use icmp_common::abi::{PEER_PREFIXES, PeerPrefix, SETTINGS_PEERS, Settings};
-use icmp_common::peers::mapped;
+use icmp_common::peers::{is_in, mapped};
+use icmp_common::wire::ipv6::Halves;
 use ipnet::IpNet;
 
-use crate::config::peers::{Peers, Track};
+use crate::config::peers::{NamedPeer, Peers, Track};
 use crate::config::prefix::Prefix;
 use crate::config::source::refuse;
 
@@ -25,11 +26,10 @@ const MAPPED_BITS: u8 = 96;
 /// There are more prefixes than there is room for, or names that cannot be.
 pub(super) fn set(settings: &mut Settings, peers: &Peers) -> Result<()> {
     settings.flags &= !SETTINGS_PEERS;
-    (settings.peers, settings.peer_prefixes) = (0, 0);
+    (settings.peers, settings.peer_prefixes) = (peers.most(), 0);
     settings.tracked = [PeerPrefix::default(); PEER_PREFIXES];
     match &peers.track {
-        None | Some(Track::Most(0)) => {}
-        Some(Track::Most(most)) => settings.peers = *most,
+        None | Some(Track::Most(_)) => {}
         Some(Track::From(prefixes)) if prefixes.len() > PEER_PREFIXES => {
             let first_beyond = PEER_PREFIXES.to_string();
             return refuse(
@@ -38,7 +38,6 @@ pub(super) fn set(settings: &mut Settings, peers: &Peers) -> Result<()> {
             );
         }
         Some(Track::From(prefixes)) => {
-            settings.peers = if prefixes.is_empty() { 0 } else { Peers::USUAL };
             settings.peer_prefixes = prefixes.len() as u32;
             for (to, prefix) in settings.tracked.iter_mut().zip(prefixes) {
                 *to = in_map(prefix.0);
@@ -49,6 +48,31 @@ pub(super) fn set(settings: &mut Settings, peers: &Peers) -> Result<()> {
         settings.flags |= SETTINGS_PEERS;
     }
     check_names(peers)
+}
+
+/// What of it is probably not meant: that nobody is tracked, and names of those who are not.
+pub(super) fn warnings(peers: &Peers, settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if matches!(&peers.track, Some(Track::From(prefixes)) if prefixes.is_empty()) {
+        warnings.push(
+            "peers.track: the list is empty, so that nobody is tracked; a number like 10000 tracks whoever pings, and 0 nobody".to_owned(),
+        );
+    }
+    let is_tracked = |peer: &&NamedPeer| {
+        let address = halves(peer.address.to_canonical());
+        let prefixes = settings.tracked.iter().take(settings.peer_prefixes as usize);
+        settings.peers != 0
+            && (settings.peer_prefixes == 0 || prefixes.into_iter().any(|prefix| is_in(address, prefix)))
+    };
+    let untracked: Vec<_> = peers.named.iter().filter(|peer| !is_tracked(peer)).collect();
+    let named = |peer: &&NamedPeer| format!("{} ({})", peer.name, peer.address);
+    if let [first, others @ ..] = &untracked[..] {
+        let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
+        let why =
+            if settings.peers == 0 { "nobody is tracked" } else { "no prefix of `track` has the address" };
+        warnings.push(format!("peers.named: nothing is told of {}{more}: {why}", named(first)));
+    }
+    warnings
 }
 
 fn check_names(peers: &Peers) -> Result<()> {
@@ -75,18 +99,21 @@ fn check_names(peers: &Peers) -> Result<()> {
 }
 
 fn in_map(net: IpNet) -> PeerPrefix {
-    let ((high, low), len) = match net {
-        IpNet::V4(net) => (mapped(net.addr().to_bits()), net.prefix_len() + MAPPED_BITS),
-        IpNet::V6(net) => {
-            let bits = net.addr().to_bits();
-            (((bits >> 64) as u64, bits as u64), net.prefix_len())
-        }
-    };
+    let (high, low) = halves(net.addr());
+    let len = if net.addr().is_ipv4() { net.prefix_len() + MAPPED_BITS } else { net.prefix_len() };
     let mask = u128::MAX.checked_shl(128 - u32::from(len)).unwrap_or(0);
     PeerPrefix { high, low, mask_high: (mask >> 64) as u64, mask_low: mask as u64 }
 }
 
 /// An address as it is in the map.
+fn halves(address: IpAddr) -> Halves {
+    match address {
+        IpAddr::V4(v4) => mapped(v4.to_bits()),
+        IpAddr::V6(v6) => ((v6.to_bits() >> 64) as u64, v6.to_bits() as u64),
+    }
+}
+
+/// The address that is so in the map.
 pub fn address((high, low): (u64, u64)) -> IpAddr {
     Ipv6Addr::from_bits(u128::from(high) << 64 | u128::from(low)).to_canonical()
 }
@@ -164,6 +191,34 @@ mod tests {
             assert_eq!(line(&settings), format!("peers.track = {means}"), "{text}");
             let again = Peers { track: written(&settings), named: Vec::new() };
             assert!(says(&again, &settings), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_empty_and_names_of_who_is_not_tracked_are_warned_about() {
+        let named = "[[peers.named]]\nname = \"site-b\"\naddress = \"192.0.2.1\"";
+        for (track, names, said) in [
+            ("", "", vec![]),
+            ("10000", named, vec![]),
+            ("[\"192.0.2.0/24\", \"2001:db8::/32\"]", named, vec![]),
+            ("[]", "", vec!["peers.track: the list is empty, so that nobody is tracked"]),
+            ("[]", named, vec!["the list is empty", "site-b (192.0.2.1): nobody is tracked"]),
+            ("0", named, vec!["peers.named: nothing is told of site-b (192.0.2.1): nobody is tracked"]),
+            (
+                "[\"198.51.100.0/24\"]",
+                named,
+                vec!["site-b (192.0.2.1): no prefix of `track` has the address"],
+            ),
+        ] {
+            let track = if track.is_empty() { String::new() } else { format!("[peers]\ntrack = {track}\n") };
+            let text = format!("{track}{names}\n");
+            let peers = Config::parse(&text, "c.toml").expect(&text).peers;
+            let warnings = warnings(&peers, &compiled(&text).expect(&text));
+            assert_eq!(warnings.len(), said.len(), "{text}: {warnings:?}");
+            assert!(
+                warnings.iter().zip(said).all(|(warning, said)| warning.contains(said)),
+                "{text}: {warnings:?}"
+            );
         }
     }
 

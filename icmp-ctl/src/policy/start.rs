@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
+use crate::config::peers::Peers;
 use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::host::netlink::Network;
@@ -113,7 +114,7 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
             let config = &needed()?.config;
             Ok(LoadOptions {
                 address_buckets: buckets_for(&network, &links),
-                peer_buckets: config.peers.buckets(),
+                peer_buckets: Peers::buckets(config.peers.most()),
                 ..LoadOptions::new(config.limits.memory.lines())?
             })
         })?

@@ -10,6 +10,7 @@ use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
 use crate::config::limits::Memory;
+use crate::config::peers::Peers;
 use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::finding::{Finding, State};
@@ -27,7 +28,7 @@ use crate::policy::limits::cpus;
 use crate::policy::of_file::{compiled, first_attached};
 use crate::policy::rules::Rule;
 use crate::policy::saved::{Save, Saving, say_if_unsaved};
-use crate::policy::{contradictions, gates, guards};
+use crate::policy::{contradictions, gates, guards, peers};
 
 /// What somebody has said by name to be meant.
 #[derive(Clone, Copy, Debug, Default)]
@@ -51,7 +52,6 @@ pub struct Proposal {
 #[derive(Clone)]
 struct OfFile {
     memory: Memory,
-    peer_buckets: u32,
     allow_empty: Vec<String>,
     /// The file leaves the hop limit to the host, and does not say which interface's is meant.
     hop_limit_of_attached: bool,
@@ -76,10 +76,10 @@ impl Proposal {
         let rules = policy.rules();
         let breaks = [allowed.breaks, &config.policy.allow_break].concat();
         guards::check(&policy.settings, &rules, tick, &breaks)?;
-        let warnings = standing_warnings(&policy, &rules);
+        let mut warnings = standing_warnings(&policy, &rules);
+        warnings.extend(peers::warnings(&config.peers, &policy.settings));
         let file = Some(OfFile {
             memory: config.limits.memory,
-            peer_buckets: config.peers.buckets(),
             allow_empty: allowed.empty.to_vec(),
             hop_limit_of_attached: config.responder.hop_limit.is_none() && interface.is_none(),
         });
@@ -182,7 +182,7 @@ impl Transaction {
         let Proposal { mut policy, rules, mut warnings, file } = proposal;
         let tick = Tick::of_this_kernel()?;
         let mut difference = Difference::default();
-        if let Some(OfFile { memory, peer_buckets, allow_empty, hop_limit_of_attached }) = file {
+        if let Some(OfFile { memory, allow_empty, hop_limit_of_attached }) = file {
             if hop_limit_of_attached {
                 let host = HostDefaults::read(first_attached(pins)?.as_ref());
                 policy.settings.hop_limit = u32::from(host.hop_limit);
@@ -199,9 +199,13 @@ impl Transaction {
                     wanted >> 10
                 ));
             }
-            let loaded = pins.maps.peer_buckets();
-            if loaded < peer_buckets {
-                difference.add_peers(loaded, peer_buckets);
+            let (loaded, wanted) = (pins.maps.peer_buckets(), Peers::buckets(policy.settings.peers));
+            if loaded < wanted {
+                // What is in force may want as many already.
+                let before = in_force.map_or(0, |policy| policy.settings.peers);
+                if Peers::buckets(before) < wanted {
+                    difference.add_peers(loaded, wanted);
+                }
                 warnings.push(format!(
                     "peers.track: the table has room for {} peers, and for more only when the program is loaded again: `icmp-ctl detach --all`, \
                      then `icmp-ctl attach` with this file; counters and buckets start anew with that",
