@@ -242,7 +242,7 @@ fn loss_is_right_within_half_a_percentage_point_over_two_thousand_pings() {
     let text = ctl::run(&path.pair.host, "peers site-b").expect_success();
     assert!(text.contains(&format!("{:.1} %", shown * 100.0)), "{text}");
     assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
-    assert_eq!(peers(&path.pair.host, "site-c"), Vec::<Value>::new());
+    assert_eq!(peers(&path.pair.host, "192.0.2.0/24"), Vec::<Value>::new());
     let metrics = ctl::run(&path.pair.host, "show metrics").expect_success();
     assert!(metrics.contains("icmp_ctl_peer_loss_ratio{peer=\"site-b\"} 0."), "{metrics}");
     assert!(metrics.contains("icmp_ctl_peers 1\n"), "{metrics}");
@@ -306,4 +306,75 @@ fn where_prefixes_are_named_others_are_not_tracked_and_what_is_in_force_says_so(
     );
     let _said = pair.peer.ping_each(3, &["192.0.2.2"]);
     assert_eq!(peers(&pair.host, "").len(), 2);
+}
+
+#[test]
+fn what_show_config_says_of_more_peers_than_there_is_room_for_changes_nothing() {
+    if !icmp_tests::can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let (pair, folder) = (Pair::new(1500), Folder::new());
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    for track in ["200000", "[\"192.0.2.0/24\"]", "[]", "100"] {
+        let file = folder.file("icmp-ctl.toml", &format!("peers.track = {track}\n"));
+        let _said = ctl::run(&pair.host, &format!("apply -f {file}")).expect_success();
+        let shown = ctl::run(&pair.host, "show config").expect_success();
+        let file = folder.file("shown.toml", &shown);
+        for command in ["apply --check", "apply"] {
+            let said = ctl::run(&pair.host, &format!("{command} -f {file}")).expect_success();
+            assert_eq!(said, "no change\n", "{command} {track}: {shown}");
+        }
+    }
+}
+
+#[test]
+fn peers_that_are_asked_for_and_cannot_be_or_are_not_there_are_told() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "ping"]) {
+        return;
+    }
+    let (pair, folder) = (Pair::new(1500), Folder::new());
+    let named = tracked("[[peers.named]]\nname = \"site-b\"\naddress = \"192.0.2.1\"");
+    let file = folder.file("icmp-ctl.toml", &named);
+    let _attached = Attached::with(&pair.host, HOST_IF, &format!("-f {file}"));
+    for (words, code, why) in [
+        ("site-c", 1, "no peer is called \"site-c\" by `[[peers.named]]`; did you mean site-b?"),
+        ("192.0.2.1/24", 1, "the prefix is 192.0.2.0/24"),
+        ("192.0.2.1 10.0.0.0/33", 1, "is no address and no prefix"),
+        ("-n 0", 2, "it is 1 or more"),
+        ("site-b", 0, "site-b: no ping from there was answered"),
+        ("198.51.100.0/24", 0, "198.51.100.0/24: no ping from there was answered"),
+    ] {
+        let asked = ctl::run(&pair.host, &format!("peers {words}"));
+        assert!(asked.code == Some(code) && asked.stderr.contains(why), "{words}: {asked}");
+    }
+    let _said = pair.peer.ping_each(3, &["192.0.2.2"]);
+    let asked = ctl::run(&pair.host, "peers site-b 192.0.2.0/24");
+    assert!(asked.code == Some(0) && asked.stderr.is_empty() && asked.stdout.contains("site-b"), "{asked}");
+}
+
+#[test]
+fn names_that_apply_does_not_take_are_told_with_the_file_that_has_them() {
+    if !icmp_tests::can_run(&["ip", "nsenter"]) {
+        return;
+    }
+    let (pair, folder) = (Pair::new(1500), Folder::new());
+    let started = folder.file("started.toml", &tracked(""));
+    let _attached = Attached::with(&pair.host, HOST_IF, &format!("-f {started}"));
+    let named = "[[peers.named]]\nname = \"site-b\"\naddress = \"192.0.2.1\"";
+    let other = folder.file("other.toml", &tracked(&format!("{named}\n[serve]\non-stop = \"detach\"\n")));
+    let why = format!("[[peers.named]], [serve]: not put in force: it is taken from {started}");
+    for (command, is_told) in [
+        (format!("apply --check -f {other}"), true),
+        (format!("apply -f {other} --save={other}"), true),
+        (format!("apply -f {other}"), true),
+        (format!("apply -f {started}"), false),
+        (format!("apply -f {other} --save"), false),
+        (format!("apply -f {other}"), false),
+    ] {
+        let applied = ctl::run(&pair.host, &command);
+        assert_eq!(applied.stderr.contains(&why), is_told, "{applied}");
+        assert_eq!(applied.code, Some(0), "{applied}");
+    }
+    let unknown = ctl::run(&pair.host, "peers site-b");
+    assert_eq!(unknown.code, Some(0), "it is saved: {unknown}");
 }

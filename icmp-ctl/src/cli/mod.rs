@@ -375,7 +375,7 @@ pub enum Show {
     /// Sources that send most echo requests, and those that are limited most
     Sources {
         /// How many of each
-        #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = whole::<usize>)]
+        #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = from_1::<usize>)]
         top: usize,
     },
 }
@@ -424,7 +424,7 @@ pub struct Peers {
     #[arg(value_name = "PEER")]
     pub who: Vec<String>,
     /// How many, those that lose most first
-    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = whole::<usize>)]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = from_1::<usize>)]
     pub top: usize,
 }
 

@@ -13,7 +13,7 @@ use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 use crate::policy::difference::Difference;
 use crate::policy::gates::say_unhealthy;
-use crate::policy::saved::Words;
+use crate::policy::saved::{Words, not_taken};
 use crate::policy::transaction::{self, Allowed, Keep, Proposal, Transaction, put_in_force, warn_all};
 
 pub(super) fn run(args: &Apply) -> Result<Output> {
@@ -28,8 +28,12 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
         return Ok(Output::nothing());
     }
     prepare(Purpose::Use)?;
-    let plan = |pins: &Pins, in_force: Option<&Compiled>| Transaction::plan(pins, in_force, proposal.clone());
     let save = args.save.wanted(Words::Of(&config));
+    let plan = |pins: &Pins, in_force: Option<&Compiled>| {
+        let mut transaction = Transaction::plan(pins, in_force, proposal.clone())?;
+        transaction.warnings.extend(not_taken(pins, &config, save));
+        Ok(transaction)
+    };
     let transaction = if args.check {
         let planned = View::look(|view| plan(view, view.read(InstanceMaps::policy)?.as_ref()))?;
         let Some(transaction) = planned else {

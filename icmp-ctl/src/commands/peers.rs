@@ -3,12 +3,14 @@
 mod text;
 
 use std::cmp::Reverse;
+use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use crate::cli::Peers;
 use crate::config::prefix::Prefix;
+use crate::config::suggestions::did_you_mean;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{View, nothing_loaded};
 use crate::observe::peers::{Row, Seen};
@@ -16,7 +18,9 @@ use crate::output::Output;
 
 pub(super) fn show(args: &Peers, verbose: bool) -> Result<Output> {
     let seen = View::look(see)?.ok_or_else(nothing_loaded)?;
-    let mut rows: Vec<&Row> = seen.rows.iter().filter(|row| is_meant(args, row)).collect();
+    let who = args.who.iter().map(|word| Who::read(word, &seen)).collect::<Result<Vec<_>>>()?;
+    let is_meant = |row: &&Row| who.is_empty() || who.iter().any(|who| who.is(row));
+    let mut rows: Vec<&Row> = seen.rows.iter().filter(is_meant).collect();
     let loss = |row: &Row| row.loss().map_or(-1, |loss| (loss * 1e9) as i64);
     rows.sort_by_key(|row| (Reverse(loss(row)), row.address, row.destination, row.peer.identifier));
     let all = rows.len();
@@ -26,7 +30,11 @@ pub(super) fn show(args: &Peers, verbose: bool) -> Result<Output> {
         "schema": 1, "tracking": seen.is_tracking, "places": seen.places, "answers_without_place": seen.without_place,
         "peers": json,
     });
-    Ok(Output::shown(json, text::lines(&seen, &rows, all, verbose)))
+    let silent = args.who.iter().zip(&who).filter(|(_, who)| !seen.rows.iter().any(|row| who.is(row)));
+    let silent =
+        silent.map(|(word, _)| format!("{word}: no ping from there was answered since it is tracked"));
+    let notes = if seen.is_tracking { silent.collect() } else { Vec::new() };
+    Ok(Output::shown(json, text::lines(&seen, &rows, all, verbose)).noting(notes))
 }
 
 fn see(instance: &View) -> Result<Seen> {
@@ -34,13 +42,37 @@ fn see(instance: &View) -> Result<Seen> {
     Seen::now(instance, &settings)
 }
 
-/// By its name, its address, or a prefix that it is in.
-fn is_meant(args: &Peers, row: &Row) -> bool {
-    let means = |word: &String| {
-        row.name.as_ref() == Some(word)
-            || word.parse::<Prefix>().is_ok_and(|prefix| prefix.0.contains(&row.address))
-    };
-    args.who.is_empty() || args.who.iter().any(means)
+/// Whom somebody means.
+enum Who<'a> {
+    Named(&'a str),
+    /// An address is a prefix that it is alone in.
+    Within(Prefix),
+}
+
+impl<'a> Who<'a> {
+    fn read(word: &'a str, seen: &Seen) -> Result<Self> {
+        let names = || seen.named.iter().map(|peer| peer.name.as_str());
+        if names().any(|name| name == word) {
+            return Ok(Self::Named(word));
+        }
+        let is_name = word.parse::<IpAddr>().is_err() && !word.contains('/');
+        match word.parse() {
+            Ok(prefix) => Ok(Self::Within(prefix)),
+            // Without the table, nobody knows the names.
+            Err(_) if is_name && !seen.is_tracking => Ok(Self::Named(word)),
+            Err(_) if is_name => {
+                bail!("no peer is called {word:?} by `[[peers.named]]`{}", did_you_mean(word, names()))
+            }
+            Err(why) => bail!("{why}"),
+        }
+    }
+
+    fn is(&self, row: &Row) -> bool {
+        match self {
+            Self::Named(name) => row.name.as_deref() == Some(name),
+            Self::Within(prefix) => prefix.0.contains(&row.address),
+        }
+    }
 }
 
 fn in_json(row: &Row) -> serde_json::Value {

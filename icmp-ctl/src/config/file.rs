@@ -248,7 +248,7 @@ impl Named for Verify {
 }
 
 /// `[metrics]`
-#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Metrics {
     /// Where it listens: at an address with a port, or at a socket like unix:/run/icmp-ctl/NAME.

@@ -11,7 +11,7 @@ use crate::config::words::{Named, Word};
 use crate::kernel::sockets::{FOLDER, is_for_readers};
 
 /// `[serve]`
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Serve {
     /// What becomes of the program when `serve` is stopped; it stays where nothing is said.

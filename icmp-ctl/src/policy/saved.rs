@@ -151,6 +151,36 @@ pub fn named_peers(pins: &Pins) -> Vec<NamedPeer> {
     lent(pins).peers.named
 }
 
+/// What of a configuration is not put in force with it, because it is taken from the file that comes back, which says something else; nothing
+/// where it is saved there.
+pub fn not_taken(pins: &Pins, config: &Config, save: Option<Save<'_>>) -> Option<String> {
+    let file = comes_from(pins);
+    let saved_to = save.map(|save| save.file.unwrap_or(&file));
+    if saved_to.is_some_and(|saved_to| {
+        saved_to == file || identity(saved_to).is_some_and(|it| identity(&file) == Some(it))
+    }) {
+        return None;
+    }
+    let (there, default) = (lent(pins), Config::default());
+    fn says<T: PartialEq>(one: &T, others: [&T; 2]) -> bool {
+        !others.contains(&one)
+    }
+    let parts = [
+        ("[[peers.named]]", says(&config.peers.named, [&there.peers.named, &default.peers.named])),
+        ("[metrics]", says(&config.metrics, [&there.metrics, &default.metrics])),
+        ("[serve]", says(&config.serve, [&there.serve, &default.serve])),
+        ("[events]", says(&config.events, [&there.events, &default.events])),
+    ];
+    let parts: Vec<_> = parts.into_iter().filter(|(_, is_said)| *is_said).map(|(part, _)| part).collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "{}: not put in force: it is taken from {}, the file that the program comes back from, and something else is there; `--save` writes it there",
+            parts.join(", "),
+            file.display()
+        )
+    })
+}
+
 /// What the file says. One that cannot be used has no words to lend.
 fn lent(pins: &Pins) -> Config {
     in_file(&comes_from(pins)).ok().flatten().unwrap_or_default()
