@@ -3,6 +3,7 @@
 //! Owns what is done then, and that every change, and every failure once, is said. How long the host is left alone in between is `rest.rs`'s.
 
 mod rest;
+mod rewritten;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::config::service::{Listen, OnStop};
 use crate::diagnostics::{note_about, warn_about};
 use crate::failure::sentence;
 use crate::follow::rest::Rest;
+use crate::follow::rewritten::Rewritten;
 use crate::host::netlink::{Link, Network, links_once};
 use crate::host::patterns::{is_pattern, means, meant};
 use crate::instance::addresses::refresh;
@@ -27,6 +29,7 @@ use crate::instance::pins::{Instance, View};
 use crate::kernel::memory::give_back;
 use crate::kernel::netlink::Changes;
 use crate::kernel::threads::{are_too_many, on_thread};
+use crate::policy::difference::Difference;
 use crate::policy::start::{Configured, Wanted, start};
 use crate::policy::transaction::Allowed;
 use crate::service_manager;
@@ -51,8 +54,8 @@ struct Follower {
     path: Option<PathBuf>,
     /// What is put in force where nothing is.
     config: Kept,
-    /// The text of the configuration's file when it was looked at last, where a change of it is a reason to read it again.
-    text: Option<String>,
+    /// The configuration's file, where a change of it is a reason to read it again.
+    rewritten: Option<Rewritten>,
     /// What is attached.
     interfaces: Vec<String>,
     /// Where the metrics are listened for, for as long as this runs.
@@ -117,7 +120,7 @@ impl Following {
         let follower = Follower {
             path,
             config: config.keep(),
-            text: reloads_on_change.then(|| config.text().to_owned()),
+            rewritten: reloads_on_change.then(|| Rewritten::since(config)),
             interfaces: config.interfaces.clone(),
             listens: config.metrics.listen.clone(),
             events: events_sender,
@@ -143,7 +146,7 @@ impl Following {
     /// The configuration, an interface or the kernel refuses.
     pub async fn start(&self, config: Config) -> Result<()> {
         self.on_thread(move |follower| {
-            follower.attach(&config, follower.path.is_some())?;
+            let _difference = follower.attach(&config, follower.path.is_some())?;
             // What a command takes off from now on is left so; where this cannot be read, from the first look on.
             let noted = View::look(|view| view.links()).and_then(|pins| Ok((pins, links_once()?)));
             if let Ok((pins, links)) = noted {
@@ -170,7 +173,9 @@ impl Following {
             let gives_back = began >= gave_back + unasked;
             let looked = self
                 .on_thread(move |follower| {
-                    let reloads = reload | follower.is_rewritten();
+                    let path = follower.path.as_deref();
+                    let is_new = follower.rewritten.as_mut().is_some_and(|file| file.look(path));
+                    let reloads = reload | is_new;
                     follower.look(reloads);
                     if gives_back {
                         give_back();
@@ -261,12 +266,26 @@ impl Follower {
         if reload {
             service_manager::reloading();
             let reloaded = self.reload().context("reading the configuration again");
-            self.not_reloaded =
-                reloaded.err().map(|error| format!("{}; what was in force stays", sentence(&error)));
-            match &self.not_reloaded {
-                None => note_about("reload", None, "the configuration was read again, and is in force"),
-                Some(why) => warn_about("reload", None, why),
-            }
+            self.not_reloaded = match reloaded {
+                Ok(difference) => {
+                    let same = if difference.is_some_and(|difference| difference.is_empty()) {
+                        "; it changes nothing of the policy"
+                    } else {
+                        ""
+                    };
+                    note_about(
+                        "reload",
+                        None,
+                        &format!("the configuration was read again, and is in force{same}"),
+                    );
+                    None
+                }
+                Err(error) => {
+                    let why = format!("{}; what was in force stays", sentence(&error));
+                    warn_about("reload", None, &why);
+                    Some(why)
+                }
+            };
         }
         let attached = self.attach_each().context("attaching");
         let refreshed = self.refresh().context("following the host's addresses");
@@ -284,17 +303,6 @@ impl Follower {
         self.failures = failures;
     }
 
-    /// Whether somebody has written another configuration into the file since that was asked last, and wants it to be read. One that cannot be
-    /// read is not a new one: whoever replaces a file may have removed it first.
-    fn is_rewritten(&mut self) -> bool {
-        let (Some(before), Ok(text)) = (&self.text, Config::text_again(self.path.as_deref())) else {
-            return false;
-        };
-        let is_new = *before != text;
-        self.text = Some(text);
-        is_new
-    }
-
     /// How it is, as a line.
     fn status(&self) -> String {
         let list = |names: Vec<&str>| if names.is_empty() { "none".to_owned() } else { names.join(", ") };
@@ -306,15 +314,17 @@ impl Follower {
             status += &format!("; detached: {}", list(self.detached.values().map(String::as_str).collect()));
         }
         let failures = self.failures.iter().map(|(failure, _)| failure);
-        for failure in failures.chain(self.displaced.values()).chain(&self.not_reloaded) {
+        let unread = self.rewritten.as_ref().and_then(|file| file.unread.as_ref());
+        for failure in failures.chain(self.displaced.values()).chain(&self.not_reloaded).chain(unread) {
             status += &format!("; {failure}");
         }
         status
     }
 
-    fn reload(&mut self) -> Result<()> {
+    /// What it changes of a policy that was in force.
+    fn reload(&mut self) -> Result<Option<Difference>> {
         let config = Config::load_again(self.path.as_deref())?;
-        self.attach(&config, true)?;
+        let difference = self.attach(&config, true)?;
         if config.metrics.listen != self.listens {
             let text = "`listen` of [metrics] has changed; that takes effect when `serve` is started again";
             warn_about("reload", None, text);
@@ -329,7 +339,7 @@ impl Follower {
             let text = format!("which interfaces are not named any more is not known: {}", sentence(&error));
             warn_about("reload", None, &text);
         }
-        Ok(())
+        Ok(difference)
     }
 
     /// Says which interfaces the configuration of before names, and this one does not: they keep the program, as those that somebody has attached
@@ -353,11 +363,11 @@ impl Follower {
     }
 
     /// Attaches to those interfaces of a configuration that are there, and puts it in force where nothing is or where it is to take the
-    /// place of what is.
-    fn attach(&mut self, config: &Config, reconfigure: bool) -> Result<()> {
+    /// place of what is; what it changes of that.
+    fn attach(&mut self, config: &Config, reconfigure: bool) -> Result<Option<Difference>> {
         let (wanted, is_loaded) = self.wanted(&config.interfaces, reconfigure)?;
         if wanted.is_empty() && !(reconfigure && is_loaded) {
-            return Ok(());
+            return Ok(None);
         }
         // Those that were displaced get it back at the next look.
         let names: Vec<_> = wanted.into_iter().filter(|one| !one.again).map(|one| one.name).collect();
@@ -374,7 +384,7 @@ impl Follower {
             let Some(pause) = Refusal::pause(self.refusals.get(&name), &link, now) else { continue };
             let attached = attach_to(|| self.config.parse(), std::slice::from_ref(&name), false, again);
             match attached.context("attaching") {
-                Ok(()) => _ = self.refusals.remove(&name),
+                Ok(_) => _ = self.refusals.remove(&name),
                 Err(error) => {
                     let refusal = Refusal { link, error: sentence(&error), tried: now, pause };
                     self.refusals.insert(name, refusal);
@@ -531,13 +541,13 @@ struct Meant {
     again: bool,
 }
 
-/// Attaches to all of these interfaces or to none.
+/// Attaches to all of these interfaces or to none; what the configuration changes of a policy that was in force.
 fn attach_to(
     config: impl FnOnce() -> Result<Config>,
     interfaces: &[String],
     reconfigure: bool,
     again: bool,
-) -> Result<()> {
+) -> Result<Option<Difference>> {
     let configured = || Configured::new(config()?, Allowed::default(), interfaces.first());
     let wanted = Wanted { reconfigure, again, ..Wanted::on(interfaces) };
     let started = start(wanted, configured)?;
@@ -545,7 +555,7 @@ fn attach_to(
     {
         note_about("attached", Some(&attached.name), &attached.text());
     }
-    Ok(())
+    Ok(started.and_then(|started| started.difference))
 }
 
 #[cfg(test)]

@@ -199,6 +199,34 @@ fn what_is_changed_is_told_with_who_has_changed_it() {
 }
 
 #[test]
+fn what_is_put_in_force_again_and_changes_nothing_is_no_event() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let file = folder.file("serve.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{LIMITED}"));
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("-j serve -f {file}")));
+    serve.wait_for("\"policy-applied\"", LIMIT);
+    serve.signal(Signal::SIGHUP);
+    serve.wait_for("changes nothing of the policy", LIMIT);
+    let applied = ctl::run(host, &format!("apply -f {file}")).expect_success();
+    assert_eq!(applied, "no change\n");
+    for (command, event) in [
+        ("limit set errors 700/s", "policy-applied"),
+        ("limit set errors 700/s", ""),
+        // That it may not stay is one, and so is that it stays.
+        (&format!("apply -f {file} --confirm 1h"), "policy-applied"),
+        (&format!("apply -f {file} --confirm 1h"), ""),
+        (&format!("apply -f {file}"), "policy-applied"),
+    ] {
+        let _said = ctl::run(host, command).expect_success();
+        if !event.is_empty() {
+            let line = serve.wait_for("\"event\":\"policy-", LIMIT);
+            assert!(line.contains(event) && line.contains(command), "{command}: {line}");
+        }
+    }
+    end(&pair, serve);
+}
+
+#[test]
 fn a_monitor_ends_with_a_signal_or_with_its_reader_and_there_is_one_at_a_time() {
     let Some(pair) = pair() else { return };
     let host = &pair.host;
@@ -432,13 +460,14 @@ fn who_may_not_open_maps_and_whoever_comes_while_serve_watches_has_events_from_s
     let mut member = readers.command(GROUP, "monitor -j");
     let mut root = host.command("nsenter");
     root.arg(format!("--mount=/proc/{}/ns/mnt", readers.serve.id())).args([PROGRAM, "monitor", "-j"]);
-    for command in [&mut member, &mut root] {
+    for (command, change) in [(&mut member, "limit set errors 700/s"), (&mut root, "limit set errors 800/s")]
+    {
         // It is asked again until `serve` has begun to watch.
         let mut monitor = Watch::start(command);
         let _said = monitor.wait_for("telling of events", LIMIT);
-        let _said = ctl::run(host, "limit set errors 700/s").expect_success();
+        let _said = ctl::run(host, change).expect_success();
         // What `serve` has put in force at its start may come first.
-        while next(&mut monitor, "policy-applied")["command"] != "limit set errors 700/s" {}
+        while next(&mut monitor, "policy-applied")["command"] != change {}
         assert_eq!(monitor.end_by(Signal::SIGTERM), Some(0));
     }
     // The socket cannot be seen from here.

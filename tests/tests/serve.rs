@@ -138,11 +138,17 @@ fn with_reload_on_change_what_is_written_into_the_file_is_read_by_itself_and_onc
     look("192.0.2.103");
     fs::remove_file(&config).expect("the file is there");
     look("192.0.2.104");
+    let gone = serve.wait_for("No such file", LIMIT);
+    assert!(gone.contains(&config) && gone.contains("what was in force stays"), "{gone}");
+    look("192.0.2.105");
     assert_eq!(rate(), "7/min");
+    let _same = configured(&folder, "[limits]\nper-source = { rate = \"8/min\", bust = 9 }\n");
+    look("192.0.2.106");
+    serve.wait_for("can be read again", LIMIT);
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
     let said = serve.heard().concat();
     assert_eq!(said.matches("bust").count(), 1, "{said}");
-    assert!(!said.contains("No such file"), "{said}");
+    assert!(!said.contains("No such file"), "once: {said}");
     detach(host);
 }
 

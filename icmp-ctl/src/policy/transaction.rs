@@ -167,6 +167,8 @@ pub enum Keep {
 /// A change that nothing speaks against.
 pub struct Transaction {
     policy: Compiled,
+    /// It is in force already.
+    is_as_before: bool,
     /// What it changes.
     pub difference: Difference,
     /// What is probably not meant.
@@ -214,7 +216,8 @@ impl Transaction {
             }
         }
         difference.add(in_force, &policy, tick);
-        Ok(Self { policy, difference, warnings })
+        let is_as_before = in_force.is_some_and(|in_force| in_force.says_the_same_as(&policy));
+        Ok(Self { policy, is_as_before, difference, warnings })
     }
 
     /// The settings that it puts in force.
@@ -227,17 +230,21 @@ impl Transaction {
     /// # Errors
     /// As [`crate::instance::maps::InstanceMaps::publish`].
     pub fn commit(&self, instance: &mut Instance, keep: Keep) -> Result<()> {
+        let pending = instance.maps.rollback_at()?;
         let rollback_at = match keep {
             Keep::Always => None,
             Keep::IfConfirmedWithin(time) => {
                 let time = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
                 Some(monotonic_ns()?.saturating_add(time))
             }
-            Keep::AsBefore => instance.maps.rollback_at()?,
+            Keep::AsBefore => pending,
         };
         instance.maps.publish(&self.policy, rollback_at)?;
         instance.note_applied();
-        instance.note_change(Became::Applied);
+        // What is read again and says the same is no event, but that it stays, or may not stay, is.
+        if !self.is_as_before || pending.is_some() != rollback_at.is_some() {
+            instance.note_change(Became::Applied);
+        }
         Ok(())
     }
 }
