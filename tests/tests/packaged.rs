@@ -10,6 +10,7 @@ use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, Pair};
 use icmp_tests::process::run;
+use serde_json::Value;
 
 /// The page names that a folder has.
 fn names(folder: &Path) -> BTreeSet<String> {
@@ -80,6 +81,39 @@ fn a_shell_completes_verbs_interfaces_limits_rules_and_types_as_they_are_here() 
     assert_eq!(completed(host, "icmp-ctl show policy echo-req"), ["echo-request"]);
     assert_eq!(completed(host, "icmp-ctl apply --allow-break neigh"), ["neighbour-discovery"]);
     assert_eq!(completed(host, "icmp-ctl capture --verdict answer,dr"), ["answer,drop"]);
+}
+
+#[test]
+fn the_scripts_of_shells_begin_with_their_first_line_and_are_the_same_as_json() {
+    for shell in ["bash", "zsh", "fish"] {
+        let run = |json: &[&str]| {
+            run(Command::new(ctl::program()).args(["completions", shell]).args(json)).expect_success()
+        };
+        let (text, json) = (run(&[]), run(&["-j"]));
+        assert!(
+            text.starts_with(|first: char| !first.is_whitespace()) && !text.ends_with("\n\n"),
+            "{shell}: {text}"
+        );
+        let json: Value =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{shell}: {error}: {json}"));
+        assert_eq!((&json["schema"], json["script"].as_str()), (&1.into(), Some(&*text)), "{shell}");
+    }
+}
+
+#[test]
+fn what_a_shell_would_split_or_expand_is_completed_with_escapes_and_what_is_never_attached_not_at_all() {
+    if !can_run(&["bash", "ip"]) {
+        return;
+    }
+    let host = Namespace::new("odd");
+    host.ip("link add a$;b type veth peer name ab*");
+    assert_eq!(completed(&host, "icmp-ctl attach a"), ["a\\$\\;b", "ab\\*"]);
+    assert_eq!(completed(&host, "icmp-ctl attach l"), [] as [&str; 0]);
+    let folder = Folder::new();
+    let _file = folder.file("my rules.toml", "");
+    let path = folder.path().join("my\\ rules.toml");
+    let line = format!("icmp-ctl apply -f {}/my", folder.path().display());
+    assert_eq!(completed(&host, &line), [path.to_str().expect("UTF-8")]);
 }
 
 #[test]

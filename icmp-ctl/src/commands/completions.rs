@@ -11,6 +11,7 @@ use anyhow::Result;
 use clap::{Command, CommandFactory as _};
 use clap_complete::CompleteEnv;
 use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
+use serde_json::json;
 
 use crate::cli::{Cli, Shell};
 use crate::output::Output;
@@ -18,19 +19,31 @@ use crate::output::Output;
 /// Has the shell's name where a shell asks; a variable that no other program takes for its own.
 const VARIABLE: &str = "ICMP_CTL_COMPLETE";
 
+/// Registered in the place of what clap has for bash: what is found there is split where it should not be, expanded like patterns, and put on the
+/// command line as it is. A word that is in quotes already is left to them.
+const BASH_QUOTED: &str = include_str!("completions/quoted.bash");
+
 /// zsh reads the file as a function when it is first needed, and wants an answer then, too.
 const ZSH_FIRST_CALL: &str = "[[ $funcstack[1] = _icmp-ctl ]] && _clap_dynamic_completer_icmp_ctl \"$@\"";
 
 /// The script for a shell.
 pub(super) fn run(shell: Shell) -> Result<Output> {
-    let (completer, last): (&dyn EnvCompleter, _) = match shell {
-        Shell::Bash => (&Bash, ""),
-        Shell::Zsh => (&Zsh, ZSH_FIRST_CALL),
-        Shell::Fish => (&Fish, ""),
+    let completer: &dyn EnvCompleter = match shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
     };
     let mut script = Vec::new();
     completer.write_registration(VARIABLE, "icmp-ctl", "icmp-ctl", "icmp-ctl", &mut script)?;
-    Ok(Output::text(&[&String::from_utf8_lossy(&script), last].concat()))
+    let script = String::from_utf8_lossy(&script);
+    let script = script.trim();
+    let script = match shell {
+        Shell::Bash => BASH_QUOTED.to_owned() + &script.replace("-F _clap_complete_icmp_ctl", "-F _icmp_ctl"),
+        Shell::Zsh => format!("{script}\n{ZSH_FIRST_CALL}"),
+        Shell::Fish => script.to_owned(),
+    };
+    let json = json!({ "schema": 1, "script": format!("{script}\n") });
+    Ok(Output::shown(json, vec![script]))
 }
 
 /// Answers a shell that asks; false where none does, and this is a command like any other.
@@ -48,51 +61,4 @@ fn completed(command: Command) -> Command {
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::builder::PossibleValue;
-
-    use super::*;
-
-    /// Values that nobody can know before they are typed.
-    const FREE: &[&str] = &[
-        "ADDRESS",
-        "BURST",
-        "BYTES",
-        "DIGITS",
-        "HOP_LIMIT",
-        "LENGTH",
-        "N",
-        "NAME",
-        "NUMBER",
-        "PACKETS",
-        "PEER",
-        "PREFIX",
-        "RATE",
-        "TIME",
-        "VLAN",
-    ];
-
-    fn all(command: &Command, to: &mut Vec<(String, clap::Arg)>) {
-        to.extend(command.get_arguments().map(|arg| (command.get_name().to_owned(), arg.clone())));
-        command.get_subcommands().for_each(|command| all(command, to));
-    }
-
-    #[test]
-    fn each_value_is_completed_or_is_one_that_nobody_can_know() {
-        let mut args = Vec::new();
-        all(&completed(Cli::command()), &mut args);
-        assert!(args.len() > 50, "{}", args.len());
-        for (verb, arg) in args.iter().filter(|(_, arg)| arg.get_action().takes_values()) {
-            let name = values::value_name(arg);
-            let files = arg.get_value_hint() != clap::ValueHint::Unknown;
-            let known: Vec<PossibleValue> = arg.get_possible_values();
-            let ways = [FREE.contains(&name), values::names(name).is_some(), files, !known.is_empty()];
-            assert_eq!(
-                ways.iter().filter(|way| **way).count(),
-                1,
-                "{verb} {} {name}: {ways:?}",
-                arg.get_id()
-            );
-        }
-    }
-}
+mod tests;

@@ -8,9 +8,9 @@ use clap::{Arg, ValueHint};
 use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use icmp_common::reason::{Reason, Verdict};
 use icmp_common::types::{Action, Family, ROWS};
-use nix::net::if_::if_nameindex;
 
 use crate::config::words::Named;
+use crate::host::netlink::links_once;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::kernel::requirements::{Purpose, prepare};
@@ -62,10 +62,12 @@ fn types() -> Vec<String> {
     names.into_iter().map(str::to_owned).collect()
 }
 
-/// Interfaces of this network namespace.
+/// Interfaces of this network namespace, without those that are never attached: they have no Ethernet address.
 fn interfaces() -> Vec<String> {
-    let Ok(interfaces) = if_nameindex() else { return Vec::new() };
-    interfaces.iter().map(|interface| interface.name().to_string_lossy().into_owned()).collect()
+    let Ok(links) = links_once() else { return Vec::new() };
+    let attachable = links.into_iter().filter(|link| !link.loopback && link.mac.is_some());
+    let names: BTreeSet<_> = attachable.map(|link| link.name).collect();
+    names.into_iter().collect()
 }
 
 /// Rules that are in force, for whom may read the maps.

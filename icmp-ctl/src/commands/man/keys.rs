@@ -37,14 +37,6 @@ pub(super) fn kind(key: &Value) -> String {
     }
     let types = list(&key["type"], " ");
     let types = if types.is_empty() { key["type"].to_string() } else { types };
-    if types.contains("array") {
-        let item = kind(&key["items"]);
-        return if types.contains("string") {
-            format!("{item}, or a list of these")
-        } else {
-            format!("a list of {item}")
-        };
-    }
     let words: Vec<_> = [
         ("boolean", "true or false"),
         ("string", "text"),
@@ -55,8 +47,36 @@ pub(super) fn kind(key: &Value) -> String {
     .filter(|(name, _)| types.contains(name))
     .map(|(_, word)| *word)
     .collect();
+    let words = words.join(" or ");
+    if types.contains("array") {
+        return match kind(&key["items"]) {
+            item if words.is_empty() => format!("a list of {item}"),
+            item if item == words => format!("{item}, or a list of these"),
+            item => format!("{words}, or a list of {item}"),
+        };
+    }
     match &key["additionalProperties"] {
         values @ Value::Object(_) => format!("a table of types with {}", kind(values)),
-        _ => words.join(" or "),
+        _ => words,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::schema::schema;
+
+    #[test]
+    fn a_key_that_takes_a_number_or_a_list_says_both() {
+        let schema = schema().expect("a schema");
+        for (table, key, takes) in [
+            ("peers", "track", "a whole number, or a list of text like \"192.0.2.0/24\""),
+            ("responder", "vips", "a list of text like \"192.0.2.0/24\""),
+            ("events", "command", "a list of text"),
+        ] {
+            assert_eq!(kind(&schema["properties"][table]["properties"][key]), takes, "{key}");
+        }
+        let rule = &schema["properties"]["policy"]["properties"]["rule"]["items"]["properties"];
+        assert_eq!(kind(&rule["from"]), "text or a whole number, or a list of these");
     }
 }
