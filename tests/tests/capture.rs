@@ -381,6 +381,14 @@ fn an_answer_in_a_capture_is_known_to_have_gone_out() {
     let run = |arguments: &[&str]| process::run(Command::new(ctl::program()).args(arguments));
     let said = run(&["explain", "--pcap", file, "-f", &config, "--own", "192.0.2.2"]);
     assert!(said.code == Some(0) && said.stderr.contains("it was going out"), "{said}");
+    // A capture of Ethernet frames alone does not say so, but the addresses do.
+    let plain = world.folder.path().join("plain.pcap");
+    let plain = plain.to_str().expect("UTF-8");
+    let _done = process::run(Command::new("tcpdump").args(["-r", file, "-w", plain])).expect_success();
+    let said = run(&["explain", "--pcap", plain, "-f", &config, "--own", "192.0.2.2"]);
+    assert!(said.code == Some(0) && said.stderr.contains("it was going out"), "{said}");
+    let said = ctl::run(&world.pair.host, &format!("explain --pcap {plain}"));
+    assert!(said.code == Some(0) && said.stderr.contains("it was going out"), "{said}");
     // Whoever the host is.
     let replayed = run(&["replay", file, "-f", &config, "--own", "203.0.113.1", "-j"]).expect_success();
     let replayed: Value = serde_json::from_str(&replayed).expect("JSON");

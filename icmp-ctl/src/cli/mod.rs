@@ -91,10 +91,10 @@ fn limit_names() -> impl TypedValueParser<Value = LimitName> {
     PossibleValuesParser::new(LimitName::settable().map(LimitName::name)).try_map(|name| name.parse())
 }
 
-/// A whole number that is typed.
+/// A whole number that is typed, of a type without a sign.
 fn whole<T: FromStr>(text: &str) -> Result<T, String> {
-    text.parse()
-        .map_err(|_| format!("{text:?} is no whole number, or one that is too large: write it like 2000"))
+    let most = u64::MAX >> (u64::BITS as usize - 8 * size_of::<T>());
+    text.parse().map_err(|_| format!("{text:?} is no whole number from 0 to {most}"))
 }
 
 /// One that counts something of which none is nothing.

@@ -16,6 +16,9 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let mut given = given(args)?;
     let mut subject = subject(args, &given)?;
     given.come_in_on(subject.mac());
+    if args.pcap.is_some() {
+        given.was_sent_by(subject.mac(), &args.own);
+    }
     let explained = subject.explain(&given.bytes)?;
     let (mut json, lines) = explained.told(&subject);
     json.insert("schema".to_owned(), json!(1));

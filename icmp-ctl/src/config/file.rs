@@ -293,8 +293,8 @@ impl Config {
     /// Not TOML, an unknown key, a value that does not fit its key: with line and column and the line itself.
     pub fn parse(text: &str, name: &str) -> Result<Self> {
         let source = Source { name: name.to_owned(), text: text.to_owned() };
-        if let Some(date) = source.date() {
-            return Err(source.point(Some(date), "a date or time is no value of any key"));
+        if let Some((place, why)) = source.no_value() {
+            return Err(source.point(Some(place), why));
         }
         let config: Self =
             toml::from_str(text).map_err(|error| source.point(error.span(), &plain(error.message())))?;

@@ -34,11 +34,18 @@ impl Source {
         )
     }
 
-    /// Where a date or time is in it, which the parser hands on as a table with a key of its own.
-    pub(super) fn date(&self) -> Option<Range<usize>> {
-        fn first<'a>(mut values: impl Iterator<Item = &'a Spanned<DeValue<'a>>>) -> Option<Range<usize>> {
+    /// Where something is in it that is no value of any key, and why: a date or time, which the parser hands on as a table with a key of its own,
+    /// and the character that ends a text of the kernel's.
+    pub(super) fn no_value(&self) -> Option<(Range<usize>, &'static str)> {
+        fn first<'a>(
+            mut values: impl Iterator<Item = &'a Spanned<DeValue<'a>>>,
+        ) -> Option<(Range<usize>, &'static str)> {
             values.find_map(|value| match value.get_ref() {
-                DeValue::Datetime(_) => Some(value.span()),
+                DeValue::Datetime(_) => Some((value.span(), "a date or time is no value of any key")),
+                DeValue::String(text) if text.contains('\0') => Some((
+                    value.span(),
+                    "the character \\u0000 is in no name, no path and no word of a command",
+                )),
                 DeValue::Array(list) => first(list.iter()),
                 DeValue::Table(table) => first(table.values()),
                 _ => None,

@@ -8,8 +8,10 @@ use anyhow::{Context as _, Result, anyhow};
 use etherparse::PacketBuilder;
 use icmp_common::types::Family;
 use icmp_common::wire::{ethernet, icmpv4, icmpv6};
+use ipnet::IpNet;
 
 use crate::capture::ethernet::{Kind, OWN_MAC, frame, has_own_mac};
+use crate::capture::packet::source;
 use crate::capture::read::{Capture, Record};
 use crate::explain::hex;
 use crate::failure::{Exit, Failure};
@@ -38,7 +40,19 @@ impl Given {
             self.bytes[..mac.len()].copy_from_slice(&mac);
         }
     }
+
+    /// Says of a captured frame of this MAC address, or from one of these addresses, that its host sent it itself, where the capture does not.
+    pub fn was_sent_by(&mut self, mac: [u8; 6], addresses: &[IpNet]) {
+        let is_from = |own: &IpNet| source(&self.bytes) == Some(own.addr());
+        let has_its_mac = self.bytes.get(ethernet::SOURCE..ethernet::ETHER_TYPE) == Some(&mac);
+        if self.has_mac && has_its_mac || addresses.iter().any(is_from) {
+            self.note.get_or_insert_with(|| GOING_OUT.to_owned());
+        }
+    }
 }
+
+/// What is said of a frame that the host sent itself.
+const GOING_OUT: &str = "it was going out: the capturing host sent it itself, as it does its answers; it is explained as if it had come in";
 
 /// An ICMP message in a packet of its own.
 #[derive(Debug)]
@@ -144,9 +158,7 @@ pub fn of_capture(path: &Path, number: u64) -> Result<Given> {
                         record.link_type
                     ));
                 }
-                Kind::Sent => Some(
-                    "it was going out: the capturing host sent it itself, as it does its answers; it is explained as if it had come in".to_owned(),
-                ),
+                Kind::Sent => Some(GOING_OUT.to_owned()),
                 Kind::Frame if record.length > record.bytes.len() => Some(format!(
                     "the capture has {} of its {} bytes; the rest is taken for zeros, with which no ICMP checksum verifies",
                     record.bytes.len(),

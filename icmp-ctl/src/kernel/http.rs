@@ -2,6 +2,7 @@
 //!
 //! Owns connecting, which `serve` gives up but for the ports that its configuration names. How long it may take is the caller's to say.
 
+use std::error::Error as _;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -38,8 +39,8 @@ pub(crate) async fn ask(
     path: &str,
     json: Option<String>,
 ) -> Result<(), String> {
-    let failed = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = handshake(TokioIo::new(connect(address).await?)).await.map_err(failed)?;
+    let (mut sender, connection) =
+        handshake(TokioIo::new(connect(address).await?)).await.map_err(|error| failed(&error))?;
     let request = match &json {
         None => Request::get(path),
         Some(_) => Request::post(path).header(header::CONTENT_TYPE, "application/json"),
@@ -56,8 +57,59 @@ pub(crate) async fn ask(
         // With the answer, or without.
         _ = connection => answered.await,
     };
-    match answered.map_err(failed)?.status() {
+    match answered.map_err(|error| failed(&error))?.status() {
         status if status.is_success() => Ok(()),
         status => Err(format!("it was answered by {status}")),
+    }
+}
+
+/// Why there was no answer, without the words of the library for what it has read.
+fn failed(error: &hyper::Error) -> String {
+    if error.is_parse() {
+        return "what it answers with is no HTTP".to_owned();
+    }
+    if error.is_incomplete_message() {
+        return "it has closed the connection without an answer".to_owned();
+    }
+    let cause = error.source().and_then(|cause| cause.downcast_ref::<io::Error>());
+    cause.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::host::netlink::event_loop;
+
+    /// What is said of a listener that reads what it is asked, and answers this.
+    fn said_of(answer: &'static str) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let answering = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().expect("a connection");
+            let _asked = stream.read(&mut [0; 1024]).expect("a question");
+            stream.write_all(answer.as_bytes()).expect("answered");
+        });
+        let asked = event_loop().expect("an event loop").block_on(ask(address, "localhost", "/", None));
+        answering.join().expect("it answers");
+        asked
+    }
+
+    #[test]
+    fn what_is_no_answer_is_said_without_words_of_the_library() {
+        assert_eq!(said_of("HTTP/1.1 204 No Content\r\n\r\n"), Ok(()));
+        for (answer, why) in [
+            ("SSH-2.0-x\r\n", "what it answers with is no HTTP"),
+            ("", "it has closed the connection without an answer"),
+            (
+                "HTTP/1.1 503 Not Now\r\ncontent-length: 0\r\n\r\n",
+                "it was answered by 503 Service Unavailable",
+            ),
+        ] {
+            assert_eq!(said_of(answer), Err(why.to_owned()), "{answer:?}");
+        }
     }
 }
