@@ -186,3 +186,24 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn types_of_a_rule_of_one_family_are_written_by_name_and_the_family_only_where_it_is_needed() {
+    for (about, types, family) in [
+        (
+            "family = \"ipv4\"\ntype = [\"8\", \"3/4\", \"11-13\", \"3/99\"]",
+            "[\"echo-request\", \"frag-needed\", \"11-13\", \"destination-unreachable/99\"]",
+            true,
+        ),
+        ("family = \"ipv6\"\ntype = \"2\"", "\"packet-too-big\"", false),
+        ("from = \"2001:db8::/32\"\ntype = \"128\"", "\"echo-request\"", false),
+    ] {
+        let (_, policy) =
+            compiled(&format!("[[policy.rule]]\nname = \"r\"\n{about}\naction = \"pass\"\n"), 250.0)
+                .expect(about);
+        let (text, _) = written(&policy, "", 250.0);
+        assert!(text.contains(&format!("type = {types}")), "{about}: {text}");
+        assert_eq!(text.contains("family = "), family, "{about}: {text}");
+        assert!(compiled(&text, 250.0).is_ok_and(|(_, again)| again == policy), "{about}: {text}");
+    }
+}

@@ -159,8 +159,15 @@ fn set_checks(checks: &mut config::Checks, policy: &Compiled) {
 
 /// A rule in the words of the one of its name as far as those mean it, and for the rest in words of its own.
 fn rule_like(rule: &Rule, like: &Config, tick: Tick) -> config::Rule {
-    let own = written_rule(rule, tick);
     let resolve = |said: &config::Rule| resolve_rule(said, &[], like.folder(), tick).ok();
+    // As the program has them: types may be said in several ways.
+    let same = |one: &Rule, other: &Rule| match [one, other].map(|rule| compile(std::slice::from_ref(rule))) {
+        [Ok(one), Ok(other)] => one == other,
+        _ => false,
+    };
+    let own = written_rule(rule, tick);
+    let of_no_family = config::Rule { family: None, ..own.clone() };
+    let own = if resolve(&of_no_family).is_some_and(|meant| same(&meant, rule)) { of_no_family } else { own };
     let said = like.policy.rule.iter().find(|said| said.name == rule.name);
     let Some((said, meant)) = said.and_then(|said| Some((said, resolve(said)?))) else { return own };
     let mut mixed = config::Rule { action: own.action, audit: own.audit, ..said.clone() };
@@ -182,11 +189,6 @@ fn rule_like(rule: &Rule, like: &Config, tick: Tick) -> config::Rule {
     if meant.limit != rule.limit {
         (mixed.limit, mixed.burst) = (own.limit, own.burst);
     }
-    // As the program has them: types may be said in several ways.
-    let same = |one: &Rule, other: &Rule| match [one, other].map(|rule| compile(std::slice::from_ref(rule))) {
-        [Ok(one), Ok(other)] => one == other,
-        _ => false,
-    };
     if !resolve(&mixed).is_some_and(|meant| same(&meant, rule)) {
         (mixed.family, mixed.types) = (own.family, own.types.clone());
     }
@@ -226,10 +228,15 @@ fn range<T: PartialEq + std::fmt::Display>(
     (range != any).then(|| OneOrMany(vec![range_text(range.start(), range.end(), any.end())]))
 }
 
-/// Names that mean the types of a rule, and nothing else in its families. Whoever wrote the rule has found such names, so there are some.
+/// Names that mean the types of a rule, and nothing else in its families. Whoever wrote the rule has found such names, so there are some; in a rule
+/// of one family a number is one.
 fn type_names(rule: &Rule) -> Vec<String> {
     if let [_] = rule.families[..] {
-        return rule.types.iter().map(TypeName::number).collect();
+        let is_name = |text: &String, name: &TypeName| {
+            TypeName::all(text, &rule.families).is_ok_and(|all| all == [*name])
+        };
+        let name_of = |name: &TypeName| Some(name.to_string()).filter(|text| is_name(text, name));
+        return rule.types.iter().map(|name| name_of(name).unwrap_or_else(|| name.number())).collect();
     }
     let covered = |name: &TypeName, by: &[TypeName]| {
         (name.first..=name.last).all(|icmp_type| {
