@@ -118,6 +118,22 @@ pub fn without_numbers(text: &str) -> String {
     plain
 }
 
+/// A text whose control characters, which a terminal would obey, are escaped; but for these.
+pub fn visible(text: &str, but: &[char]) -> String {
+    let is_obeyed = |letter: &char| letter.is_control() && !but.contains(letter);
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, letter| {
+        if is_obeyed(&letter) {
+            shown.extend(letter.escape_default());
+        } else {
+            shown.push(letter);
+        }
+        shown
+    })
+}
+
+/// Control characters that lay out a text of several lines.
+pub const LAYOUT: &[char] = &['\n', '\t'];
+
 /// Does something, and says on a terminal what it is if it takes longer than a second.
 pub fn say_if_it_takes_long<T>(text: &str, work: impl FnOnce() -> T) -> T {
     if !io::stderr().is_terminal() {
@@ -176,7 +192,7 @@ fn line(event: &Event<'_>, json: bool) -> String {
         _ => ("note", ""),
     };
     if !json {
-        return format!("icmp-ctl: {prefix}{}\n", said.message);
+        return format!("icmp-ctl: {prefix}{}\n", visible(&said.message, LAYOUT));
     }
     let mut object = Map::from_iter([("schema".to_owned(), json!(1)), (key.to_owned(), json!(said.message))]);
     object.extend(said.fields);

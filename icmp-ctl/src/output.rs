@@ -12,7 +12,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::diagnostics::{note, warn};
+use crate::diagnostics::{LAYOUT, note, visible, warn};
 
 /// What a verb tells, for people and for programs.
 #[derive(Debug, Deserialize, Serialize)]
@@ -111,7 +111,7 @@ impl Output {
         let mut text = match json {
             true if !self.json.is_null() => self.json.to_string(),
             true => return Ok(Reader::There),
-            false => self.lines.join("\n"),
+            false => visible(&self.lines.join("\n"), LAYOUT),
         };
         if text.is_empty() {
             return Ok(Reader::There);
@@ -159,6 +159,15 @@ mod tests {
         assert!(format!("{error:#}").contains("No space left"), "{error:#}");
         let gone = done.write(&mut Broken(Errno::EPIPE), false).expect("that is no error");
         assert_eq!(gone, Reader::Gone);
+    }
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_as_an_escape() {
+        let mut written = Vec::new();
+        let _reader = Output::shown(Value::Null, vec!["a\u{1b}[31m\tb".to_owned(), "c\u{9b}".to_owned()])
+            .write(&mut written, false)
+            .expect("there is room");
+        assert_eq!(String::from_utf8_lossy(&written), "a\\u{1b}[31m\tb\nc\\u{9b}\n");
     }
 
     #[test]

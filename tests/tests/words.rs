@@ -53,6 +53,18 @@ fn what_is_no_whole_number_is_called_that() {
         let done = ctl::run(&pair.host, typed);
         assert!(done.code == Some(2) && done.stderr.contains("is no whole number"), "{done}");
     }
+    let done = ctl::run(&pair.host, "explain --from 192.0.2.1 --to 192.0.2.2 --hop-limit 300");
+    assert!(done.stderr.contains("\"300\" is no whole number from 0 to 255"), "{done}");
+}
+
+#[test]
+fn what_a_terminal_would_obey_is_not_said_to_it() {
+    let Some(pair) = pair() else { return };
+    for typed in ["attach \u{1b}[31m", "apply -f \u{7}", "replay \u{9b}x -f y"] {
+        let done = ctl::run(&pair.host, typed);
+        let is_obeyed = |letter: char| letter.is_control() && letter != '\n';
+        assert!(done.code != Some(0) && !done.output().contains(is_obeyed), "{typed:?}: {done:?}");
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::diagnostics::visible;
 use crate::observe::rates::three_digits;
 
 /// Something that has happened.
@@ -171,11 +172,16 @@ impl Event {
     pub fn line(&self) -> String {
         let seconds = self.time as u64 % 86_400;
         let [hours, minutes, seconds] = [seconds / 3600, seconds / 60 % 60, seconds % 60];
-        format!("{hours:02}:{minutes:02}:{seconds:02}Z {}", self.what)
+        format!("{hours:02}:{minutes:02}:{seconds:02}Z {}", self.what.text())
     }
 }
 
 impl What {
+    /// It in words, on one line, whatever line breaks there are in the names and commands that it tells of.
+    pub fn text(&self) -> String {
+        visible(&self.to_string(), &[])
+    }
+
     /// Its name, as in JSON.
     pub fn name(&self) -> String {
         json!(self)["event"].as_str().unwrap_or_default().to_owned()
@@ -277,6 +283,23 @@ mod tests {
             );
             assert_eq!(serde_json::from_value::<Event>(json).expect("it is one"), event);
             assert!(event.line().starts_with("23:59:59Z "), "{}", event.line());
+        }
+    }
+
+    #[test]
+    fn what_a_command_line_or_a_name_has_in_it_does_not_begin_a_line_of_its_own_or_colour_it() {
+        let author =
+            Author { user: "root".to_owned(), uid: 0, command: "a\n00:00:00Z policy\u{1b}[8m".to_owned() };
+        for what in [
+            What::PolicyApplied(author),
+            What::Detached(Interface {
+                interface: "e\u{7}0".to_owned(),
+                mode: "native".to_owned(),
+                behind: None,
+            }),
+        ] {
+            let line = Event { time: 0.0, what }.line();
+            assert!(!line.contains(char::is_control), "{line:?}");
         }
     }
 

@@ -135,7 +135,7 @@ pub async fn keep(mut watching: Watching, mut receivers: Receivers) -> Result<In
         }
         failure.clone_from(&now);
         for event in &events {
-            say_event(&event.what.to_string(), &event.json());
+            say_event(&event.what.text(), &event.json());
             receivers.tell(event);
         }
         let mut kept = KEPT_LAST.lock().unwrap_or_else(PoisonError::into_inner);
