@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -278,24 +278,33 @@ fn end(pair: &Pair, mut serve: Watch) {
     let _said = ctl::run(&pair.host, "detach --all").expect_success();
 }
 
-/// What the next request that is made to a listener, which is answered by this status, posts to this path.
-fn posted(listener: &TcpListener, path: &str, status: &str) -> Value {
-    let (mut stream, _) = listener.accept().expect("a connection");
+/// The path that a request posts to, and the event; `None` where who has connected has gone again.
+fn request(stream: &mut TcpStream) -> Option<(String, Value)> {
     stream.set_read_timeout(Some(LIMIT)).expect("a timeout");
     let mut text = String::new();
     let mut bytes = [0; 4096];
     loop {
-        let read = stream.read(&mut bytes).expect("a request");
+        let read @ 1.. = stream.read(&mut bytes).expect("a request") else { return None };
         text.push_str(&String::from_utf8_lossy(&bytes[..read]));
         if let Some((head, body)) = text.split_once("\r\n\r\n")
             && let Ok(event) = serde_json::from_str(body)
         {
-            assert!(
-                head.starts_with(&format!("POST {path} HTTP/1.1")) && head.contains("application/json"),
-                "{head}"
-            );
-            write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").expect("answered");
-            return event;
+            let path = head.strip_prefix("POST ").and_then(|head| head.split_once(" HTTP/1.1\r\n"));
+            let Some((path, head)) = path else { panic!("{head}") };
+            assert!(head.contains("application/json"), "{head}");
+            return Some((path.to_owned(), event));
+        }
+    }
+}
+
+/// The next request that is made to a listener, which is answered by this status.
+fn posted(listener: &TcpListener, status: &str) -> (String, Value) {
+    loop {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        if let Some(posted) = request(&mut stream) {
+            // Who has waited for too long is gone.
+            let _gone = write!(stream, "HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+            return posted;
         }
     }
 }
@@ -306,9 +315,9 @@ fn serve_says_events_with_their_fields_posts_them_and_again_where_that_fails() {
     let folder = Folder::new();
     let listener = pair.host.enter(|| TcpListener::bind("127.0.0.1:8081").expect("a port"));
     let mut serve = serve(&pair, &folder, "webhook = \"http://127.0.0.1:8081/events\"");
-    let failed = posted(&listener, "/events", "503 Not Now");
-    let again = posted(&listener, "/events", "200 OK");
-    assert!(failed == again && again["schema"] == 1, "{failed} {again}");
+    let failed = posted(&listener, "503 Not Now");
+    let again = posted(&listener, "200 OK");
+    assert!(failed == again && again.0 == "/events" && again.1["schema"] == 1, "{failed:?} {again:?}");
     let flood = Flood::start(&pair, |_| Ipv4Addr::new(198, 51, 100, 9));
     let said = said(&mut serve, "flood-started");
     for (field, value) in [
@@ -322,7 +331,7 @@ fn serve_says_events_with_their_fields_posts_them_and_again_where_that_fails() {
     }
     assert!(said["packets_per_second"].as_u64().is_some_and(|rate| rate >= 100), "{said}");
     let event = loop {
-        let event = posted(&listener, "/events", "204 No Content");
+        let (_, event) = posted(&listener, "204 No Content");
         if event["event"] == "flood-started" {
             break event;
         }
@@ -378,23 +387,34 @@ fn whom_events_are_told_is_changed_by_a_reload() {
     let listener = pair.host.enter(|| TcpListener::bind("127.0.0.1:8084").expect("a port"));
     let webhook = |path: &str| format!("webhook = \"http://127.0.0.1:8084{path}\"");
     let mut serve = serve(&pair, &folder, &webhook("/before"));
-    // All that is told of the start: another one waits for an answer.
-    while posted(&listener, "/before", "200 OK")["event"] != "addresses-changed" {}
+    assert_eq!(posted(&listener, "200 OK").0, "/before");
     let reload = |serve: &mut Watch, events: &str| {
         let _file = configure(&folder, events);
         serve.signal(Signal::SIGHUP);
         let _said = serve.wait_for("the configuration was read again", LIMIT);
     };
     reload(&mut serve, &webhook("/after"));
-    let _said = ctl::run(&pair.host, "limit set errors 700/s").expect_success();
-    while posted(&listener, "/after", "200 OK")["command"] != "limit set errors 700/s" {}
-    let script = "command = [\"sh\", \"-c\", \"echo \\\"$0\\\" >&2; exit 1\"]";
+    let change = "limit set errors 700/s";
+    let _said = ctl::run(&pair.host, change).expect_success();
+    // What was told before may come first.
+    let path = loop {
+        let (path, event) = posted(&listener, "200 OK");
+        if event["command"] == change {
+            break path;
+        }
+    };
+    assert_eq!(path, "/after");
+    let script = "command = [\"sh\", \"-c\", \"case \\\"$0\\\" in *800/s*) echo told >&2; exit 1; esac\"]";
     reload(&mut serve, script);
-    let _said = ctl::run(&pair.host, "limit set errors 800/s").expect_success();
+    let change = "limit set errors 800/s";
+    let _said = ctl::run(&pair.host, change).expect_success();
     let failure = serve.wait_for("running sh", LIMIT);
-    assert!(failure.contains("given up for policy-applied"), "{failure}");
+    assert!(failure.contains("told; given up for policy-applied"), "{failure}");
     listener.set_nonblocking(true).expect("a socket");
-    assert!(listener.accept().is_err(), "nothing is posted any more");
+    while let Ok((mut stream, _)) = listener.accept() {
+        let posted = request(&mut stream);
+        assert!(posted.is_none_or(|(_, event)| event["command"] != change), "the page is told no more");
+    }
     // What waits is told to nobody where nobody is configured any more.
     reload(&mut serve, "");
     let _said = ctl::run(&pair.host, "limit set errors 900/s").expect_success();
