@@ -97,7 +97,7 @@ reasons! {
     Truncated "truncated" Pass
     /// Goes on in further buffers than the first.
     MultiBuffer "multi-buffer" Pass
-    /// IP version or header length that cannot be.
+    /// Invalid IP version or header length.
     BadIpHeader "bad-ip-header" Pass
     /// IPv4 header with options.
     IpOptions "ip-options" Pass

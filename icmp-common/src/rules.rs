@@ -1,4 +1,4 @@
-//! Rules: what the operator says of messages from, to or like something, ahead of the type table.
+//! Match rules, evaluated before the type table.
 //!
 //! Owns the compiled form of up to 64 ordered rules and how a message is matched against all of them at once; compiling is icmp-ctl's,
 //! what a rule's action means is the pipeline's. Each rule is a bit, the first one bit 0. Every condition is a table that gives the

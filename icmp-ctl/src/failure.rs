@@ -31,7 +31,7 @@ impl Exit {
     pub const ALL: [Self; 6] =
         [Self::Failed, Self::Usage, Self::NothingLoaded, Self::Permission, Self::Refused, Self::Guarded];
 
-    /// What it means, for the manual; docs/cli.md says the same.
+    /// What it means, for the manual and docs/reference/reasons.md.
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Failed => {

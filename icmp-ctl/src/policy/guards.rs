@@ -67,7 +67,7 @@ const GUARDS: &[Guard] = &[
     },
 ];
 
-/// Refuses the name of a guard that there is none of.
+/// Refuses an unknown guard name.
 ///
 /// # Errors
 /// That, with the names there are.

@@ -179,7 +179,7 @@ impl Transaction {
     /// Holds a proposal against what is in force; changes nothing.
     ///
     /// # Errors
-    /// The instance cannot be read, or a list has become empty and nobody has said that it may.
+    /// The instance cannot be read, or a list has become empty and no `--allow-empty` is given.
     pub fn plan(pins: &Pins, in_force: Option<&Compiled>, proposal: Proposal) -> Result<Self> {
         let Proposal { mut policy, rules, mut warnings, file } = proposal;
         let tick = Tick::of_this_kernel()?;
