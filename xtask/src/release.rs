@@ -4,6 +4,7 @@
 //! Cargo's profile `shipped` makes it small; the paths are remapped by flags for the compiler, because stable cargo has no setting for that.
 
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -17,20 +18,28 @@ pub(crate) fn verb() -> Result<()> {
     check()
 }
 
-/// Build and look. Expects `setup` to be done.
-pub(crate) fn check() -> Result<()> {
-    run::heading("Release");
+/// Builds it; where it is. Expects `setup` to be done.
+pub(crate) fn build() -> Result<PathBuf> {
     let root = run::root()?;
-    // The toolchain that runs this, as rustup calls it.
-    let toolchain = std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned());
-    let flags = ebpf_build::remap_flags(&root, &toolchain)?;
+    let flags = ebpf_build::remap_flags(&root, &toolchain())?;
     // A folder of its own: other flags would have all be built again, here and the next time without them.
     let folder = root.join("target/shipped");
     let folder = folder.to_str().context("a path in UTF-8")?;
-    let program = build::icmp_ctl_with(&["--profile", "shipped", "--target-dir", folder], &flags)?.program;
+    Ok(build::icmp_ctl_with(&["--profile", "shipped", "--target-dir", folder], &flags)?.program)
+}
+
+/// The toolchain that runs this, as rustup calls it.
+fn toolchain() -> String {
+    std::env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".to_owned())
+}
+
+/// Build and look. Expects `setup` to be done.
+pub(crate) fn check() -> Result<()> {
+    run::heading("Release");
+    let program = build()?;
     let bytes = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
     ensure!(bytes.len() <= MOST, "{} has {} bytes, and may have {MOST}", program.display(), bytes.len());
-    for (path, _) in ebpf_build::paths(&root, &toolchain)? {
+    for (path, _) in ebpf_build::paths(&run::root()?, &toolchain())? {
         let path = path.to_str().context("a path in UTF-8")?;
         ensure!(!contains(&bytes, path), "{} has the path {path} of this machine in it", program.display());
     }
