@@ -2,11 +2,12 @@
 //!
 //! Owns the events of the running kernel. When a flood begins and ends by the figures is proven in icmp-ctl's `observe/events`.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::sync::Arc;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -19,7 +20,10 @@ use icmp_tests::process::Watch;
 use icmp_tests::readers::{GROUP, PROGRAM, Readers};
 use icmp_tests::wire::Tap;
 use icmp_tests::xdp::{Counting, Kind};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -469,6 +473,27 @@ fn another_program_behind_ours_and_none_are_told() {
     assert!(changed([&format!("link set dev {HOST_IF} xdpdrv off"), &attach]).is_null());
     assert_eq!(others(&monitor), [""; 0], "and nothing else");
     let _said = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
+fn a_command_that_runs_when_serve_is_ended_ends_with_it_and_what_it_has_started() {
+    let Some(pair) = pair() else { return };
+    let folder = Folder::new();
+    let fifo = folder.path().join("fifo");
+    mkfifo(&fifo, Mode::S_IRUSR).expect("a FIFO");
+    let script = format!("cat {} & wait", fifo.display());
+    let serve = serve(&pair, &folder, &format!("command = [\"sh\", \"-c\", \"{script}\"]"));
+    let (opened, open) = mpsc::channel();
+    // It is opened once somebody reads it.
+    thread::spawn(move || opened.send(File::options().write(true).open(fifo)));
+    let held = open.recv_timeout(LIMIT).expect("the command runs").expect("opened");
+    end(&pair, serve);
+    let mut asked = [PollFd::new(held.as_fd(), PollFlags::empty())];
+    let told = poll(&mut asked, PollTimeout::from(10_000_u16)).expect("it can be waited for");
+    assert!(
+        told == 1 && asked[0].revents() == Some(PollFlags::POLLERR),
+        "somebody reads it still: {asked:?}"
+    );
 }
 
 #[test]

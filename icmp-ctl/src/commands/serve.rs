@@ -42,7 +42,9 @@ pub(super) fn run(args: &Serve) -> Result<Output> {
     let webhook = config.events.webhook.iter().map(|webhook| webhook.address.port());
     give_up_connecting(&health::ports(&config).into_iter().chain(webhook).collect::<Vec<_>>())?;
     share_one_heap();
-    event_loop()?.block_on(until_ended(args, config)).map(|()| Output::nothing())
+    let ended = event_loop()?.block_on(until_ended(args, config));
+    crate::kernel::command::end_all();
+    ended.map(|()| Output::nothing())
 }
 
 /// Nothing that blocks is done on this thread, so that a signal ends it at once.

@@ -1,9 +1,12 @@
 //! What another program says, of which nobody knows when it will.
+//!
+//! Owns that none outlives what has asked it: neither its time, nor this process where that ends by [`end_all`].
 
+use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read as _};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -15,6 +18,30 @@ use crate::kernel::threads::start;
 
 /// Bytes that are read of what a command says of its failure.
 const SAID: usize = 4096;
+
+/// The groups of processes of the commands that run now; `None` where no more may begin.
+static RUNNING: Mutex<Option<BTreeSet<u32>>> = Mutex::new(Some(BTreeSet::new()));
+
+/// Ends the commands that run now, with all that they have started, and has no more begin: for a process that ends.
+pub(crate) fn end_all() {
+    let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner).take();
+    running.into_iter().flatten().for_each(end);
+}
+
+/// Kills a group of processes.
+fn end(group: u32) {
+    // One that is gone meanwhile is what is wanted.
+    let _ = kill(Pid::from_raw(-group.cast_signed()), Signal::SIGKILL);
+}
+
+/// Starts a command with its group among those that run.
+fn begin(command: &mut Command) -> io::Result<Child> {
+    let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
+    let running = running.as_mut().ok_or_else(|| io::Error::other("this process is about to end"))?;
+    let child = command.spawn()?;
+    running.insert(child.id());
+    Ok(child)
+}
 
 /// What a command prints; `None` where it is not installed. It is waited for no longer than `deadline`, and killed then.
 ///
@@ -58,20 +85,26 @@ fn ended(
     asked.args(arguments).env("PATH", format!("{path}:/usr/sbin:/sbin"));
     // A group of its own, so that what it has started is killed with it.
     asked.process_group(0);
-    let asked = match asked.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped()).spawn() {
+    let asked = match begin(asked.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped())) {
         Ok(asked) => asked,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{command}: {}", sentence(&error.into()))),
     };
-    let group = Pid::from_raw(-asked.id().cast_signed());
-    let (ended, end) = mpsc::channel();
+    let group = asked.id();
+    let (ended, waited) = mpsc::channel();
     // What has left its group may hold its output open after it was killed, so the thread that reads is left alone.
     let waiting = start(move || _ = ended.send(read(asked)));
     if let Err(error) = waiting {
-        let _ = kill(group, Signal::SIGKILL);
+        end(group);
         return Err(format!("{command}: {}", sentence(&error)));
     }
-    match end.recv_timeout(deadline) {
+    let done = waited.recv_timeout(deadline);
+    if done.is_err() {
+        // It is not waited for before its output ends, so the number is still its own.
+        end(group);
+    }
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner).as_mut().map(|running| running.remove(&group));
+    match done {
         Ok(Ok(done)) if done.status.success() => Ok(Some(done)),
         Ok(Ok(Output { status, stderr, .. })) => {
             let said = String::from_utf8_lossy(&stderr);
@@ -79,11 +112,7 @@ fn ended(
             Err(format!("{command}: {why}"))
         }
         Ok(Err(error)) => Err(format!("{command}: {}", sentence(&error.into()))),
-        Err(_) => {
-            // It is not waited for before its output ends, so the number is still its own.
-            let _ = kill(group, Signal::SIGKILL);
-            Err(format!("{command}: it did not end in {} s, and was killed", deadline.as_secs_f32()))
-        }
+        Err(_) => Err(format!("{command}: it did not end in {} s, and was killed", deadline.as_secs_f32())),
     }
 }
 
