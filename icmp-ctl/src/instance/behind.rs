@@ -16,7 +16,7 @@ use crate::host::netlink::Link;
 use crate::instance::places::next;
 use crate::instance::program::Entry;
 use crate::instance::{dispatcher, foreign};
-use crate::kernel::bpffs::{numbered, remove_if_there};
+use crate::kernel::bpffs::{numbered, remove_if_there, unless_gone};
 use crate::kernel::netlink::namespace_cookie;
 
 /// Symbolic link whose target is the cookie of the network namespace. Its number, by which the directory is called, another one has later, perhaps
@@ -92,12 +92,16 @@ pub(super) fn interfaces(directory: &Path) -> Result<Vec<u32>> {
     Ok(all)
 }
 
-/// What is pinned about an interface, which is given where it is here; `None` where there is no program behind ours.
+/// What is pinned about an interface, which is given where it is here; `None` where there is no program behind ours, or none any more.
 ///
 /// # Errors
 /// A pin cannot be read.
 pub(super) fn chained(directory: &Path, ifindex: u32, link: Option<&Link>) -> Result<Option<Chained>> {
     let Some(entry) = entry_on(directory, ifindex) else { return Ok(None) };
+    unless_gone(&pin(directory, entry, ifindex), || chained_by(directory, entry, ifindex, link))
+}
+
+fn chained_by(directory: &Path, entry: Entry, ifindex: u32, link: Option<&Link>) -> Result<Chained> {
     let info = |pin: PathBuf| {
         ProgramInfo::from_pin(&pin).with_context(|| format!("opening the program {}", pin.display()))
     };
@@ -122,7 +126,7 @@ pub(super) fn chained(directory: &Path, ifindex: u32, link: Option<&Link>) -> Re
         }
     }
     let (program_id, is_there) = (there.unwrap_or(ours), there.is_some());
-    Ok(Some(Chained { entry, program_id, is_there, behind }))
+    Ok(Chained { entry, program_id, is_there, behind })
 }
 
 /// Notes that ours is in the dispatcher of an interface.

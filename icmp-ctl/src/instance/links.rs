@@ -15,7 +15,7 @@ use crate::host::patterns::means;
 use crate::instance::behind::{self, Behind, Chained};
 use crate::instance::foreign::Attachment;
 use crate::kernel::bpf::{self as sys, LinkInfo};
-use crate::kernel::bpffs::{numbered, remove_if_there};
+use crate::kernel::bpffs::{numbered, remove_if_there, unless_gone};
 
 /// Directory of an instance's links, each named after its interface's index (names may have dots, which this file system refuses).
 pub(super) const LINKS: &str = "links";
@@ -169,12 +169,9 @@ pub(super) fn pin(directory: &Path, ifindex: u32) -> PathBuf {
     directory.join(LINKS).join(ifindex.to_string())
 }
 
-/// What is pinned there; `None` where it has been detached since the pins were listed, by somebody who has the lock.
+/// What is pinned there; `None` where it has been detached since the pins were listed.
 fn info(pin: &Path) -> Result<Option<LinkInfo>> {
-    match sys::link_info(pin) {
-        Err(_) if !pin.exists() => Ok(None),
-        info => info.map(Some),
-    }
+    unless_gone(pin, || sys::link_info(pin))
 }
 
 /// The links pinned in an instance's directory, by the index of their interface. `network` is what there is in its namespace.

@@ -118,6 +118,17 @@ pub(crate) fn remove_if_there(path: &Path) -> Result<()> {
     }
 }
 
+/// What is read of a pin that was there; `None` where that has failed because it has been removed meanwhile, by somebody who has the lock.
+///
+/// # Errors
+/// It is there, and cannot be read.
+pub(crate) fn unless_gone<T>(pin: &Path, read: impl FnOnce() -> Result<T>) -> Result<Option<T>> {
+    match read() {
+        Err(_) if pin.symlink_metadata().is_err() => Ok(None),
+        read => read.map(Some),
+    }
+}
+
 /// The numbers that the pins in a folder are named after; none where there is no such folder.
 ///
 /// # Errors
@@ -132,4 +143,29 @@ pub(crate) fn numbered(folder: &Path) -> Result<Vec<u32>> {
         indexes.extend(entry?.file_name().to_string_lossy().parse::<u32>());
     }
     Ok(indexes)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::bail;
+
+    use super::*;
+
+    #[test]
+    fn what_goes_away_while_it_is_read_was_not_there_and_what_stays_and_cannot_be_read_is_an_error() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let pin = folder.path().join("7");
+        let failing = |goes: bool| {
+            fs::write(&pin, "").expect("a file");
+            unless_gone(&pin, || -> Result<()> {
+                if goes {
+                    fs::remove_file(&pin)?;
+                }
+                bail!("it cannot be opened")
+            })
+        };
+        assert_eq!(failing(true).expect("it is gone"), None);
+        let _still_there = failing(false).expect_err("it cannot be read");
+        assert_eq!(unless_gone(&pin, || Ok(7)).expect("it is read"), Some(7));
+    }
 }
