@@ -7,9 +7,9 @@ use std::os::fd::AsRawFd as _;
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, send, socket};
 
-use crate::kernel::netlink::{attribute, attributes, message, word16, word32};
+use crate::kernel::netlink::{attribute, attributes, message, received, word16, word32};
 
 const NLMSG_ERROR: u16 = 2;
 const NLM_F_REQUEST: u16 = 1;
@@ -70,8 +70,7 @@ fn ask(family: u16, command: u8, body: &[u8]) -> Result<Option<Vec<u8>>> {
     send(socket.as_raw_fd(), &message(family, NLM_F_REQUEST, &body), MsgFlags::empty())
         .context("asking over generic netlink")?;
     let mut reply = [0; 8192];
-    let length =
-        recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty()).context("asking over generic netlink")?;
+    let length = received(&socket, &mut reply).context("asking over generic netlink")?;
     answer(&reply[..length])
 }
 

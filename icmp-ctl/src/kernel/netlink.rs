@@ -5,7 +5,7 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
@@ -28,6 +28,7 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_REQUEST_DUMP: u16 = 1 | 0x300;
 const NLM_F_REQUEST_ACK: u16 = 1 | 4;
 const NLM_F_CAPPED: u16 = 0x100;
+const NLM_F_DUMP_INTR: u16 = 0x10;
 const IFLA_TARGET_NETNSID: u16 = 46;
 const IFLA_XDP_NESTED: u16 = 43 | 0x8000;
 const IFLA_XDP_FD: u16 = 1;
@@ -53,6 +54,8 @@ const ADDRESS_HEADER: usize = 8;
 pub(crate) const VLAN_HEADER: usize = 8;
 /// Bytes of the longest answer: no dump has more at a time.
 const LONGEST: usize = 1 << 16;
+/// How often is read what changes while it is read: one change meanwhile is common on a busy host.
+const DUMPS: u32 = 100;
 /// Messages taken in one go, so that a flood of them ends somewhere.
 const AT_ONCE: u32 = 100_000;
 
@@ -153,7 +156,7 @@ pub(crate) fn link(ifindex: u32, namespace: Option<i32>) -> Result<Option<Vec<u8
         body.extend(namespace.into_iter().flat_map(|id| attribute(IFLA_TARGET_NETNSID, &id.to_ne_bytes())));
         let socket = asked(&message(RTM_GETLINK, NLM_F_REQUEST, &body))?;
         let mut reply = vec![0; LONGEST];
-        let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
+        let length = received(&socket, &mut reply)?;
         ensure!(length >= 16, "an answer that is none");
         reply.truncate(length);
         Ok(reply)
@@ -187,29 +190,62 @@ pub(crate) fn bridge_vlans() -> Result<Vec<Vec<u8>>> {
     dump(RTM_GETVLAN, RTM_NEWVLAN, &body).context("reading the VLANs of bridges")
 }
 
-/// Everything that the kernel answers a message with, which it does with messages of this kind: their bodies.
+/// Everything that the kernel answers a message with, which it does with messages of this kind: their bodies. It is asked again where that has changed
+/// while it was told, of which some may be missing then.
 fn dump(question: u16, answer: u16, body: &[u8]) -> Result<Vec<Vec<u8>>> {
-    let socket = asked(&message(question, NLM_F_REQUEST_DUMP, body))?;
-    let (mut reply, mut dumped) = (vec![0; LONGEST], Vec::new());
-    loop {
-        let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
-        ensure!(length > 0, "an answer that is none");
-        let mut rest = &reply[..length];
-        while !rest.is_empty() {
+    let mut reply = vec![0; LONGEST];
+    for _ in 0..DUMPS {
+        let socket = asked(&message(question, NLM_F_REQUEST_DUMP, body))?;
+        let mut dump = Dump::default();
+        while !dump.is_done {
+            let length = received(&socket, &mut reply)?;
+            ensure!(length > 0, "an answer that is none");
+            dump.take(&reply[..length], answer)?;
+        }
+        if !dump.has_changed {
+            return Ok(dump.bodies);
+        }
+    }
+    bail!("it has changed each of the {DUMPS} times that it was read; try again")
+}
+
+/// An answer of many messages, as far as it was read.
+#[derive(Default)]
+struct Dump {
+    bodies: Vec<Vec<u8>>,
+    is_done: bool,
+    has_changed: bool,
+}
+
+impl Dump {
+    fn take(&mut self, mut rest: &[u8], answer: u16) -> Result<()> {
+        while !rest.is_empty() && !self.is_done {
             ensure!(rest.len() >= HEADER, "an answer that is none");
             let (length, kind) = (word32(rest, 0) as usize, word16(rest, 4));
             let body = rest.get(HEADER..length).context("an answer that is none")?;
+            self.has_changed |= word16(rest, 6) & NLM_F_DUMP_INTR != 0;
             match kind {
                 NLMSG_DONE | NLMSG_ERROR => {
                     ensure!(body.len() >= 4, "an answer that is none");
                     let error = word32(body, 0) as i32;
                     ensure!(error == 0, Errno::from_raw(-error));
-                    return Ok(dumped);
+                    self.is_done = true;
                 }
-                kind if kind == answer => dumped.push(body.to_vec()),
+                kind if kind == answer => self.bodies.push(body.to_vec()),
                 _ => {}
             }
             rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}
+
+/// Reads what a socket has next, also where a signal comes meanwhile.
+pub(super) fn received(socket: &OwnedFd, reply: &mut [u8]) -> nix::Result<usize> {
+    loop {
+        match recv(socket.as_raw_fd(), reply, MsgFlags::empty()) {
+            Err(Errno::EINTR) => {}
+            received => return received,
         }
     }
 }
@@ -259,7 +295,7 @@ fn set_xdp(ifindex: u32, fd: i32, flags: u32, expected: Option<i32>) -> Result<A
     body.extend(attribute(IFLA_XDP_NESTED, &nested));
     send(socket.as_raw_fd(), &message(RTM_SETLINK, NLM_F_REQUEST_ACK, &body), MsgFlags::empty())?;
     let mut reply = [0; 4096];
-    let length = recv(socket.as_raw_fd(), &mut reply, MsgFlags::empty())?;
+    let length = received(&socket, &mut reply)?;
     let reply = &reply[..length];
     ensure!(length >= 36 && word16(reply, 4) == NLMSG_ERROR, "an answer that is none");
     let errno = match word32(reply, 16) as i32 {
@@ -349,6 +385,23 @@ mod tests {
 
     use super::*;
     use crate::host::netlink::event_loop;
+
+    #[test]
+    fn an_answer_that_has_changed_while_it_was_told_is_known_as_that_by_any_of_its_messages() {
+        let answer = |flags: [u16; 2]| {
+            let address = message(RTM_NEWADDR, flags[0], &[7; 8]);
+            let done = message(NLMSG_DONE, flags[1], &[0; 4]);
+            let mut dump = Dump::default();
+            dump.take(&[address, message(RTM_NEWVLAN, 0, &[])].concat(), RTM_NEWADDR).expect("an answer");
+            assert!(!dump.is_done);
+            dump.take(&done, RTM_NEWADDR).expect("its end");
+            assert!(dump.is_done && dump.bodies == [[7; 8]]);
+            dump.has_changed
+        };
+        assert!(!answer([2, 2]));
+        assert!(answer([2 | NLM_F_DUMP_INTR, 2]));
+        assert!(answer([2, 2 | NLM_F_DUMP_INTR]));
+    }
 
     #[test]
     fn an_error_that_no_message_comes_with_is_read() {
