@@ -2,7 +2,9 @@
 //!
 //! Owns reading them. `/proc/timer_list` is the one place where the kernel shows its tick counter (kernel/time/timer_list.c).
 
-use anyhow::{Context as _, Result, bail};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
 
 use crate::kernel::bpf;
 
@@ -21,12 +23,20 @@ impl Tick {
     pub fn of_this_kernel() -> Result<Self> {
         let resolution = nix::time::clock_getres(nix::time::ClockId::CLOCK_MONOTONIC_COARSE)
             .context("asking the kernel for the length of its clock tick")?;
-        let seconds = resolution.tv_sec() as f64 + resolution.tv_nsec() as f64 / 1e9;
-        if !(0.0005..=0.05).contains(&seconds) {
-            bail!("the kernel says its clock tick is {seconds} s long, expected 1 to 10 ms");
-        }
-        Ok(Self { per_second: 1.0 / seconds })
+        Self::of_length(Duration::from(resolution))
     }
+
+    fn of_length(tick: Duration) -> Result<Self> {
+        let (shortest, longest) = Self::LENGTHS;
+        ensure!(
+            (shortest..=longest).contains(&tick),
+            "the kernel says its clock tick is {tick:?} long, and it has to be from {shortest:?} to {longest:?}"
+        );
+        Ok(Self { per_second: 1.0 / tick.as_secs_f64() })
+    }
+
+    /// Ticks that kernels have are from 1 to 10 ms long; and some room beyond.
+    const LENGTHS: (Duration, Duration) = (Duration::from_micros(500), Duration::from_millis(50));
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC as the program has them while a confirmation is awaited, told by the function that it asks (`bpf_ktime_get_ns`): this
@@ -50,6 +60,14 @@ pub(crate) fn ticks() -> Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tick_that_there_cannot_be_is_told_in_the_unit_of_those_that_can_be() {
+        let of = |micros: u64| Tick::of_length(Duration::from_micros(micros));
+        assert!(of(4_000).is_ok_and(|tick| (249.9..250.1).contains(&tick.per_second)));
+        let error = of(100_000).expect_err("it is too long").to_string();
+        assert!(error.contains("100ms long") && error.ends_with("to 50ms"), "{error}");
+    }
 
     #[test]
     #[expect(clippy::print_stderr, reason = "a skip says why")]
