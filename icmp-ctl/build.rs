@@ -15,6 +15,8 @@ fn main() -> Result<()> {
         .collect();
     ebpf_build::build("icmp-ebpf", &features.join(","), &["icmp-ebpf"])?;
     let workspace = ebpf_build::workspace()?;
+    // Set where a release is built, whose commit is to be right: while one works, an object that is still right is not made again for each commit.
+    println!("cargo:rerun-if-env-changed=ICMP_CTL_COMMIT");
     println!("cargo:rustc-env=ICMP_CTL_BUILD={}", build_id(&workspace));
     println!("cargo:rustc-env=ICMP_CTL_DATE={}", of_commit("%cs", &workspace).unwrap_or_default());
     Ok(())

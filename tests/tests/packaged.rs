@@ -46,6 +46,25 @@ fn each_verb_and_the_configuration_have_a_page_that_the_readers_of_pages_do_not_
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+#[test]
+fn the_configuration_that_packages_bring_is_valid_as_it_is_and_with_all_that_is_commented_out() {
+    let text = include_str!("../../deploy/config.toml");
+    let with_all: String = text
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(key) if key.starts_with(|c: char| c == '[' || c.is_alphanumeric()) => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    assert!(with_all.contains("\ninterfaces = ") && with_all.contains("\n[[policy.rule]]\n"), "{with_all}");
+    let folder = Folder::new();
+    for text in [text, &with_all] {
+        let file = folder.file("config.toml", text);
+        let done = run(Command::new(ctl::program()).args(["apply", "--check", "-f", &file]));
+        assert_eq!(done.code, Some(0), "{done}");
+    }
+}
+
 /// What bash completes a command line to, in a namespace.
 fn completed(namespace: &Namespace, line: &str) -> Vec<String> {
     let program = ctl::program().parent().expect("a folder").display();

@@ -30,24 +30,26 @@ pub(crate) fn cargo() -> Result<Command> {
 
 /// Build icmp-ctl; its own progress goes to the terminal.
 pub(crate) fn icmp_ctl(arguments: &[&str]) -> Result<Built> {
-    icmp_ctl_with(arguments, &[])
+    built(cargo()?.arg("build"), arguments)
 }
 
-/// As [`icmp_ctl`], with further flags for the compiler.
-pub(crate) fn icmp_ctl_with(arguments: &[&str], flags: &[String]) -> Result<Built> {
+/// As [`icmp_ctl`], with further flags for the compiler, and with the crates that it is made of written into it.
+pub(crate) fn shipped(arguments: &[&str], flags: &[String]) -> Result<Built> {
     let mut cargo = cargo()?;
-    if !flags.is_empty() {
-        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    }
+    cargo.args(["auditable", "build"]).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    // Has the build script ask git again.
+    let head = run::output(run::command("git").args(["rev-parse", "HEAD"]).current_dir(run::root()?));
+    cargo.env(
+        "ICMP_CTL_COMMIT",
+        head.map(|head| String::from_utf8_lossy(&head.stdout).trim().to_owned()).unwrap_or_default(),
+    );
+    built(&mut cargo, arguments)
+}
+
+fn built(cargo: &mut Command, arguments: &[&str]) -> Result<Built> {
     cargo
-        .args([
-            "build",
-            "--package",
-            "icmp-ctl",
-            "--bin",
-            "icmp-ctl",
-            "--message-format=json-render-diagnostics",
-        ])
+        .args(["--package", "icmp-ctl", "--bin", "icmp-ctl"])
+        .arg("--message-format=json-render-diagnostics")
         .args(arguments)
         .stdout(Stdio::piped());
     let mut child = cargo.spawn().context("starting cargo")?;

@@ -10,7 +10,7 @@ use crate::{bench, book, interrupt, release, test};
 
 pub(crate) fn verb() -> Result<()> {
     test::all(&test::Scope { vms: true, forbid_skips: true, fuzz: true, soak: true })?;
-    release::check()?;
+    release::verb()?;
     book::verb()?;
     if let Err(error) = bench::quick_check() {
         interrupt::check()?;

@@ -10,6 +10,8 @@ mod check;
 mod ci;
 mod cpio;
 mod demo;
+mod deny;
+mod dist;
 mod fuzz;
 mod interrupt;
 mod netns;
@@ -47,8 +49,12 @@ enum Verb {
     Book,
     /// Print what each program costs the kernel's verifier, and fail beyond the committed bound
     Verifier,
-    /// Build icmp-ctl as it is shipped: without symbols, and without paths of this machine
+    /// Build icmp-ctl as it is shipped, for this machine: static, without symbols, and without paths of this machine
     Release,
+    /// Build all that a release has, into `target/dist`: programs, archives, packages, an image
+    Dist(dist::Args),
+    /// Look at the dependencies: their licences, where they are from, what is known of them
+    Deny,
     /// Load, attach and ping under Debian's kernels in QEMU
     VmTest(vm_test::Args),
     /// Measure against the kernel, nftables, iptables and other XDP programs
@@ -71,6 +77,8 @@ fn main() -> ExitCode {
         Verb::Book => book::verb(),
         Verb::Verifier => verifier::verb(),
         Verb::Release => release::verb(),
+        Verb::Dist(args) => dist::verb(&args),
+        Verb::Deny => deny::verb(),
         Verb::VmTest(args) => vm_test::verb(&args),
         Verb::Bench(args) => bench::verb(&args),
         Verb::Fuzz(args) => fuzz::verb(&args),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::env;
+use std::env::consts::ARCH;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -15,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
 
+use crate::release::{self, ARCHITECTURES};
 use crate::{build, run};
 
 #[derive(clap::Args)]
@@ -24,7 +26,7 @@ pub(crate) struct Args {
     purpose: Purpose,
 }
 
-/// In order: the tests need what all before them need, but for the VMs.
+/// The tests need what all before them need, but for the VMs.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Purpose {
     /// icmp-ctl and the eBPF object in it
@@ -41,6 +43,14 @@ pub(crate) enum Purpose {
     Book,
     /// `cargo xtask test`, VMs aside
     Test,
+    /// `cargo xtask release`
+    Release,
+    /// `cargo xtask dist`
+    Dist,
+    /// `cargo xtask dist --test`
+    DistTest,
+    /// `cargo xtask deny`
+    Deny,
 }
 
 pub(crate) fn verb(args: &Args) -> Result<()> {
@@ -56,20 +66,29 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
         Purpose::Vm => "Setup: what the VMs need",
         Purpose::Fuzz => "Setup: what fuzzing needs",
         Purpose::Book => "Setup: what the book needs",
+        Purpose::Release => "Setup: what the shipped program needs",
+        Purpose::Dist => "Setup: what the packages need",
+        Purpose::DistTest => "Setup: what the test of the packages needs",
+        Purpose::Deny => "Setup: what looking at the dependencies needs",
         Purpose::Test => "Setup: what the tests need",
     });
-    if purpose == Purpose::Book {
-        return mdbook();
+    if let Purpose::Book | Purpose::Deny = purpose {
+        return programs_by_cargo(purpose);
     }
     let pin = Pin::read()?;
     programs(purpose)?;
     nightly(&pin)?;
     bpf_linker(&pin)?;
-    if purpose == Purpose::Test {
-        cargo_tools()?;
-        kubernetes_validate()?;
-    }
-    Ok(())
+    match purpose {
+        Purpose::Test => {
+            cargo_tools()?;
+            kubernetes_validate()
+        }
+        Purpose::Release | Purpose::Vm => targets(&[ARCH]),
+        Purpose::Dist | Purpose::DistTest => targets(&ARCHITECTURES),
+        _ => Ok(()),
+    }?;
+    programs_by_cargo(purpose)
 }
 
 /// ebpf-toolchain.toml.
@@ -133,14 +152,26 @@ const TEST: &[Program] = &[
     ("xdp-loader", &["xdp-tools"]),
 ];
 
+const DIST: &[Program] = &[("tar", &["tar"]), ("gzip", &["gzip"]), ("sha256sum", &["coreutils"])];
+
+const DIST_TEST: &[Program] = &[
+    ("lintian", &["lintian"]),
+    ("mmdebstrap", &["mmdebstrap"]),
+    ("qemu-aarch64-static", &["qemu-user-static"]),
+    ("rpm", &["rpm"]),
+    ("skopeo", &["skopeo"]),
+];
+
 fn programs(purpose: Purpose) -> Result<()> {
     let groups: &[&[Program]] = match purpose {
-        Purpose::Build => &[BUILD],
+        Purpose::Build | Purpose::Release => &[BUILD],
+        Purpose::Dist => &[BUILD, DIST],
+        Purpose::DistTest => &[BUILD, DEMO, DIST, DIST_TEST],
         Purpose::Demo => &[BUILD, DEMO],
         Purpose::Verifier => &[BUILD, VERIFIER],
         Purpose::Vm => &[BUILD, VM],
         Purpose::Fuzz => &[BUILD, FUZZ],
-        Purpose::Book => &[],
+        Purpose::Book | Purpose::Deny => &[],
         // The lints look at the fuzz targets, too.
         Purpose::Test => &[BUILD, DEMO, VERIFIER, FUZZ, TEST],
     };
@@ -318,22 +349,49 @@ fn bpf_linker(pin: &Pin) -> Result<()> {
     Ok(())
 }
 
-/// What makes HTML of the pages.
-fn mdbook() -> Result<()> {
-    const VERSION: &str = "0.5.4";
-    let version = run::output(run::command("mdbook").arg("--version"));
-    if !version.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(VERSION)) {
-        run::progress(
-            &format!("cargo install mdbook {VERSION} (about two minutes)"),
-            build::cargo()?.args(["install", "mdbook", "--version", VERSION, "--locked"]).args([
-                "--no-default-features",
-                "--features",
-                "search",
-            ]),
-        )
-        .context("building mdbook failed")?;
+/// Programs of crates.io, each with its version and what cargo is to leave out of it or add.
+fn programs_by_cargo(purpose: Purpose) -> Result<()> {
+    const AUDITABLE: (&str, &str, &[&str]) = ("cargo-auditable", "0.7.7", &[]);
+    let wanted: &[(&str, &str, &[&str])] = match purpose {
+        Purpose::Book => &[("mdbook", "0.5.4", &["--no-default-features", "--features", "search"])],
+        Purpose::Release | Purpose::Vm => &[AUDITABLE],
+        Purpose::Dist | Purpose::DistTest => {
+            &[AUDITABLE, ("cargo-deb", "3.8.0", &[]), ("cargo-generate-rpm", "0.21.1", &[])]
+        }
+        Purpose::Deny => &[("cargo-deny", "0.20.2", &[])],
+        _ => &[],
+    };
+    if wanted.is_empty() {
+        return Ok(());
     }
-    println!("  ok       mdbook {VERSION}");
+    let installed = run::capture(build::cargo()?.args(["install", "--list"]))?;
+    for (name, version, features) in wanted {
+        if !installed.lines().any(|line| line.trim_end_matches(':') == format!("{name} v{version}")) {
+            run::progress(
+                &format!("cargo install {name} {version} (some minutes)"),
+                build::cargo()?.args(["install", name, "--version", version, "--locked"]).args(*features),
+            )
+            .with_context(|| format!("building {name} failed"))?;
+        }
+        println!("  ok       {name} {version}");
+    }
+    Ok(())
+}
+
+/// Rust's libraries for the static programs, which bring a C library and what starts a program.
+fn targets(architectures: &[&str]) -> Result<()> {
+    let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".into());
+    let list = ["target", "list", "--installed", "--toolchain", &toolchain];
+    let installed = run::capture(run::command("rustup").args(list))?;
+    for target in architectures.iter().map(|architecture| release::target(architecture)) {
+        if !installed.lines().any(|line| line == target) {
+            run::progress(
+                &format!("rustup target add {target}"),
+                run::command("rustup").args(["target", "add", &target, "--toolchain", &toolchain]),
+            )?;
+        }
+        println!("  ok       {target}");
+    }
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 //! is only read: which archive it uses and how to reach it; lists, cache and packages are under target/vm.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::env::consts::ARCH;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -108,7 +109,7 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
 
     // As it is shipped, which also takes less time there than one that is not optimised: the processor is emulated.
     run::heading("icmp-ctl for the VMs");
-    let mut programs = vec![(release::build()?, "bin/icmp-ctl")];
+    let mut programs = vec![(release::program(ARCH)?, "bin/icmp-ctl")];
     for (name, path) in PROGRAMS {
         programs.push((run::find(name).with_context(|| format!("{name} is not installed"))?, path));
     }
@@ -163,7 +164,12 @@ fn with_libraries(programs: &[(PathBuf, &str)]) -> Result<BTreeMap<PathBuf, Vec<
         let listed = run::capture(run::command("ldd").arg(program))?;
         let libraries: Vec<_> =
             listed.split_whitespace().filter(|word| word.starts_with('/')).map(Path::new).collect();
-        ensure!(!libraries.is_empty(), "ldd names no library of {}:\n{listed}", program.display());
+        let is_static = listed.contains("statically linked");
+        ensure!(
+            is_static || !libraries.is_empty(),
+            "ldd names no library of {}:\n{listed}",
+            program.display()
+        );
         for library in libraries {
             files.insert(library.strip_prefix("/")?.to_owned(), read(library)?);
         }
