@@ -7,5 +7,7 @@ pub mod model;
 #[cfg(test)]
 mod picture;
 mod reader;
+#[cfg(test)]
+mod scenes;
 pub mod screen;
 pub mod terminal;

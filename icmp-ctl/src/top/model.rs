@@ -261,10 +261,12 @@ impl Model {
         lines
     }
 
-    /// Sources in order of what they send, or of what is limited of that.
+    /// Sources in order of what they send, or of what is limited of that. In a flood from everywhere most have a single sample, by chance: their rates
+    /// are not told from nothing, and they are left out.
     pub fn sources(&self, table: Table) -> Vec<(String, f64, f64)> {
         let key = |row: &(String, f64, f64)| if table == Table::Limited { row.2 } else { row.1 };
         let rows = self.seen.sources.iter().flat_map(|sources| &sources.rows);
+        let rows = rows.filter(|row| row.requests > row.standard_error);
         let mut rows: Vec<_> = rows
             .map(|row| (row.source.clone(), row.requests, row.limited))
             .filter(|row| key(row) > 0.0 && self.shows(&row.0))

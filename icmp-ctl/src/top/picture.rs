@@ -1,6 +1,7 @@
 //! A screen as a picture, for the documentation.
 //!
-//! Owns how it is drawn: blocks as rectangles, so that they join in every font, and all else as text, each word at its place.
+//! Owns how it is drawn: blocks as rectangles, so that they join in every font, and all else as text, each word at its place. It is a dark terminal
+//! with a line around it, which stands out from a light page and from a dark one.
 
 use std::fmt::Write as _;
 
@@ -20,7 +21,9 @@ pub(super) fn picture(screen: &Buffer) -> String {
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\">\n\
          <style>text {{ font: 14px monospace; fill: #ddd }} .bold {{ font-weight: bold; fill: #fff }} .alarm {{ fill: #f66 }} \
          rect {{ fill: #8bd }}</style>\n\
-         <rect width=\"100%\" height=\"100%\" rx=\"6\" style=\"fill: #1c1f24\"/>\n"
+         <rect x=\"0.5\" y=\"0.5\" width=\"{:.0}\" height=\"{:.0}\" rx=\"6\" style=\"fill: #1c1f24; stroke: #5a626e\"/>\n",
+        width - 1.0,
+        height - 1.0
     );
     for y in 0..rows {
         let mut x = 0;

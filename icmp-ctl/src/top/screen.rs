@@ -7,9 +7,10 @@ use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize as _};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Clear, Paragraph};
+use ratatui::widgets::{Clear, Paragraph, Wrap};
 
 use crate::observe::rates::three_digits;
+use crate::observe::sources::{Number, Sources};
 use crate::top::model::{Budget, COLUMNS, Model, Table};
 
 /// Names of the columns of the history and of the table of types.
@@ -36,7 +37,8 @@ const HELP: &[&str] = &[
     "",
     "Bars are the rates of the last minutes, each line to its own maximum, on the",
     "right. A gauge is what is left of a budget: at 0 % it limits. Sources are",
-    "sampled: `icmp-ctl show sources` says how exact they are.",
+    "sampled: `icmp-ctl show sources` says how exact they are, and lists also those",
+    "of which one request was seen by chance.",
     "",
     "Any key goes on.",
 ];
@@ -47,15 +49,16 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, colour: bool) {
     let budgets = model.seen.budgets.len().div_ceil(2) as u16;
     let [head, state, history, gauges, tables, foot] = Layout::vertical([
         Constraint::Length(1),
-        Constraint::Length(1),
-        Constraint::Length(COLUMNS as u16 + 1),
+        Constraint::Length(2),
+        Constraint::Length(COLUMNS as u16),
         Constraint::Length(budgets + 1),
         Constraint::Min(1),
         Constraint::Length(1),
     ])
     .areas(area);
     frame.render_widget(title(model), head);
-    frame.render_widget(attention(model, colour), state);
+    let attention = attention(model, colour, usize::from(area.width));
+    frame.render_widget(Paragraph::new(attention).wrap(Wrap { trim: true }), state);
     frame.render_widget(Paragraph::new(histories(model, usize::from(area.width))), history);
     frame.render_widget(Paragraph::new(budget_lines(model)), gauges);
     draw_tables(frame, model, tables);
@@ -82,33 +85,50 @@ fn title(model: &Model) -> Line<'_> {
     Line::from(spans)
 }
 
-/// What needs attention, or how many sources there are; before that, how old all of it is where nothing newer comes.
-fn attention(model: &Model, colour: bool) -> Line<'static> {
+/// What needs attention, and how many sources there are; before that, how old all of it is where nothing newer comes. It has two lines, of
+/// which each has whole notices, and a sentence goes on in the second one.
+fn attention(model: &Model, colour: bool, width: usize) -> Vec<Line<'static>> {
     let alarm = if colour { Style::new().fg(Color::Red).bold() } else { Style::new().bold() };
-    let old = model.overdue().map(|age| format!("FIGURES ARE {} s OLD", age.as_secs()));
-    let mut words: Vec<_> = old.into_iter().collect();
-    if let Some(trouble) = &model.trouble {
-        words.push(trouble.clone());
-        return Line::styled(words.join("  "), alarm);
+    let mut alarms = Vec::new();
+    if let Some(age) = model.overdue() {
+        alarms.push(format!("FIGURES ARE {} s OLD", age.as_secs()));
     }
+    if let Some(trouble) = &model.trouble {
+        alarms.push(trouble.clone());
+        return vec![Line::styled(alarms.join("  "), alarm)];
+    }
+    let sources = model.seen.sources.as_ref();
     if let Some(left) = model.seen.pending {
-        words.push(format!("CONFIRMATION PENDING, {} s left", left.as_secs()));
+        alarms.push(format!("CONFIRMATION PENDING, {} s left", left.as_secs()));
     }
     if model.seen.under_pressure == Some(true) {
-        words.push("UNDER PRESSURE: replies exhausted".to_owned());
+        alarms.push("UNDER PRESSURE: replies exhausted".to_owned());
     }
-    let Some(sources) = &model.seen.sources else { return Line::styled(words.join("  "), alarm) };
-    if sources.is_flood_from_everywhere() {
-        words.push("FLOOD FROM EVERYWHERE".to_owned());
+    if sources.is_some_and(Sources::is_flood_from_everywhere) {
+        alarms.push("FLOOD FROM EVERYWHERE".to_owned());
     }
-    let mut spans: Vec<Span<'_>> =
-        words.into_iter().map(|word| Span::styled(format!("{word}  "), alarm)).collect();
-    spans.push(format!("{}, {:.0} % from the largest", sources.number, sources.largest * 100.0).into());
-    Line::from(spans)
+    let sources = sources.map(|sources| match sources.number {
+        // There may be some: one request in so many is looked at.
+        Number::About(0) => "no source sampled".to_owned(),
+        Number::About(1) => sources.number.to_string(),
+        number => format!("{number}, {:.0} % from the largest", sources.largest * 100.0),
+    });
+    let alarms = alarms.into_iter().map(|words| Span::styled(words, alarm));
+    let mut lines = vec![Line::default()];
+    for words in alarms.chain(sources.map(Span::from)) {
+        let line =
+            lines.last_mut().filter(|line| line.width() == 0 || line.width() + 2 + words.width() <= width);
+        match line {
+            Some(line) if line.width() == 0 => line.push_span(words),
+            Some(line) => line.extend([Span::from("  "), words]),
+            None => lines.push(words.into()),
+        }
+    }
+    lines
 }
 
 fn histories(model: &Model, width: usize) -> Vec<Line<'static>> {
-    let mut lines = vec![Line::from("")];
+    let mut lines = Vec::new();
     // Name, rate, a gap at both sides of the bars, and the maximum.
     let bars = width.saturating_sub(10 + RATE_WIDTH + 4 + 10);
     for (column, name) in NAMES.iter().enumerate() {
@@ -243,16 +263,15 @@ mod tests {
     use std::path::Path;
     use std::time::Duration;
 
-    use icmp_common::types::{Budget as Of, ROWS};
     use ratatui::Terminal;
     use ratatui::backend::TestBackend;
     use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
     use super::*;
-    use crate::observe::rates::{Rows, Totals};
-    use crate::observe::sources::{Number, Row, Sources};
-    use crate::top::model::{Interface, Seen};
     use crate::top::picture::picture;
+    use crate::top::scenes::{
+        everything, everywhere, exhausted, flood, idle, one_source, pending, quiet, seen,
+    };
 
     const SMALL: (u16, u16) = (80, 24);
     const LARGE: (u16, u16) = (200, 60);
@@ -293,86 +312,6 @@ mod tests {
         assert!(shown == wanted, "{name}:\n{shown}\nwhere it was:\n{wanted}");
     }
 
-    fn totals(packets: [u64; 4]) -> Totals {
-        Totals { packets, bytes: 98 * packets.iter().sum::<u64>() }
-    }
-
-    /// Row of a type's counters.
-    fn row(name: &str) -> u8 {
-        let at = ROWS.iter().position(|row| row.name == name).expect("a type");
-        u8::try_from(at).expect("few rows") + icmp_common::types::FIRST_TYPE_ROW
-    }
-
-    fn seen(flood: u64, left: f64, sources: Vec<Row>) -> Seen {
-        let rows = |part: u64| {
-            Rows(
-                [
-                    (row("echo-request"), totals([1200 / part, 0, 0, flood / part])),
-                    (row("nd-neighbor-solicit"), totals([0, 7, 0, 0])),
-                    (row("timestamp-request"), totals([0, 0, 3, 0])),
-                    (icmp_common::types::IPV4_ROW, totals([0, 51_000 / part, 0, 0])),
-                ]
-                .into(),
-            )
-        };
-        let interface = |name: &str, mode: &str, part| Interface {
-            name: name.to_owned(),
-            mode: mode.to_owned(),
-            rows: rows(part),
-        };
-        let most = sources.iter().map(|row| row.requests).fold(0.0, f64::max);
-        let requests = sources.iter().map(|row| row.requests).sum::<f64>();
-        Seen {
-            span: Duration::from_secs(1),
-            interfaces: vec![interface("eth0", "native", 1), interface("eth1", "generic", 4)],
-            budgets: Of::ALL
-                .iter()
-                .filter(|budget| **budget != Of::KnownSources)
-                .map(|budget| Budget {
-                    name: budget.name().to_owned(),
-                    left: match budget {
-                        Of::Replies => Some(left),
-                        Of::Queries => None,
-                        _ => Some(1.0),
-                    },
-                })
-                .collect(),
-            sources: Some(Sources {
-                seconds: 4.0,
-                requests,
-                standard_error: 1.0,
-                number: Number::About(sources.len() as u64),
-                largest: most / requests.max(1.0),
-                rows: sources,
-            }),
-            under_pressure: Some(left == 0.0),
-            pending: None,
-        }
-    }
-
-    fn source(name: &str, requests: f64, limited: f64) -> Row {
-        Row { source: name.to_owned(), requests, standard_error: 1.0, limited }
-    }
-
-    /// Two minutes, of which the last ten seconds are a flood from one source.
-    fn flood() -> Model {
-        let mut model = Model::new(Duration::from_secs(1));
-        for second in 0..120_u64 {
-            let flood = if second < 110 { second % 7 } else { 1_234_000 };
-            let left = if flood > 1000 { 0.0 } else { 0.98 };
-            let mut sources = vec![
-                source("192.0.2.10", 1000.0, 0.0),
-                source("2001:db8:1234:5678::/64", 412.5, 1.0),
-                source("2001:db8:1234:5678:9abc:def0:1234:5678/128", 3.25, 0.0),
-            ];
-            if flood > 1000 {
-                sources.push(source("198.51.100.66", 1_234_000.0, 1_233_000.0));
-            }
-            model.take(Ok(seen(flood, left, sources)));
-        }
-        model
-    }
-
     fn press(model: &mut Model, keys: &str) {
         for key in keys.chars() {
             let code = if key == '\n' { KeyCode::Enter } else { KeyCode::Char(key) };
@@ -384,12 +323,47 @@ mod tests {
     fn a_flood_is_seen_at_a_glance_on_a_small_screen_and_a_large_one() {
         let mut model = flood();
         is("flood-80x24.txt", &model, SMALL);
-        is_drawn("top.svg", &model, SMALL);
         is("flood-200x60.txt", &model, LARGE);
         press(&mut model, "t");
         is("flood-sources-80x24.txt", &model, SMALL);
         press(&mut model, "ti");
         is("flood-limited-one-interface-80x24.txt", &model, SMALL);
+    }
+
+    #[test]
+    fn pictures_in_the_handbook_are_of_what_is_shown() {
+        is_drawn("top-idle.svg", &idle(), SMALL);
+        let mut one = one_source();
+        press(&mut one, "t");
+        is_drawn("top-one-source.svg", &one, SMALL);
+        is_drawn("top-everywhere.svg", &everywhere(), SMALL);
+        is_drawn("top.svg", &exhausted(), SMALL);
+        is_drawn("top-large.svg", &exhausted(), (132, 36));
+        is_drawn("top-pending.svg", &pending(), SMALL);
+    }
+
+    #[test]
+    fn nothing_that_needs_attention_is_cut_off_on_a_small_screen() {
+        is("everything-80x24.txt", &everything(), SMALL);
+        let mut model = flood();
+        model.pass(Duration::from_secs(20));
+        model.take(Err("nothing is loaded in this network namespace; `icmp-ctl attach IFACE` loads and attaches the program".to_owned()));
+        is("detached-80x24.txt", &model, SMALL);
+    }
+
+    #[test]
+    fn where_nobody_was_sampled_it_is_not_said_that_nobody_sends() {
+        let shown = screen(&quiet(), SMALL);
+        assert!(shown.contains("no source sampled\n"), "{shown}");
+        assert!(!shown.contains("from the largest"), "{shown}");
+    }
+
+    #[test]
+    fn a_source_of_which_one_request_was_sampled_by_chance_is_not_listed() {
+        let mut model = exhausted();
+        press(&mut model, "t");
+        let shown = screen(&model, SMALL);
+        assert!(shown.contains("192.0.2.10") && !shown.contains("203.0.113."), "{shown}");
     }
 
     #[test]
