@@ -2,15 +2,15 @@
 //!
 //! Owns telling gzip (RFC 1952) and zstd (RFC 8878) by their first bytes, and what went wrong below whoever reads.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
+
+use crate::capture::zstd::{self, Zstd};
 
 const GZIP: [u8; 3] = [0x1f, 0x8b, 8];
-const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Bytes that are asked of the kernel at once.
 const AT_ONCE: usize = 1 << 18;
 
@@ -40,8 +40,8 @@ pub(super) fn stream<R: Read + Send + 'static>(
     let first = buffered.fill_buf()?;
     let inner: Box<dyn Read + Send> = if first.starts_with(&GZIP) {
         Box::new(MultiGzDecoder::new(buffered))
-    } else if first.starts_with(&ZSTD) {
-        Box::new(Zstd { state: State::Between(buffered) })
+    } else if first.starts_with(&zstd::MAGIC) {
+        Box::new(Zstd::new(buffered))
     } else {
         Box::new(buffered)
     };
@@ -85,39 +85,5 @@ impl Read for Filled {
             }
         }
         Ok(filled)
-    }
-}
-
-/// One zstd frame after the other: the decoder knows one.
-struct Zstd<R: BufRead> {
-    state: State<R>,
-}
-
-enum State<R: BufRead> {
-    Between(R),
-    Within(Box<StreamingDecoder<R, FrameDecoder>>),
-    Over,
-}
-
-impl<R: BufRead> Read for Zstd<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        loop {
-            self.state = match std::mem::replace(&mut self.state, State::Over) {
-                State::Over => return Ok(0),
-                State::Between(mut source) => {
-                    if source.fill_buf()?.is_empty() {
-                        return Ok(0);
-                    }
-                    State::Within(Box::new(StreamingDecoder::new(source).map_err(io::Error::other)?))
-                }
-                State::Within(mut decoder) => match decoder.read(buffer)? {
-                    0 if !buffer.is_empty() => State::Between(decoder.into_inner()),
-                    read => {
-                        self.state = State::Within(decoder);
-                        return Ok(read);
-                    }
-                },
-            };
-        }
     }
 }

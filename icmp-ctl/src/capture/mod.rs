@@ -7,3 +7,4 @@ pub mod ethernet;
 pub mod packet;
 pub mod read;
 pub mod write;
+mod zstd;
