@@ -489,48 +489,6 @@ fn verdicts_over_time_are_drawn() {
 }
 
 #[test]
-fn what_is_suggested_leaves_the_capture_alone_and_apply_accepts_it() {
-    let folder = Folder::new();
-    let file = folder.path().join("capture");
-    // Monitors that ping each second, one that sends a hundred at once now and then, and errors.
-    let mut frames = Vec::new();
-    for second in 0..50_u64 {
-        for source in 0..30_u8 {
-            frames.push((second * 1_000_000_000 + u64::from(source), ping([203, 0, 113, source], 32)));
-        }
-        for i in 0..if second % 10 == 0 { 100 } else { 0 } {
-            frames.push((second * 1_000_000_000 + 100 + i, ping([198, 51, 100, 9], 32)));
-        }
-        let mut error = Echo::new(IpAddr::from([198, 51, 100, 1]), HOST4.into(), vec![0; 28]);
-        (error.kind, error.code) = (Some(11), 0);
-        frames.push((second * 1_000_000_000 + 500, error.frame()));
-        // Longer than a timestamp request is (RFC 792), which is no reason not to count it.
-        error.kind = Some(13);
-        (0..15).for_each(|i| frames.push((second * 1_000_000_000 + 600 + i, error.frame())));
-    }
-    fs::write(&file, Order { big: false }.pcap(true, 1, &frames)).expect("written");
-    let done = process::run(Command::new(ctl::program()).arg("suggest").arg(&file));
-    assert!(done.stderr.contains("the capture is 49 s long"), "{}", done.stderr);
-    let config = done.expect_success();
-    for line in [
-        "Under these limits 0 of these packets would",
-        "errors = { rate = \"20/s\", burst = 20 }",
-        "queries = { rate = \"30/s\", burst = 30 }",
-        "per-source = { rate = \"200/s\", burst = 200 }",
-        "per-prefix = { rate = \"200/s\", burst = 200 }",
-        "replies = { rate = \"260/s\", burst = 260 }",
-        "# neighbour-discovery = …",
-    ] {
-        assert!(config.contains(line), "{line} is not in {config}");
-    }
-    let config = folder.file("suggested.toml", &config);
-    let said = replayed(&file, &["-f", &config]);
-    assert_eq!(said["limited"], json!([]), "{said}");
-    let check = process::run(Command::new(ctl::program()).args(["apply", "-f", &config, "--check"]));
-    let _accepted = check.expect_success();
-}
-
-#[test]
 fn what_can_be_read_once_is_no_capture_to_replay_and_standard_output_no_file_for_answers() {
     let folder = Folder::new();
     let config = folder.file("config.toml", "");

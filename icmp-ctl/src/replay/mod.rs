@@ -8,6 +8,7 @@ pub mod frames;
 pub mod own;
 pub mod plot;
 pub mod run;
+pub mod suggestion;
 pub mod survey;
 pub mod timeline;
 pub mod top;

@@ -1,4 +1,4 @@
-//! Normal traffic, measured: how much of each kind there is in a second, and which limits would have left it alone.
+//! Normal traffic, measured: how much of each kind there is in a second, and how much of it limits would have hurt.
 //!
 //! Owns the percentiles and the headroom. What is of which kind the packet path says, under a configuration that limits nothing.
 
@@ -7,14 +7,13 @@ use std::hash::Hash;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use icmp_common::abi::{TYPE_ENTRIES, TypeEntry, type_index};
+use icmp_common::abi::{Limit, TYPE_ENTRIES, TypeEntry, type_index};
 use icmp_common::reason::Reason;
 use icmp_common::types::Budget;
 use ipnet::IpNet;
 
 use crate::capture::packet::Packet;
 use crate::capture::read::Capture;
-use crate::config::units::Rate;
 use crate::instance::compiled::Compiled;
 use crate::instance::program::LoadOptions;
 use crate::kernel::clock::Tick;
@@ -61,11 +60,11 @@ impl Seconds {
             .map_or(0, |(amount, _)| *amount)
     }
 
-    /// The rate and burst that leave all of it alone, and headroom; `None` where there was nothing.
-    pub fn limit(&self) -> Option<(Rate, u64)> {
+    /// The rate a second and the burst that leave it alone second by second, and headroom; `None` where there was nothing.
+    pub fn limit(&self) -> Option<(u64, u64)> {
         (self.most() > 0).then(|| {
             let rate = round_up(HEADROOM * self.usual()).max(LEAST);
-            (Rate::PerSecond(rate as f64), round_up(HEADROOM * self.most()).max(rate))
+            (rate, round_up(HEADROOM * self.most()).max(rate))
         })
     }
 }
@@ -74,6 +73,22 @@ impl Seconds {
 fn round_up(number: u64) -> u64 {
     let unit = 10_u64.pow(number.max(1).ilog10().saturating_sub(1));
     number.div_ceil(unit) * unit
+}
+
+/// What has a limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Echo requests of one source.
+    Source,
+    /// Echo requests of one prefix.
+    Prefix,
+    /// All that is charged to a budget; of the replies', all echo requests.
+    Budget(u8),
+}
+
+impl Kind {
+    /// All echo requests.
+    pub const REPLIES: Self = Self::Budget(Budget::Replies as u8);
 }
 
 /// Amounts by key in the second that is being counted, and of all that are over.
@@ -114,23 +129,23 @@ struct Measured {
     second: u64,
     sources: Counted<IpAddr>,
     nets: Counted<IpNet>,
-    replies: Counted<()>,
     budgets: Counted<u8>,
     by_budget: BTreeMap<u8, Seconds>,
 }
 
 impl Survey {
     /// Gets ready to measure the frames of a host, under a policy that limits nothing.
-    pub fn new(own: Own, tick: Tick, unlimited: &Compiled) -> Self {
+    pub fn new(own: Own, tick: Tick, mut unlimited: Compiled) -> Self {
+        // What is charged to it is told by being over it.
+        unlimited.settings.budgets[Budget::Unverified as usize] = Limit::NOTHING;
         let (v4, v6) = prefix_lengths(&unlimited.settings.prefix);
         let measured = Measured {
-            path: Path::new(own.tables(unlimited, LoadOptions::DEFAULT_LINES).0),
+            path: Path::new(own.tables(&unlimited, LoadOptions::DEFAULT_LINES).0),
             types: unlimited.settings.types,
             prefixes: (v4 as u8, v6 as u8),
             second: 0,
             sources: Counted::new(),
             nets: Counted::new(),
-            replies: Counted::new(),
             budgets: Counted::new(),
             by_budget: BTreeMap::new(),
         };
@@ -152,24 +167,43 @@ impl Survey {
         read
     }
 
-    /// Echo requests of one source.
-    pub fn sources(&self) -> &Seconds {
-        &self.measured.sources.seconds
+    /// How much there is of a kind.
+    pub fn seconds(&self, kind: Kind) -> Seconds {
+        match kind {
+            Kind::Source => self.measured.sources.seconds.clone(),
+            Kind::Prefix => self.measured.nets.seconds.clone(),
+            Kind::Budget(budget) => self.measured.by_budget.get(&budget).cloned().unwrap_or_default(),
+        }
     }
 
-    /// Echo requests of one prefix.
-    pub fn prefixes(&self) -> &Seconds {
-        &self.measured.nets.seconds
-    }
-
-    /// All echo requests.
-    pub fn replies(&self) -> &Seconds {
-        &self.measured.replies.seconds
-    }
-
-    /// All messages of a budget.
-    pub fn budget(&self, budget: Budget) -> Seconds {
-        self.measured.by_budget.get(&(budget as u8)).cloned().unwrap_or_default()
+    /// How many packets of a capture would have been limited under a policy, by what limits them. What of it can be read is asked about.
+    pub fn limited_under(
+        &mut self,
+        capture: &mut Capture,
+        tick: Tick,
+        policy: &Compiled,
+        lines: u32,
+    ) -> BTreeMap<Kind, u64> {
+        let own = &self.frames.own;
+        let mut path = Path::new(own.tables(policy, lines).0);
+        let mut limited = BTreeMap::new();
+        let measured = &mut self.measured;
+        let note = |received: &Received<'_>| {
+            let kind = match path.run(received) {
+                Reason::LimitedSource => Some(Kind::Source),
+                Reason::LimitedPrefix => Some(Kind::Prefix),
+                Reason::LimitedTotal => Some(Kind::REPLIES),
+                Reason::LimitedBudget => measured.budget(received).map(|(budget, _)| Kind::Budget(budget)),
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                *limited.entry(kind).or_default() += 1;
+            }
+            Ok(())
+        };
+        // What is wrong with the file has been said by the measuring.
+        drop(Frames::new(own.clone(), tick).each(capture, note, |_, _| ()));
+        limited
     }
 }
 
@@ -179,30 +213,38 @@ impl Measured {
             self.close();
             self.second = received.second();
         }
+        let Some((budget, packet)) = self.budget(received) else { return };
+        self.budgets.count(budget);
+        if budget == Budget::Replies as u8 {
+            self.sources.count(packet.source);
+            self.nets.count(prefix_of(packet.source, self.prefixes));
+        }
+    }
+
+    /// To which budget a packet is charged, if it is to one.
+    fn budget<'f>(&mut self, received: &Received<'f>) -> Option<(u8, Packet<'f>)> {
         let reason = self.path.run(received);
-        let Some(packet) = Packet::read(received.frame) else { return };
-        match reason {
+        let packet = Packet::read(received.frame)?;
+        let budget = match reason {
+            Reason::LimitedBudget => Budget::Unverified as u8,
             Reason::WithinLimit => {
-                if let Some((family, icmp_type, code)) = packet.icmp {
-                    self.budgets.count(self.types[type_index(family, icmp_type)].decision(code).budget);
-                }
+                let (family, icmp_type, code) = packet.icmp?;
+                self.types[type_index(family, icmp_type)].decision(code).budget
             }
             // What the limits of echo requests are asked about.
             Reason::Answered | Reason::BadIcmpChecksum | Reason::EchoCode | Reason::GroupEcho
                 if packet.is_echo_request() =>
             {
-                self.sources.count(packet.source);
-                self.nets.count(prefix_of(packet.source, self.prefixes));
-                self.replies.count(());
+                Budget::Replies as u8
             }
-            _ => {}
-        }
+            _ => return None,
+        };
+        Some((budget, packet))
     }
 
     fn close(&mut self) {
         self.sources.close();
         self.nets.close();
-        self.replies.close();
         for (budget, amount) in self.budgets.current.drain() {
             self.by_budget.entry(budget).or_default().add(amount);
         }
@@ -220,10 +262,10 @@ mod tests {
         seconds.add(900);
         seconds.add(5_001);
         assert_eq!((seconds.usual(), seconds.most()), (110, 5_001));
-        assert_eq!(seconds.limit(), Some((Rate::PerSecond(220.0), 11_000)));
+        assert_eq!(seconds.limit(), Some((220, 11_000)));
         assert_eq!(Seconds::default().limit(), None);
         let mut few = Seconds::default();
         few.add(1);
-        assert_eq!(few.limit(), Some((Rate::PerSecond(20.0), 20)));
+        assert_eq!(few.limit(), Some((20, 20)));
     }
 }
