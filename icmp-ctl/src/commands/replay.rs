@@ -19,7 +19,7 @@ use crate::output::Output;
 use crate::policy::of_file::compiled_to_look_at;
 use crate::replay::files::{read_by, refuse_overwriting, refuse_streams};
 use crate::replay::own::Own;
-use crate::replay::plot::draw;
+use crate::replay::plot::Plot;
 use crate::replay::run::{Replay, Side};
 
 pub(super) fn run(args: &Args) -> Result<Output> {
@@ -33,6 +33,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     own::say(&own, &policies);
     let mut answers = args.write_answers.as_deref().map(Writer::create).transpose()?;
     answers.iter_mut().try_for_each(|answers| answers.interface(None, 0).map(drop))?;
+    let plot = args.plot.as_deref().map(Plot::create).transpose()?;
     let side = |(policy, lines)| Side { policy, lines };
     let tick = Tick::of_this_kernel()?;
     let (mut replay, left_out) = Replay::new(
@@ -48,14 +49,11 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     if left_out > 0 {
         warn(&format!("for {left_out} addresses there was no room in the table"));
     }
-    if let Some(path) = &args.plot {
-        draw(replay.timeline(), path)?;
-    }
+    let drawn = plot.map_or(Ok(()), |plot| plot.draw(replay.timeline()));
+    let done = [read, replay.close_answers(), drawn];
+    let failures: Vec<_> = done.iter().filter_map(|done| Some(sentence(done.as_ref().err()?))).collect();
     let output = Output::shown(in_json::in_json(&replay), text::lines(&replay));
-    Ok(match read {
-        Ok(()) => output,
-        Err(error) => output.failing(sentence(&error)),
-    })
+    Ok(if failures.is_empty() { output } else { output.failing(failures.join("; ")) })
 }
 
 /// Both configurations, neither of which is written to, nor is what else is read.

@@ -2,6 +2,8 @@
 //!
 //! Owns what is drawn; how lines become SVG is plotters'.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -31,14 +33,32 @@ const fn color(verdict: Verdict) -> RGBColor {
     }
 }
 
-/// Draws packets a second by verdict, one verdict on top of the other.
-///
-/// # Errors
-/// The file cannot be written.
-pub fn draw(timeline: &Timeline, path: &Path) -> Result<()> {
-    let mut svg = String::new();
-    picture(timeline, &mut svg).map_err(|error| anyhow!("drawing {}: {error}", path.display()))?;
-    std::fs::write(path, svg).with_context(|| format!("writing {}", path.display()))
+/// A file that is to be drawn to.
+pub struct Plot {
+    file: File,
+    name: String,
+}
+
+impl Plot {
+    /// Creates the file, or empties it: what cannot be written is told before a capture is read for it.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn create(path: &Path) -> Result<Self> {
+        let name = path.display().to_string();
+        let file = File::create(path).with_context(|| format!("writing {name}"))?;
+        Ok(Self { file, name })
+    }
+
+    /// Draws packets a second by verdict, one verdict on top of the other.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn draw(mut self, timeline: &Timeline) -> Result<()> {
+        let mut svg = String::new();
+        picture(timeline, &mut svg).map_err(|error| anyhow!("drawing {}: {error}", self.name))?;
+        self.file.write_all(svg.as_bytes()).with_context(|| format!("writing {}", self.name))
+    }
 }
 
 fn picture(timeline: &Timeline, svg: &mut String) -> Result<(), Box<dyn std::error::Error>> {

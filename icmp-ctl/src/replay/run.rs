@@ -41,6 +41,8 @@ struct Noted {
     first: Path,
     second: Option<(Path, Differences)>,
     answers: Option<Writer>,
+    /// Why there are no more answers.
+    unwritten: Option<anyhow::Error>,
     timeline: Timeline,
     limited: Top<IpAddr>,
     second_of_replies: u64,
@@ -67,6 +69,7 @@ impl Replay {
             first: Path::new(tables_of_first),
             second: second.map(|side| (Path::new(tables(side).0), Differences::default())),
             answers,
+            unwritten: None,
             timeline: Timeline::default(),
             limited: Top::default(),
             second_of_replies: 0,
@@ -80,14 +83,28 @@ impl Replay {
     /// Replays a capture to its end.
     ///
     /// # Errors
-    /// As [`Capture::each`], whose records until then are replayed; an answer cannot be written.
+    /// As [`Capture::each`], whose records until then are replayed.
     pub fn run(&mut self, capture: &mut Capture, progress: impl FnMut(u64, u64)) -> Result<()> {
         let noted = &mut self.noted;
-        let read = self.frames.each(capture, |received| noted.note(received), progress);
+        let note = |received: &Received<'_>| {
+            noted.note(received);
+            Ok(())
+        };
+        let read = self.frames.each(capture, note, progress);
         noted.timeline.close();
         noted.close_second();
-        let written = noted.answers.take().map_or(Ok(()), |mut answers| answers.flush());
-        read.and(written)
+        read
+    }
+
+    /// Writes what is left of the answers.
+    ///
+    /// # Errors
+    /// An answer could not be written. All frames have been replayed for that.
+    pub fn close_answers(&mut self) -> Result<()> {
+        if let Some(error) = self.noted.unwritten.take() {
+            return Err(error);
+        }
+        self.noted.answers.take().map_or(Ok(()), |mut answers| answers.flush())
     }
 
     /// Frames and bytes by reason.
@@ -117,7 +134,7 @@ impl Replay {
 }
 
 impl Noted {
-    fn note(&mut self, received: &Received<'_>) -> Result<()> {
+    fn note(&mut self, received: &Received<'_>) {
         let reason = self.first.run(received);
         self.timeline.count(received.second(), reason.verdict());
         if received.second() != self.second_of_replies {
@@ -140,7 +157,9 @@ impl Noted {
         {
             let bytes = &self.first.frame;
             let (time, len) = (received.record.time, bytes.len() as u32);
-            answers.add(&Frame { interface: 0, time, len, bytes, decided: None })?;
+            if let Err(error) = answers.add(&Frame { interface: 0, time, len, bytes, decided: None }) {
+                (self.answers, self.unwritten) = (None, Some(error));
+            }
         }
         if let Some((path, differences)) = &mut self.second {
             differences.note([reason, path.run(received)], || {
@@ -149,7 +168,6 @@ impl Noted {
                 (received.record.number, received.time, packet)
             });
         }
-        Ok(())
     }
 
     fn close_second(&mut self) {
