@@ -44,6 +44,13 @@ impl Order {
     /// A pcapng file of them, with the resolution of the clock as it is written, in negative powers of ten.
     #[must_use]
     pub fn pcapng(self, digits: u8, frames: &[(u64, Vec<u8>)]) -> Vec<u8> {
+        let frames: Vec<_> = frames.iter().map(|(time, frame)| (0, *time, frame.clone())).collect();
+        self.pcapng_of(digits, &[1], &frames)
+    }
+
+    /// The same of frames on interfaces with these link types, each with the number of its interface.
+    #[must_use]
+    pub fn pcapng_of(self, digits: u8, link_types: &[u16], frames: &[(u32, u64, Vec<u8>)]) -> Vec<u8> {
         let block = |kind: u32, body: &[u8]| {
             let length = 12 + body.len() as u32;
             [self.fours(&[kind, length]), body.to_vec(), self.four(length)].concat()
@@ -55,14 +62,18 @@ impl Order {
             [self.two(9), self.two(1), vec![digits, 0, 0, 0]].concat(),
             [self.two(14), self.two(8), offset.to_vec()].concat(),
             vec![0; 4],
-        ];
-        let interface = [self.two(1), self.two(0), self.four(0), options.concat()].concat();
-        let mut file = [block(0x0a0d_0d0a, &section), block(1, &interface)].concat();
-        for (time, frame) in frames {
+        ]
+        .concat();
+        let mut file = block(0x0a0d_0d0a, &section);
+        for link_type in link_types {
+            let interface = [self.two(*link_type), self.two(0), self.four(0), options.clone()].concat();
+            file.extend(block(1, &interface));
+        }
+        for (interface, time, frame) in frames {
             let units =
                 (u64::from(BEGAN - 86_400) * 1_000_000_000 + time) / 10_u64.pow(u32::from(9 - digits));
             let length = frame.len() as u32;
-            let mut body = self.fours(&[0, (units >> 32) as u32, units as u32, length, length]);
+            let mut body = self.fours(&[*interface, (units >> 32) as u32, units as u32, length, length]);
             body.extend(frame);
             body.resize(body.len().next_multiple_of(4), 0);
             file.extend(block(6, &body));

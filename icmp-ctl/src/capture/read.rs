@@ -38,6 +38,8 @@ pub struct Record<'a> {
     pub number: u64,
     /// Nanoseconds since 1970.
     pub time: u64,
+    /// Which of the interfaces that the file describes it was on, from 0. Each section of a pcapng file describes its own.
+    pub interface: u32,
     /// The kind of link, as <https://www.tcpdump.org/linktypes.html> numbers it.
     pub link_type: i32,
     /// What was recorded of it.
@@ -59,12 +61,15 @@ pub struct Capture {
     legacy: Option<Legacy>,
     /// Of the section that is being read.
     interfaces: Vec<Interface>,
+    /// Interfaces of the sections before that.
+    interfaces_before: u32,
     is_big_endian: bool,
 }
 
 /// What a file says about where frames came in.
 #[derive(Clone, Copy)]
 struct Interface {
+    number: u32,
     link_type: i32,
     /// Units of time in a second.
     resolution: u64,
@@ -97,9 +102,9 @@ impl Legacy {
 }
 
 impl Interface {
-    fn new(link_type: i32, resolution: u64, offset: i64) -> Self {
+    fn new(number: u32, link_type: i32, resolution: u64, offset: i64) -> Self {
         let unit = (offset == 0 && NS.is_multiple_of(resolution)).then(|| NS / resolution);
-        Self { link_type, resolution, offset, unit }
+        Self { number, link_type, resolution, offset, unit }
     }
 
     /// Nanoseconds since 1970.
@@ -128,6 +133,7 @@ impl Interface {
         Ok(Record {
             number: *records,
             time,
+            interface: self.number,
             link_type: self.link_type,
             bytes,
             length: (length as usize).clamp(bytes.len(), LONGEST_FRAME),
@@ -160,9 +166,13 @@ impl Capture {
         let below = Arc::new(Below::default());
         let stream = compression::stream(input, &below).with_context(reading)?;
         let reader = create_reader(BUFFER, stream).map_err(|error| match (below.error(), error) {
-            (Some(error), _) => anyhow!(error).context(reading()),
+            (Some(error), _) => anyhow!(error)
+                .context(format!("{}: what follows byte 0 cannot be read; it has no frame", reading())),
             (None, PcapError::Eof) => anyhow!("{}: it is empty", reading()),
-            _ => anyhow!("{}: it begins neither as pcap nor as pcapng", reading()),
+            _ => anyhow!(
+                "{}: it begins neither as pcap nor as pcapng, as they are or compressed with gzip or zstd",
+                reading()
+            ),
         })?;
         Ok(Self {
             reader,
@@ -173,6 +183,7 @@ impl Capture {
             capacity: BUFFER,
             legacy: None,
             interfaces: Vec::new(),
+            interfaces_before: 0,
             is_big_endian: false,
         })
     }
@@ -209,6 +220,7 @@ impl Capture {
                         records: &mut self.records,
                         legacy: &mut self.legacy,
                         interfaces: &mut self.interfaces,
+                        interfaces_before: &mut self.interfaces_before,
                         is_big_endian: &mut self.is_big_endian,
                     }
                     .read(&block);
@@ -323,6 +335,7 @@ struct Blocks<'c> {
     records: &'c mut u64,
     legacy: &'c mut Option<Legacy>,
     interfaces: &'c mut Vec<Interface>,
+    interfaces_before: &'c mut u32,
     is_big_endian: &'c mut bool,
 }
 
@@ -335,7 +348,7 @@ impl Blocks<'_> {
                 // The upper bits say what else is recorded.
                 let link_type = header.network.0 & 0xffff;
                 *self.legacy = Some(Legacy {
-                    interface: Interface::new(link_type, resolution, 0),
+                    interface: Interface::new(0, link_type, resolution, 0),
                     is_big_endian: header.is_bigendian(),
                     is_modified: header.is_modified_format(),
                 });
@@ -343,6 +356,7 @@ impl Blocks<'_> {
             }
             PcapBlockOwned::NG(Block::SectionHeader(section)) => {
                 *self.is_big_endian = section.big_endian();
+                *self.interfaces_before = self.number_of_next();
                 self.interfaces.clear();
                 Ok(None)
             }
@@ -384,7 +398,12 @@ impl Blocks<'_> {
         // The parser reads it in the byte order of this machine's files.
         let offset = description.if_tsoffset;
         let offset = if *self.is_big_endian { offset.swap_bytes() } else { offset };
-        Ok(Interface::new(link_type, resolution, offset))
+        Ok(Interface::new(self.number_of_next(), link_type, resolution, offset))
+    }
+
+    /// Which the next interface is in the file.
+    fn number_of_next(&self) -> u32 {
+        self.interfaces_before.saturating_add(self.interfaces.len() as u32)
     }
 
     fn is_sent(&self, options: &[PcapNGOption<'_>]) -> bool {

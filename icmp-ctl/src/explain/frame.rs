@@ -81,6 +81,7 @@ pub fn of_fields(fields: &Fields<'_>) -> Result<Given> {
     let record = Record {
         number: 1,
         time: 0,
+        interface: 0,
         link_type: RAW_IP,
         bytes: &packet,
         length: packet.len(),

@@ -9,13 +9,11 @@ use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::HostTables;
 use icmp_common::path::process;
 use icmp_common::reason::Reason;
-use icmp_common::wire::ethernet;
 
-use crate::capture::ethernet::{Kind, frame, has_own_mac};
-use crate::capture::packet::source;
+use crate::capture::ethernet::{Kind, frame};
 use crate::capture::read::{Capture, Record};
 use crate::kernel::clock::Tick;
-use crate::replay::own::{IFINDEX, Own};
+use crate::replay::own::Own;
 
 pub(super) const NS: u64 = 1_000_000_000;
 /// The tick of the first frame: so far from 0 that every untouched bucket is full.
@@ -46,6 +44,8 @@ pub(super) struct Received<'a> {
     /// Nanoseconds since the capture began.
     pub(super) time: u64,
     pub(super) ticks: u64,
+    /// The interface on which it did.
+    ifindex: u32,
 }
 
 impl Received<'_> {
@@ -83,7 +83,8 @@ impl Frames {
                     let began = *self.began.get_or_insert(record.time);
                     self.now = self.now.max(record.time.saturating_sub(began));
                     let ticks = START + self.ticks.at(self.now);
-                    visit(&Received { record, frame, time: self.now, ticks })?;
+                    let ifindex = self.own.ifindex(record);
+                    visit(&Received { record, frame, time: self.now, ticks, ifindex })?;
                 }
             }
             Ok(ControlFlow::Continue(()))
@@ -94,16 +95,6 @@ impl Frames {
     /// Nanoseconds since 1970 of the first frame, and from it to the last.
     pub fn time(&self) -> (u64, u64) {
         (self.began.unwrap_or_default(), self.now)
-    }
-}
-
-impl Own {
-    /// Whether the host itself sent a frame: by its MAC address, or by its IP address where the link has none.
-    fn sent(&self, record: &Record<'_>, frame: &[u8]) -> bool {
-        if has_own_mac(record.link_type) {
-            return frame.get(ethernet::SOURCE..ethernet::ETHER_TYPE) == Some(&self.mac);
-        }
-        source(frame).is_some_and(|source| self.has(source))
     }
 }
 
@@ -146,7 +137,7 @@ impl Path {
         self.frame.clear();
         self.frame.extend_from_slice(received.frame);
         self.tables.set_ticks(received.ticks);
-        process(&mut SliceFrame::new(&mut self.frame), &self.tables, IFINDEX).reason
+        process(&mut SliceFrame::new(&mut self.frame), &self.tables, received.ifindex).reason
     }
 
     /// Frames and bytes by reason.

@@ -1,4 +1,4 @@
-//! The host that a capture was made on, as far as it matters for whom it answers: its addresses, its MAC address and its VLANs.
+//! The host that a capture was made on, as far as it matters for whom it answers: its links, each with a MAC address, addresses and VLANs.
 //!
 //! Owns what is guessed of it from the beginning of the capture. What an address counts for is `host/addresses.rs`'s.
 
@@ -8,14 +8,14 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use anyhow::Result;
-use icmp_common::abi::{ADDRESS_BUCKETS, Interface};
+use icmp_common::abi::{ADDRESS_BUCKETS, Interface, MAX_INTERFACES};
 use icmp_common::host_tables::HostTables;
 use icmp_common::wire::ethernet;
 use ipnet::IpNet;
 
 use crate::capture::ethernet::{Kind, OWN_MAC, frame, has_own_mac};
-use crate::capture::packet::Packet;
-use crate::capture::read::Capture;
+use crate::capture::packet::{Packet, source};
+use crate::capture::read::{Capture, Record};
 use crate::host::address_table::AddressTable;
 use crate::host::addresses::own_addresses;
 use crate::host::groups::Group;
@@ -28,10 +28,10 @@ use crate::instance::program::LoadOptions;
 pub const FIRST_LOOK: u64 = 100_000;
 /// Addresses and VLANs that are guessed at most.
 const MOST: usize = 1024;
-/// The interface of the replay, and its slot.
-pub(super) const IFINDEX: u32 = 1;
+/// The first interface of the replay, and its slot. Each link of the host has the next one.
+const IFINDEX: u32 = 1;
 /// See [`IFINDEX`].
-pub(super) const SLOT: u32 = 1;
+const SLOT: u32 = 1;
 
 /// Tags from the outer one on: the EtherType and the VLAN of each.
 type Tags = Vec<(u16, u16)>;
@@ -39,69 +39,120 @@ type Tags = Vec<(u16, u16)>;
 /// The host of a capture.
 #[derive(Clone, Debug)]
 pub struct Own {
-    /// Its addresses with the lengths of their prefixes.
-    pub addresses: Vec<IpNet>,
-    /// Nobody has said them.
+    /// Its links, that with the most frames first; there is one at least.
+    links: Vec<OwnLink>,
+    /// Which of the links an interface of the capture is on, where that is not the first.
+    of_interface: BTreeMap<u32, usize>,
+    /// Nobody has said its addresses.
     pub guessed: bool,
-    /// Its MAC address.
-    pub mac: [u8; 6],
     /// The beginning of the capture shows frames for it.
     pub seen: bool,
+}
+
+/// Where a host is with one of its MAC addresses.
+#[derive(Clone, Debug)]
+pub struct OwnLink {
+    /// The MAC address.
+    pub mac: [u8; 6],
+    /// The addresses with the lengths of their prefixes.
+    pub addresses: Vec<IpNet>,
     /// The VLANs that it is on.
     vlans: BTreeSet<Tags>,
 }
 
-/// What the beginning of a capture shows of one MAC address.
+impl OwnLink {
+    /// The MAC address as it is written.
+    pub fn mac_text(&self) -> String {
+        self.mac.map(|byte| format!("{byte:02x}")).join(":")
+    }
+}
+
+/// What the beginning of a capture shows of one MAC address on one interface of the capture, or on all of them.
 #[derive(Default)]
 struct Seen {
     frames: u64,
-    addresses: BTreeMap<IpAddr, u64>,
+    addresses: BTreeSet<IpAddr>,
     vlans: BTreeSet<Tags>,
 }
 
 /// What the beginning of a capture shows of all of them.
 struct FirstLook<'a> {
     said: &'a [IpNet],
-    by_mac: BTreeMap<[u8; 6], Seen>,
+    by_place: BTreeMap<(u32, [u8; 6]), Seen>,
+    /// There are links without MAC addresses.
+    has_no_mac: bool,
 }
 
 impl FirstLook<'_> {
-    fn note(&mut self, frame: &[u8], has_own_mac: bool) {
+    fn note(&mut self, record: &Record<'_>, frame: &[u8]) {
+        let has_own_mac = has_own_mac(record.link_type);
+        self.has_no_mac |= !has_own_mac;
         if let Some(mac) = frame.first_chunk::<6>().filter(|mac| mac[0] & 1 == 0)
             && let Some(packet) = Packet::read(frame)
             && is_telling(&packet, self.said)
         {
-            let known = self.by_mac.len() < MOST || self.by_mac.contains_key(mac);
+            let place = (record.interface, *mac);
+            let known = self.by_place.len() < MOST || self.by_place.contains_key(&place);
             if known && (has_own_mac || *mac == OWN_MAC) {
-                self.by_mac.entry(*mac).or_default().note(&packet, tags(frame));
+                self.by_place.entry(place).or_default().note(&packet, tags(frame));
             }
         }
     }
 
     fn own(self) -> Own {
-        let most = self.by_mac.into_iter().max_by_key(|(_, seen)| seen.frames);
-        let (mac, seen) = most.unwrap_or((OWN_MAC, Seen::default()));
-        let guessed = self.said.is_empty();
-        let addresses =
-            if guessed { seen.addresses.into_keys().map(IpNet::from).collect() } else { self.said.to_vec() };
-        Own { addresses, guessed, mac, seen: seen.frames > 0, vlans: seen.vlans }
+        let mut of_interfaces: BTreeMap<u32, ([u8; 6], Seen)> = BTreeMap::new();
+        for ((interface, mac), seen) in self.by_place {
+            let most = of_interfaces.entry(interface).or_default();
+            if seen.frames >= most.1.frames {
+                *most = (mac, seen);
+            }
+        }
+        let macs: BTreeMap<u32, [u8; 6]> = of_interfaces.iter().map(|(i, (mac, _))| (*i, *mac)).collect();
+        let mut by_mac: BTreeMap<[u8; 6], Seen> = BTreeMap::new();
+        if self.has_no_mac || of_interfaces.is_empty() {
+            by_mac.insert(OWN_MAC, Seen::default());
+        }
+        for (mac, seen) in of_interfaces.into_values() {
+            by_mac.entry(mac).or_default().add(seen);
+        }
+        let mut links: Vec<_> = by_mac.into_iter().collect();
+        links.sort_by_key(|(_, seen)| std::cmp::Reverse(seen.frames));
+        links.truncate(MAX_INTERFACES as usize);
+        let seen_anywhere = |own: &IpNet| links.iter().any(|(_, seen)| seen.addresses.contains(&own.addr()));
+        let (mut unseen, guessed) = (self.said.to_vec(), self.said.is_empty());
+        unseen.retain(|own| !seen_anywhere(own));
+        let of_link = |(mac, seen): ([u8; 6], Seen)| {
+            let mut addresses: Vec<_> = if guessed {
+                seen.addresses.iter().map(|address| IpNet::from(*address)).collect()
+            } else {
+                self.said.iter().filter(|own| seen.addresses.contains(&own.addr())).copied().collect()
+            };
+            addresses.extend(&unseen);
+            OwnLink { mac, addresses, vlans: seen.vlans }
+        };
+        let seen = links.iter().any(|(_, seen)| seen.frames > 0);
+        let links: Vec<_> = links.into_iter().map(of_link).collect();
+        let place = |mac| links.iter().position(|link| link.mac == mac);
+        let of_interface = macs.into_iter().filter_map(|(i, mac)| Some((i, place(mac)?))).collect();
+        Own { links, of_interface, guessed, seen }
     }
 }
 
 impl Own {
-    /// Guesses from the beginning of a capture what is not said: the host has the MAC address that most echo requests go to (of those to
-    /// `said`, where addresses are said), the addresses that they are for, and the VLANs that they are in.
+    /// Guesses from the beginning of a capture what is not said: on each interface of the capture, the host has the MAC address that most echo
+    /// requests go to (of those to `said`, where addresses are said), the addresses that they are for, and the VLANs that they are in. What is
+    /// said and seen nowhere, it has everywhere.
     ///
     /// # Errors
     /// The capture cannot be opened. Where it is damaged is left to whoever reads it whole.
     pub fn look(path: &Path, said: &[IpNet]) -> Result<Self> {
-        let mut first_look = FirstLook { said, by_mac: BTreeMap::new() };
+        let mut first_look = FirstLook { said, by_place: BTreeMap::new(), has_no_mac: false };
         let mut room = Vec::new();
         let mut capture = Capture::open(path)?;
         let looked = capture.each(
             |record| {
                 if let (Kind::Frame, frame) = frame(record, &mut room) {
-                    first_look.note(frame, has_own_mac(record.link_type));
+                    first_look.note(record, frame);
                 }
                 Ok(if record.number < FIRST_LOOK {
                     ControlFlow::Continue(())
@@ -120,40 +171,91 @@ impl Own {
     pub fn of_frame(frame: &[u8], said: &[IpNet]) -> Self {
         let mac = frame.first_chunk::<6>().filter(|mac| mac[0] & 1 == 0).copied();
         let vlans = Some(tags(frame)).filter(is_vlan).into_iter().collect();
-        Self { addresses: said.to_vec(), guessed: false, mac: mac.unwrap_or(OWN_MAC), seen: true, vlans }
+        let link = OwnLink { mac: mac.unwrap_or(OWN_MAC), addresses: said.to_vec(), vlans };
+        Self { links: vec![link], of_interface: BTreeMap::new(), guessed: false, seen: true }
     }
 
-    /// The MAC address as it is written.
-    pub fn mac_text(&self) -> String {
-        self.mac.map(|byte| format!("{byte:02x}")).join(":")
+    /// Its links, that with the most frames first.
+    pub fn links(&self) -> &[OwnLink] {
+        &self.links
+    }
+
+    /// Its addresses on all links.
+    pub fn addresses(&self) -> BTreeSet<IpNet> {
+        self.links.iter().flat_map(|link| &link.addresses).copied().collect()
+    }
+
+    /// The interface of the replay on which a record comes in.
+    pub(super) fn ifindex(&self, record: &Record<'_>) -> u32 {
+        let link = if has_own_mac(record.link_type) {
+            self.of_interface.get(&record.interface).copied()
+        } else {
+            self.links.iter().position(|link| link.mac == OWN_MAC)
+        };
+        IFINDEX + link.unwrap_or_default() as u32
+    }
+
+    /// Whether the host itself sent a frame: by its MAC addresses, or by its IP address where the link has none.
+    pub(super) fn sent(&self, record: &Record<'_>, frame: &[u8]) -> bool {
+        if has_own_mac(record.link_type) {
+            let mac = frame.get(ethernet::SOURCE..ethernet::ETHER_TYPE);
+            return self.links.iter().any(|link| mac == Some(&link.mac));
+        }
+        source(frame).is_some_and(|source| self.has(source))
     }
 
     /// Whether the host has this address.
-    pub(super) fn has(&self, address: IpAddr) -> bool {
-        self.addresses.iter().any(|own| own.addr() == address)
+    fn has(&self, address: IpAddr) -> bool {
+        self.links.iter().flat_map(|link| &link.addresses).any(|own| own.addr() == address)
     }
 
     /// The tables of this host with a policy in force, and the addresses for which there was no room.
     pub(super) fn tables(&self, policy: &Compiled, lines: u32) -> (HostTables, usize) {
-        let (addresses, left_out, interface) = self.ingress(&policy.gated());
+        let (addresses, left_out, interfaces) = self.ingresses(&policy.gated());
         let mut tables = host_tables(policy, &addresses, &LoadOptions::reproducible(lines));
-        tables.add_interface(interface);
+        interfaces.into_iter().for_each(|interface| tables.add_interface(interface));
         (tables, left_out)
     }
 
-    /// Its address table with these prefixes of VIPs that have a check, how many addresses found no room in it, and its interface.
+    /// Its address table with these prefixes of VIPs that have a check, how many addresses found no room in it, and its first interface.
     pub fn ingress(&self, gated: &[IpNet]) -> (AddressTable, usize, Interface) {
-        let network = self.network();
-        let link = &network.links[0];
-        let own = own_addresses(&network, &[(SLOT, link)], gated);
-        let (table, left_out) = AddressTable::build(&own, ADDRESS_BUCKETS);
-        let mac = ethernet::address(self.mac);
-        (table, left_out.len(), Interface { ifindex: IFINDEX, slot: SLOT, mac, flags: 0, reserved: 0 })
+        let (table, left_out, interfaces) = self.ingresses(gated);
+        (table, left_out, interfaces[0])
     }
 
-    /// The host as the kernel would describe it: one interface, a device above it for each VLAN, and all addresses on each of them.
+    /// The same with all of its interfaces.
+    fn ingresses(&self, gated: &[IpNet]) -> (AddressTable, usize, Vec<Interface>) {
+        let network = self.network();
+        let links: Vec<_> = (SLOT..).zip(&network.links[..self.links.len()]).collect();
+        let own = own_addresses(&network, &links, gated);
+        let (table, left_out) = AddressTable::build(&own, ADDRESS_BUCKETS);
+        let interface = |(slot, link): &(u32, &Link)| Interface {
+            ifindex: link.index,
+            slot: *slot,
+            mac: ethernet::address(link.mac.unwrap_or(OWN_MAC)),
+            flags: 0,
+            reserved: 0,
+        };
+        (table, left_out.len(), links.iter().map(interface).collect())
+    }
+
+    /// The host as the kernel would describe it: an interface for each link, a device above it for each VLAN, and the addresses of the link
+    /// on each of them. The interfaces come first.
     fn network(&self) -> Network {
-        let link = |index: u32, vlan: Option<Vlan>| Link {
+        let mut network = Network::default();
+        for (own, index) in self.links.iter().zip(IFINDEX..) {
+            network.links.push(own.device(index, None));
+        }
+        for (own, index) in self.links.iter().zip(IFINDEX..) {
+            own.add(index, &mut network);
+        }
+        network
+    }
+}
+
+impl OwnLink {
+    fn device(&self, index: u32, vlan: Option<Vlan>) -> Link {
+        Link {
             index,
             name: format!("capture{index}"),
             mac: Some(self.mac),
@@ -161,20 +263,23 @@ impl Own {
             vlan,
             lower: vlan.map(|vlan| vlan.parent),
             ..Link::default()
-        };
-        let mut network = Network { links: vec![link(IFINDEX, None)], ..Network::default() };
-        let mut devices: BTreeMap<&[(u16, u16)], u32> = BTreeMap::from([(&[][..], IFINDEX)]);
+        }
+    }
+
+    /// Adds what is on the interface of this index.
+    fn add(&self, index: u32, network: &mut Network) {
+        let mut devices: BTreeMap<&[(u16, u16)], u32> = BTreeMap::from([(&[][..], index)]);
         for tags in &self.vlans {
             for depth in 1..=tags.len() {
                 let (tag, id) = tags[depth - 1];
                 let parent = devices[&tags[..depth - 1]];
-                let index = IFINDEX + devices.len() as u32;
+                let index = IFINDEX + network.links.len() as u32;
                 let service = tag == ethernet::SERVICE_TAG;
                 if devices.contains_key(&tags[..depth]) {
                     continue;
                 }
                 devices.insert(&tags[..depth], index);
-                network.links.push(link(index, Some(Vlan { parent, id, service })));
+                network.links.push(self.device(index, Some(Vlan { parent, id, service })));
             }
         }
         for ifindex in devices.into_values() {
@@ -190,7 +295,6 @@ impl Own {
                 network.groups.extend(groups(address).into_iter().map(|address| Group { ifindex, address }));
             }
         }
-        network
     }
 }
 
@@ -218,12 +322,18 @@ fn is_telling(packet: &Packet<'_>, said: &[IpNet]) -> bool {
 impl Seen {
     fn note(&mut self, packet: &Packet<'_>, tags: Tags) {
         self.frames += 1;
-        if self.addresses.len() < MOST || self.addresses.contains_key(&packet.destination) {
-            *self.addresses.entry(packet.destination).or_default() += 1;
+        if self.addresses.len() < MOST {
+            self.addresses.insert(packet.destination);
         }
         if is_vlan(&tags) && self.vlans.len() < MOST {
             self.vlans.insert(tags);
         }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.addresses.extend(other.addresses);
+        self.vlans.extend(other.vlans);
     }
 }
 

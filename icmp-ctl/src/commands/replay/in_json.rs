@@ -3,6 +3,7 @@
 use std::hash::Hash;
 
 use icmp_common::reason::Verdict;
+use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 
 use super::text::{NS, SHOWN, peaks};
@@ -33,8 +34,10 @@ pub(super) fn in_json(replay: &Replay) -> Value {
     json!({
         "schema": 1,
         "own": {
-            "addresses": own.addresses.iter().map(|own| own.addr().to_string()).collect::<Vec<_>>(),
-            "mac": own.mac_text(), "guessed": own.guessed,
+            "addresses": addresses(own.addresses()), "mac": own.links()[0].mac_text(), "guessed": own.guessed,
+            "interfaces": own.links().iter().map(|link| json!({
+                "mac": link.mac_text(), "addresses": addresses(link.addresses.iter().copied()),
+            })).collect::<Vec<_>>(),
         },
         "began_ns": began, "seconds": span as f64 / NS,
         "received": received(&totals), "sent": replay.frames.sent, "unknown": replay.frames.unknown, "cut_off": replay.frames.cut,
@@ -54,6 +57,10 @@ pub(super) fn in_json(replay: &Replay) -> Value {
             })).collect::<Vec<_>>(),
         })),
     })
+}
+
+fn addresses(own: impl IntoIterator<Item = IpNet>) -> Vec<String> {
+    own.into_iter().map(|own| own.addr().to_string()).collect()
 }
 
 fn top_in_json<K: Copy + Eq + Hash + Ord + ToString>(top: &Top<K>, key: &str) -> Vec<Value> {

@@ -2,21 +2,23 @@
 
 use crate::diagnostics::{note, warn};
 use crate::instance::compiled::Compiled;
-use crate::replay::own::{FIRST_LOOK, Own};
+use crate::replay::own::{FIRST_LOOK, Own, OwnLink};
 
 /// Says whose capture it is taken for, and what is not known of its VIPs. A host with VIPs need not have an address.
 pub(in crate::commands) fn say(own: &Own, policies: &[&Compiled]) {
     let has_vips = policies.iter().any(|policy| !policy.vips().is_empty());
-    let addresses: Vec<String> = own.addresses.iter().map(|own| own.addr().to_string()).collect();
     match (own.guessed, own.seen) {
         (true, true) => note(&format!(
-            "taken for the host's own, because most echo requests go there: {} at {}; --own ADDRESS says otherwise",
-            addresses.join(", "),
-            own.mac_text()
+            "taken for the host's own, because most echo requests go there: {}; --own ADDRESS says otherwise",
+            of_links(own, |link| {
+                let addresses: Vec<String> =
+                    link.addresses.iter().map(|own| own.addr().to_string()).collect();
+                format!("{} at {}", addresses.join(", "), link.mac_text())
+            })
         )),
         (false, true) => note(&format!(
             "the host's MAC address is taken to be {}, where most frames for its addresses go",
-            own.mac_text()
+            of_links(own, OwnLink::mac_text)
         )),
         (true, false) if has_vips => {}
         (true, false) => warn(&format!(
@@ -29,4 +31,10 @@ pub(in crate::commands) fn say(own: &Own, policies: &[&Compiled]) {
     if policies.iter().any(|policy| !policy.gated().is_empty()) {
         note("VIPs with a check are taken for healthy: the capture does not say how they were");
     }
+}
+
+/// The same of each link on which something is.
+fn of_links(own: &Own, said: impl Fn(&OwnLink) -> String) -> String {
+    let links: Vec<_> = own.links().iter().filter(|link| !link.addresses.is_empty()).map(said).collect();
+    links.join("; ")
 }
