@@ -118,3 +118,40 @@ fn outputs_that_cannot_be_written_keep_nothing_of_a_replay_back() {
     let done = replay(&file, &["-f", &config, "--plot", folder.path().to_str().expect("UTF-8")]);
     assert!(done.code == Some(1) && done.stderr.contains("Is a directory"), "{done}");
 }
+
+#[test]
+fn a_clock_that_is_set_by_decades_empties_no_bucket() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let gap = 70 * 365 * 86_400 * 1_000_000_000;
+    let frames: Vec<_> = (0..40_u64)
+        .map(|i| (i * 1_000_000 + if i < 20 { 0 } else { gap }, ping(FIRST, (i % 4) as u8).frame()))
+        .collect();
+    let file = folder.path().join("capture");
+    fs::write(&file, Order { big: false }.pcap(false, 1, &frames)).expect("written");
+    let said = replay(&file, &["-f", &config, "-j"]);
+    let said: Value = serde_json::from_str(&said.expect_success()).expect("JSON");
+    assert_eq!(said["reasons"]["answered"]["packets"], 40, "{said}");
+}
+
+#[test]
+fn why_nothing_is_known_of_the_host_is_said_with_what_helps() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let file = folder.path().join("capture");
+    let empty = Order { big: false }.pcap(false, 1, &[]);
+    let cooked =
+        [&[0, 4, 0, 1, 0, 6, 2, 9, 9, 9, 9, 9, 0, 0, 8, 0][..], &ping(FIRST, 1).frame()[14..]].concat();
+    let going_out = Order { big: false }.pcap(false, 113, &[(0, cooked)]);
+    let other_link = Order { big: false }.pcap(false, 105, &[(0, vec![0; 60])]);
+    for (bytes, hint) in [
+        (empty, "the capture has no frames"),
+        (going_out, "1 that were going out"),
+        (other_link, "link type 105"),
+    ] {
+        fs::write(&file, bytes).expect("written");
+        let done = replay(&file, &["-f", &config]);
+        assert!(done.code == Some(0) && done.stderr.contains(hint), "{hint}: {done}");
+        assert!(!done.stderr.contains("--own"), "{hint}: {done}");
+    }
+}

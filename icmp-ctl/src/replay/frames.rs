@@ -2,6 +2,7 @@
 //!
 //! Owns the clock, which is the capture's and never goes back, and which frames the program would not have seen.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use anyhow::Result;
@@ -18,6 +19,8 @@ use crate::replay::own::Own;
 pub(super) const NS: u64 = 1_000_000_000;
 /// The tick of the first frame: so far from 0 that every untouched bucket is full.
 const START: u64 = 1 << 32;
+/// What is longer between two frames counts as this: a clock that was set by decades would come round to where buckets seem to be empty.
+const LONGEST_GAP: u64 = 366 * 86_400 * NS;
 
 /// What came in, and what did not.
 pub struct Frames {
@@ -25,6 +28,8 @@ pub struct Frames {
     pub own: Own,
     began: Option<u64>,
     now: u64,
+    /// The same with no gap longer than [`LONGEST_GAP`].
+    clock: u64,
     ticks: Ticks,
     room: Vec<u8>,
     /// Frames that the program would have seen.
@@ -33,6 +38,8 @@ pub struct Frames {
     pub sent: u64,
     /// Records that are no frames of a link type that is read.
     pub unknown: u64,
+    /// Their link types.
+    pub unknown_links: BTreeSet<i32>,
     /// Frames of which the capture has only the beginning.
     pub cut: u64,
 }
@@ -59,7 +66,19 @@ impl Frames {
     /// Those that a host gets, whose clock ticks so.
     pub(super) fn new(own: Own, tick: Tick) -> Self {
         let ticks = Ticks::new(tick);
-        Self { own, began: None, now: 0, ticks, room: Vec::new(), seen: 0, sent: 0, unknown: 0, cut: 0 }
+        Self {
+            own,
+            began: None,
+            now: 0,
+            clock: 0,
+            ticks,
+            room: Vec::new(),
+            seen: 0,
+            sent: 0,
+            unknown: 0,
+            unknown_links: BTreeSet::new(),
+            cut: 0,
+        }
     }
 
     /// Shows each frame that comes in to `visit`.
@@ -74,15 +93,20 @@ impl Frames {
     ) -> Result<()> {
         let visit = |record: &Record<'_>| {
             match frame(record, &mut self.room) {
-                (Kind::Unknown, _) => self.unknown += 1,
+                (Kind::Unknown, _) => {
+                    self.unknown += 1;
+                    self.unknown_links.insert(record.link_type);
+                }
                 (Kind::Sent, _) => self.sent += 1,
                 (Kind::Frame, frame) if self.own.sent(record, frame) => self.sent += 1,
                 (Kind::Frame, frame) => {
                     self.seen += 1;
                     self.cut += u64::from(record.length > record.bytes.len());
                     let began = *self.began.get_or_insert(record.time);
-                    self.now = self.now.max(record.time.saturating_sub(began));
-                    let ticks = START + self.ticks.at(self.now);
+                    let now = self.now.max(record.time.saturating_sub(began));
+                    self.clock += (now - self.now).min(LONGEST_GAP);
+                    self.now = now;
+                    let ticks = START + self.ticks.at(self.clock);
                     let ifindex = self.own.ifindex(record);
                     visit(&Received { record, frame, time: self.now, ticks, ifindex })?;
                 }

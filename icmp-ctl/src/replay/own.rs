@@ -47,6 +47,21 @@ pub struct Own {
     pub guessed: bool,
     /// The beginning of the capture shows frames for it.
     pub seen: bool,
+    /// What else that shows.
+    pub looked_at: LookedAt,
+}
+
+/// What the beginning of a capture has, whoever it is for.
+#[derive(Clone, Debug, Default)]
+pub struct LookedAt {
+    /// Records.
+    pub records: u64,
+    /// Frames that the capture says were going out.
+    pub sent: u64,
+    /// Link types that are not read.
+    pub unknown_links: BTreeSet<i32>,
+    /// Records of these, or too short for their header.
+    pub unknown: u64,
 }
 
 /// Where a host is with one of its MAC addresses.
@@ -81,6 +96,7 @@ struct FirstLook<'a> {
     by_place: BTreeMap<(u32, [u8; 6]), Seen>,
     /// There are links without MAC addresses.
     has_no_mac: bool,
+    looked_at: LookedAt,
 }
 
 impl FirstLook<'_> {
@@ -134,7 +150,7 @@ impl FirstLook<'_> {
         let links: Vec<_> = links.into_iter().map(of_link).collect();
         let place = |mac| links.iter().position(|link| link.mac == mac);
         let of_interface = macs.into_iter().filter_map(|(i, mac)| Some((i, place(mac)?))).collect();
-        Own { links, of_interface, guessed, seen }
+        Own { links, of_interface, guessed, seen, looked_at: self.looked_at }
     }
 }
 
@@ -146,13 +162,20 @@ impl Own {
     /// # Errors
     /// The capture cannot be opened. Where it is damaged is left to whoever reads it whole.
     pub fn look(path: &Path, said: &[IpNet]) -> Result<Self> {
-        let mut first_look = FirstLook { said, by_place: BTreeMap::new(), has_no_mac: false };
+        let mut first_look =
+            FirstLook { said, by_place: BTreeMap::new(), has_no_mac: false, looked_at: LookedAt::default() };
         let mut room = Vec::new();
         let mut capture = Capture::open(path)?;
         let looked = capture.each(
             |record| {
-                if let (Kind::Frame, frame) = frame(record, &mut room) {
-                    first_look.note(record, frame);
+                first_look.looked_at.records += 1;
+                match frame(record, &mut room) {
+                    (Kind::Frame, frame) => first_look.note(record, frame),
+                    (Kind::Sent, _) => first_look.looked_at.sent += 1,
+                    (Kind::Unknown, _) => {
+                        first_look.looked_at.unknown += 1;
+                        first_look.looked_at.unknown_links.insert(record.link_type);
+                    }
                 }
                 Ok(if record.number < FIRST_LOOK {
                     ControlFlow::Continue(())
@@ -172,7 +195,13 @@ impl Own {
         let mac = frame.first_chunk::<6>().filter(|mac| mac[0] & 1 == 0).copied();
         let vlans = Some(tags(frame)).filter(is_vlan).into_iter().collect();
         let link = OwnLink { mac: mac.unwrap_or(OWN_MAC), addresses: said.to_vec(), vlans };
-        Self { links: vec![link], of_interface: BTreeMap::new(), guessed: false, seen: true }
+        Self {
+            links: vec![link],
+            of_interface: BTreeMap::new(),
+            guessed: false,
+            seen: true,
+            looked_at: LookedAt::default(),
+        }
     }
 
     /// Its links, that with the most frames first.

@@ -2,7 +2,7 @@
 
 use crate::diagnostics::{note, warn};
 use crate::instance::compiled::Compiled;
-use crate::replay::own::{FIRST_LOOK, Own, OwnLink};
+use crate::replay::own::{FIRST_LOOK, LookedAt, Own, OwnLink};
 
 /// Says whose capture it is taken for, and what is not known of its VIPs. A host with VIPs need not have an address.
 pub(in crate::commands) fn say(own: &Own, policies: &[&Compiled]) {
@@ -21,9 +21,7 @@ pub(in crate::commands) fn say(own: &Own, policies: &[&Compiled]) {
             of_links(own, OwnLink::mac_text)
         )),
         (true, false) if has_vips => {}
-        (true, false) => warn(&format!(
-            "no echo request is among the first {FIRST_LOOK} frames, so that no address is known as the host's own; --own ADDRESS says which are"
-        )),
+        (true, false) => warn(&why_unknown(&own.looked_at)),
         (false, false) => {
             warn(&format!("none of the first {FIRST_LOOK} frames is for an address that --own says"));
         }
@@ -31,6 +29,29 @@ pub(in crate::commands) fn say(own: &Own, policies: &[&Compiled]) {
     if policies.iter().any(|policy| !policy.gated().is_empty()) {
         note("VIPs with a check are taken for healthy: the capture does not say how they were");
     }
+}
+
+/// Why no address is known as the host's own, and what helps.
+fn why_unknown(looked_at: &LookedAt) -> String {
+    let LookedAt { records, sent, unknown, unknown_links } = looked_at;
+    if *records == 0 {
+        return "the capture has no frames".to_owned();
+    }
+    if unknown == records {
+        let links: Vec<_> = unknown_links.iter().map(i32::to_string).collect();
+        return format!(
+            "no frame can be read: link type {} is not read, or the frames are too short for their header; capture on an interface with Ethernet, or on `any`",
+            links.join(", ")
+        );
+    }
+    if *sent > 0 {
+        return format!(
+            "no echo request is among the first {records} frames, but {sent} that were going out, as the answers are that `icmp-ctl capture` writes; the requests that were answered are in no capture of this host: capture on the sender or on a mirror port"
+        );
+    }
+    format!(
+        "no echo request is among the first {records} frames, so that no address is known as the host's own; --own ADDRESS says which are"
+    )
 }
 
 /// The same of each link on which something is.

@@ -15,9 +15,14 @@ pub(super) const NS: f64 = 1e9;
 pub(super) fn lines(replay: &Replay) -> Vec<String> {
     let mut lines =
         vec![format!("received {} in {:.3} s", replay.frames.seen, replay.frames.time().1 as f64 / NS)];
+    let links: Vec<_> = replay.frames.unknown_links.iter().map(i32::to_string).collect();
+    let unknown = format!(
+        "records of link type {}, which is not read, or too short for their header, are left out",
+        links.join(", ")
+    );
     for (frames, what) in [
         (replay.frames.sent, "frames that the host sent itself are left out"),
-        (replay.frames.unknown, "records of other link types, or too short for their header, are left out"),
+        (replay.frames.unknown, unknown.as_str()),
         (
             replay.frames.cut,
             "frames were cut off by the capture; the rest is taken for zeros, with which no ICMP checksum verifies",
