@@ -61,7 +61,7 @@ enum Part {
     Latency,
     /// Commands and memory
     Control,
-    /// A capture through `icmp-ctl replay`; only of the release build, so not with --quick
+    /// A capture through `icmp-ctl replay`; only of the shipped build, so not with --quick
     Replay,
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{build, run, setup};
+use crate::{build, release, run, setup};
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
@@ -48,7 +48,7 @@ fn measure(args: &Args) -> Result<()> {
     run::heading("Build what is measured");
     // eBPF objects are always built for release; waiting for the rest of it is what the short run spares.
     let profile: &[&str] = if args.quick { &[] } else { &["--release"] };
-    let icmp_ctl = build::icmp_ctl(profile)?.program;
+    let icmp_ctl = if args.quick { build::icmp_ctl(profile)?.program } else { release::build()? };
     run::stream(build::cargo()?.args(["build", "--package", "icmp-bench"]).args(profile))?;
     run::heading("Bench");
     let mut bench = build::cargo()?;
