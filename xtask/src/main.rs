@@ -1,7 +1,8 @@
 //! Developer verbs, each `cargo xtask VERB`.
 //!
 //! Owns the list of verbs and the exit code. Each verb is one file; what several of them share is in [`run`] (commands
-//! with progress), [`interrupt`] (Ctrl-C), [`build`] (cargo), [`netns`] and [`cpio`].
+//! with progress), [`interrupt`] (Ctrl-C), [`build`] (cargo), [`debian`] (its packages),
+//! [`netns`] and [`cpio`].
 
 mod bench;
 mod book;
@@ -9,6 +10,7 @@ mod build;
 mod check;
 mod ci;
 mod cpio;
+mod debian;
 mod demo;
 mod deny;
 mod dist;
