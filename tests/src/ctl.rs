@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::folder::Folder;
 use crate::netns::Namespace;
@@ -224,4 +225,14 @@ pub fn counters(namespace: &Namespace, interface: &str) -> Counters {
     let sum: u64 = counters.reasons.values().map(|r| r.packets).sum();
     assert_eq!(counters.received, sum, "received is the sum over reasons: {text}");
     counters
+}
+
+/// What `explain` says of a packet, in JSON.
+///
+/// # Panics
+/// If it fails.
+#[must_use]
+pub fn explained(namespace: &Namespace, arguments: &str) -> Value {
+    let text = run(namespace, &format!("explain {arguments} -j")).expect_success();
+    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }

@@ -1,7 +1,7 @@
 //! `icmp-ctl explain`: what it says of a packet is what the program does with it, and nothing is changed by asking.
 //!
-//! Owns the ways a packet can be given, and what is known about the host around the program. What a frame ends in is other tests'; what is
-//! told of each stage is tested beside the code.
+//! Owns the ways a packet can be given. What is known about the host around the program is in `explain_host.rs`, what a frame ends in is other
+//! tests'; what is told of each stage is tested beside the code.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;
@@ -15,7 +15,8 @@ use icmp_ctl::instance::snapshot::Snapshot;
 use icmp_tests::can_run;
 use icmp_tests::capture::Order;
 use icmp_tests::comparator::{Outcome, objections};
-use icmp_tests::ctl::{self, Attached, UNLIMITED};
+use icmp_tests::ctl::{self, Attached, UNLIMITED, explained};
+use icmp_tests::faults::World;
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
 use icmp_tests::packet::{self, Echo};
@@ -23,11 +24,6 @@ use icmp_tests::process;
 use icmp_tests::vectors::{self, from_hex};
 use icmp_tests::wire::Tap;
 use serde_json::{Value, json};
-
-fn explained(namespace: &Namespace, arguments: &str) -> Value {
-    let text = ctl::run(namespace, &format!("explain {arguments} -j")).expect_success();
-    serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"))
-}
 
 /// What a configuration alone makes of a packet to a host that has 192.0.2.2, by a user without privileges.
 fn alone(arguments: &[&str]) -> Value {
@@ -288,61 +284,6 @@ fn a_configuration_that_apply_refuses_is_explained_and_replayed_with_what_apply_
 }
 
 #[test]
-fn an_interface_on_which_nothing_comes_in_or_from_which_no_answer_arrives_is_told() {
-    if !can_run(&["ip", "nsenter"]) {
-        return;
-    }
-    // The sentences of `doctor`, of what is not as it should be.
-    let found = |host: &Namespace, arguments: &str| {
-        let said = explained(host, &format!("--from 192.0.2.1 --to 192.0.2.2 {arguments}"));
-        assert_eq!(said["verdict"]["verdict"], "answer", "{said}");
-        let all = said["interface"]["findings"].as_array().expect("a list").clone();
-        let not_fine = all.iter().filter(|finding| finding["state"] != "fine");
-        not_fine.map(|finding| finding["what"].as_str().expect("text").to_owned()).collect::<Vec<_>>()
-    };
-    let pair = Pair::new(1500);
-    let host = &pair.host;
-    let _attached = Attached::new(host, HOST_IF);
-    assert_eq!(found(host, ""), [""; 0]);
-    host.ip(&format!("link set dev {HOST_IF} down"));
-    assert_eq!(found(host, ""), ["is down"]);
-    let text = ctl::run(host, "explain --from 192.0.2.1 --to 192.0.2.2").expect_success();
-    assert!(text.contains(&format!("`ip link set dev {HOST_IF} up` helps")), "{text}");
-
-    let pair = Pair::without_program(1500);
-    let (host, folder) = (&pair.host, Folder::new());
-    let alone = ["is a veth, and its other end has no XDP program in native mode"];
-    let config = folder.file("config.toml", "");
-    assert_eq!(found(host, &format!("-f {config} -i {HOST_IF}")), alone);
-    let native = Attached::with(host, HOST_IF, "--mode native");
-    assert_eq!(found(host, ""), alone);
-    drop(native);
-    let _generic = Attached::with(host, HOST_IF, "--mode generic");
-    assert_eq!(found(host, ""), [""; 0]);
-}
-
-#[test]
-fn an_interface_that_was_moved_away_is_called_that_as_status_does() {
-    if !can_run(&["ip", "nsenter"]) {
-        return;
-    }
-    let pair = Pair::new(1500);
-    let (host, other) = (&pair.host, Namespace::new("other"));
-    host.ip("link add left type veth peer name right");
-    let _attached = Attached::new(host, HOST_IF);
-    let _said = ctl::run(host, "attach left --mode generic").expect_success();
-    host.ip(&format!("link set left netns {}", other.name()));
-    let question = "explain --from 192.0.2.1 --to 192.0.2.2 -i";
-    let said = ctl::run(host, &format!("{question} left"));
-    let sentence = said.stderr.trim_start_matches("icmp-ctl: ").trim_end();
-    assert!(said.code == Some(1) && sentence.contains("was moved to another network namespace"), "{said}");
-    let status = ctl::run(host, "status");
-    assert!(status.stderr.contains(sentence), "{said} {status}");
-    let said = ctl::run(host, &format!("{question} nothere"));
-    assert!(said.stderr.contains("nothere: nothing of ours is attached"), "{said}");
-}
-
-#[test]
 fn a_capture_is_explained_from_standard_input() {
     let folder = Folder::new();
     let config = folder.file("config.toml", "");
@@ -372,11 +313,6 @@ fn explaining_takes_three_times_the_memory_of_the_limiter_and_no_more() {
 }
 
 /// What is found about a passed packet and not fine, as `check: text`.
-fn stopped_by(said: &Value) -> Vec<String> {
-    let findings = said["stack"].as_array().unwrap_or_else(|| panic!("it is not passed: {said}"));
-    let not_fine = findings.iter().filter(|finding| finding["state"] != "fine");
-    not_fine.map(|finding| format!("{}: {} {}", finding["check"], finding["what"], finding["why"])).collect()
-}
 
 #[test]
 fn a_packet_under_a_policy_that_awaits_confirmation_is_told_that_it_does() {
@@ -405,103 +341,6 @@ fn a_packet_under_a_policy_that_awaits_confirmation_is_told_that_it_does() {
     let _pending = ctl::run(host, &format!("apply -f {strict} --confirm 1h")).expect_success();
     let _kept = ctl::run(host, "confirm").expect_success();
     told("policy-drop", false);
-}
-
-#[test]
-fn on_a_port_of_a_bridge_a_packet_is_for_the_addresses_of_the_bridge() {
-    if !can_run(&["ip", "nsenter"]) {
-        return;
-    }
-    let pair = Pair::new(1500);
-    let host = &pair.host;
-    for line in [
-        "link add br0 type bridge".to_owned(),
-        format!("link set {HOST_IF} master br0"),
-        "link set br0 up".to_owned(),
-        format!("addr flush dev {HOST_IF}"),
-        "addr add 192.0.2.2/24 dev br0".to_owned(),
-    ] {
-        host.ip(&line);
-    }
-    let _attached = Attached::new(host, HOST_IF);
-    let said = explained(host, "--from 192.0.2.1 --to 192.0.2.2");
-    assert_eq!(
-        (&said["verdict"]["reason"], &said["interface"]["name"]),
-        (&json!("answered"), &json!(HOST_IF)),
-        "{said}"
-    );
-    // By the bridge the kernel takes it in, and by its routes a reply leaves.
-    let said = explained(host, "--from 192.0.2.1 --to 192.0.2.2 --type 8/1");
-    assert_eq!((&said["verdict"]["reason"], stopped_by(&said)), (&json!("echo-code"), Vec::new()), "{said}");
-}
-
-#[test]
-fn of_a_passed_packet_is_told_what_stops_it_in_the_kernel() {
-    if !can_run(&["ip", "nsenter", "nft"]) {
-        return;
-    }
-    let pair = Pair::new(1500);
-    let host = &pair.host;
-    let _attached = Attached::new(host, HOST_IF);
-    // A ping that is the kernel's to answer.
-    let passed = "--from 192.0.2.1 --to 192.0.2.2 --type 8/1";
-    let answered = explained(host, "--from 192.0.2.1 --to 192.0.2.2");
-    assert_eq!((&answered["verdict"]["verdict"], &answered["stack"]), (&json!("answer"), &Value::Null));
-    let said = explained(host, passed);
-    assert_eq!((&said["verdict"]["reason"], stopped_by(&said)), (&json!("echo-code"), Vec::new()), "{said}");
-    for (prepare, question, stopped) in [
-        ("nft add table inet t", passed, None),
-        ("nft add chain inet t c { type filter hook input priority 0; }", passed, None),
-        ("nft add rule inet t c icmp type echo-request drop", passed, Some("icmp type echo-request drop")),
-        ("sysctl -qw net.ipv4.icmp_echo_ignore_all=1", passed, Some("icmp_echo_ignore_all is on")),
-        (
-            "ip route add blackhole 203.0.113.0/24",
-            "--from 203.0.113.9 --to 192.0.2.2 --type 8/1",
-            Some("no route for a reply"),
-        ),
-        ("true", "--from 192.0.2.1 --to 192.0.2.2 --vlan 77", Some("no interface that is known takes it in")),
-        (
-            "sysctl -qw net.ipv4.ip_forward=0",
-            "--from 192.0.2.1 --to 192.0.2.99",
-            Some("does not forward here"),
-        ),
-        ("sysctl -qw net.ipv4.ip_forward=1", "--from 192.0.2.1 --to 192.0.2.99", Some("forwards")),
-        ("ip route add 100.64.0.0/10 dev lo", passed, Some("icmp_echo_ignore_all is on")),
-        (
-            "sysctl -qw net.ipv4.conf.host0.rp_filter=1",
-            "--from 100.64.0.1 --to 192.0.2.2 --type 8/1",
-            Some("which `rp_filter` demands"),
-        ),
-        (
-            "sysctl -qw net.ipv6.conf.all.forwarding=0",
-            "--from 2001:db8::1 --to 2001:db8::99",
-            Some("does not forward here"),
-        ),
-        (
-            "sysctl -qw net.ipv6.conf.all.forwarding=1",
-            "--from 2001:db8::1 --to 2001:db8::99",
-            Some("forwards"),
-        ),
-        (
-            "sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=1",
-            "--from 192.0.2.1 --to 192.0.2.255",
-            Some("ignore_broadcasts is on"),
-        ),
-        (
-            "sysctl -qw net.ipv6.icmp.echo_ignore_all=1",
-            "--from 2001:db8::1 --to 2001:db8::2 --type 128/1",
-            Some("echo_ignore_all is on"),
-        ),
-    ] {
-        let mut words = prepare.split(' ');
-        let program = words.next().expect("a word");
-        let _done = host.run(program, &words.collect::<Vec<_>>()).expect_success();
-        let found = stopped_by(&explained(host, question));
-        match stopped {
-            None => assert_eq!(found, Vec::<String>::new(), "{prepare}"),
-            Some(text) => assert!(found.iter().any(|found| found.contains(text)), "{prepare}: {found:?}"),
-        }
-    }
 }
 
 #[test]
@@ -559,6 +398,8 @@ fn what_cannot_be_explained_is_refused_with_why() {
         (format!("--from 192.0.2.1 --to 192.0.2.2 --type echo-reqest {own}"), 2, "did you mean"),
         (format!("--from 192.0.2.1 --to 192.0.2.2 --vlan 4095 {own}"), 2, "from 0 to 4094"),
         (format!("--from 192.0.2.1 --to 192.0.2.2 --hex 00 {own}"), 2, "cannot be used with"),
+        (format!("--hex 00 --hop-limit 3 {own}"), 2, "cannot be used with"),
+        (format!("--from 192.0.2.1 --to 192.0.2.2 --size 65508 {own}"), 2, "room for 65507 bytes"),
         ("--from 192.0.2.1 --to 192.0.2.2".to_owned(), 3, "nothing is loaded"),
     ] {
         let done = ctl::run(&host, &format!("explain {arguments}"));
@@ -569,4 +410,18 @@ fn what_cannot_be_explained_is_refused_with_why() {
     command.args(["explain", "--from", "192.0.2.1", "--to", "192.0.2.2"]).uid(65_534).gid(65_534);
     let refused = process::run(&mut command);
     assert!(refused.code == Some(4) && refused.stderr.contains("CAP_BPF"), "{refused}");
+}
+
+/// The verifier takes up to a second, in which buckets fill up again.
+#[test]
+fn what_decides_is_copied_when_the_private_program_is_loaded() {
+    let Some(world) = World::new() else { return };
+    let _attached = world.run("attach host0 -f @a").expect_success();
+    let (done, trace) = world.traced("explain --from 192.0.2.1 --to 192.0.2.2", "bpf", &[]);
+    let _said = done.expect_success();
+    let calls: Vec<_> = trace.lines().collect();
+    let is = |call: &'static str| move |line: &&str| line.contains(call);
+    let copied = calls.iter().position(is("BPF_MAP_LOOKUP_BATCH")).expect("tables are copied");
+    let made = calls.iter().rposition(is("BPF_MAP_CREATE")).expect("maps are made");
+    assert!(copied > made, "{trace}");
 }

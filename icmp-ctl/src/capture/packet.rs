@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, LaxNetSlice, LaxSlicedPacket};
+use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket};
 use icmp_common::types::Family;
 use icmp_common::wire::{ethernet, ipv4, ipv6};
 
@@ -16,10 +16,12 @@ pub struct Packet<'a> {
     pub destination: IpAddr,
     /// TTL or hop limit.
     pub hop_limit: u8,
-    /// Type and code.
+    /// Type and code; of a fragment, where it is the first one.
     pub icmp: Option<(Family, u8, u8)>,
     /// The ICMP message, where it is one; as much of it as is there.
     pub message: &'a [u8],
+    /// Of a fragment, where in its packet what it has begins, in bytes.
+    pub fragment: Option<u16>,
 }
 
 impl<'a> Packet<'a> {
@@ -31,15 +33,26 @@ impl<'a> Packet<'a> {
 
     /// `None` where it is another protocol's.
     pub fn of(net: &LaxNetSlice<'a>) -> Option<Self> {
-        let (source, destination, hop_limit, payload): (IpAddr, IpAddr, _, _) = match net {
+        let (source, destination, hop_limit, payload, offset): (IpAddr, IpAddr, _, _, _) = match net {
             LaxNetSlice::Ipv4(ip) => {
                 let header = ip.header();
-                (header.source_addr().into(), header.destination_addr().into(), header.ttl(), ip.payload())
+                let offset = header.fragments_offset().byte_offset();
+                (
+                    header.source_addr().into(),
+                    header.destination_addr().into(),
+                    header.ttl(),
+                    ip.payload(),
+                    offset,
+                )
             }
             LaxNetSlice::Ipv6(ip) => {
                 let header = ip.header();
                 let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
-                (source, destination, header.hop_limit(), ip.payload())
+                let fragments = ip.extensions().clone().into_iter().filter_map(|header| match header {
+                    Ipv6ExtensionSlice::Fragment(fragment) => Some(fragment.fragment_offset().byte_offset()),
+                    _ => None,
+                });
+                (source, destination, header.hop_limit(), ip.payload(), fragments.last().unwrap_or(0))
             }
             LaxNetSlice::Arp(_) => return None,
         };
@@ -50,12 +63,13 @@ impl<'a> Packet<'a> {
         };
         // Not etherparse's idea of the message, which is none where its length is unusual for its type.
         let (icmp, message) = match (family, payload.payload) {
-            (Some(family), message @ [icmp_type, code, ..]) if !payload.fragmented => {
+            (Some(family), message @ [icmp_type, code, ..]) if offset == 0 => {
                 (Some((family, *icmp_type, *code)), message)
             }
             _ => (None, &[][..]),
         };
-        Some(Self { source, destination, hop_limit, icmp, message })
+        let fragment = payload.fragmented.then_some(offset);
+        Some(Self { source, destination, hop_limit, icmp, message, fragment })
     }
 
     /// Whether it is an echo request.

@@ -470,6 +470,9 @@ pub struct ShowPolicy {
     pub ipv6: bool,
 }
 
+/// What a packet is given by that has all its fields.
+const GIVEN: [&str; 2] = ["hex", "pcap"];
+
 /// `explain`
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("packet-given").required(true).args(["from", "hex", "pcap"]))]
@@ -481,16 +484,19 @@ pub struct Explain {
     #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "from")]
     pub to: Option<IpAddr>,
     /// Its ICMP type, by name or number, with /CODE for a code
-    #[arg(long = "type", value_name = "TYPE", default_value = "echo-request", requires = "from")]
+    #[arg(long = "type", value_name = "TYPE", default_value = "echo-request", requires = "from", conflicts_with_all = GIVEN)]
     pub icmp_type: String,
     /// Bytes behind the first eight of the message, as `ping -s` takes them
-    #[arg(long, value_name = "BYTES", default_value_t = 56, value_parser = whole::<u16>, requires = "from")]
+    #[arg(long, value_name = "BYTES", default_value_t = 56, value_parser = whole::<u16>, requires = "from",
+          conflicts_with_all = GIVEN)]
     pub size: u16,
     /// VLAN of the packet; of two the outer one first
-    #[arg(long, value_name = "VLAN", value_delimiter = ',', value_parser = vlan, requires = "from")]
+    #[arg(long, value_name = "VLAN", value_delimiter = ',', value_parser = vlan, requires = "from",
+          conflicts_with_all = GIVEN)]
     pub vlan: Vec<u16>,
     /// TTL or hop limit of the packet
-    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = whole::<u8>, requires = "from")]
+    #[arg(long, value_name = "NUMBER", default_value_t = 64, value_parser = whole::<u8>, requires = "from",
+          conflicts_with_all = GIVEN)]
     pub hop_limit: u8,
     /// The whole frame as hexadecimal digits, from its Ethernet header on; also as a dump with offsets, as of tcpdump -xx or xxd
     #[arg(long, value_name = "DIGITS")]

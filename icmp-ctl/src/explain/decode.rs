@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use etherparse::{LaxLinkExtSlice, LaxSlicedPacket, LinkSlice};
 use icmp_common::types::Family;
+use icmp_common::wire::ethernet;
 use serde_json::{Value, json};
 
 use crate::capture::packet::Packet;
@@ -53,10 +54,15 @@ impl<'a> Decoded<'a> {
         &self.vlans
     }
 
-    /// The family, where it is an echo request.
-    pub(super) fn ping(&self) -> Option<Family> {
-        let (family, ..) = self.packet.filter(Packet::is_echo_request)?.icmp?;
-        Some(family)
+    /// Family and code, where it is an echo request.
+    pub(super) fn ping(&self) -> Option<(Family, u8)> {
+        let (family, _, code) = self.packet.filter(Packet::is_echo_request)?.icmp?;
+        Some((family, code))
+    }
+
+    /// Bytes of the IP packet and behind it.
+    pub(super) fn ip_length(&self) -> usize {
+        self.frame.len().saturating_sub(ethernet::LEN + self.vlans.len() * ethernet::TAG_LEN)
     }
 
     /// Source and destination, where it is an IP packet.
@@ -77,9 +83,14 @@ impl<'a> Decoded<'a> {
         for vlan in &self.vlans {
             text.push_str(&format!(", VLAN {vlan}"));
         }
-        let Some(Packet { source, destination, hop_limit, icmp, message }) = self.packet else { return text };
+        let Some(Packet { source, destination, hop_limit, icmp, message, fragment }) = self.packet else {
+            return text;
+        };
         let name = if source.is_ipv4() { "TTL" } else { "hop limit" };
         text.push_str(&format!("; {source} to {destination}, {name} {hop_limit}"));
+        if let Some(offset) = fragment {
+            text.push_str(&format!(", a fragment from byte {offset} on"));
+        }
         let Some((family, icmp_type, code)) = icmp else { return text };
         let type_name = type_text(family, icmp_type, None);
         text.push_str(&format!("; {} {type_name}, type {icmp_type} code {code}", family.name()));
@@ -98,6 +109,7 @@ impl<'a> Decoded<'a> {
             "to_mac": self.macs.as_ref().map(|[_, destination]| destination),
             "source": packet.map(|packet| packet.source), "destination": packet.map(|packet| packet.destination),
             "hop_limit": packet.map(|packet| packet.hop_limit),
+            "fragment": packet.and_then(|packet| packet.fragment),
             "family": message.map(|(family, ..)| family.name()),
             "type": message.map(|(_, icmp_type, _)| icmp_type), "code": message.map(|(.., code)| code),
             "length": message.and(packet).map(|packet| packet.message.len()),

@@ -109,6 +109,17 @@ fn packet(fields: &Fields<'_>) -> Result<Vec<u8>, String> {
         (Family::V4, icmpv4::ECHO_REQUEST) | (Family::V6, icmpv6::ECHO_REQUEST)
     );
     let second_word = if is_echo { ECHO } else { [0; 4] };
+    // What of 65,535 bytes the headers leave: IPv4's own are counted, IPv6's not.
+    let most = match family {
+        Family::V4 => u16::MAX - 28,
+        Family::V6 => u16::MAX - 8,
+    };
+    if fields.size > most {
+        return Err(format!(
+            "a size of {}: behind these headers there is room for {most} bytes",
+            fields.size
+        ));
+    }
     let data = vec![0; usize::from(fields.size)];
     let mut packet = Vec::new();
     let written = match (fields.from, fields.to) {

@@ -4,7 +4,7 @@
 
 /// What is taken, for who has given something else.
 const TAKEN: &str = "what is taken are digits alone, as of `xxd -p` or Wireshark's `Copy as Hex Stream`, and lines with their offsets, as of \
-                     `tcpdump -xx`, `xxd`, `hexdump -C` or `od -A x -t x1`";
+                     `tcpdump -xx` without the line before them, `xxd`, `hexdump -v -C` or `od -v -A x -t x1`";
 
 /// The bytes of a text; between whole bytes there may be spaces, line ends and colons.
 ///

@@ -15,11 +15,11 @@ use serde_json::{Map, Value, json};
 use crate::explain::decode::Decoded;
 use crate::explain::explanation::Explanation;
 use crate::explain::levels::Charging;
-use crate::explain::subject::Subject;
+use crate::explain::subject::{Here, Subject};
 use crate::explain::watched::Note;
 use crate::finding::{Finding, State};
 use crate::host::address_table::OwnAddress;
-use crate::host::passed::{self, Passed};
+use crate::host::passed::{self, Passed, Ping};
 use crate::policy::rows::{check_rows, rows};
 use crate::policy::rules::Rule;
 
@@ -46,7 +46,7 @@ impl Explanation {
         let decoded = Decoded::of(&self.given);
         let stages = [
             stage("frame", decoded.json(), decoded.text()),
-            interface(subject),
+            interface(subject, &decoded),
             self.owned(subject, &decoded),
             self.class(subject, &decoded),
             self.checks(subject),
@@ -110,7 +110,7 @@ impl Explanation {
                     "its check does not hold".to_owned()
                 }
             }));
-            if table.is_empty() && vip.is_none() {
+            if table.is_empty() && vip.is_none() && !matches!(self.owner(), Some(Ok(Target::Group))) {
                 lines.push(format!("{to} is in no table of addresses"));
             }
         }
@@ -150,6 +150,9 @@ impl Explanation {
         let all = check_rows(&subject.snapshot.policy.settings, &counters);
         let failed: Vec<_> = all.filter(|(.., failed)| *failed > 0).collect();
         let json = failed.iter().map(|(name, mode, _)| json!({ "check": name, "mode": mode })).collect();
+        if self.run.outcome.row < FIRST_TYPE_ROW {
+            return stage("checks", Value::Null, NOT_ASKED);
+        }
         let lines = if failed.is_empty() {
             vec!["it fails none".to_owned()]
         } else {
@@ -191,6 +194,9 @@ impl Explanation {
             run: &self.run,
         };
         let levels = charging.levels();
+        if self.run.outcome.row < FIRST_TYPE_ROW {
+            return stage("limits", Value::Null, NOT_ASKED);
+        }
         let json = levels.iter().map(|level| level.json(subject.tick, self.now)).collect();
         let mut lines: Vec<_> = levels.iter().map(|level| level.text(subject.tick, self.now)).collect();
         if lines.is_empty() {
@@ -249,13 +255,13 @@ impl Explanation {
             return stage("stack", Value::Null, "not asked: it is another host's");
         };
         let taken_in_by = here.taken_in_by(decoded.vlans());
+        let ping = decoded.ping().zip(self.owner().and_then(Result::ok));
+        let ping =
+            ping.map(|((family, code), owner)| Ping { family, code, is_to_group: owner == Target::Group });
         let findings = passed::findings(&Passed {
             reason: self.reason(),
             addresses: decoded.addresses(),
-            ping: decoded
-                .ping()
-                .zip(self.owner().and_then(Result::ok))
-                .map(|(family, owner)| (family, owner == Target::Group)),
+            ping,
             is_shared: subject.interface.flags & INTERFACE_SHARED != 0,
             interface: taken_in_by.map(|link| (link.index, link.name.as_str())),
             vrf: taken_in_by.and_then(|link| here.vrf_of(link)),
@@ -264,13 +270,18 @@ impl Explanation {
         let not_fine = findings.iter().filter(|finding| finding.state != State::Fine);
         let mut lines: Vec<_> = not_fine.map(Finding::text).collect();
         if lines.is_empty() {
-            lines.push("nothing that is known of stops it there".to_owned());
+            let nothing = if ping.is_some() {
+                "nothing that is known of stops it there"
+            } else {
+                "no route stops it there; switches and packet filters are not asked about, which they are of echo requests"
+            };
+            lines.push(nothing.to_owned());
         }
         Stage { name: "stack", json: findings.iter().map(Finding::json).collect(), lines }
     }
 }
 
-fn interface(subject: &Subject) -> Stage {
+fn interface(subject: &Subject, decoded: &Decoded<'_>) -> Stage {
     let flags = subject.interface.flags;
     let shared = flags & INTERFACE_SHARED != 0;
     let strips = flags & INTERFACE_STRIPS_TAGS != 0;
@@ -280,6 +291,11 @@ fn interface(subject: &Subject) -> Stage {
     }
     if strips {
         lines.push("VLAN tags may be missing from its frames".to_owned());
+    }
+    if let Some(mtu) = subject.here().and_then(Here::mtu).filter(|mtu| decoded.ip_length() > *mtu as usize) {
+        lines.push(format!(
+            "a packet of this length comes in fragments, because its MTU is {mtu}, and fragments are passed; what follows is of a packet in one piece"
+        ));
     }
     let way = subject.here().map(|here| here.way.as_slice()).unwrap_or_default();
     lines.extend(way.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));

@@ -82,6 +82,11 @@ impl Here {
         Self { network, ifindex: link.index, behind, way }
     }
 
+    /// The longest packet that comes in on the interface in one piece, in bytes.
+    pub(super) fn mtu(&self) -> Option<u32> {
+        self.network.links.iter().find(|link| link.index == self.ifindex).map(|link| link.mtu)
+    }
+
     /// Index of the VRF that an interface is in.
     pub(super) fn vrf_of(&self, link: &Link) -> Option<u32> {
         vrf_of(&self.network, link).map(|vrf| vrf.index)
@@ -118,9 +123,8 @@ pub struct Loaded {
     pub pending: Option<Duration>,
 }
 
-/// What `View::look` has seen.
+/// The program that is attached to an interface, and the interface.
 struct Seen {
-    snapshot: Snapshot,
     interface: Interface,
     names: Vec<(u32, String)>,
     entry: Entry,
@@ -138,9 +142,19 @@ impl Subject {
     /// Nothing is loaded, the interface is not attached, or a private copy cannot be loaded.
     pub fn in_force(interface: Option<&str>) -> Result<Self> {
         let network = Network::read_once()?;
-        let seen = View::look(|view| see(view, &network, interface))?.ok_or_else(nothing_loaded)?;
-        let Seen { snapshot, interface, names, entry, build, pending, tag, link, behind } = seen;
-        let mut kernel = InKernel::load(&snapshot.options, entry)?;
+        let what = |view: &View| Ok((Snapshot::options_of(view)?, see(view, &network, interface)?));
+        let (options, Seen { entry, .. }) = View::look(what)?.ok_or_else(nothing_loaded)?;
+        let mut kernel = InKernel::load(&options, entry)?;
+        // Behind the load, which the verifier takes up to a second for: buckets are not as they were before it.
+        let all = |view: &View| {
+            let in_force = "no policy is in force; `icmp-ctl apply -f FILE` puts one in force";
+            Ok((see(view, &network, interface)?, Snapshot::of(view)?.context(in_force)?))
+        };
+        let (seen, snapshot) = View::look(all)?.ok_or_else(nothing_loaded)?;
+        if snapshot.options != options || seen.entry != entry {
+            bail!("the program was loaded anew while this was asked; ask again");
+        }
+        let Seen { interface, names, build, pending, tag, link, behind, .. } = seen;
         kernel.loaded = Some(Loaded { build, is_same: kernel.datapath.tag(entry)? == tag, pending });
         let here = Here::new(network, &link, behind);
         Self::new(snapshot, interface, names, 0, Some(kernel), Some(here))
@@ -348,8 +362,6 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
         let link = network.links.iter().find(|link| link.index == ifindex);
         link.map_or_else(|| format!("index {ifindex}"), |link| link.name.clone())
     };
-    let snapshot =
-        Snapshot::of(view)?.context("no policy is in force; `icmp-ctl apply -f FILE` puts one in force")?;
     let entry = view.entry_of(pin.program_id);
     let entry =
         entry.with_context(|| format!("{}: its program is none of those that are pinned", pin.name))?;
@@ -357,7 +369,6 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
     // A dispatcher's extension is this entry point, loaded otherwise.
     let entry = if entry == Entry::Extension { Entry::Xdp } else { entry };
     Ok(Seen {
-        snapshot,
         interface,
         names: attached().map(|entry| (entry.slot, name_of(entry.ifindex))).collect(),
         entry,

@@ -13,6 +13,7 @@ use crate::finding::{Finding, State};
 use crate::host::firewall::{self, Packet, Refusal};
 use crate::host::iptables;
 use crate::host::nftables::{self, VerdictMaps};
+use crate::host::passed::Ping;
 use crate::kernel::command::ask;
 
 /// How long a packet filter's command is waited for: it takes seconds for a ruleset with tens of thousands of rules.
@@ -113,7 +114,8 @@ fn filter_refusals(packets: &[Packet]) -> Vec<Finding> {
 }
 
 /// What of the kernel's own stops a ping that the program passes to it.
-pub(super) fn of_passed(family: Family, is_to_group: bool) -> Vec<Finding> {
+pub(super) fn of_passed(ping: Ping) -> Vec<Finding> {
+    let Ping { family, code, is_to_group } = ping;
     let own = SWITCHES.map(|(of, _, switch)| (of, switch));
     let of_groups = if is_to_group { &GROUP_SWITCHES[..] } else { &[] };
     let switches = own.iter().chain(of_groups).filter(|(of, _)| *of == family);
@@ -128,6 +130,7 @@ pub(super) fn of_passed(family: Family, is_to_group: bool) -> Vec<Finding> {
         })
         .collect();
     let packets: Vec<_> = Packet::ALL.into_iter().filter(|packet| packet.family == family).collect();
+    let packets: Vec<_> = packets.into_iter().map(|packet| Packet { code, ..packet }).collect();
     findings.extend(filter_findings(&packets, "such pings", |state, how, text| {
         Finding::new(
             "packet-filter",

@@ -13,6 +13,8 @@ pub(super) struct Packet {
     pub(super) family: Family,
     /// The request that comes in, or the reply that goes out.
     pub(super) direction: Direction,
+    /// Of the request, which the kernel's reply has too (`icmp_echo` in net/ipv4/icmp.c, `icmpv6_echo_reply` in net/ipv6/icmp.c).
+    pub(super) code: u8,
 }
 
 /// Which way a packet of a ping goes.
@@ -25,12 +27,12 @@ pub(super) enum Direction {
 }
 
 impl Packet {
-    /// All that may meet a packet filter on a ping's way.
+    /// All that may meet a packet filter on a ping's way, with the usual code.
     pub(super) const ALL: [Self; 4] = [
-        Self { family: Family::V4, direction: Direction::Request },
-        Self { family: Family::V6, direction: Direction::Request },
-        Self { family: Family::V4, direction: Direction::Reply },
-        Self { family: Family::V6, direction: Direction::Reply },
+        Self { family: Family::V4, direction: Direction::Request, code: 0 },
+        Self { family: Family::V6, direction: Direction::Request, code: 0 },
+        Self { family: Family::V4, direction: Direction::Reply, code: 0 },
+        Self { family: Family::V6, direction: Direction::Reply, code: 0 },
     ];
 
     /// ICMP type, as a number and as nftables calls it.
@@ -41,6 +43,28 @@ impl Packet {
             (Direction::Reply, Family::V4) => (0, "echo-reply"),
             (Direction::Reply, Family::V6) => (129, "echo-reply"),
         }
+    }
+
+    /// ICMP code, as a number and, of those that have one, as nftables calls it.
+    pub(super) const fn icmp_code(self) -> (u64, &'static str) {
+        let name = match (self.family, self.code) {
+            (Family::V4, 0) => "net-unreachable",
+            (Family::V4, 1) => "host-unreachable",
+            (Family::V4, 2) => "prot-unreachable",
+            (Family::V4, 3) => "port-unreachable",
+            (Family::V4, 4) => "frag-needed",
+            (Family::V4, 9) => "net-prohibited",
+            (Family::V4, 10) => "host-prohibited",
+            (Family::V4, 13) => "admin-prohibited",
+            (Family::V6, 0) => "no-route",
+            (Family::V6, 1) => "admin-prohibited",
+            (Family::V6, 3) => "addr-unreachable",
+            (Family::V6, 4) => "port-unreachable",
+            (Family::V6, 5) => "policy-fail",
+            (Family::V6, 6) => "reject-route",
+            _ => "",
+        };
+        (self.code as u64, name)
     }
 
     /// What connection tracking may call it. A request begins what it calls a connection or belongs to one, a reply belongs to one.

@@ -105,10 +105,10 @@ fn protocol(name: &str, packet: Packet) -> Match {
     }
 }
 
-/// By name or number, with the code where it has one; those of a ping have code 0.
+/// By name or number, with the code where it has one.
 fn icmp_type(wanted: &str, packet: Packet) -> Match {
     let (number, name) = packet.icmp_type();
-    let wanted = wanted.strip_suffix("/0").unwrap_or(wanted);
+    let wanted = wanted.strip_suffix(&format!("/{}", packet.code)).unwrap_or(wanted);
     if wanted == "any" || wanted == name || wanted == number.to_string() {
         Match::Always
     } else {
@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_may_refuse_a_ping_is_found_by_what_it_means() {
-        let request = Packet { family: Family::V4, direction: Direction::Request };
+        let request = Packet { family: Family::V4, direction: Direction::Request, code: 0 };
         let refused = |rule: &str| {
             let saved = format!(
                 "*filter\n:INPUT ACCEPT [0:0]\n:own - [0:0]\n-A own -j DROP\n-A INPUT {rule}\nCOMMIT\n"

@@ -229,6 +229,7 @@ fn equals(left: &Value, right: &Value, packet: Packet) -> Match {
         Family::V6 => (&["ipv6-icmp".into(), "icmpv6".into(), 58.into()], "ipv6", "ip6"),
     };
     let (type_number, type_name) = packet.icmp_type();
+    let (code_number, code_name) = packet.icmp_code();
     let is = |values: &[Value]| contains(right, values);
     let payload = &left["payload"];
     match (word(&left["meta"]["key"]), word(&payload["protocol"]), word(&payload["field"])) {
@@ -239,8 +240,7 @@ fn equals(left: &Value, right: &Value, packet: Packet) -> Match {
         ("iif" | "iifname" | "oif" | "oifname", ..) if right == "lo" => Match::Never,
         ("pkttype", ..) => is(&["host".into(), "unicast".into()]),
         (_, "icmp" | "icmpv6", "type") => is(&[type_number.into(), type_name.into()]),
-        (_, "icmp", "code") => is(&[0.into(), "net-unreachable".into()]),
-        (_, "icmpv6", "code") => is(&[0.into(), "no-route".into()]),
+        (_, "icmp" | "icmpv6", "code") => is(&[code_number.into(), code_name.into()]),
         _ if left["ct"]["key"] == "state" => {
             let states = packet.tracked_as();
             let matching =
@@ -309,7 +309,7 @@ mod tests {
     use super::*;
     use crate::host::firewall::{Direction, Refusal, refusals};
 
-    const REQUEST: Packet = Packet { family: Family::V4, direction: Direction::Request };
+    const REQUEST: Packet = Packet { family: Family::V4, direction: Direction::Request, code: 0 };
 
     /// Refusals of a base chain at the input, with these expressions as its rules.
     fn refused(policy: &str, rules: Value, packet: Packet) -> Vec<Refusal> {
@@ -434,6 +434,17 @@ mod tests {
             1,
             "that accepts IPv4's only"
         );
+        let code = |code: Value| is(json!({ "payload": { "protocol": "icmp", "field": "code" } }), code);
+        for (of_packet, right, left_over) in [
+            (0, json!("net-unreachable"), 0),
+            (1, json!("net-unreachable"), 1),
+            (1, json!("host-unreachable"), 0),
+            (7, json!(7), 0),
+            (7, json!({ "range": [1, 6] }), 1),
+        ] {
+            let packet = Packet { code: of_packet, ..REQUEST };
+            assert_eq!(refused("drop", accept(code(right)), packet).len(), left_over, "code {of_packet}");
+        }
         // The chain is at the input, which no reply meets.
         assert_eq!(refused("drop", json!([]), Packet { direction: Direction::Reply, ..REQUEST }).len(), 0);
     }

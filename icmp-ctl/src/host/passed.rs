@@ -18,8 +18,8 @@ pub struct Passed<'a> {
     pub reason: Reason,
     /// Source and destination, where it is an IP packet.
     pub addresses: Option<(IpAddr, IpAddr)>,
-    /// The family of an echo request that is for this host, and whether it is for a group.
-    pub ping: Option<(Family, bool)>,
+    /// The echo request that it is, where it is for this host.
+    pub ping: Option<Ping>,
     /// Whether frames for other hosts come in on the interface as well: of a bridge's port, or below a macvlan or ipvlan.
     pub is_shared: bool,
     /// Index and name of the interface that the kernel takes it in by, where that is known.
@@ -28,6 +28,17 @@ pub struct Passed<'a> {
     pub vrf: Option<u32>,
     /// Where the program is in front of others, or among them.
     pub behind: Option<&'a str>,
+}
+
+/// An echo request.
+#[derive(Clone, Copy, Debug)]
+pub struct Ping {
+    /// ICMP or ICMPv6.
+    pub family: Family,
+    /// Its code.
+    pub code: u8,
+    /// Whether it is for a group.
+    pub is_to_group: bool,
 }
 
 /// What may stop it.
@@ -66,14 +77,14 @@ pub fn findings(passed: &Passed<'_>) -> Vec<Finding> {
         if !(destination.is_ipv6() && destination.is_multicast()) {
             findings.push(routes::way_in(interface, source, destination));
         }
-        if let Some((_, is_to_group)) = passed.ping {
+        if let Some(ping) = passed.ping {
             // A group is no source: the kernel chooses one.
-            let from = if is_to_group { None } else { Some(destination) };
+            let from = if ping.is_to_group { None } else { Some(destination) };
             findings.push(routes::way_back(from, source, passed.vrf));
         }
     }
-    if let Some((family, is_to_group)) = passed.ping {
-        findings.extend(conflicts::of_passed(family, is_to_group));
+    if let Some(ping) = passed.ping {
+        findings.extend(conflicts::of_passed(ping));
     }
     findings
 }

@@ -40,10 +40,11 @@ pub(super) fn way_in(interface: (u32, &str), source: IpAddr, destination: IpAddr
         Ok(Answer::Route(_)) => refused("a route says so (blackhole, unreachable or prohibit)"),
         // Linux 6.18 says EINVAL of both, 6.1 says EXDEV of the first.
         Ok(Answer::Refused(libc::EXDEV | libc::EINVAL)) => refused(
-            "the way back to its source is not by this interface, which `rp_filter` demands, or the source is one that no other host can have",
+            "its source or its destination is one that no packet from a link may have here (of a group that the host has not joined, too), or the way back \
+             to its source is not by this interface and `rp_filter` is on",
         ),
         Ok(Answer::Refused(libc::EHOSTUNREACH)) => refused(NOT_FORWARDED),
-        Ok(Answer::Refused(errno)) => refused(Errno::from_raw(errno).desc()),
+        Ok(Answer::Refused(errno)) => refused(refusal(errno)),
         Err(error) => unknown(&packet, &error),
     }
 }
@@ -68,8 +69,19 @@ pub(super) fn way_back(source: Option<IpAddr>, destination: IpAddr, vrf: Option<
             none("a route says so (blackhole, unreachable or prohibit)")
         }
         Ok(Answer::Route(_)) => Finding::fine(CHECK, format!("there is a route for a reply, {packet}")),
-        Ok(Answer::Refused(errno)) => none(Errno::from_raw(errno).desc()),
+        Ok(Answer::Refused(errno)) => none(refusal(errno)),
         Err(error) => unknown(&packet, &error),
+    }
+}
+
+/// What an error means in the place of a route: those of routes that refuse are in `fib_props` (net/ipv4/fib_semantics.c).
+fn refusal(errno: i32) -> &'static str {
+    match errno {
+        libc::EINVAL => "a route says `blackhole`",
+        libc::EHOSTUNREACH => "a route says `unreachable`",
+        libc::EACCES => "a route says `prohibit`",
+        libc::ENETUNREACH => "the routing tables have none",
+        _ => Errno::from_raw(errno).desc(),
     }
 }
 

@@ -128,7 +128,7 @@ impl Entry {
 }
 
 /// What is fixed when the object is loaded.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoadOptions {
     /// Lines of the limiter's table of sources, 64 bytes each; a power of two, at least two. Of prefixes and of known sources there are half as
     /// many.

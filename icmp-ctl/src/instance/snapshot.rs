@@ -41,12 +41,20 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What an instance was loaded with, as in its copy.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn options_of(view: &View) -> Result<LoadOptions> {
+        LoadOptions::of(&view.directory)
+    }
+
     /// Copies what is in force in an instance; `None` where it has no policy.
     ///
     /// # Errors
     /// A map cannot be read, or what is in force changes all the time.
     pub fn of(view: &View) -> Result<Option<Self>> {
-        let options = LoadOptions::of(&view.directory)?;
+        let options = Self::options_of(view)?;
         view.read(|maps| Self::read(maps, options))
     }
 
