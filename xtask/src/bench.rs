@@ -2,6 +2,7 @@
 //!
 //! Owns the building and the call; what is measured and printed is the bench's own (bench/, docs/performance.md).
 
+use std::env::consts::ARCH;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -36,6 +37,9 @@ pub(crate) struct Args {
 pub(crate) fn verb(args: &Args) -> Result<()> {
     run::require_root("the bench makes network namespaces and loads programs into the kernel, and")?;
     setup::ready(setup::Purpose::Test)?;
+    if !args.quick {
+        setup::ready(setup::Purpose::Release)?;
+    }
     measure(args)
 }
 
@@ -48,7 +52,7 @@ fn measure(args: &Args) -> Result<()> {
     run::heading("Build what is measured");
     // eBPF objects are always built for release; waiting for the rest of it is what the short run spares.
     let profile: &[&str] = if args.quick { &[] } else { &["--release"] };
-    let icmp_ctl = if args.quick { build::icmp_ctl(profile)?.program } else { release::build()? };
+    let icmp_ctl = if args.quick { build::icmp_ctl(profile)?.program } else { release::program(ARCH)? };
     run::stream(build::cargo()?.args(["build", "--package", "icmp-bench"]).args(profile))?;
     run::heading("Bench");
     let mut bench = build::cargo()?;
