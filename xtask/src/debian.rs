@@ -85,7 +85,7 @@ impl Apt {
         };
         let depends =
             run::capture(self.command("apt-cache").args(["depends", meta_package])).with_context(missing)?;
-        let wanted = format!("linux-image-{}.", series);
+        let wanted = format!("linux-image-{series}.");
         depends
             .lines()
             .filter_map(|line| line.trim().strip_prefix("Depends: "))
