@@ -19,7 +19,8 @@ use crate::explain::subject::{Here, Subject};
 use crate::explain::watched::Note;
 use crate::finding::{Finding, State};
 use crate::host::address_table::OwnAddress;
-use crate::host::passed::{self, Passed, Ping};
+use crate::host::conflicts::Ping;
+use crate::host::passed::{self, Passed};
 use crate::policy::rows::{check_rows, rows};
 use crate::policy::rules::Rule;
 

@@ -13,7 +13,6 @@ use crate::finding::{Finding, State};
 use crate::host::firewall::{self, Packet, Refusal};
 use crate::host::iptables;
 use crate::host::nftables::{self, VerdictMaps};
-use crate::host::passed::Ping;
 use crate::kernel::command::ask;
 
 /// How long a packet filter's command is waited for: it takes seconds for a ruleset with tens of thousands of rules.
@@ -32,6 +31,17 @@ const GROUP_SWITCHES: [(Family, &str); 2] = [
     (Family::V4, "net.ipv4.icmp_echo_ignore_broadcasts"),
     (Family::V6, "net.ipv6.icmp.echo_ignore_multicast"),
 ];
+
+/// An echo request that was passed to the kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Ping {
+    /// ICMP or ICMPv6.
+    pub family: Family,
+    /// Its code.
+    pub code: u8,
+    /// Whether it is for a group.
+    pub is_to_group: bool,
+}
 
 fn is_on(switch: &str) -> bool {
     let path = format!("/proc/sys/{}", switch.replace('.', "/"));

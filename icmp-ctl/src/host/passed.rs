@@ -6,9 +6,9 @@
 use std::net::IpAddr;
 
 use icmp_common::reason::Reason;
-use icmp_common::types::Family;
 
 use crate::finding::{Finding, State};
+use crate::host::conflicts::Ping;
 use crate::host::{conflicts, routes};
 
 /// A packet that was passed.
@@ -28,17 +28,6 @@ pub struct Passed<'a> {
     pub vrf: Option<u32>,
     /// Where the program is in front of others, or among them.
     pub behind: Option<&'a str>,
-}
-
-/// An echo request.
-#[derive(Clone, Copy, Debug)]
-pub struct Ping {
-    /// ICMP or ICMPv6.
-    pub family: Family,
-    /// Its code.
-    pub code: u8,
-    /// Whether it is for a group.
-    pub is_to_group: bool,
 }
 
 /// What may stop it.
