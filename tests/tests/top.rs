@@ -20,6 +20,7 @@ use nix::sys::termios::{Termios, tcgetattr};
 use nix::unistd::Pid;
 
 const LIMIT: Duration = Duration::from_secs(60);
+const SIZE: Winsize = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
 /// What a terminal is told so that the screen before comes back (xterm's control sequences, DECSET 1049).
 const LEAVE_SCREEN: &str = "\x1b[?1049l";
 
@@ -36,8 +37,7 @@ struct Top {
 
 impl Top {
     fn start(command: &mut Command) -> Self {
-        let size = Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
-        let pty = openpty(&size, None).expect("a terminal");
+        let pty = openpty(&SIZE, None).expect("a terminal");
         let before = tcgetattr(&pty.slave).expect("its state");
         let side = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
         let child = command.stdin(side()).stdout(side()).stderr(side()).spawn().expect("it starts");
@@ -113,6 +113,34 @@ fn a_signal_ends_top_as_its_key_does() {
         top.signal(signal);
         let _shown = top.ends();
     }
+}
+
+#[test]
+fn top_ends_when_its_terminal_is_gone() {
+    let Some(pair) = pair() else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let pty = openpty(&SIZE, None).expect("a terminal");
+    let side = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
+    // It is nobody's controlling terminal, so no signal comes.
+    let mut top = ctl::command(&pair.host, "top --interval 50ms");
+    let mut child = top.stdin(side()).stdout(side()).stderr(side()).spawn().expect("it starts");
+    let mut screen = File::from(pty.master);
+    let (mut shown, mut buffer) = (Vec::new(), [0; 1 << 14]);
+    while !String::from_utf8_lossy(&shown).contains("neighbour-discovery") {
+        let read = screen.read(&mut buffer).expect("it draws");
+        shown.extend_from_slice(&buffer[..read]);
+    }
+    drop(screen);
+    let pid = Pid::from_raw(child.id().cast_signed());
+    let (sender, ended) = mpsc::channel();
+    std::thread::spawn(move || sender.send(child.wait()));
+    let ended = ended.recv_timeout(LIMIT);
+    if ended.is_err() {
+        kill(pid, Signal::SIGKILL).expect("it is there");
+    }
+    // 101 is a panic.
+    let code = ended.expect("it ends").expect("awaited").code();
+    assert!(code.is_some_and(|code| code != 101), "{code:?}");
 }
 
 #[test]

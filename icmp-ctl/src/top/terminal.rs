@@ -1,12 +1,17 @@
 //! The terminal of the live view.
 //!
-//! Owns taking it over and giving it back as it was, also when the program panics or is told to end by a signal, and when to draw.
+//! Owns taking it over and giving it back as it was, also when the program panics or is told to end by a signal, when to draw, and that nothing goes on
+//! without a terminal.
 
+use std::io::stdin;
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -48,13 +53,31 @@ pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 
     shown
 }
 
-/// Waits for a key or a change of size, and no longer than there is nothing else to look at.
+/// Waits for keys, no longer than there is nothing else to look at, and does what they ask for. A terminal whose other end is gone, like that of a
+/// connection that has broken, is left: to crossterm (0.29) it would be one that can be read for ever and has nothing, and it would go round for ever.
 fn press(model: &mut Model) -> Result<Wish> {
-    if !event::poll(model.interval.min(NOTICE)).context("waiting for a key")? {
+    let input = stdin();
+    let mut terminal = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    let wait = PollTimeout::try_from(model.interval.min(NOTICE)).context("waiting for a key")?;
+    match poll(&mut terminal, wait) {
+        // A signal: whoever watches for it looks.
+        Err(Errno::EINTR) => return Ok(Wish::Stay),
+        told => told.context("waiting for a key")?,
+    };
+    let told = terminal[0].revents().unwrap_or(PollFlags::empty());
+    if told.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+        return Ok(Wish::Leave);
+    }
+    if !told.contains(PollFlags::POLLIN) {
         return Ok(Wish::Stay);
     }
-    match event::read().context("reading a key")? {
-        Event::Key(key) if key.kind == KeyEventKind::Press => Ok(model.press(key)),
-        _ => Ok(Wish::Stay),
+    while event::poll(Duration::ZERO).context("waiting for a key")? {
+        match event::read().context("reading a key")? {
+            Event::Key(key) if key.kind == KeyEventKind::Press && model.press(key) == Wish::Leave => {
+                return Ok(Wish::Leave);
+            }
+            _ => {}
+        }
     }
+    Ok(Wish::Stay)
 }
