@@ -14,6 +14,7 @@ use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::{HOST_IF, Pair};
 use icmp_tests::readers::{GROUP, Readers};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{Winsize, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{Termios, tcgetattr};
@@ -120,13 +121,16 @@ fn top_ends_when_its_terminal_is_gone() {
     let Some(pair) = pair() else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);
     let pty = openpty(&SIZE, None).expect("a terminal");
+    // Only this end keeps the terminal there.
+    let _flags = fcntl(&pty.master, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("a flag");
     let side = || Stdio::from(pty.slave.try_clone().expect("a descriptor"));
     // It is nobody's controlling terminal, so no signal comes.
-    let mut top = ctl::command(&pair.host, "top --interval 50ms");
+    let mut top = ctl::command(&pair.host, "top");
     let mut child = top.stdin(side()).stdout(side()).stderr(side()).spawn().expect("it starts");
     let mut screen = File::from(pty.master);
     let (mut shown, mut buffer) = (Vec::new(), [0; 1 << 14]);
-    while !String::from_utf8_lossy(&shown).contains("neighbour-discovery") {
+    // The last of what it draws before it waits.
+    while !String::from_utf8_lossy(&shown).contains("? help") {
         let read = screen.read(&mut buffer).expect("it draws");
         shown.extend_from_slice(&buffer[..read]);
     }

@@ -37,8 +37,7 @@ const HELP: &[&str] = &[
     "",
     "Bars are the rates of the last minutes, each line to its own maximum, on the",
     "right. A gauge is what is left of a budget: at 0 % it limits. Sources are",
-    "sampled: `icmp-ctl show sources` says how exact they are, and lists also those",
-    "of which one request was seen by chance.",
+    "sampled, and rare ones left out: `icmp-ctl show sources` says how exact it is.",
     "",
     "Any key goes on.",
 ];
