@@ -22,6 +22,9 @@ use crate::top::screen::draw;
 /// How long a signal, or what was read, may go unnoticed: a terminal's input is waited for in between.
 const NOTICE: Duration = Duration::from_millis(100);
 
+/// What is told of a terminal whose other end is gone.
+const GONE: PollFlags = PollFlags::POLLHUP.union(PollFlags::POLLERR);
+
 /// Shows a model until somebody leaves. `read` is asked for what was seen, once in each interval, on a thread of its own, which may still wait when this
 /// returns.
 ///
@@ -49,6 +52,11 @@ pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 
         }
         Ok(())
     })();
+    if told(PollTimeout::ZERO)?.intersects(GONE) {
+        // There is nothing to give back, and to say that it cannot be would be a panic, since nobody hears it.
+        std::mem::forget(terminal);
+        return Ok(());
+    }
     ratatui::try_restore().context("giving the terminal back")?;
     shown
 }
@@ -56,16 +64,9 @@ pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 
 /// Waits for keys, no longer than there is nothing else to look at, and does what they ask for. A terminal whose other end is gone, like that of a
 /// connection that has broken, is left: to crossterm (0.29) it would be one that can be read for ever and has nothing, and it would go round for ever.
 fn press(model: &mut Model) -> Result<Wish> {
-    let input = stdin();
-    let mut terminal = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
     let wait = PollTimeout::try_from(model.interval.min(NOTICE)).context("waiting for a key")?;
-    match poll(&mut terminal, wait) {
-        // A signal: whoever watches for it looks.
-        Err(Errno::EINTR) => return Ok(Wish::Stay),
-        told => told.context("waiting for a key")?,
-    };
-    let told = terminal[0].revents().unwrap_or(PollFlags::empty());
-    if told.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+    let told = told(wait)?;
+    if told.intersects(GONE) {
         return Ok(Wish::Leave);
     }
     if !told.contains(PollFlags::POLLIN) {
@@ -80,4 +81,16 @@ fn press(model: &mut Model) -> Result<Wish> {
         }
     }
     Ok(Wish::Stay)
+}
+
+/// What there is to know of the terminal's input, once there is something or the wait is over.
+fn told(wait: PollTimeout) -> Result<PollFlags> {
+    let input = stdin();
+    let mut terminal = [PollFd::new(input.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut terminal, wait) {
+        // A signal: whoever watches for it looks.
+        Err(Errno::EINTR) => return Ok(PollFlags::empty()),
+        polled => polled.context("waiting for a key")?,
+    };
+    Ok(terminal[0].revents().unwrap_or(PollFlags::empty()))
 }
