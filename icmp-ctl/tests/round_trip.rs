@@ -192,7 +192,7 @@ fn types_of_a_rule_of_one_family_are_written_by_name_and_the_family_only_where_i
     for (about, types, family) in [
         (
             "family = \"ipv4\"\ntype = [\"8\", \"3/4\", \"11-13\", \"3/99\"]",
-            "[\"echo-request\", \"frag-needed\", \"11-13\", \"destination-unreachable/99\"]",
+            "[\"destination-unreachable/frag-needed\", \"destination-unreachable/99\", \"echo-request\", \"11-13\"]",
             true,
         ),
         ("family = \"ipv6\"\ntype = \"2\"", "\"packet-too-big\"", false),

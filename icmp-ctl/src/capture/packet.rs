@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, Ipv6ExtensionSlice, LaxNetSlice, LaxSlicedPacket};
+use etherparse::{IpNumber, Ipv6ExtensionsSlice, LaxNetSlice, LaxSlicedPacket};
 use icmp_common::types::Family;
 use icmp_common::wire::{ethernet, ipv4, ipv6};
 
@@ -48,11 +48,7 @@ impl<'a> Packet<'a> {
             LaxNetSlice::Ipv6(ip) => {
                 let header = ip.header();
                 let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
-                let fragments = ip.extensions().clone().into_iter().filter_map(|header| match header {
-                    Ipv6ExtensionSlice::Fragment(fragment) => Some(fragment.fragment_offset().byte_offset()),
-                    _ => None,
-                });
-                (source, destination, header.hop_limit(), ip.payload(), fragments.last().unwrap_or(0))
+                (source, destination, header.hop_limit(), ip.payload(), fragment_offset(ip.extensions()))
             }
             LaxNetSlice::Arp(_) => return None,
         };
@@ -78,6 +74,25 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// Where what a packet of IPv6 has behind its headers begins in the whole, in bytes. etherparse's own walk through them panics where one is cut off.
+fn fragment_offset(headers: &Ipv6ExtensionsSlice<'_>) -> u16 {
+    let (mut next, mut left) = (headers.first_header(), headers.slice());
+    while let (Some(kind), [after, length, ..]) = (next, left) {
+        let length = match kind {
+            IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                let word = left.get(2..4).and_then(|word| word.first_chunk());
+                return word.map_or(0, |word| u16::from_be_bytes(*word) & !7);
+            }
+            // In words of four bytes, without the first two (RFC 4302, section 2.2).
+            IpNumber::AUTHENTICATION_HEADER => 4 * (usize::from(*length) + 2),
+            // In words of eight bytes, without the first one (RFC 8200, section 4).
+            _ => 8 * (usize::from(*length) + 1),
+        };
+        (next, left) = (Some(IpNumber(*after)), left.get(length..).unwrap_or_default());
+    }
+    0
+}
+
 /// Who sends an IP packet. The rest of it is not looked at.
 pub fn source(frame: &[u8]) -> Option<IpAddr> {
     let mut at = ethernet::ETHER_TYPE;
@@ -100,6 +115,46 @@ impl fmt::Display for Packet<'_> {
         match self.icmp {
             Some((family, icmp_type, code)) => write!(f, ", {} type {icmp_type}/{code}", family.name()),
             None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of IPv6 from its next header on, behind 40 bytes of header.
+    fn frame(next: u8, behind: &[u8]) -> Vec<u8> {
+        let mut frame = vec![2; 12];
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, behind.len() as u8, next, 64]);
+        frame.extend([[0x20; 16], [0x21; 16]].concat());
+        frame.extend(behind);
+        frame
+    }
+
+    #[test]
+    fn the_first_fragment_has_the_message_and_no_cut_off_header_is_walked_over() {
+        let message = [128, 0, 0, 0, 0, 1, 0, 1];
+        let options = [44, 0, 1, 4, 0, 0, 0, 0];
+        let of = |word: [u8; 2]| [&options[..], &[58, 0, word[0], word[1], 0, 0, 0, 7], &message].concat();
+        for (word, offset, icmp) in
+            [([0, 1], 0, Some((Family::V6, 128, 0))), ([0, 9], 8, None), ([0xff, 0xf8], 0xfff8, None)]
+        {
+            let frame = frame(60, &of(word));
+            let packet = Packet::read(&frame).expect("a packet");
+            assert_eq!((packet.fragment, packet.icmp), (Some(offset), icmp));
+        }
+        let whole = frame(60, &of([0, 1]));
+        for kind in 0..=u8::MAX {
+            for end in 54..=whole.len() {
+                let mut cut = whole[..end].to_vec();
+                if let Some(next) = cut.get_mut(54) {
+                    *next = kind;
+                }
+                let _packet = Packet::read(&cut);
+                cut[20] = kind;
+                let _packet = Packet::read(&cut);
+            }
         }
     }
 }
