@@ -8,8 +8,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{self, Signal};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 /// No program a test runs takes longer; one that does hangs.
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -228,6 +229,15 @@ fn line_of(command: &Command) -> String {
         .map(|part| part.to_string_lossy().into_owned())
         .collect::<Vec<_>>()
         .join(" ")
+}
+
+/// Keeps this thread on a CPU, modulo those there are: what the program counts for each CPU is then counted on one.
+pub fn stay_on(cpu: usize) {
+    let cpus = sysconf(SysconfVar::_NPROCESSORS_ONLN);
+    let cpus = cpus.expect("it can be asked").expect("it is known");
+    let mut set = CpuSet::new();
+    set.set(cpu % usize::try_from(cpus).expect("there are some")).expect("it exists");
+    sched_setaffinity(Pid::from_raw(0), &set).expect("a thread may choose its CPU");
 }
 
 #[cfg(test)]

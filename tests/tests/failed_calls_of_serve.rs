@@ -116,7 +116,7 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     let pid = serve.id();
     let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).expect("it is there").count();
     // Reads it again with strace at it; how that has ended.
-    let mut reload = |calls: &str, inject| {
+    let reload = |serve: &mut Watch, calls: &str, inject| {
         let mut strace = Watch::start(
             Command::new("strace").args(tracing(&world, calls, inject)).args(["-p", &pid.to_string()]),
         );
@@ -129,9 +129,17 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     };
     write(&world, 8);
     let mut states = [(7, State::of(host))].to_vec();
-    let _said = reload(&CALLS.join(","), None);
+    let _said = reload(&mut serve, &CALLS.join(","), None);
     states.push((8, State::of(host)));
-    let before = descriptors();
+    // Events are watched for a moment after it is ready, with the instance's maps open from then on.
+    let _line = serve.wait_for("policy: put in force by", LIMIT);
+    let before = (0..LOOKS)
+        .map(|_| {
+            let _message = heard(&manager);
+            descriptors()
+        })
+        .min()
+        .expect("there are looks");
     let (mut cases, mut faults) = (0, Vec::new());
     // Libraries read and write pipes of their own by the others, for signals and to start a process: they panic where they cannot, or lose the
     // signal.
@@ -140,7 +148,7 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
         // What is in force is the last one.
         let (wanted, new) = states[0].clone();
         write(&world, wanted);
-        let said = reload(call, failure(call, number, error));
+        let said = reload(&mut serve, call, failure(call, number, error));
         let state = State::of(host);
         cases += usize::from(has_failed(&trace(&world)));
         let is_done = said.contains(RELOADED[0]);

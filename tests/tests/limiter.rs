@@ -18,9 +18,8 @@ use icmp_tests::generate::{self, Random};
 use icmp_tests::host::{self, InKernel, OnHost};
 use icmp_tests::netns::{HOST_IF, PEER_IF, Pair};
 use icmp_tests::packet::{self, Echo, be16, put16};
+use icmp_tests::process::stay_on;
 use icmp_tests::wire::Tap;
-use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
 
 const HOST4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 const HOST6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2);
@@ -413,12 +412,4 @@ fn echo6(source: Ipv6Addr) -> Vec<u8> {
 
 fn answered(kernel: &InKernel, frame: &[u8]) -> bool {
     kernel.run(Entry::Xdp, frame).0 == Verdict::Answer
-}
-
-/// Keeps this thread on a CPU, modulo those there are.
-fn stay_on(cpu: usize) {
-    let mut set = CpuSet::new();
-    let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    set.set(cpu % cpus).expect("it exists");
-    sched_setaffinity(Pid::from_raw(0), &set).expect("a thread may choose its CPU");
 }
