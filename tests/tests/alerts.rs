@@ -36,7 +36,7 @@ fn each_alert_comes_when_it_has_to_and_goes_when_it_has_to() {
 #[test]
 fn alerts_ask_for_metrics_and_labels_that_there_are_and_each_is_documented_and_tried() {
     let rules = rules();
-    let documented = fs::read_to_string(here("../docs/cli.md")).expect("the metrics");
+    let documented = fs::read_to_string(here("../docs/reference/metrics.md")).expect("the metrics");
     assert_they_ask_for_what_there_is(&rules, &documented);
     let [documented, tried] = ["../docs/alerts.md", "data/icmp-ctl.rules.test.yml"]
         .map(|path| fs::read_to_string(here(path)).expect("a text"));

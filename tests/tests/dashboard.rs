@@ -61,7 +61,7 @@ fn its_queries_are_taken_by_prometheus_and_ask_for_what_there_is() {
     let variables = &dashboard["templating"]["list"];
     let mut values = Vec::new();
     all_under(variables, "query", &mut values);
-    let documented = fs::read_to_string(here("../docs/cli.md")).expect("the metrics");
+    let documented = fs::read_to_string(here("../docs/reference/metrics.md")).expect("the metrics");
     assert_they_ask_for_what_there_is(&[queries, values].concat().join("\n"), &documented);
 }
 

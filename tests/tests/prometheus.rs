@@ -34,7 +34,7 @@ fn prometheus_scrapes_serve_and_returns_the_counters_that_were_sent() {
     serve.wait_for("127.0.0.1:9816", LIMIT);
 
     let text = get(host, "127.0.0.1:9816", "/metrics");
-    assert!(text.contains("# TYPE icmp_ctl_packets_total counter"), "{text}");
+    assert!(text.contains("# TYPE icmp_ctl_check_failures_total counter"), "{text}");
     for target in ["192.0.2.2", "2001:db8::2"] {
         let _said = pair.peer.ping(&["-c", "5", "-i", "0.02", target]);
     }

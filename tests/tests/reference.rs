@@ -10,10 +10,13 @@ use std::process::Command;
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::config::schema::schema;
 use icmp_ctl::failure::Exit;
+use icmp_ctl::observe::events::Event;
+use icmp_ctl::observe::metrics::families::{FAMILIES, Kind};
 use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::process::run;
+use serde_json::Value;
 
 /// Holds a file of the repository to what the program says.
 fn is_as_the_program_says(file: &str, said: &str) {
@@ -120,4 +123,73 @@ fn the_page_of_reasons_and_exit_codes_is_that_of_the_code() {
         writeln!(page, "| {} | {} |", exit as u8, exit.meaning()).expect("a string takes everything");
     }
     is_as_the_program_says("docs/reference/reasons.md", &page);
+}
+
+#[test]
+fn the_page_of_metrics_is_their_table() {
+    let mut page = "# Metrics\n\nWhat `serve` has at `/metrics`, and `icmp-ctl show metrics` prints ([cli.md](../cli.md#metrics)). A metric that has \
+                    nothing to say is left out.\n\n| metric | type | labels | what it says |\n|---|---|---|---|\n"
+        .to_owned();
+    for family in &FAMILIES {
+        let kind = match family.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        let labels: Vec<_> = family.labels.iter().map(|label| format!("`{label}`")).collect();
+        writeln!(page, "| `{}` | {kind} | {} | {} |", family.name(), labels.join(", "), family.help)
+            .expect("a string takes everything");
+    }
+    is_as_the_program_says("docs/reference/metrics.md", &page);
+}
+
+#[test]
+fn the_page_and_the_schema_of_events_are_those_of_the_code() {
+    let schema = Event::json_schema();
+    let text = serde_json::to_string_pretty(&schema).expect("JSON");
+    is_as_the_program_says("deploy/icmp-ctl-event.schema.json", &(text + "\n"));
+
+    let mut page =
+        "# Events\n\nWhat `icmp-ctl monitor -j`, the webhook and the command of `[events]` are told \
+                    ([monitor.md](../monitor.md)): one flat object for each event.\n"
+            .to_owned();
+    add_fields(&mut page, &schema["properties"]);
+    let events = schema["oneOf"].as_array().expect("the events");
+    // Those that follow one another with the same fields are described together.
+    for alike in events.chunk_by(|one, other| fields(one) == fields(other)) {
+        page += "\n| event | when |\n|---|---|\n";
+        for event in alike {
+            let name = event["properties"]["event"]["const"].as_str().expect("a name");
+            writeln!(page, "| `{name}` | {} |", event["description"].as_str().expect("a text"))
+                .expect("a string takes everything");
+        }
+        add_fields(&mut page, &fields(&alike[0]));
+    }
+    is_as_the_program_says("docs/reference/events.md", &page);
+}
+
+/// What an event has beside its name.
+fn fields(event: &Value) -> Value {
+    let mut fields = event["properties"].clone();
+    fields.as_object_mut().expect("the fields").shift_remove("event");
+    fields
+}
+
+/// Adds a table of fields, where there are any.
+fn add_fields(page: &mut String, fields: &Value) {
+    let fields = fields.as_object().expect("the fields");
+    if !fields.is_empty() {
+        *page += "\n| field | type | what it is |\n|---|---|---|\n";
+    }
+    for (name, field) in fields {
+        let kind = match (&field["type"], &field["const"]) {
+            (Value::String(kind), _) => kind.clone(),
+            (Value::Array(kinds), _) => {
+                kinds.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" or ")
+            }
+            (_, value) => value.to_string(),
+        };
+        writeln!(page, "| `{name}` | {kind} | {} |", field["description"].as_str().expect("a text"))
+            .expect("a string takes everything");
+    }
 }

@@ -7,7 +7,6 @@ pub mod http;
 pub mod levels;
 mod look;
 pub mod metrics;
-mod peer_metrics;
 pub mod peers;
 pub mod rates;
 pub mod readers;

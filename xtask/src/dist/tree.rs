@@ -21,6 +21,7 @@ const FILES: &[(&str, &str)] = &[
     ("deploy/prometheus/icmp-ctl.rules.yml", "usr/share/icmp-ctl/prometheus/"),
     ("deploy/grafana/icmp-ctl.json", "usr/share/icmp-ctl/grafana/"),
     ("deploy/icmp-ctl.schema.json", "usr/share/icmp-ctl/"),
+    ("deploy/icmp-ctl-event.schema.json", "usr/share/icmp-ctl/"),
     ("deploy/debian/each-namespace.sh", "usr/share/icmp-ctl/"),
     ("deploy/debian/lintian-overrides", "usr/share/lintian/overrides/icmp-ctl"),
     ("LICENSE-MIT", "usr/share/licenses/icmp-ctl/"),

@@ -12,6 +12,8 @@ pub mod watch;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -19,7 +21,7 @@ use crate::diagnostics::visible;
 use crate::observe::rates::three_digits;
 
 /// Something that has happened.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Event {
     /// When it was noticed, in seconds since 1970.
     pub time: f64,
@@ -28,27 +30,27 @@ pub struct Event {
     pub what: What,
 }
 
-/// What can happen. In JSON the name is `event`, and the fields lie beside it; a test holds the table of docs/monitor.md to it.
-#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+/// What can happen. In JSON the name is `event`, and the fields lie beside it; docs/reference/events.md is made from this.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum What {
-    /// A source sends more of a type than it may.
+    /// 100 frames of a type from one source were stopped within a second.
     FloodStarted(Flood),
-    /// How much it was at most so far, told when it grows no more, and again at twice as much.
+    /// The flood has not grown by a tenth for two seconds; told again at twice as much. `packets_per_second` is the most so far.
     FloodPeak(Flood),
-    /// It has ended.
+    /// The flood was below half of its peak for three seconds.
     FloodEnded(Flood),
-    /// Sources of whom none sends much send more of a type than they may together.
+    /// 1,000 frames of a type were stopped within a second, from sources of whom none is a flood by itself.
     DistributedFloodStarted(Flood),
-    /// As `FloodPeak`.
+    /// As `flood-peak`, of a distributed flood.
     DistributedFloodPeak(Flood),
-    /// It has ended.
+    /// As `flood-ended`, of a distributed flood.
     DistributedFloodEnded(Flood),
     /// The reply budget is exhausted.
     PressureStarted,
-    /// It is not any more.
+    /// The reply budget was not exhausted for a second.
     PressureEnded,
-    /// A policy was put in force.
+    /// Another policy, limit or rule is in force.
     PolicyApplied(Author),
     /// A policy that awaited confirmation is kept.
     PolicyConfirmed(Author),
@@ -58,22 +60,22 @@ pub enum What {
     PolicyTimedOut,
     /// An interface has the program.
     Attached(Interface),
-    /// An interface has it no more.
+    /// An interface has the program no more, for whatever reason; the fields are as they were.
     Detached(Interface),
-    /// Another program is behind ours on an interface, or none.
+    /// Another program is behind this one on an interface, or none is any more.
     ChainChanged(Interface),
-    /// Other addresses are answered.
+    /// Other addresses are answered than before.
     AddressesChanged(Addresses),
     /// A VIP with a check is answered from now on.
     VipHealthy(Vip),
     /// A VIP with a check is not answered any more.
     VipUnhealthy(Vip),
-    /// Something is missing from what is told.
+    /// Something is missing from what was told.
     Lost(Lost),
 }
 
 /// A flood, as far as it has come.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Flood {
     /// `ipv4` or `ipv6`.
     pub family: String,
@@ -96,35 +98,35 @@ pub struct Flood {
 }
 
 /// Who has changed the policy.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Author {
-    /// Who has logged in to do it, or as whom it ran where nobody has.
+    /// The user who has logged in to run the command, or as whom it ran where nobody has.
     pub user: String,
-    /// Number of the user as whom it ran.
+    /// Number of the user as whom the command ran.
     pub uid: u32,
     /// The command line, without the program.
     pub command: String,
 }
 
 /// An interface, as it is or was.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Interface {
     /// Its name.
     pub interface: String,
-    /// How it is attached, as in `status`.
+    /// The mode it is attached in, as in `status`.
     pub mode: String,
-    /// The program behind ours.
+    /// The program behind this one, `null` where there is none.
     pub behind: Option<String>,
 }
 
 /// Addresses that are answered, or are no more.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Addresses {
-    /// New ones, no more than [`Self::LISTED`].
+    /// New addresses, 16 of them at most.
     pub added: Vec<String>,
-    /// Those that are gone, no more than [`Self::LISTED`].
+    /// Addresses that are gone, 16 of them at most.
     pub removed: Vec<String>,
-    /// How many more.
+    /// How many more addresses have come or gone.
     pub unlisted: usize,
 }
 
@@ -134,7 +136,7 @@ impl Addresses {
 }
 
 /// A VIP with a check.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema, Serialize)]
 pub struct Vip {
     /// Its prefix.
     pub vip: String,
@@ -143,7 +145,7 @@ pub struct Vip {
 }
 
 /// What is missing.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Lost {
     /// Frames that were stopped and not looked at, because there were more than are: who sends is known from fewer.
     pub frames: u64,
@@ -154,6 +156,16 @@ pub struct Lost {
 impl Event {
     /// Number of the form of events in JSON.
     pub const SCHEMA: u32 = 1;
+
+    /// The JSON Schema of [`Self::json`].
+    pub fn json_schema() -> Value {
+        let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
+        let mut schema = settings.into_generator().into_root_schema_for::<Self>().to_value();
+        schema["properties"]["schema"] =
+            json!({ "const": Self::SCHEMA, "description": "Number of this form of events." });
+        schema["required"] = json!(["schema", "time"]);
+        schema
+    }
 
     /// Something that was noticed just now.
     pub fn now(what: What) -> Self {
@@ -301,17 +313,5 @@ mod tests {
             let line = Event { time: 0.0, what }.line();
             assert!(!line.contains(char::is_control), "{line:?}");
         }
-    }
-
-    #[test]
-    fn the_documented_events_are_those_that_there_are_in_their_order() {
-        // serde lists them where it does not know one.
-        let error =
-            serde_json::from_value::<What>(json!({ "event": "?" })).expect_err("no event").to_string();
-        let all: Vec<_> = error.split('`').skip(3).step_by(2).collect();
-        let page = include_str!("../../../../docs/monitor.md");
-        let table: Vec<_> =
-            page.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
-        assert_eq!(all, table);
     }
 }
