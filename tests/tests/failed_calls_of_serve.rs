@@ -113,6 +113,8 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     let mut serve =
         Watch::start(ctl::command(host, &world.line("serve -f @serve")).env("NOTIFY_SOCKET", &path));
     until_ready();
+    // It watches for events from a moment after it is ready, with the instance's maps open.
+    let _line = serve.wait_for("policy: put in force by", LIMIT);
     let pid = serve.id();
     let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).expect("it is there").count();
     // Reads it again with strace at it; how that has ended.
@@ -131,8 +133,6 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     let mut states = [(7, State::of(host))].to_vec();
     let _said = reload(&mut serve, &CALLS.join(","), None);
     states.push((8, State::of(host)));
-    // Events are watched for a moment after it is ready, with the instance's maps open from then on.
-    let _line = serve.wait_for("policy: put in force by", LIMIT);
     let before = (0..LOOKS)
         .map(|_| {
             let _message = heard(&manager);
