@@ -12,6 +12,7 @@
 
 use crate::abi::{PEER_LITTLE_ENDIAN, PEER_WAYS, Peer, PeerPrefix};
 use crate::frame::Frame;
+use crate::types::Family;
 use crate::wire::ipv6::Halves;
 
 /// Requests that the window tells apart.
@@ -55,10 +56,22 @@ pub const fn mapped(address: u32) -> Halves {
     (0, MAPPED | address as u64)
 }
 
-/// Whether an address, of IPv4 [`mapped`], is in a prefix of those who are tracked.
+/// What the second mask of a prefix has in it at least, for one that an address of this family can be in: a mask that ends within what is before
+/// a [`mapped`] address is of IPv6, whose `::/0` has no host of IPv4 in it.
 #[inline(always)]
-pub const fn is_in((high, low): Halves, prefix: &PeerPrefix) -> bool {
-    high & prefix.mask_high == prefix.high && low & prefix.mask_low == prefix.low
+pub const fn least_mask(family: Family) -> u64 {
+    match family {
+        Family::V4 => u64::MAX << 32,
+        Family::V6 => 0,
+    }
+}
+
+/// Whether an address, of IPv4 [`mapped`], is in a prefix of those who are tracked, of its own family ([`least_mask`]).
+#[inline(always)]
+pub const fn is_in((high, low): Halves, least_mask: u64, prefix: &PeerPrefix) -> bool {
+    // One branch, where the verifier would follow three.
+    let others = ((high & prefix.mask_high) ^ prefix.high) | ((low & prefix.mask_low) ^ prefix.low);
+    (others | (!prefix.mask_low & least_mask)) == 0
 }
 
 /// Notes a request in the places that it may be noted in; false where they are others'.

@@ -8,7 +8,7 @@ use crate::limiter::Shared;
 use crate::path::apart::{About, Apart};
 use crate::path::limit::{hash, secret};
 use crate::path::parse;
-use crate::peers::{Request, is_in, mapped, note};
+use crate::peers::{Request, is_in, least_mask, mapped, note};
 use crate::tables::Tables;
 use crate::types::Family;
 use crate::wire::ipv6::Halves;
@@ -32,7 +32,7 @@ pub(crate) fn track<F: Apart, T: Tables>(frame: &mut F, tables: &T, about: &Abou
         identifier,
         sequence,
     };
-    if !is_tracked::<F>(settings, request.source) {
+    if !is_tracked::<F>(settings, request.source, family) {
         return 0;
     }
     let by_source = hash(&secret::<0, T>(tables, family), family, answer.destination);
@@ -74,16 +74,17 @@ fn lock<S: Shared>(version: &S) -> Option<u64> {
 
 /// Whether who has sent a request is tracked.
 #[inline(always)]
-fn is_tracked<F: Frame>(settings: &Settings, source: Halves) -> bool {
+fn is_tracked<F: Frame>(settings: &Settings, source: Halves, family: Family) -> bool {
     if settings.peer_prefixes == 0 {
         return true;
     }
+    let least_mask = least_mask(family);
     let mut left = F::opaque(PEER_PREFIXES);
     while left != 0 {
         left -= 1;
         let prefix = &settings.tracked[left & (PEER_PREFIXES - 1)];
         let is_used = (left as u32) < settings.peer_prefixes;
-        if is_used && is_in(source, prefix) {
+        if is_used && is_in(source, least_mask, prefix) {
             return true;
         }
     }
@@ -180,6 +181,28 @@ mod tests {
         let mut sources: Vec<_> = tracked(&tables).iter().map(|peer| peer.source_low as u32).collect();
         sources.sort_unstable();
         assert_eq!(sources, [PEER, PEER + 1, PEER + 2]);
+    }
+
+    #[test]
+    fn a_prefix_has_no_sources_of_the_other_family() {
+        let sources = |prefix: PeerPrefix| {
+            let tables = tables(|settings| {
+                settings.tracked[0] = prefix;
+                settings.peer_prefixes = 1;
+            });
+            let mut v6 = message(Family::V6, 7, icmpv6::ECHO_REQUEST, 0, 64);
+            assert_eq!(send(&tables, &mut echo4(PEER, 64)), Reason::Answered);
+            assert_eq!(send(&tables, &mut v6), Reason::Answered);
+            tracked(&tables).iter().map(|peer| (peer.source_high, peer.source_low)).collect::<Vec<_>>()
+        };
+        // ::/0 and ::/3, in which 2001:db8::7 is not.
+        let everybody = PeerPrefix::default();
+        assert_eq!(sources(everybody), [(0x2001_0db8_0000_0000, 7)]);
+        assert_eq!(sources(PeerPrefix { mask_high: 7 << 61, ..everybody }), []);
+        // 0.0.0.0/0
+        let (high, low) = mapped(0);
+        let all4 = PeerPrefix { high, low, mask_high: u64::MAX, mask_low: u64::MAX << 32 };
+        assert_eq!(sources(all4), [mapped(PEER)]);
     }
 
     #[test]

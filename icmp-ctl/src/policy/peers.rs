@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
 use icmp_common::abi::{PEER_PREFIXES, PeerPrefix, SETTINGS_PEERS, Settings};
-use icmp_common::peers::{is_in, mapped};
+use icmp_common::peers::{is_in, least_mask, mapped};
+use icmp_common::types::Family;
 use icmp_common::wire::ipv6::Halves;
 use ipnet::IpNet;
 
@@ -59,10 +60,12 @@ pub(super) fn warnings(peers: &Peers, settings: &Settings) -> Vec<String> {
         );
     }
     let is_tracked = |peer: &&NamedPeer| {
-        let address = halves(peer.address.to_canonical());
+        let address = peer.address.to_canonical();
+        let least_mask = least_mask(if address.is_ipv4() { Family::V4 } else { Family::V6 });
+        let address = halves(address);
         let prefixes = settings.tracked.iter().take(settings.peer_prefixes as usize);
         settings.peers != 0
-            && (settings.peer_prefixes == 0 || prefixes.into_iter().any(|prefix| is_in(address, prefix)))
+            && (settings.peer_prefixes == 0 || prefixes.into_iter().any(|prefix| is_in(address, least_mask, prefix)))
     };
     let untracked: Vec<_> = peers.named.iter().filter(|peer| !is_tracked(peer)).collect();
     let named = |peer: &&NamedPeer| format!("{} ({})", peer.name, peer.address);
@@ -204,6 +207,7 @@ mod tests {
             ("[]", "", vec!["peers.track: the list is empty, so that nobody is tracked"]),
             ("[]", named, vec!["the list is empty", "site-b (192.0.2.1): nobody is tracked"]),
             ("0", named, vec!["peers.named: nothing is told of site-b (192.0.2.1): nobody is tracked"]),
+            ("[\"::/0\"]", named, vec!["site-b (192.0.2.1): no prefix of `track` has the address"]),
             (
                 "[\"198.51.100.0/24\"]",
                 named,
