@@ -99,7 +99,13 @@ fn serve_with_a_busy_port_changes_nothing() {
     let done = ctl::run(host, &format!("serve -f {file}"));
     assert_eq!(done.code, FAILED, "{done}");
     assert!(done.stderr.contains("127.0.0.1:9816"), "{done}");
+    assert!(done.stderr.contains("another holds the port"), "{done}");
     assert_eq!(ctl::run(host, "limit show -j").expect_success(), before);
+    // Nobody holds a port of an address that is not there.
+    let nowhere = folder.file("nowhere.toml", "[metrics]\nlisten = \"203.0.113.77:9816\"\n");
+    let done = ctl::run(host, &format!("serve -f {nowhere}"));
+    assert_eq!(done.code, FAILED, "{done}");
+    assert!(done.stderr.contains("; no interface that is up has that address here: "), "{done}");
 }
 
 #[test]
@@ -461,10 +467,39 @@ fn whatever_replaces_what_is_pending_the_way_back_leads_to_what_was_confirmed_la
     assert!(no_difference(host, &a));
 
     // An apply without a time corrects it for good.
-    let _b = apply(&b);
-    let _c = run(&format!("apply -f {c}"));
-    assert_eq!(ctl::run(host, "rollback").code, FAILED, "nothing is pending any more");
-    assert!(no_difference(host, &c));
+    for corrects in [format!("apply -f {c}"), format!("attach {HOST_IF} -f {c}")] {
+        let _b = apply(&b);
+        let _c = run(&corrects);
+        assert_eq!(ctl::run(host, "rollback").code, FAILED, "nothing is pending any more: {corrects}");
+        assert!(no_difference(host, &c));
+    }
+}
+
+#[test]
+fn whoever_changes_what_awaits_confirmation_is_told_what_becomes_of_it() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let [a, b, c] = three(&folder);
+    let _attached = Attached::with(host, HOST_IF, &format!("-f {a}"));
+    for (change, becomes) in [
+        (format!("apply -f {c} --confirm 1h"), "what awaited confirmation is replaced\n"),
+        ("limit set replies 7/s --burst 7".to_owned(), "this is part of what awaits confirmation"),
+        ("rule add x --type echo-request --length 44 --action drop".to_owned(), "this is part of what awaits"),
+        (format!("apply -f {c}"), "this stays in force: what awaited confirmation is replaced"),
+        (format!("attach {HOST_IF} -f {c}"), "this stays in force: what awaited confirmation is replaced"),
+    ] {
+        for pending in [true, false] {
+            if pending {
+                let _b = ctl::run(host, &format!("apply -f {b} --confirm 1h")).expect_success();
+            }
+            let done = ctl::run(host, &change);
+            assert!(done.code == DONE && done.stderr.contains(becomes) == pending, "{change}: {done}");
+            if ctl::run(host, "rollback").code != DONE {
+                let _a = ctl::run(host, &format!("apply -f {a}")).expect_success();
+            }
+        }
+    }
 }
 
 #[test]

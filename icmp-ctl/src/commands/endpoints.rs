@@ -1,5 +1,7 @@
 //! Where `serve` is asked: for metrics by whoever reaches the address, and for what the verbs that look tell by members of a group.
 
+use std::io::ErrorKind;
+
 use anyhow::{Context as _, Result};
 
 use super::look::answer;
@@ -23,19 +25,22 @@ impl Endpoints {
     /// # Errors
     /// The metrics' address or socket cannot be had.
     pub(super) async fn listen(listen: &Listen) -> Result<Self> {
-        let reason = match listen {
-            Listen::Tcp(address) if address.port() < 1024 => {
-                "; `serve` has no CAP_NET_BIND_SERVICE, and listens on ports from 1024 on"
-            }
-            Listen::Tcp(_) => "; another may hold the port",
-            Listen::Unix(_) => "",
-        };
         let metrics = match listen {
-            Listen::Tcp(address) => Listener::tcp(*address).await,
-            Listen::Unix(path) => Listener::unix(path),
-        };
-        let metrics =
-            metrics.with_context(|| format!("listening on {listen}, the `listen` of [metrics]{reason}"))?;
+            Listen::Tcp(address) => Listener::tcp(*address).await.map_err(|error| {
+                let reason = match error.kind() {
+                    ErrorKind::PermissionDenied if address.port() < 1024 => {
+                        "; `serve` has no CAP_NET_BIND_SERVICE, and listens on ports from 1024 on"
+                    }
+                    ErrorKind::AddrInUse => "; another holds the port",
+                    ErrorKind::AddrNotAvailable => "; no interface that is up has that address here",
+                    _ => "",
+                };
+                anyhow::Error::from(error)
+                    .context(format!("listening on {listen}, the `listen` of [metrics]{reason}"))
+            }),
+            Listen::Unix(path) => Listener::unix(path)
+                .with_context(|| format!("listening on {listen}, the `listen` of [metrics]")),
+        }?;
         Ok(Self { listen: listen.clone(), metrics, readers: for_readers() })
     }
 

@@ -49,7 +49,7 @@ impl Listener {
     ///
     /// # Errors
     /// It cannot be listened at.
-    pub async fn tcp(address: SocketAddr) -> Result<Self> {
+    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
         Ok(Self::Tcp(TcpListener::bind(address).await?))
     }
 

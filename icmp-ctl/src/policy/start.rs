@@ -7,7 +7,7 @@ use icmp_common::abi::Settings;
 
 use crate::config::file::Config;
 use crate::config::peers::Peers;
-use crate::diagnostics::warn;
+use crate::diagnostics::{note, warn};
 use crate::failure::sentence;
 use crate::host::netlink::Network;
 use crate::host::vlan_stripping::leave_tags;
@@ -197,7 +197,7 @@ fn bring_up(
     }
     // A program that was just loaded decides nothing yet, and should know how once it does.
     if let Some(transaction) = transaction.as_ref().filter(|_| loaded) {
-        transaction.commit(instance, Keep::Always)?;
+        let _nothing_was_there = transaction.commit(instance, Keep::Always)?;
     }
     let mut attached = Vec::new();
     for link in links {
@@ -221,8 +221,9 @@ fn bring_up(
     let transaction = transaction.filter(|_| !loaded);
     // Nothing that could fail comes behind it.
     if let Some(transaction) = &transaction {
-        transaction.commit(instance, Keep::Always)?;
+        let replaced = transaction.commit(instance, Keep::Always)?;
         warn_all(&follow_host(instance));
+        replaced.into_iter().for_each(note);
     }
     Ok(Started {
         attached,

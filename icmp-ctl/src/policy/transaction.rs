@@ -11,7 +11,7 @@ use icmp_common::abi::Settings;
 use crate::config::file::Config;
 use crate::config::limits::Memory;
 use crate::config::peers::Peers;
-use crate::diagnostics::warn;
+use crate::diagnostics::{note, warn};
 use crate::failure::sentence;
 use crate::finding::{Finding, State};
 use crate::host::conflicts;
@@ -225,11 +225,11 @@ impl Transaction {
         &self.policy.settings
     }
 
-    /// Puts the change in force at one instant.
+    /// Puts the change in force at one instant; what there is to say where another one awaited confirmation.
     ///
     /// # Errors
     /// As [`crate::instance::maps::InstanceMaps::publish`].
-    pub fn commit(&self, instance: &mut Instance, keep: Keep) -> Result<()> {
+    pub fn commit(&self, instance: &mut Instance, keep: Keep) -> Result<Option<&'static str>> {
         let pending = instance.maps.rollback_at()?;
         let rollback_at = match keep {
             Keep::Always => None,
@@ -245,7 +245,14 @@ impl Transaction {
         if !self.is_as_before || pending.is_some() != rollback_at.is_some() {
             instance.note_change(Became::Applied);
         }
-        Ok(())
+        Ok(match keep {
+            _ if pending.is_none() => None,
+            Keep::Always => Some(
+                "this stays in force: what awaited confirmation is replaced, and nothing comes back by itself any more",
+            ),
+            Keep::IfConfirmedWithin(_) => Some("what awaited confirmation is replaced"),
+            Keep::AsBefore => Some("this is part of what awaits confirmation, and is kept or goes with it"),
+        })
     }
 }
 
@@ -303,7 +310,7 @@ pub fn put_in_force(
         save.prepare(&instance, &transaction.policy)
     });
     let saving = saving.transpose()?;
-    transaction.commit(&mut instance, keep)?;
+    let replaced = transaction.commit(&mut instance, keep)?;
     let (may_be_unsaved, saved) = (saving.is_none(), saving.map_or(Ok(()), Saving::finish));
     let of_host = follow_host(&mut instance);
     let pending = !instance.maps.rollback_at().is_ok_and(|at| at.is_none());
@@ -311,6 +318,7 @@ pub fn put_in_force(
     let pins = instance.unlock();
     warn_all(&of_host);
     warn_all(&transaction.warnings);
+    replaced.into_iter().for_each(note);
     if may_be_unsaved && !pending && !transaction.difference.is_empty() {
         say_if_unsaved(&pins, &transaction.policy);
     }
