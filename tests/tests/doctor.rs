@@ -210,8 +210,11 @@ fn frames_that_do_not_fit_the_buffer_of_a_driver_are_slow_and_a_smaller_mtu_ends
     host.ip("link set tap0 mtu 9000 up");
     let found = doctor(host, "tap0");
     assert_eq!(found.state("mtu"), "slow", "{:#?}", found.findings);
+    assert_eq!(found.worst("mtu")["what"], "has an MTU of 9000");
     cure(host, found.worst("mtu"));
     assert_eq!(doctor(host, "tap0").state("mtu"), "fine");
+    // Without native mode there is no driver's buffer: lo's MTU is 65536, and stays so.
+    assert_eq!(doctor(host, "lo").state("mtu"), "fine");
 }
 
 #[test]

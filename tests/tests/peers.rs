@@ -377,4 +377,10 @@ fn names_that_apply_does_not_take_are_told_with_the_file_that_has_them() {
     }
     let unknown = ctl::run(&pair.host, "peers site-b");
     assert_eq!(unknown.code, Some(0), "it is saved: {unknown}");
+    std::fs::remove_file(&started).expect("it is there");
+    let applied = ctl::run(&pair.host, &format!("apply -f {other}"));
+    assert!(
+        applied.stderr.contains("comes back from, which is not there; `--save` writes it there"),
+        "{applied}"
+    );
 }

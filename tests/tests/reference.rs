@@ -101,6 +101,7 @@ fn printed(line: &str) -> String {
 #[test]
 fn the_schema_for_editors_is_that_of_the_keys() {
     let schema = serde_json::to_string_pretty(&schema().expect("a schema")).expect("JSON");
+    assert!(!schema.contains("\"description\": \"`["), "a table is described, and not by its name alone");
     is_as_the_program_says("deploy/icmp-ctl.schema.json", &(schema + "\n"));
 }
 

@@ -485,7 +485,10 @@ fn whoever_changes_what_awaits_confirmation_is_told_what_becomes_of_it() {
     for (change, becomes) in [
         (format!("apply -f {c} --confirm 1h"), "what awaited confirmation is replaced\n"),
         ("limit set replies 7/s --burst 7".to_owned(), "this is part of what awaits confirmation"),
-        ("rule add x --type echo-request --length 44 --action drop".to_owned(), "this is part of what awaits"),
+        (
+            "rule add x --type echo-request --length 44 --action drop".to_owned(),
+            "this is part of what awaits",
+        ),
         (format!("apply -f {c}"), "this stays in force: what awaited confirmation is replaced"),
         (format!("attach {HOST_IF} -f {c}"), "this stays in force: what awaited confirmation is replaced"),
     ] {

@@ -59,7 +59,7 @@ pub struct Config {
     /// The daemon.
     #[serde(deserialize_with = "table")]
     pub serve: Serve,
-    /// `[events]`
+    /// Who is told of events, beside the log of `serve`.
     #[serde(deserialize_with = "table")]
     pub events: Events,
     /// Where it was read, for errors that are found later.
@@ -165,7 +165,7 @@ impl Checks {
     }
 }
 
-/// `[[policy.rule]]`
+/// A rule: what it matches, and what is done with that.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {

@@ -65,7 +65,8 @@ pub(super) fn warnings(peers: &Peers, settings: &Settings) -> Vec<String> {
         let address = halves(address);
         let prefixes = settings.tracked.iter().take(settings.peer_prefixes as usize);
         settings.peers != 0
-            && (settings.peer_prefixes == 0 || prefixes.into_iter().any(|prefix| is_in(address, least_mask, prefix)))
+            && (settings.peer_prefixes == 0
+                || prefixes.into_iter().any(|prefix| is_in(address, least_mask, prefix)))
     };
     let untracked: Vec<_> = peers.named.iter().filter(|peer| !is_tracked(peer)).collect();
     let named = |peer: &&NamedPeer| format!("{} ({})", peer.name, peer.address);

@@ -172,9 +172,10 @@ pub fn not_taken(pins: &Pins, config: &Config, save: Option<Save<'_>>) -> Option
         ("[events]", says(&config.events, [&there.events, &default.events])),
     ];
     let parts: Vec<_> = parts.into_iter().filter(|(_, is_said)| *is_said).map(|(part, _)| part).collect();
+    let there = if file.exists() { "and something else is there" } else { "which is not there" };
     (!parts.is_empty()).then(|| {
         format!(
-            "{}: not put in force: it is taken from {}, the file that the program comes back from, and something else is there; `--save` writes it there",
+            "{}: not put in force: it is taken from {}, the file that the program comes back from, {there}; `--save` writes it there",
             parts.join(", "),
             file.display()
         )

@@ -12,11 +12,13 @@ const CHECK: &str = "mtu";
 
 /// Whether it fits IPv6 and the driver.
 pub(super) fn fits(link: &Link) -> Finding {
-    let has_frags = XdpFeatures::read(link.index).ok().flatten().map(XdpFeatures::has_frags);
+    // A driver without native mode gives the program no buffers: the kernel does, in generic mode, and all of them.
+    let features = XdpFeatures::read(link.index).ok().flatten().filter(|features| features.is_native());
+    let has_frags = features.map(XdpFeatures::has_frags);
     judge(link, has_frags).on(&link.name)
 }
 
-/// `has_frags` is whether the driver gives the program frames in several buffers, where the kernel tells.
+/// `has_frags` is whether the driver gives the program frames in several buffers, where it gives any and the kernel tells.
 fn judge(link: &Link, has_frags: Option<bool>) -> Finding {
     let Link { name, mtu, .. } = link;
     let smaller = |to: u32| format!("ip link set dev {name} mtu {to}");
@@ -25,7 +27,8 @@ fn judge(link: &Link, has_frags: Option<bool>) -> Finding {
             let why = format!(
                 "IPv6 needs {IPV6_MTU}, so the kernel has no IPv6 address on it, and no ping to one is answered"
             );
-            Finding::new(CHECK, State::Broken, format!("is {mtu}"), why).fixed_by(smaller(IPV6_MTU))
+            Finding::new(CHECK, State::Broken, format!("has an MTU of {mtu}"), why)
+                .fixed_by(smaller(IPV6_MTU))
         }
         IPV6_MTU..=ONE_BUFFER_MTU => Finding::fine(CHECK, format!("{mtu}, every frame fits one buffer")),
         _ if has_frags == Some(false) => {
@@ -33,7 +36,8 @@ fn judge(link: &Link, has_frags: Option<bool>) -> Finding {
                 "its driver gives the program frames in one buffer only, which fit for sure up to {ONE_BUFFER_MTU}; above that it may refuse \
                  native mode, or keep large frames from the program"
             );
-            Finding::new(CHECK, State::Slow, format!("is {mtu}"), why).fixed_by(smaller(ONE_BUFFER_MTU))
+            Finding::new(CHECK, State::Slow, format!("has an MTU of {mtu}"), why)
+                .fixed_by(smaller(ONE_BUFFER_MTU))
         }
         _ => Finding::fine(CHECK, format!("{mtu}, large frames come in several buffers")),
     }

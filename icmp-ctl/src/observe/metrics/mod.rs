@@ -66,8 +66,23 @@ impl Loaded {
         registry.register_collector(Box::new(self));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).context("writing the metrics")?;
+        let text = readable(&text);
         Ok(if format == Format::OpenMetrics { text } else { as_prometheus(&text) })
     }
+}
+
+/// What a terminal would obey, written as a label has it: the backslash of an escape twice. Names of interfaces may have such characters in them, and
+/// a backslash before any other letter makes Prometheus refuse the whole page.
+fn readable(page: &str) -> String {
+    page.chars().fold(String::with_capacity(page.len()), |mut text, letter| {
+        if letter.is_control() && letter != '\n' {
+            text.push('\\');
+            text.extend(letter.escape_default());
+        } else {
+            text.push(letter);
+        }
+        text
+    })
 }
 
 /// In OpenMetrics a counter is described without the `_total` of its samples, and the page ends with a mark of its own.
@@ -143,5 +158,15 @@ mod tests {
             [scraper, "*/*", ""].map(Format::accepted),
             [Format::OpenMetrics, Format::Prometheus, Format::Prometheus]
         );
+    }
+
+    #[test]
+    fn a_name_that_a_terminal_would_obey_is_a_label_that_prometheus_takes() {
+        let name = "a\u{1b}[31m\"\\\t".to_owned();
+        for format in [Format::Prometheus, Format::OpenMetrics] {
+            let attached = vec![(name.clone(), "native")];
+            let text = page(Loaded { attached, ..Loaded::default() }, format);
+            assert!(text.contains(r#"{interface="a\\u{1b}[31m\"\\\\t",mode="native"} 1"#), "{text}");
+        }
     }
 }
