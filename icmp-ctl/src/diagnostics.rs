@@ -4,6 +4,7 @@
 //! `-j` they are lines on standard error, and where that is the journal's, they go there with their fields. One that cannot be written is lost,
 //! and never stops what it is about.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -129,6 +130,16 @@ pub fn visible(text: &str, but: &[char]) -> String {
         }
         shown
     })
+}
+
+/// A name in a command line that is told to be typed: one word for a shell, and nothing that it would obey. Names of interfaces may have anything in
+/// them but blanks and slashes.
+pub fn shell_word(name: &str) -> Cow<'_, str> {
+    if name.chars().all(|letter| letter.is_alphanumeric() || "._-:@%+=,".contains(letter)) {
+        name.into()
+    } else {
+        format!("'{}'", name.replace('\'', r"'\''")).into()
+    }
 }
 
 /// Control characters that lay out a text of several lines.

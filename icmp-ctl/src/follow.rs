@@ -17,7 +17,7 @@ use tokio::sync::{Mutex, watch};
 use crate::config::events::Events;
 use crate::config::file::{Config, Kept};
 use crate::config::service::{Listen, OnStop};
-use crate::diagnostics::{note_about, warn_about};
+use crate::diagnostics::{note_about, shell_word, warn_about};
 use crate::failure::sentence;
 use crate::follow::rest::Rest;
 use crate::follow::rewritten::Rewritten;
@@ -354,8 +354,9 @@ impl Follower {
         let are_named = |pin: &&LinkPin| is_named(before, pin) && !is_named(&self.interfaces, pin);
         for pin in pins.iter().filter(is_here).filter(are_named) {
             let text = format!(
-                "{0}: is not named in the configuration any more, and stays attached; `icmp-ctl detach {0}` takes the program off",
-                pin.name
+                "{0}: is not named in the configuration any more, and stays attached; `icmp-ctl detach {1}` takes the program off",
+                pin.name,
+                shell_word(&pin.name)
             );
             note_about("unnamed", Some(&pin.name), &text);
         }
@@ -455,8 +456,9 @@ impl Follower {
         let off: Vec<_> = links.iter().filter(|link| self.is_off(link, pins) && is_wanted(link)).collect();
         for Link { index, name, .. } in off {
             let text = format!(
-                "{name}: was detached, and is left alone; `icmp-ctl attach {name}` attaches it again, and so does `serve` when it reads its \
-                 configuration again or is started again"
+                "{name}: was detached, and is left alone; `icmp-ctl attach {}` attaches it again, and so does `serve` when it reads its \
+                 configuration again or is started again",
+                shell_word(name)
             );
             note_about("detached", Some(name), &text);
             self.detached.insert(*index, name.clone());
@@ -477,9 +479,10 @@ impl Follower {
                 && let Err(error) = instance.may_put_back(pin.ifindex)
             {
                 let text = format!(
-                    "{name}: stays attached when `serve` is stopped, although `on-stop` of [serve] says `detach`: {}; `icmp-ctl detach {name}` takes \
+                    "{name}: stays attached when `serve` is stopped, although `on-stop` of [serve] says `detach`: {}; `icmp-ctl detach {}` takes \
                      it off",
-                    sentence(&error)
+                    sentence(&error),
+                    shell_word(name)
                 );
                 warn_about("stays", Some(name), &text);
             }

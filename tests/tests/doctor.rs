@@ -163,6 +163,28 @@ fn what_is_broken_or_slow_is_found_and_its_command_ends_it() {
 }
 
 #[test]
+fn the_command_that_helps_has_an_interface_as_one_word_whatever_it_is_called() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    const NAME: &str = "a;b'$(id)&";
+    for name in [NAME, "plain.7"] {
+        let _made =
+            host.run("ip", &["link", "add", name, "type", "veth", "peer", "name", "other"]).expect_success();
+        let found = doctor(host, name);
+        assert_eq!(found.state("link"), "broken", "{:#?}", found.findings);
+        cure(host, found.worst("link"));
+        assert_eq!(doctor(host, name).state("link"), "fine");
+        let found = doctor(host, name);
+        cure(host, found.worst("peer"));
+        assert_eq!(doctor(host, name).state("peer"), "fine");
+        let plain = found.worst("peer")["fix"].as_str().is_some_and(|fix| !fix.contains('\''));
+        assert_eq!(plain, name != NAME);
+        let _done = ctl::run(host, &format!("detach {name}")).expect_success();
+        let _gone = host.run("ip", &["link", "del", "other"]).expect_success();
+    }
+}
+
+#[test]
 fn a_veth_whose_other_end_has_no_program_is_broken_and_generic_mode_ends_it() {
     if !can_run(&["ip", "nsenter"]) {
         return;

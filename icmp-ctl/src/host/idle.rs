@@ -4,6 +4,7 @@
 
 use netlink_packet_route::link::InfoKind;
 
+use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
 use crate::host::interfaces::taker;
 use crate::host::netlink::{Link, Network};
@@ -16,7 +17,7 @@ pub fn up(link: &Link) -> Finding {
     } else {
         Finding::new("link", State::Broken, "is down", "no frame comes in")
             .on(name)
-            .fixed_by(format!("ip link set dev {name} up"))
+            .fixed_by(format!("ip link set dev {} up", shell_word(name)))
     }
 }
 
@@ -56,11 +57,13 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
         let why = format!("all pings are left to the kernel, unless the program is on {above}");
         Finding::new("addresses", State::Slow, what, why)
             .on(name)
-            .fixed_by(format!("icmp-ctl attach {above}{mode}"))
+            .fixed_by(format!("icmp-ctl attach {}{mode}", shell_word(above)))
     } else if !has_vips && !has_address(network, link.index) {
         let what = "has no address, and neither has a VLAN device on it";
-        let why =
-            format!("no ping is for it; `ip address add ADDRESS dev {name}` helps, or `vips` in [responder]");
+        let why = format!(
+            "no ping is for it; `ip address add ADDRESS dev {}` helps, or `vips` in [responder]",
+            shell_word(name)
+        );
         Finding::new("addresses", State::Broken, what, why).on(name)
     } else {
         Finding::fine("addresses", "pings are for it, or for a VLAN device on it").on(name)

@@ -6,7 +6,7 @@
 use anyhow::{Context as _, Result};
 use netlink_packet_route::link::InfoKind;
 
-use crate::diagnostics::note;
+use crate::diagnostics::{note, shell_word};
 use crate::finding::{Finding, State};
 use crate::host::elsewhere;
 use crate::host::netlink::{Link, Network, Vlan};
@@ -99,7 +99,7 @@ pub fn tags(network: &Network, link: &Link) -> Finding {
     let finding = Finding::new("vlan-tags", State::Slow, format!("{vlans}, and {who}"), why).on(interface);
     match stripping {
         Stripping::Driver(_) => {
-            finding.fixed_by(format!("icmp-ctl attach {interface} --disable-rx-vlan-offload"))
+            finding.fixed_by(format!("icmp-ctl attach {} --disable-rx-vlan-offload", shell_word(interface)))
         }
         _ => finding,
     }

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use icmp_common::abi::MAX_INTERFACES;
 use serde_json::json;
 
-use crate::diagnostics::warn;
+use crate::diagnostics::{shell_word, warn};
 use crate::failure::{Exit, Failure};
 use crate::finding::{Finding, State, report};
 use crate::host::checks::mtu::ONE_BUFFER_MTU;
@@ -110,10 +110,11 @@ pub(crate) fn find<'a>(network: &'a Network, names: &[String]) -> Result<Vec<&'a
             }
             if let Some(bond) = aggregate(&network.links, link) {
                 bail!(
-                    "{0}: is a port of {1}, which takes in its frames as its own; `icmp-ctl attach {1}` has the program answer on all ports of \
+                    "{0}: is a port of {1}, which takes in its frames as its own; `icmp-ctl attach {2}` has the program answer on all ports of \
                      {1}",
                     link.name,
-                    bond.name
+                    bond.name,
+                    shell_word(&bond.name)
                 );
             }
             if links.iter().all(|other| other.index != link.index) {
@@ -134,8 +135,9 @@ fn not_there(network: &Network, name: &str) -> anyhow::Error {
     let others: String = others.into_iter().map(|link| format!(". {}", no_text(link))).collect();
     anyhow!(
         "no interface {name} in this network namespace; there are: {}{others}. One of another namespace is reached with \
-         `nsenter --net=/run/netns/NAME icmp-ctl attach {name}`",
-        names.join(", ")
+         `nsenter --net=/run/netns/NAME icmp-ctl attach {}`",
+        names.join(", "),
+        shell_word(name)
     )
 }
 
@@ -187,7 +189,7 @@ pub(crate) fn program_of_others(link: &Link, ours: &[LinkPin]) -> Result<Option<
     let what = "was moved here with the program of another network namespace on it";
     let why = "it answers here for addresses of that one";
     let finding = Finding::new("programs", State::Broken, what, why).on(&link.name);
-    Ok(Some(finding.fixed_by(format!("icmp-ctl detach {}", link.name))))
+    Ok(Some(finding.fixed_by(format!("icmp-ctl detach {}", shell_word(&link.name)))))
 }
 
 /// Attaches to one interface, unless it is attached already.
@@ -221,8 +223,9 @@ fn attach_one(
         let now = link.xdp.map_or("native", |xdp| xdp.mode);
         if let Some(wanted) = mode.word().filter(|wanted| *wanted != now) {
             bail!(
-                "{0}: already attached in {now} mode; `icmp-ctl detach {0}` first to attach it in {wanted} mode",
-                link.name
+                "{0}: already attached in {now} mode; `icmp-ctl detach {1}` first to attach it in {wanted} mode",
+                link.name,
+                shell_word(&link.name)
             );
         }
         report_left_out(&refresh(instance, network)?);

@@ -7,6 +7,7 @@ use aya::programs::{ProgramInfo, loaded_programs};
 use nix::libc;
 use nix::unistd::Pid;
 
+use crate::diagnostics::shell_word;
 use crate::failure::has_errno;
 use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, Xdp};
@@ -115,7 +116,7 @@ pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
     if ["native", "generic"].contains(&xdp.mode) {
         why.push_str(&format!(
             "; `icmp-ctl attach --chain {}` goes in front of it, and leaves to it what is passed",
-            link.name
+            shell_word(&link.name)
         ));
     }
     Finding::new("programs", State::Broken, what, why).on(&link.name).fixed_by(command)
@@ -146,7 +147,7 @@ fn removal(
             };
             (
                 "the tool that attached it takes it off".to_owned(),
-                format!("ip link set dev {interface} {word} off"),
+                format!("ip link set dev {} {word} off", shell_word(interface)),
             )
         }
     }

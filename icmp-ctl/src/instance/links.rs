@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, links_once, namespace_number};
 use crate::host::patterns::means;
@@ -118,13 +119,13 @@ impl LinkPin {
                 );
                 let why = format!(
                     "nothing is answered or limited here; `icmp-ctl detach {}` clears away what is left",
-                    self.name
+                    shell_word(&self.name)
                 );
                 (what, why, "attach --chain")
             }
         };
         let finding = Finding::new("link", State::Broken, what, why).on(&self.name);
-        Some(finding.fixed_by(format!("icmp-ctl {cure} {}", self.name)))
+        Some(finding.fixed_by(format!("icmp-ctl {cure} {}", shell_word(&self.name))))
     }
 
     /// What has happened where somebody else has decided what is on the interface.

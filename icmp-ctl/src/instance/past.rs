@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
 use crate::host::received::received_once;
 use crate::instance::links::{LinkPin, Whereabouts};
@@ -64,7 +65,7 @@ fn finding(name: &str, received: u64, seen: u64) -> Finding {
         (more, 0) => format!("{more} frames came in within a second, and the program has seen none of them"),
     };
     let why = "nothing is answered or limited here: frames go another way than past this program, and one in generic mode may see them";
-    let again = format!("icmp-ctl detach {name} && icmp-ctl attach {name} --mode generic");
+    let again = format!("icmp-ctl detach {0} && icmp-ctl attach {0} --mode generic", shell_word(name));
     Finding::new("frames", State::Broken, what, why).on(name).fixed_by(again)
 }
 

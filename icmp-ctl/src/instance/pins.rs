@@ -20,7 +20,7 @@ use nix::libc;
 use nix::sys::stat::{UtimensatFlags, utimensat};
 use nix::sys::time::TimeSpec;
 
-use crate::diagnostics::{note_about, say_if_it_takes_long, warn};
+use crate::diagnostics::{note_about, say_if_it_takes_long, shell_word, warn};
 use crate::failure::{Exit, Failure, has_errno, sentence};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::behind;
@@ -321,7 +321,11 @@ impl Instance {
                 }
                 Whereabouts::TakenOff => {
                     self.forget(link.ifindex)?;
-                    let text = format!("{0}: {TAKEN_OFF}; `icmp-ctl attach {0}` puts it on again", link.name);
+                    let text = format!(
+                        "{}: {TAKEN_OFF}; `icmp-ctl attach {}` puts it on again",
+                        link.name,
+                        shell_word(&link.name)
+                    );
                     note_about("taken-off", Some(&link.name), &text);
                 }
                 Whereabouts::Gone => {

@@ -10,7 +10,7 @@ use aya::programs::ProgramFd;
 use nix::libc;
 use serde_json::json;
 
-use crate::diagnostics::say_if_it_takes_long;
+use crate::diagnostics::{say_if_it_takes_long, shell_word};
 use crate::failure::{Exit, Failure, has_errno, sentence};
 use crate::host::netlink::{Link, links_once};
 use crate::instance::directory::{directory, foreign_version, is_root_there, lock, versions};
@@ -101,10 +101,11 @@ impl Upgrade {
         for link in links.into_iter().filter(LinkPin::is_attached) {
             let Some(entry) = entry_of(&link) else {
                 bail!(
-                    "{0}: program {1} is on it, which icmp-ctl has not put there; `icmp-ctl detach {0}`, then `icmp-ctl attach {0}` puts \
+                    "{0}: program {1} is on it, which icmp-ctl has not put there; `icmp-ctl detach {2}`, then `icmp-ctl attach {2}` puts \
                      its own there",
                     link.name,
-                    link.program_id
+                    link.program_id,
+                    shell_word(&link.name)
                 );
             };
             let (name, ifindex, before) = (link.name, link.ifindex, link.program_id);

@@ -1,5 +1,6 @@
 //! What the driver of an interface makes of the program: native mode, and frames that it merges before the program sees them.
 
+use crate::diagnostics::shell_word;
 use crate::failure::sentence;
 use crate::finding::{Finding, State};
 use crate::host::checks::Place;
@@ -50,7 +51,7 @@ fn judge(
             format!("runs in {mode} mode, although driver {driver} has native mode"),
             "generic mode is several times slower",
         )
-        .fixed_by(format!("icmp-ctl detach {name} && icmp-ctl attach {name} --mode native")),
+        .fixed_by(format!("icmp-ctl detach {0} && icmp-ctl attach {0} --mode native", shell_word(name))),
         (None, _) => Finding::fine(CHECK, format!("driver {driver} has it")),
     }
 }
@@ -73,7 +74,7 @@ pub(super) fn merging(place: Place<'_>) -> Finding {
             "some drivers refuse native mode while they do",
         )
         .on(name)
-        .fixed_by(format!("ethtool -K {name} {feature} off")),
+        .fixed_by(format!("ethtool -K {} {feature} off", shell_word(name))),
         _ => Finding::fine(CHECK, "no frames are merged in the way of native mode").on(name),
     }
 }

@@ -1,5 +1,6 @@
 //! Whether the program can have frames as large as they come.
 
+use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
 use crate::host::netlink::Link;
 use crate::kernel::netdev::XdpFeatures;
@@ -21,7 +22,7 @@ pub(super) fn fits(link: &Link) -> Finding {
 /// `has_frags` is whether the driver gives the program frames in several buffers, where it gives any and the kernel tells.
 fn judge(link: &Link, has_frags: Option<bool>) -> Finding {
     let Link { name, mtu, .. } = link;
-    let smaller = |to: u32| format!("ip link set dev {name} mtu {to}");
+    let smaller = |to: u32| format!("ip link set dev {} mtu {to}", shell_word(name));
     match *mtu {
         0..IPV6_MTU => {
             let why = format!(

@@ -2,6 +2,7 @@
 
 use netlink_packet_route::link::InfoKind;
 
+use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
 use crate::host::checks::Place;
 use crate::host::netlink::{Link, peer_once};
@@ -17,8 +18,9 @@ pub(super) fn takes_answers(place: Place<'_>) -> Option<Finding> {
     if place.mode == Some("generic") {
         return Some(Finding::fine(CHECK, "generic mode needs no program at its other end").on(name));
     }
-    let again = if place.mode.is_some() { format!("icmp-ctl detach {name} && ") } else { String::new() };
-    let generic = format!("{again}icmp-ctl attach {name} --mode generic");
+    let word = shell_word(name);
+    let again = if place.mode.is_some() { format!("icmp-ctl detach {word} && ") } else { String::new() };
+    let generic = format!("{again}icmp-ctl attach {word} --mode generic");
     let peer = peer_once(place.network, place.link);
     let found = match peer.as_ref().map(Option::as_ref) {
         Ok(Some(peer)) if is_native(peer) => Finding::fine(CHECK, "its other end has an XDP program"),

@@ -1,5 +1,6 @@
 //! How many CPUs receive frames of a card, and whether each can answer without waiting for another.
 
+use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
 use crate::host::netlink::Link;
 use crate::kernel::ethtool::{Channels, driver_name};
@@ -23,7 +24,7 @@ pub(super) fn enough(link: &Link) -> Option<Finding> {
 
 fn judge(name: &str, channels: Channels, is_virtio: bool, cpus: u32) -> Finding {
     let Channels { receive, combined, most_combined } = channels;
-    let set = |number: u32| format!("ethtool -L {name} combined {number}");
+    let set = |number: u32| format!("ethtool -L {} combined {number}", shell_word(name));
     let receiving = receive + combined;
     // virtnet_xdp_set() in drivers/net/virtio_net.c: a queue to transmit for each CPU beside those in use, or all wait for locks.
     if is_virtio && combined + cpus > most_combined {
