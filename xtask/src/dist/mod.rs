@@ -22,7 +22,7 @@ use crate::{build, run, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Then install, upgrade and remove the package in a chroot, under pings, and have all forms looked at by their own programs
+    /// Then install, upgrade and remove the packages in a chroot, under pings, and have all forms looked at by their own programs
     #[arg(long)]
     test: bool,
 
@@ -39,6 +39,8 @@ struct Release {
     time: String,
     date: String,
     day: String,
+    /// Who made the commit, which is who publishes it.
+    maintainer: String,
 }
 
 impl Release {
@@ -50,7 +52,8 @@ impl Release {
                 .map(|said| said.trim().to_owned())
         };
         let (time, date, day) = (said("--format=%ct")?, said("--format=%cI")?, said("--format=%cD")?);
-        Ok(Self { root, version: env!("CARGO_PKG_VERSION"), time, date, day })
+        let maintainer = said("--format=%cN <%cE>")?;
+        Ok(Self { root, version: env!("CARGO_PKG_VERSION"), time, date, day, maintainer })
     }
 
     /// Where what is built goes.
@@ -65,12 +68,12 @@ impl Release {
 }
 
 /// An architecture by the names that others have for it.
-struct Names {
-    debian: &'static str,
+pub(crate) struct Names {
+    pub(crate) debian: &'static str,
     oci: &'static str,
 }
 
-fn names(architecture: &str) -> Result<Names> {
+pub(crate) fn names(architecture: &str) -> Result<Names> {
     match architecture {
         "x86_64" => Ok(Names { debian: "amd64", oci: "amd64" }),
         "aarch64" => Ok(Names { debian: "arm64", oci: "arm64" }),
@@ -117,7 +120,7 @@ fn make(release: &Release) -> Result<()> {
             &release.file(&format!("-{architecture}-linux.tar.gz")),
         )?;
         packages::deb(release, architecture, packages::REVISION, &folder)?;
-        packages::rpm(release, architecture)?;
+        packages::rpm(release, architecture, packages::REVISION, &folder)?;
         image.add(architecture, &tree)?;
     }
     image.write()?;

@@ -1,7 +1,7 @@
 //! The packages, tried.
 //!
-//! Owns what has to hold: in a chroot of this Debian, the package installs, its program attaches, an upgrade under a flood of pings loses none and keeps a
-//! configuration that was changed, and removing and purging leave nothing behind. And programs that know the forms find nothing wrong with them.
+//! Owns what has to hold: in a chroot of this Debian, each package installs, its program attaches, an upgrade under a flood of pings loses none and keeps a
+//! configuration that was changed, and removing leaves nothing but that. And programs that know the forms find nothing wrong with them.
 
 use std::env::consts::ARCH;
 use std::fs;
@@ -44,8 +44,40 @@ pub(super) fn all(release: &Release) -> Result<()> {
     run::require_root("trying the packages makes a chroot and network namespaces, and")?;
     forms(release)?;
     without_root(release)?;
-    in_a_chroot(release)
+    FAMILIES.iter().try_for_each(|family| in_a_chroot(release, family))
 }
+
+/// How the packages of a family of systems are made, installed and removed.
+struct Family {
+    package: &'static str,
+    make: fn(&Release, &str, &str, &Path) -> Result<PathBuf>,
+    /// Also in the place of an older one.
+    install: &'static [&'static str],
+    remove: &'static [&'static str],
+    /// Where a configuration that was changed is, after that.
+    kept: &'static str,
+    purge: &'static [&'static str],
+}
+
+/// Debian has rpm too, which finds none of the packages there that another one needs.
+const FAMILIES: [Family; 2] = [
+    Family {
+        package: ".deb",
+        make: packages::deb,
+        install: &["dpkg", "-i"],
+        remove: &["dpkg", "-r", "icmp-ctl"],
+        kept: "etc/icmp-ctl/config.toml",
+        purge: &["dpkg", "-P", "icmp-ctl"],
+    },
+    Family {
+        package: ".rpm",
+        make: packages::rpm,
+        install: &["rpm", "-U", "--nodeps", "--force-debian"],
+        remove: &["rpm", "-e", "icmp-ctl"],
+        kept: "etc/icmp-ctl/config.toml.rpmsave",
+        purge: &["rm", "-r", "/etc/icmp-ctl"],
+    },
+];
 
 /// What programs that know the forms say.
 fn forms(release: &Release) -> Result<()> {
@@ -138,21 +170,22 @@ fn without_root(release: &Release) -> Result<()> {
     Ok(())
 }
 
-fn in_a_chroot(release: &Release) -> Result<()> {
-    run::heading("The package in a chroot");
+fn in_a_chroot(release: &Release, family: &Family) -> Result<()> {
+    run::heading(&format!("The {} in a chroot", family.package));
     let root = release.root.join("target/dist-chroot");
     debian(&root)?;
     // The same, as the next package of the version.
     let package = |revision| {
-        let deb = packages::deb(release, ARCH, revision, &root.join("tmp"))?;
-        let name = deb.file_name().context("a package has a name")?;
+        let package = (family.make)(release, ARCH, revision, &root.join("tmp"))?;
+        let name = package.file_name().context("a package has a name")?;
         Ok::<_, anyhow::Error>(format!("/tmp/{}", name.to_string_lossy()))
     };
     let (old, new) = (package("1")?, package("2")?);
 
     let pair = Pair::make()?;
     let host = Chroot { root: &root, namespace: &pair.host };
-    host.run(&["dpkg", "-i", &old])?;
+    let install = |package: &str| host.run(&[family.install, &[package]].concat());
+    install(&old)?;
     ensure!(program_of(&host)?.is_none(), "something is attached by the installation");
     host.run(&["getent", "group", "icmp-ctl"])?;
     println!("  installed; nothing is attached");
@@ -165,7 +198,7 @@ fn in_a_chroot(release: &Release) -> Result<()> {
     let before = program_of(&host)?.context("nothing is attached")?;
     let by_the_kernel = pair.host.stack_counter("IcmpInEchos")?;
     let flood = Flood::begin(&pair.client)?;
-    let upgraded = host.run(&["dpkg", "-i", &new]);
+    let upgraded = install(&new);
     let (sent, received) = flood.end()?;
     upgraded?;
     let after = program_of(&host)?.context("the upgrade has taken the program off")?;
@@ -180,10 +213,13 @@ fn in_a_chroot(release: &Release) -> Result<()> {
         "  upgraded: program {after} for program {before}, {sent} pings meanwhile, all answered by them"
     );
 
-    host.run(&["dpkg", "-r", "icmp-ctl"])?;
+    host.run(family.remove)?;
     ensure!(program_of(&host)?.is_none(), "the program is there without its package");
-    ensure!(fs::read_to_string(&config)? == CONFIG, "removing the package has removed the configuration");
-    host.run(&["dpkg", "-P", "icmp-ctl"])?;
+    ensure!(
+        fs::read_to_string(root.join(family.kept)).is_ok_and(|text| text == CONFIG),
+        "removing the package has removed the configuration"
+    );
+    host.run(family.purge)?;
     let left = host.run(&[
         "find",
         "/etc",
@@ -196,8 +232,8 @@ fn in_a_chroot(release: &Release) -> Result<()> {
         "-path",
         "/var/log/*",
     ])?;
-    ensure!(left.trim().is_empty(), "purging has left: {left}");
-    println!("  removed, with the program; purged, and nothing is left");
+    ensure!(left.trim().is_empty(), "left is: {left}");
+    println!("  removed, with the program; nothing is left but the configuration that was changed");
     drop(client);
     drop(pair);
     fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))
@@ -212,7 +248,7 @@ fn debian(root: &Path) -> Result<()> {
         .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
         .context("this is no Debian")?;
     let mut make = run::command("mmdebstrap");
-    make.args(["--mode=root", "--variant=essential", "--include=systemd", name]).arg(root);
+    make.args(["--mode=root", "--variant=essential", "--include=systemd,rpm", name]).arg(root);
     make.args(
         ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"]
             .iter()
