@@ -1,7 +1,7 @@
 //! Debian's packages for the VMs, beside those of this machine.
 //!
-//! Owns a private apt: the machine's own is only read, for which archive it uses and how to reach it; lists, cache and packages are under
-//! target/vm. Which packages are wanted is `vm_test.rs`'s.
+//! Owns a private apt: the machine's own is only read, for which archive it uses and how to reach it; lists, cache and packages are in
+//! a folder of their own. Which packages are wanted is `vm_test.rs`'s.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -25,7 +25,8 @@ pub(crate) struct Apt {
 }
 
 impl Apt {
-    pub(crate) fn prepare(folder: &Path) -> Result<Self> {
+    /// Of packages for an architecture, as Debian calls it.
+    pub(crate) fn prepare(folder: &Path, architecture: &str) -> Result<Self> {
         let apt = Self { folder: folder.to_path_buf(), config: folder.join("apt/apt.conf") };
         let own = folder.join("apt");
         for directory in ["lists/partial", "cache/archives/partial", "sources"] {
@@ -35,7 +36,7 @@ impl Apt {
         let sources = sources()?;
         for (name, text) in [
             // Hooks of the machine's configuration act on the machine's own cache; its proxy and the like are kept.
-            ("apt.conf", config(&own)),
+            ("apt.conf", config(&own, architecture)),
             ("status", String::new()),
             ("sources/machine.list", sources.lines),
             ("sources/machine.sources", sources.stanzas),
@@ -62,7 +63,7 @@ impl Apt {
     }
 
     fn update(&self) -> Result<()> {
-        match run::progress("apt-get update, private to target/vm", self.command("apt-get").arg("update")) {
+        match run::progress("apt-get update, for the VMs alone", self.command("apt-get").arg("update")) {
             Ok(()) => {
                 fs::write(self.folder.join("apt/updated"), "").context("noting when the lists were updated")
             }
@@ -143,7 +144,7 @@ impl Apt {
     }
 }
 
-fn config(own: &Path) -> String {
+fn config(own: &Path, architecture: &str) -> String {
     let own = own.display();
     format!(
         r#"#clear APT::Update::Pre-Invoke;
@@ -158,8 +159,8 @@ Dir::Etc::sourcelist "/dev/null";
 Dir::Etc::sourceparts "{own}/sources";
 Dir::Etc::preferences "/dev/null";
 Dir::Etc::preferencesparts "/dev/null";
-APT::Architecture "amd64";
-APT::Architectures {{ "amd64"; }};
+APT::Architecture "{architecture}";
+APT::Architectures {{ "{architecture}"; }};
 APT::Sandbox::User "root";
 "#
     )

@@ -33,10 +33,14 @@ pub(crate) enum Purpose {
     Build,
     /// `cargo xtask demo`
     Demo,
+    /// `cargo xtask demo --record`
+    Record,
     /// `cargo xtask verifier`
     Verifier,
     /// `cargo xtask vm-test`
     Vm,
+    /// `cargo xtask vm-test --arch arm64`
+    VmArm64,
     /// `cargo xtask fuzz`
     Fuzz,
     /// `cargo xtask book`
@@ -61,9 +65,9 @@ pub(crate) fn verb(args: &Args) -> Result<()> {
 pub(crate) fn ready(purpose: Purpose) -> Result<()> {
     run::heading(match purpose {
         Purpose::Build => "Setup: what building needs",
-        Purpose::Demo => "Setup: what the demo needs",
+        Purpose::Demo | Purpose::Record => "Setup: what the demo needs",
         Purpose::Verifier => "Setup: what the verifier's budget needs",
-        Purpose::Vm => "Setup: what the VMs need",
+        Purpose::Vm | Purpose::VmArm64 => "Setup: what the VMs need",
         Purpose::Fuzz => "Setup: what fuzzing needs",
         Purpose::Book => "Setup: what the book needs",
         Purpose::Release => "Setup: what the shipped program needs",
@@ -82,9 +86,11 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
     match purpose {
         Purpose::Test => {
             cargo_tools()?;
-            kubernetes_validate()
+            programs_by_pip("kubernetes-validate", "1.37.0")
         }
+        Purpose::Record => programs_by_pip("termtosvg", "1.1.0"),
         Purpose::Release | Purpose::Vm => targets(&[ARCH]),
+        Purpose::VmArm64 => targets(&["aarch64"]),
         Purpose::Dist | Purpose::DistTest => targets(&ARCHITECTURES),
         _ => Ok(()),
     }?;
@@ -130,6 +136,9 @@ const VM: &[Program] = &[
     ("xdp-loader", &["xdp-tools"]),
 ];
 
+const VM_ARM64: &[Program] =
+    &[("qemu-system-aarch64", &["qemu-system-arm"]), ("modinfo", &["kmod"]), ("xz", &["xz-utils"])];
+
 /// libFuzzer is C++.
 const FUZZ: &[Program] = &[("c++", &["g++"])];
 
@@ -167,9 +176,10 @@ fn programs(purpose: Purpose) -> Result<()> {
         Purpose::Build | Purpose::Release => &[BUILD],
         Purpose::Dist => &[BUILD, DIST],
         Purpose::DistTest => &[BUILD, DEMO, DIST, DIST_TEST],
-        Purpose::Demo => &[BUILD, DEMO],
+        Purpose::Demo | Purpose::Record => &[BUILD, DEMO],
         Purpose::Verifier => &[BUILD, VERIFIER],
         Purpose::Vm => &[BUILD, VM],
+        Purpose::VmArm64 => &[BUILD, VM_ARM64],
         Purpose::Fuzz => &[BUILD, FUZZ],
         Purpose::Book | Purpose::Deny => &[],
         // The lints look at the fuzz targets, too.
@@ -349,12 +359,15 @@ fn bpf_linker(pin: &Pin) -> Result<()> {
     Ok(())
 }
 
+/// Where programs of PyPI are.
+const PYTHON: &str = "target/tools/python";
+
 /// Programs of crates.io, each with its version and what cargo is to leave out of it or add.
 fn programs_by_cargo(purpose: Purpose) -> Result<()> {
     const AUDITABLE: (&str, &str, &[&str]) = ("cargo-auditable", "0.7.7", &[]);
     let wanted: &[(&str, &str, &[&str])] = match purpose {
         Purpose::Book => &[("mdbook", "0.5.4", &["--no-default-features", "--features", "search"])],
-        Purpose::Release | Purpose::Vm => &[AUDITABLE],
+        Purpose::Release | Purpose::Vm | Purpose::VmArm64 => &[AUDITABLE],
         Purpose::Dist | Purpose::DistTest => {
             &[AUDITABLE, ("cargo-deb", "3.8.0", &[]), ("cargo-generate-rpm", "0.21.1", &[])]
         }
@@ -418,13 +431,18 @@ fn is_installed(package: &str) -> bool {
         .is_ok_and(|out| out.stdout == b"installed")
 }
 
-/// What has Kubernetes' schemas, in a folder of its own below `target`, where the tests look for it.
-fn kubernetes_validate() -> Result<()> {
-    const VERSION: &str = "1.37.0";
-    let folder = run::root()?.join("target/tools/python");
-    let program = |name: &str| Command::new(folder.join("bin").join(name));
-    let version = run::output(program("kubernetes-validate").arg("--version"));
-    if !version.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).contains(VERSION)) {
+/// A program of PyPI, in a folder of its own below `target`, where the tests look for what has Kubernetes' schemas.
+fn programs_by_pip(name: &str, version: &str) -> Result<()> {
+    let root = run::root()?;
+    let wanted = format!("{name}=={version}");
+    let pip = |arguments: &[&str]| {
+        let mut pip = Command::new(python(&root, "pip"));
+        pip.args(arguments);
+        pip
+    };
+    let installed = run::output(&mut pip(&["freeze"]));
+    if !installed.as_ref().is_ok_and(|out| out.status.success()) {
+        let folder = root.join(PYTHON);
         let make =
             |python: &str| run::capture(run::command(python).args(["-m", "venv", "--clear"]).arg(&folder));
         if make("python3").is_err() {
@@ -432,12 +450,18 @@ fn kubernetes_validate() -> Result<()> {
             apt_install(&["python3-venv"])?;
             make("/usr/bin/python3")?;
         }
-        let wanted = format!("kubernetes-validate=={VERSION}");
-        run::progress(&format!("pip install {wanted}"), program("pip").args(["install", "-q", &wanted]))
-            .context("Kubernetes' schemas cannot be had")?;
     }
-    println!("  ok       kubernetes-validate {VERSION}");
+    if !installed.is_ok_and(|out| String::from_utf8_lossy(&out.stdout).lines().any(|line| line == wanted)) {
+        run::progress(&format!("pip install {wanted}"), &mut pip(&["install", "-q", &wanted]))
+            .with_context(|| format!("{name} cannot be had"))?;
+    }
+    println!("  ok       {name} {version}");
     Ok(())
+}
+
+/// A program that is there by `setup`.
+pub(crate) fn python(root: &Path, name: &str) -> PathBuf {
+    root.join(PYTHON).join("bin").join(name)
 }
 
 /// Formatter and linter; rust-toolchain.toml asks for them, and a toolchain of before may lack them.

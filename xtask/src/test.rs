@@ -65,7 +65,8 @@ pub(crate) fn all(scope: &Scope) -> Result<()> {
     })?;
     summary.step("Verifier budget", verifier::check)?;
     if scope.vms {
-        summary.step("Kernels in VMs", || vm_test::check(&vm_test::Kernel::ALL))?;
+        summary
+            .step("Kernels in VMs", || vm_test::check(&vm_test::Kernel::ALL, vm_test::Architecture::Amd64))?;
     }
     if scope.fuzz {
         summary.step("Fuzz", fuzz::short)?;

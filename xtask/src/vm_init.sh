@@ -26,8 +26,10 @@ while [ ! -e /tmp/client ]; do sleep 0.1; done
 in_client() { nsenter --net=/proc/$client/ns/net "$@"; }
 
 ip link set lo up
-# The real ip, because busybox's names the other end as it likes.
-/sbin/ip link add host0 type veth peer name client0 netns $client
+# By busybox's ip, which gives the other end no name: the kernel calls it veth0.
+ip link add host0 type veth
+ip link set veth0 name client0
+ip link set client0 netns $client
 ip addr add 192.0.2.1/24 dev host0
 ip -6 addr add 2001:db8::1/64 dev host0
 ip link set host0 up
@@ -97,13 +99,11 @@ one_pass native 1500 native xdp
 one_pass jumbo 9000 native xdp.frags
 one_pass generic 1500 generic xdp
 
-# shellcheck source=vm_chain.sh
-. /vm_chain.sh
-
-# shellcheck source=vm_vlans.sh
-. /vm_vlans.sh
-# shellcheck source=vm_masters.sh
-. /vm_masters.sh
+# Not there for every processor: see vm_test.rs.
+for script in /vm_chain.sh /vm_vlans.sh /vm_masters.sh; do
+    # shellcheck source=/dev/null
+    if [ -e $script ]; then . $script; fi
+done
 
 if [ $failed != 0 ]; then echo "--- kernel log"; dmesg | tail -n 30; fi
 echo DONE

@@ -4,7 +4,6 @@
 //! `debian.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::env::consts::ARCH;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -16,13 +15,41 @@ use clap::ValueEnum;
 
 use crate::cpio::Archive;
 use crate::debian::{Apt, find};
-use crate::{interrupt, release, run, setup};
+use crate::{dist, interrupt, release, run, setup};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Which kernel
     #[arg(long, value_name = "KERNEL", default_value = "all")]
     kernel: Choice,
+
+    /// For which processor; for arm64, what is checked is attaching and pings
+    #[arg(long, value_name = "ARCHITECTURE", default_value = "amd64")]
+    arch: Architecture,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Architecture {
+    Amd64,
+    Arm64,
+}
+
+impl Architecture {
+    /// As Rust calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Amd64 => "x86_64",
+            Self::Arm64 => "aarch64",
+        }
+    }
+
+    /// Packages of the one and of the other are apart.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Amd64 => "target/vm",
+            Self::Arm64 => "target/vm-arm64",
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -37,14 +64,14 @@ enum Choice {
 /// A kernel series of Debian 12.
 pub(crate) struct Kernel {
     series: &'static str,
-    /// The package that depends on the newest image of the series; the images themselves come and go.
+    /// The package that depends on the newest image of the series, without the architecture; the images themselves come and go.
     meta_package: &'static str,
 }
 
 impl Kernel {
     pub(crate) const ALL: [Self; 2] = [
-        Self { series: "6.1", meta_package: "linux-image-cloud-amd64" },
-        Self { series: "6.12", meta_package: "linux-image-6.12-cloud-amd64" },
+        Self { series: "6.1", meta_package: "linux-image-cloud" },
+        Self { series: "6.12", meta_package: "linux-image-6.12-cloud" },
     ];
 }
 
@@ -55,9 +82,13 @@ const LIMIT: Duration = Duration::from_secs(3600);
 /// How often a VM is booted whose kernel dies before it has run anything.
 const BOOTS: u32 = 3;
 const INIT: &str = include_str!("vm_init.sh");
-const CHAIN: &str = include_str!("vm_chain.sh");
-const VLANS: &str = include_str!("vm_vlans.sh");
-const MASTERS: &str = include_str!("vm_masters.sh");
+/// For what needs those of the programs and modules below that come with this machine.
+const SCRIPTS: [(&str, &str); 3] = [
+    ("vm_chain.sh", include_str!("vm_chain.sh")),
+    ("vm_vlans.sh", include_str!("vm_vlans.sh")),
+    ("vm_masters.sh", include_str!("vm_masters.sh")),
+];
+const ICMP_CTL: &str = "bin/icmp-ctl";
 /// Programs of this machine that busybox has no match for, and where they lie in the VM.
 const PROGRAMS: [(&str, &str); 6] = [
     ("ip", "sbin/ip"),
@@ -90,40 +121,34 @@ const MODULES: [&str; 10] = [
 const CARDS: &str = "vmxnet3";
 
 pub(crate) fn verb(args: &Args) -> Result<()> {
-    setup::ready(setup::Purpose::Vm)?;
+    setup::ready(match args.arch {
+        Architecture::Amd64 => setup::Purpose::Vm,
+        Architecture::Arm64 => setup::Purpose::VmArm64,
+    })?;
     let [v6_1, v6_12] = Kernel::ALL;
     match args.kernel {
-        Choice::V6_1 => check(&[v6_1]),
-        Choice::V6_12 => check(&[v6_12]),
-        Choice::All => check(&[v6_1, v6_12]),
+        Choice::V6_1 => check(&[v6_1], args.arch),
+        Choice::V6_12 => check(&[v6_12], args.arch),
+        Choice::All => check(&[v6_1, v6_12], args.arch),
     }
 }
 
 /// Boot the kernels and judge what their VMs say. Expects `setup` to be done.
-pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
-    let folder = run::root()?.join("target/vm");
+pub(crate) fn check(kernels: &[Kernel], architecture: Architecture) -> Result<()> {
+    let folder = run::root()?.join(architecture.folder());
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
 
     // As it is shipped, which also takes less time there than one that is not optimised: the processor is emulated.
     run::heading("icmp-ctl for the VMs");
-    let mut programs = vec![(release::program(ARCH)?, "bin/icmp-ctl")];
-    for (name, path) in PROGRAMS {
-        programs.push((run::find(name).with_context(|| format!("{name} is not installed"))?, path));
-    }
-    let mut files = with_libraries(&programs)?;
-    for object in OBJECTS {
-        let path = Path::new("/").join(object);
-        let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
-        files.insert(PathBuf::from(object), content);
-    }
+    let contents = Contents::of(architecture)?;
 
     run::heading("Debian's kernels");
-    let apt = Apt::prepare(&folder)?;
+    let apt = Apt::prepare(&folder, dist::names(architecture.name())?.debian)?;
     let busybox = apt.unpacked("busybox-static")?.join("bin/busybox");
     let busybox = fs::read(&busybox).with_context(|| format!("reading {}", busybox.display()))?;
     let mut machines = Vec::new();
     for kernel in kernels {
-        let machine = Machine::make(kernel, &apt, &folder, &busybox, &files)
+        let machine = Machine::make(kernel, architecture, &apt, &folder, &busybox, &contents)
             .with_context(|| format!("no Linux {} to test with, and it is required", kernel.series))?;
         machines.push(machine);
     }
@@ -152,6 +177,39 @@ pub(crate) fn check(kernels: &[Kernel]) -> Result<()> {
     Ok(())
 }
 
+/// What is in a VM beside the kernel and busybox.
+struct Contents {
+    files: BTreeMap<PathBuf, Vec<u8>>,
+    modules: &'static [&'static str],
+    cards: &'static [&'static str],
+}
+
+impl Contents {
+    fn of(architecture: Architecture) -> Result<Self> {
+        let program = release::program(architecture.name())?;
+        if architecture == Architecture::Arm64 {
+            // It is static; and this machine has no other program that would run there.
+            let icmp_ctl = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
+            let files = BTreeMap::from([(PathBuf::from(ICMP_CTL), icmp_ctl)]);
+            return Ok(Self { files, modules: &["veth"], cards: &[] });
+        }
+        let mut programs = vec![(program, ICMP_CTL)];
+        for (name, path) in PROGRAMS {
+            programs.push((run::find(name).with_context(|| format!("{name} is not installed"))?, path));
+        }
+        let mut files = with_libraries(&programs)?;
+        for object in OBJECTS {
+            let path = Path::new("/").join(object);
+            let content = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+            files.insert(PathBuf::from(object), content);
+        }
+        for (name, script) in SCRIPTS {
+            files.insert(PathBuf::from(name), script.into());
+        }
+        Ok(Self { files, modules: &MODULES, cards: &[CARDS] })
+    }
+}
+
 /// Programs and the libraries they are linked with: where they lie in the VM, and what they are.
 fn with_libraries(programs: &[(PathBuf, &str)]) -> Result<BTreeMap<PathBuf, Vec<u8>>> {
     let read = |path: &Path| fs::read(path).with_context(|| format!("reading {}", path.display()));
@@ -177,6 +235,7 @@ fn with_libraries(programs: &[(PathBuf, &str)]) -> Result<BTreeMap<PathBuf, Vec<
 /// A VM that can be booted.
 struct Machine {
     release: String,
+    architecture: Architecture,
     kernel: PathBuf,
     initramfs: PathBuf,
     log: PathBuf,
@@ -185,12 +244,16 @@ struct Machine {
 impl Machine {
     fn make(
         kernel: &Kernel,
+        architecture: Architecture,
         apt: &Apt,
         folder: &Path,
         busybox: &[u8],
-        files: &BTreeMap<PathBuf, Vec<u8>>,
+        Contents { files, modules, cards }: &Contents,
     ) -> Result<Self> {
-        let image = apt.image(kernel.series, kernel.meta_package)?;
+        let image = apt.image(
+            kernel.series,
+            &format!("{}-{}", kernel.meta_package, dist::names(architecture.name())?.debian),
+        )?;
         let unpacked = apt.unpacked(&image)?;
         let vmlinuz = find(&unpacked, &|name| name.starts_with("vmlinuz"))
             .with_context(|| format!("{image} has no vmlinuz"))?;
@@ -207,15 +270,12 @@ impl Machine {
         // The kernel opens it for /init before anything is mounted.
         archive.character_device("dev/console", (5, 1));
         archive.program("init", INIT.as_bytes());
-        archive.program("vm_chain.sh", CHAIN.as_bytes());
-        archive.program("vm_vlans.sh", VLANS.as_bytes());
-        archive.program("vm_masters.sh", MASTERS.as_bytes());
         archive.program("bin/busybox", busybox);
         for (path, content) in files {
             archive.program(&path.to_string_lossy(), content);
         }
-        for (folder, names) in [("modules", &MODULES[..]), ("cards", &[CARDS])] {
-            for (number, module) in modules(&unpacked, names)?.iter().enumerate() {
+        for (folder, names) in [("modules", modules), ("cards", cards)] {
+            for (number, module) in collected(&unpacked, names)?.iter().enumerate() {
                 // Numbered, because each comes after what it depends on.
                 archive.program(&format!("{folder}/{number:02}.ko"), module);
             }
@@ -226,6 +286,7 @@ impl Machine {
         let release = image.trim_start_matches("linux-image-").to_owned();
         Ok(Self {
             release,
+            architecture,
             kernel: vmlinuz,
             initramfs,
             log: folder.join(format!("serial-{}.log", kernel.series)),
@@ -256,24 +317,36 @@ impl Machine {
     /// What the VM has said when it has ended, or been ended.
     fn boot(&self) -> Result<Report> {
         let log = File::create(&self.log).with_context(|| format!("writing {}", self.log.display()))?;
-        let card = |netdev: &str, mac: &str| format!("{CARDS},netdev={netdev},mac=02:00:00:00:00:{mac}");
+        let (mut qemu, console) = match self.architecture {
+            Architecture::Amd64 => {
+                let card =
+                    |netdev: &str, mac: &str| format!("{CARDS},netdev={netdev},mac=02:00:00:00:00:{mac}");
+                let mut qemu = run::command("qemu-system-x86_64");
+                // Two network cards, joined. QEMU's take frames for the MAC address that they are given here only.
+                qemu.args(["-M", "q35", "-cpu", "max"])
+                    .args(["-netdev", "hubport,id=a,hubid=0", "-device", &card("a", "0a")])
+                    .args(["-netdev", "hubport,id=b,hubid=0", "-device", &card("b", "0b")]);
+                (qemu, "ttyS0")
+            }
+            Architecture::Arm64 => {
+                let mut qemu = run::command("qemu-system-aarch64");
+                qemu.args(["-M", "virt", "-cpu", "cortex-a72"]);
+                (qemu, "ttyAMA0")
+            }
+        };
         // Emulated: slower than KVM and the same everywhere, also where /dev/kvm is there and does not work.
-        let mut qemu = run::command("qemu-system-x86_64");
-        qemu.args(["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-m", "512", "-smp", "2"])
+        qemu.args(["-accel", "tcg,thread=multi", "-m", "512", "-smp", "2"])
             .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"])
-            // Two network cards, joined. QEMU's take frames for the MAC address that they are given here only.
-            .args(["-netdev", "hubport,id=a,hubid=0", "-device", &card("a", "0a")])
-            .args(["-netdev", "hubport,id=b,hubid=0", "-device", &card("b", "0b")])
             .arg("-kernel")
             .arg(&self.kernel)
             .arg("-initrd")
             .arg(&self.initramfs)
-            .args(["-append", "console=ttyS0 panic=-1 quiet"])
+            .args(["-append", &format!("console={console} panic=-1 quiet")])
             .stdout(log.try_clone().context("the serial log")?)
             .stderr(log)
             .process_group(0);
         println!("  boot     Linux {}", self.release);
-        let mut child = qemu.spawn().context("starting qemu-system-x86_64")?;
+        let mut child = qemu.spawn().context("starting QEMU")?;
         let ended = interrupt::wait(&mut child, Some(LIMIT), |_| ())?.is_some();
         Ok(Report { ended, ..Report::read(&serial(&self.log)?) })
     }
@@ -330,7 +403,7 @@ fn serial(log: &Path) -> Result<String> {
 }
 
 /// Modules and what they depend on, in the order of loading.
-fn modules(unpacked: &Path, names: &[&str]) -> Result<Vec<Vec<u8>>> {
+fn collected(unpacked: &Path, names: &[&str]) -> Result<Vec<Vec<u8>>> {
     let mut files = Vec::new();
     for name in names {
         collect_modules(unpacked, name, &mut files)?;
