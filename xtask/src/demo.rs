@@ -1,14 +1,16 @@
 //! `cargo xtask demo`: what this is for, seen in a minute.
 //!
-//! Owns the story: build, two namespaces, real pings, who answered, a flood, the counters, and nothing left behind.
+//! Owns the story: build, two namespaces, real pings, who answered, a flood, the counters, and nothing left behind. And its
+//! recording, the picture in the README: the same on a terminal, slowed down so that it can be read.
 
-use std::io::Write as _;
+use std::fs;
+use std::io::{self, Write as _};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::netns::{HOST_V4, HOST_V6, INTERFACE, Namespace, Pair};
 use crate::{build, interrupt, run, setup};
@@ -16,25 +18,97 @@ use crate::{build, interrupt, run, setup};
 /// Echo requests of the flood: all sent at once, whatever comes back, so that it ends within two seconds.
 const FLOOD: &str = "5000";
 
-pub(crate) fn verb() -> Result<()> {
+/// Where the story begins: what is before it depends on the machine.
+const BEGIN: &str = "Two network namespaces joined by a cable, and no program yet";
+
+/// How a heading begins on a terminal; before each, the recording stands still for so many seconds.
+const HEADING: &str = "\x1b[1m== ";
+const PAUSE: f64 = 3.0;
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Record it as docs/demo.svg
+    #[arg(long)]
+    record: bool,
+}
+
+pub(crate) fn verb(args: &Args) -> Result<()> {
     run::require_root("the demo makes network namespaces and loads a program into the kernel, and")?;
+    if args.record { record() } else { play() }
+}
+
+fn record() -> Result<()> {
+    setup::ready(setup::Purpose::Record)?;
+    run::heading("Record");
+    let root = run::root()?;
+    let (cast, picture) = (root.join("target/demo.cast"), root.join("docs/demo.svg"));
+    let termtosvg = || run::command(&setup::python(&root, "termtosvg").to_string_lossy());
+    let this = std::env::current_exe().context("finding this program")?;
+    // Nobody types; but where its input ends, the recording does.
+    let (input, _not_ended) = io::pipe().context("making a pipe")?;
+    run::capture(
+        termtosvg()
+            .stdin(input)
+            .arg("record")
+            .arg(&cast)
+            .args(["--screen-geometry", "116x34", "--command", &format!("{} demo", this.display())])
+            .env_remove("NO_COLOR"),
+    )?;
+    let recorded = fs::read_to_string(&cast).with_context(|| format!("reading {}", cast.display()))?;
+    fs::write(&cast, readable(&recorded)?).with_context(|| format!("writing {}", cast.display()))?;
+    run::capture(termtosvg().arg("render").arg(&cast).arg(&picture).args([
+        "--template",
+        "window_frame",
+        "--loop-delay",
+        "8000",
+    ]))?;
+    println!("  {}", picture.display());
+    Ok(())
+}
+
+/// A recording (asciicast, version 2: a line about it, then `[seconds, "o", text]` for each output) from where the story
+/// begins, with pauses.
+fn readable(recorded: &str) -> Result<String> {
+    let (about, outputs) = recorded.split_once('\n').context("the recording is empty")?;
+    let mut lines = vec![about.to_owned(), json!([0.0, "o", "# cargo xtask demo\r\n\r\n"]).to_string()];
+    let (mut begun, mut paused) = (None, 0.0);
+    for output in outputs.lines() {
+        let (time, _, text): (f64, String, String) =
+            serde_json::from_str(output).context("understanding the recording")?;
+        for (number, part) in text.split(HEADING).enumerate() {
+            let heading = if number > 0 { HEADING } else { "" };
+            if part.starts_with(BEGIN) {
+                begun = Some(time);
+            }
+            let Some(begun) = begun else { continue };
+            if !heading.is_empty() {
+                paused += PAUSE;
+            }
+            lines.push(json!([time - begun + paused, "o", format!("{heading}{part}")]).to_string());
+        }
+    }
+    ensure!(begun.is_some(), "the recording has no \"{BEGIN}\"");
+    Ok(lines.join("\n") + "\n")
+}
+
+fn play() -> Result<()> {
     setup::ready(setup::Purpose::Demo)?;
 
     run::heading("Build icmp-ctl, with the XDP program inside it");
     let icmp_ctl = build::icmp_ctl(&[])?.program;
 
-    run::heading("Two network namespaces joined by a cable, and no program yet");
+    run::heading(BEGIN);
     let pair = Pair::make()?;
     println!("  host    {HOST_V4}  {HOST_V6}   will run the XDP program");
     println!("  client  192.0.2.2  2001:db8::2   will send the pings");
 
     run::heading("Attach to the host's interface");
     // Detached before the namespaces go, in every way out of here.
-    let host = Attached::new(&pair.host, &icmp_ctl, true)?;
     // A frame that XDP sends over veth arrives only where the other end has a program as well; this one passes
     // everything the client asked for to the client.
     let client = Attached::new(&pair.client, &icmp_ctl, false)?;
-    println!("  The client's end has one now, too, so the replies arrive.");
+    println!("  The client's end has one as well, so that the replies arrive.");
+    let host = Attached::new(&pair.host, &icmp_ctl, true)?;
 
     run::heading("Real pings, IPv4 and IPv6");
     let before = Answers::read(&host)?;
@@ -159,7 +233,7 @@ fn packets(counters: &Value, verdict: &str) -> u64 {
 /// The command that follows, as one would type it.
 fn show(program: &str, arguments: &[&str]) {
     println!("  $ {program} {}", arguments.join(" "));
-    let _closed = std::io::stdout().flush();
+    let _closed = io::stdout().flush();
 }
 
 #[cfg(test)]
@@ -167,8 +241,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_recording_begins_with_the_story_and_waits_before_each_heading() {
+        let output = |time: f64, text: &str| json!([time, "o", text]).to_string();
+        let [begin, next] = [BEGIN, "Next"].map(|heading| format!("{HEADING}{heading}"));
+        let recorded =
+            ["{}".to_owned(), output(1.0, "Setup"), output(2.0, &begin), output(2.5, &format!("ok {next}"))];
+        let first = output(0.0, "# cargo xtask demo\r\n\r\n");
+        let expected = ["{}".to_owned(), first, output(3.0, &begin), output(3.5, "ok "), output(6.5, &next)];
+        assert_eq!(readable(&recorded.join("\n")).unwrap(), expected.join("\n") + "\n");
+        assert!(readable("{}\n[0.1, \"o\", \"no root\"]\n").is_err());
+    }
+
+    #[test]
     fn packets_are_summed_over_the_reasons_of_a_verdict() {
-        let counters = serde_json::json!({"schema": 1, "interfaces": [{"name": "veth0", "received": 12, "reasons": {
+        let counters = json!({"schema": 1, "interfaces": [{"name": "veth0", "received": 12, "reasons": {
             "answered": {"verdict": "answer", "packets": 6, "bytes": 588},
             "limited-source": {"verdict": "limit", "packets": 3, "bytes": 294},
             "limited-prefix": {"verdict": "limit", "packets": 2, "bytes": 196},

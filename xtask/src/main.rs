@@ -42,7 +42,7 @@ enum Verb {
     /// Install what building, the demo or the tests need and is missing here
     Setup(setup::Args),
     /// See in a minute what this is for: two namespaces, real pings, a flood, the counters
-    Demo,
+    Demo(demo::Args),
     /// Run formatting, lints, the verifier's budget, every test and the VMs
     Test(test::Args),
     /// Find out in less than a minute what needs no kernel: formatting, lints, the packet path's tests
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = interrupt::watch().and_then(|()| match cli.verb {
         Verb::Setup(args) => setup::verb(&args),
-        Verb::Demo => demo::verb(),
+        Verb::Demo(args) => demo::verb(&args),
         Verb::Test(args) => test::verb(&args),
         Verb::Check => check::verb(),
         Verb::Book => book::verb(),
