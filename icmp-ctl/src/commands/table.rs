@@ -3,6 +3,7 @@
 use Column::{Left, Right};
 use anyhow::Result;
 
+use crate::diagnostics::visible;
 use crate::host::netlink::Network;
 use crate::host::patterns::means;
 use crate::instance::links::nothing_attached;
@@ -16,11 +17,12 @@ pub(super) enum Column {
     Right(&'static str),
 }
 
-/// Lines of columns that are as wide as the widest of what is in them, below their headings.
+/// Lines of columns that are as wide as the widest of what is in them, as it will be written, below their headings.
 pub(super) fn table<const N: usize>(columns: [Column; N], rows: Vec<[String; N]>) -> Vec<String> {
     let heading = columns.map(|column| match column {
         Left(name) | Right(name) => name.to_owned(),
     });
+    let rows = rows.into_iter().map(|row| row.map(|text| visible(&text, &[])));
     let rows: Vec<_> = std::iter::once(heading).chain(rows).collect();
     let width = |i: usize| rows.iter().map(|row| row[i].chars().count()).max().unwrap_or_default();
     let widths: [usize; N] = std::array::from_fn(width);
@@ -52,6 +54,13 @@ pub(super) fn only<T>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_as_an_escape_is_as_wide_as_that() {
+        let rows = ["a\u{1b}b", "eth0"].map(|name| [name.to_owned(), "up".to_owned()]);
+        let lines = table([Left("NAME"), Left("LINK")], rows.to_vec());
+        assert_eq!(lines, ["NAME      LINK", "a\\u{1b}b  up", "eth0      up"]);
+    }
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {
