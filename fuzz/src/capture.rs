@@ -1,13 +1,14 @@
 //! Target `capture`: any bytes as a capture, read to its end.
 //!
-//! Owns what has to hold: no bytes bring the reader down, records are counted through, none has more than it had on the link, and an error
-//! tells the offset.
+//! Owns what has to hold: no bytes bring the reader down, records are counted through, none has more than it had on the link, an error tells
+//! the offset, and who reads a frame for people and who reads it for limits take it to be of the same source.
 
 use std::io::Cursor;
 use std::ops::ControlFlow;
 
 use icmp_common::wire::ethernet;
 use icmp_ctl::capture::ethernet::{Kind, frame};
+use icmp_ctl::capture::packet::{Packet, source};
 use icmp_ctl::capture::read::Capture;
 
 /// Records of one input that are looked at.
@@ -28,6 +29,9 @@ pub fn check(input: &[u8]) {
             assert!(record.bytes.len() <= record.length, "{record:?}");
             let (kind, frame) = frame(record, &mut room);
             assert!(kind == Kind::Unknown || frame.len() >= ethernet::LEN, "{record:?} became {frame:?}");
+            if let Some(packet) = Packet::read(frame) {
+                assert_eq!(source(frame), Some(packet.source), "{packet} in {record:?}");
+            }
             Ok(if records < MOST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         },
         |_, _| (),

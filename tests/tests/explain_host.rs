@@ -183,5 +183,5 @@ fn of_a_passed_packet_is_told_what_stops_it_in_the_kernel() {
     let other = ctl::run(host, "explain --from 192.0.2.1 --to 192.0.2.2 --type timestamp-request");
     assert!(!other.expect_success().contains("nothing that is known of stops it there"));
     let long = ctl::run(host, "explain --from 192.0.2.1 --to 192.0.2.2 --size 1473").expect_success();
-    assert!(long.contains("comes in fragments, because its MTU is 1500"), "{long}");
+    assert!(long.contains("comes in fragments, because the MTU of the interface is 1500"), "{long}");
 }

@@ -295,7 +295,7 @@ fn interface(subject: &Subject, decoded: &Decoded<'_>) -> Stage {
     }
     if let Some(mtu) = subject.here().and_then(Here::mtu).filter(|mtu| decoded.ip_length() > *mtu as usize) {
         lines.push(format!(
-            "a packet of this length comes in fragments, because its MTU is {mtu}, and fragments are passed; what follows is of a packet in one piece"
+            "a packet of this length comes in fragments, because the MTU of the interface is {mtu}, and fragments are passed; what follows is of a packet in one piece"
         ));
     }
     let way = subject.here().map(|here| here.way.as_slice()).unwrap_or_default();
