@@ -207,3 +207,13 @@ fn types_of_a_rule_of_one_family_are_written_by_name_and_the_family_only_where_i
         assert!(compiled(&text, 250.0).is_ok_and(|(_, again)| again == policy), "{about}: {text}");
     }
 }
+
+#[test]
+fn comments_of_a_text_without_a_key_stay_before_what_is_written_into_it() {
+    let shipped = include_str!("../../deploy/config.toml");
+    let parse = |text: &str| Config::parse(text, "c.toml").expect("a configuration");
+    let (there, wanted) = (parse(shipped), parse("interfaces = [\"eth0\"]"));
+    let edited = edit(shipped, &there, &wanted).expect("it can be written").text;
+    assert_eq!(edited, format!("{shipped}\ninterfaces = [\"eth0\"]\n"));
+    assert_eq!(edit(shipped, &there, &there).expect("it can be written").text, shipped);
+}

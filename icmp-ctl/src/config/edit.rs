@@ -28,10 +28,16 @@ pub struct Edited {
 /// It is no TOML, or a configuration cannot be written as TOML.
 pub fn edit(text: &str, old: &Config, new: &Config) -> Result<Edited> {
     let mut document: DocumentMut = text.parse().context("reading the configuration's text")?;
+    // The comments of a text that has no key are no key's: they stay where they are, and what is new comes after them.
+    let comments = if document.is_empty() { text } else { "" };
+    if document.is_empty() {
+        document.set_trailing("");
+    }
     let (old, new) = (tables(old)?, tables(new)?);
     let mut changed = Vec::new();
     edit_table(document.as_item_mut(), &old, &new, "", &mut changed);
-    Ok(Edited { text: document.to_string(), changed })
+    let gap = if comments.is_empty() || document.is_empty() { "" } else { "\n" };
+    Ok(Edited { text: format!("{comments}{gap}{document}"), changed })
 }
 
 /// What a configuration says, all of it.
