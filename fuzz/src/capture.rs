@@ -29,8 +29,9 @@ pub fn check(input: &[u8]) {
             assert!(record.bytes.len() <= record.length, "{record:?}");
             let (kind, frame) = frame(record, &mut room);
             assert!(kind == Kind::Unknown || frame.len() >= ethernet::LEN, "{record:?} became {frame:?}");
-            if let Some(packet) = Packet::read(frame) {
-                assert_eq!(source(frame), Some(packet.source), "{packet} in {record:?}");
+            // The one takes more tags for such, the other walks over more of them.
+            if let (Some(packet), Some(source)) = (Packet::read(frame), source(frame)) {
+                assert_eq!(packet.source, source, "{packet} in {record:?}");
             }
             Ok(if records < MOST { ControlFlow::Continue(()) } else { ControlFlow::Break(()) })
         },

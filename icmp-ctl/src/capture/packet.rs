@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use etherparse::{IpNumber, Ipv6ExtensionsSlice, LaxNetSlice, LaxSlicedPacket};
+use etherparse::{EtherType, IpNumber, Ipv6ExtensionsSlice, LaxLinkExtSlice, LaxNetSlice, LaxSlicedPacket};
 use icmp_common::types::Family;
 use icmp_common::wire::{ethernet, ipv4, ipv6};
 
@@ -27,31 +27,35 @@ pub struct Packet<'a> {
 impl<'a> Packet<'a> {
     /// `None` where it is no IP packet.
     pub fn read(frame: &'a [u8]) -> Option<Self> {
-        let packet = LaxSlicedPacket::from_ethernet(frame).ok()?;
-        Self::of(packet.net.as_ref()?)
+        Self::of(&LaxSlicedPacket::from_ethernet(frame).ok()?)
     }
 
-    /// `None` where it is another protocol's.
-    pub fn of(net: &LaxNetSlice<'a>) -> Option<Self> {
-        let (source, destination, hop_limit, payload, offset): (IpAddr, IpAddr, _, _, _) = match net {
-            LaxNetSlice::Ipv4(ip) => {
-                let header = ip.header();
-                let offset = header.fragments_offset().byte_offset();
-                (
-                    header.source_addr().into(),
-                    header.destination_addr().into(),
-                    header.ttl(),
-                    ip.payload(),
-                    offset,
-                )
-            }
-            LaxNetSlice::Ipv6(ip) => {
-                let header = ip.header();
-                let (source, destination) = (header.source_addr().into(), header.destination_addr().into());
-                (source, destination, header.hop_limit(), ip.payload(), fragment_offset(ip.extensions()))
-            }
-            LaxNetSlice::Arp(_) => return None,
-        };
+    /// `None` where it is another protocol's, which what is behind a MACsec header is as well.
+    pub fn of(frame: &LaxSlicedPacket<'a>) -> Option<Self> {
+        let has_macsec = frame.link_exts.iter().any(|header| matches!(header, LaxLinkExtSlice::Macsec(_)));
+        // etherparse goes by the version in the IP header, whatever the frame says that it has.
+        let kind = frame.ether_payload().filter(|_| !has_macsec)?.ether_type;
+        let (source, destination, hop_limit, payload, offset): (IpAddr, IpAddr, _, _, _) =
+            match frame.net.as_ref()? {
+                LaxNetSlice::Ipv4(ip) if kind == EtherType::IPV4 => {
+                    let header = ip.header();
+                    let offset = header.fragments_offset().byte_offset();
+                    (
+                        header.source_addr().into(),
+                        header.destination_addr().into(),
+                        header.ttl(),
+                        ip.payload(),
+                        offset,
+                    )
+                }
+                LaxNetSlice::Ipv6(ip) if kind == EtherType::IPV6 => {
+                    let header = ip.header();
+                    let (source, destination) =
+                        (header.source_addr().into(), header.destination_addr().into());
+                    (source, destination, header.hop_limit(), ip.payload(), fragment_offset(ip.extensions()))
+                }
+                _ => return None,
+            };
         let family = match payload.ip_number {
             IpNumber::ICMP => Some(Family::V4),
             IpNumber::IPV6_ICMP => Some(Family::V6),
@@ -130,6 +134,15 @@ mod tests {
         frame.extend([[0x20; 16], [0x21; 16]].concat());
         frame.extend(behind);
         frame
+    }
+
+    #[test]
+    fn a_packet_is_of_the_version_that_the_frame_says() {
+        let mut frame = frame(58, &[128, 0, 0, 0, 0, 1, 0, 1]);
+        assert!(Packet::read(&frame).is_some());
+        frame[13] = 0;
+        frame[12] = 8;
+        assert_eq!(Packet::read(&frame), None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl<'a> Decoded<'a> {
             LaxLinkExtSlice::Macsec(_) => None,
         });
         let vlans = vlans.collect();
-        Self { macs, vlans, packet: packet.net.as_ref().and_then(Packet::of), ..nothing }
+        Self { macs, vlans, packet: Packet::of(&packet), ..nothing }
     }
 
     /// Identifier and sequence number, of an echo request or reply.
