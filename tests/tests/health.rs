@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
@@ -267,6 +268,43 @@ fn a_vip_is_unhealthy_when_the_lease_of_a_serve_that_was_killed_has_ended() {
     );
     let _again = world.serve(&config);
     world.until_answered(VIP, true);
+}
+
+#[test]
+fn a_vip_that_could_not_be_made_unhealthy_is_made_so_before_its_lease_ends() {
+    let Some(world) = World::new(&["strace"]) else { return };
+    let (sign, log) = (world.sign("healthy"), world.folder.file("trace", ""));
+    fs::write(&sign, "").expect("written");
+    // With a lease of three minutes.
+    let config = world.config(&[(VIP, &format!("file:{}", sign.display()), "timeout = \"1min\"")]);
+    let mut serve = world.serve(&config);
+    world.until_answered(VIP, true);
+    let pid = serve.id().to_string();
+    let mut strace = Watch::start(Command::new("strace").args([
+        "-f",
+        "-o",
+        &log,
+        "-e",
+        "trace=bpf",
+        "-e",
+        "inject=bpf:error=ENOMEM",
+        "-p",
+        &pid,
+    ]));
+    strace.wait_for("attached", LIMIT);
+    fs::remove_file(&sign).expect("it is there");
+    serve.wait_for("is unhealthy", LIMIT);
+    let refused = || {
+        let trace = fs::read_to_string(&log).expect("a trace");
+        trace.lines().filter(|line| line.contains("/GATES") && line.contains("(INJECTED)")).count()
+    };
+    let (before, asked) = (refused(), Instant::now());
+    while refused() < before + 2 {
+        assert!(asked.elapsed() < LIMIT, "it tries again");
+    }
+    let _code = strace.end_by(Signal::SIGTERM);
+    world.until_answered(VIP, false);
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
 }
 
 #[test]

@@ -55,6 +55,8 @@ struct Checked {
     is_healthy: bool,
     /// Results one after the other that speak against that.
     against: u32,
+    /// The program has not been told of the last decision.
+    is_untold: bool,
     /// When its lease ends, if it is healthy.
     ends: Instant,
     task: JoinHandle<()>,
@@ -167,6 +169,7 @@ async fn look(
             vips: Vec::new(),
             is_healthy,
             against: 0,
+            is_untold: false,
             ends: Instant::now() + lease(&gate),
             task: tokio::spawn(check(gate, id, results.clone())),
         });
@@ -201,11 +204,11 @@ async fn check(gate: Gate, id: u64, results: Results) {
 /// Counts a result, and renews the lease of what is healthy.
 async fn note(id: u64, checked: &mut Checked, result: &Result<(), String>, tick: Tick) -> Result<()> {
     checked.lapse(Instant::now());
-    let changed = checked.count(result.is_ok());
-    if changed {
+    if checked.count(result.is_ok()) {
         checked.say(result);
+        checked.is_untold = true;
     }
-    if !checked.is_healthy && !changed {
+    if !checked.is_healthy && !checked.is_untold {
         return Ok(());
     }
     // From now on, however long the lock is waited for.
@@ -214,7 +217,7 @@ async fn note(id: u64, checked: &mut Checked, result: &Result<(), String>, tick:
         if checked.is_healthy { ticks()? + (lease.as_secs_f64() * tick.per_second) as u64 } else { 0 };
     let renewed = on_thread(move || renew(&[(id, until)]));
     renewed.await.context("renewing the lease of a VIP")??;
-    checked.ends = ends;
+    (checked.is_untold, checked.ends) = (false, ends);
     Ok(())
 }
 
@@ -228,7 +231,8 @@ mod tests {
         let _entered = runtime.enter();
         let gate = Gate { rise: 2, fall: 3, unhealthy: 1, ..Gate::NONE };
         let (ends, task) = (Instant::now(), tokio::spawn(async {}));
-        let mut checked = Checked { gate, vips: Vec::new(), is_healthy: false, against: 0, ends, task };
+        let mut checked =
+            Checked { gate, vips: Vec::new(), is_healthy: false, against: 0, is_untold: false, ends, task };
         let mut states = String::new();
         for result in "+-+ ++-- +---- - +-++".chars().filter(|result| *result != ' ') {
             let _changed = checked.count(result == '+');
