@@ -62,7 +62,7 @@ pub enum What {
     Attached(Interface),
     /// An interface has the program no more, for whatever reason; the fields are as they were.
     Detached(Interface),
-    /// Another program is behind this one on an interface, or none is any more.
+    /// The program behind this one on an interface was exchanged, has come or has gone.
     ChainChanged(Interface),
     /// Other addresses are answered than before.
     AddressesChanged(Addresses),

@@ -132,7 +132,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["interface", "mode"],
-        help: "1 for each interface that has the program, with the mode it has it in, as status says it: native, generic or none",
+        help: "1 for each interface that has the program, with its mode as status shows it, so that a fall-back to generic can be alerted on",
         samples: |loaded| each(&loaded.attached, |(interface, mode)| (vec![interface, mode], yes(true))),
     },
     Family {
@@ -140,7 +140,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["interface", "program"],
-        help: "1 for each interface where the program is in front of another one, with what that is called",
+        help: "1 for each interface where the program is in front of another XDP program, with the name of that program",
         samples: |loaded| each(&loaded.chained, |(interface, program)| (vec![interface, program], yes(true))),
     },
     Family {
@@ -148,7 +148,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &[],
-        help: "A number that is another one for another configuration in force",
+        help: "A hash of the configuration in force: it changes when the configuration does, and is the same on every host with that configuration",
         samples: |loaded| alone(loaded.config_hash.map(|hash| Number::Whole(hash as i64))),
     },
     Family {
@@ -164,7 +164,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: false,
         labels: &["interface", "family", "type", "verdict", "reason"],
-        help: "Bytes of those frames, from the Ethernet header on",
+        help: "Bytes of the frames that icmp_ctl_packets_total counts, from the Ethernet header on",
         samples: |loaded| frames(loaded, |counter| counter.bytes),
     },
     Family {
@@ -250,7 +250,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: true,
         labels: &["entry"],
-        help: "Time that those took",
+        help: "Time that the runs of the program took, where the kernel counts it",
         samples: |loaded| each(&loaded.runs, |(entry, _, time)| (vec![entry.section()], Number::Time(*time))),
     },
     Family {
@@ -266,7 +266,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: false,
         labels: &["interface"],
-        help: "Answers that the driver dropped instead of sending them, where it counts them; they are counted as answered",
+        help: "Answers that the driver dropped instead of sending them, where the driver counts them; icmp_ctl_packets_total has them as answered",
         samples: |loaded| by_interface(&loaded.tx_failures),
     },
     Family {
@@ -274,7 +274,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &[],
-        help: "Peers that ping this host now; this and what follows only where peers are tracked",
+        help: "Peers that ping this host now; like all metrics of peers, only where peers are tracked",
         samples: |loaded| peers::current(&loaded.peers),
     },
     Family {
@@ -282,7 +282,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: false,
         labels: &[],
-        help: "Answers to who found no place in the table of peers",
+        help: "Answers to peers that found no place in the table of peers",
         samples: |loaded| peers::without_place(&loaded.peers),
     },
     Family {
