@@ -134,6 +134,7 @@ const VM: &[Program] = &[
     ("teamnl", &["libteam-utils"]),
     ("bpftool", &["bpftool"]),
     ("xdp-loader", &["xdp-tools"]),
+    ("strace", &["strace"]),
 ];
 
 const VM_ARM64: &[Program] =

@@ -61,9 +61,11 @@ rm /sys/fs/bpf/dropping
 # libxdp's dispatcher: the usual rows for one program or none in it, then what is done to it by Debian's tools.
 listed() { xdp-loader status host0 | sed -n 's/^ *=> *\([0-9]*\)  *\([a-z_]*\) .*/\1 \2/p' | tr '\n' ' '; }
 id_of() { xdp-loader status host0 | sed -n "s/^ *=>.* $1  *\([0-9]*\) .*/\1/p"; }
+# How many interfaces there are by status on which a dispatcher calls ours.
+called() { icmp-ctl status 2>/dev/null | grep 'in xdp_dispatcher, priority 10' | grep -vc displaced; }
 in_dispatcher() {
     check "$1: ping" ping4
-    if icmp-ctl status | grep -q 'in xdp_dispatcher, priority 10'; then pass "$1: status shows it"; else
+    if [ "$(called)" = 1 ]; then pass "$1: status shows it"; else
         fail "$1: status does not show it: $(icmp-ctl status 2>&1)"
     fi
 }
@@ -72,13 +74,57 @@ displaced() {
         fail "$1: status does not say displaced: $(icmp-ctl status 2>&1)"
     fi
 }
-said_by_serve() {
+# said_in FILE NAME WORDS: what runs in the background writes them there.
+said_in() {
     tries=0
     while [ $tries -lt 60 ]; do
-        if grep -q "$2" /tmp/serve; then pass "$1"; return; fi
+        if grep -q "$3" "$1"; then pass "$2"; return; fi
         tries=$((tries + 1)); sleep 1
     done
-    fail "$1: $(cat /tmp/serve)"
+    fail "$2: $(cat "$1")"
+}
+said_by_serve() { said_in /tmp/serve "$@"; }
+
+# Each change of a dispatcher that a command makes, as the call and its number among those of its kind and thread.
+changes() {
+    strace -f -y -qq -o /tmp/trace -e trace=bpf,sendto,mkdir,symlink,unlink,unlinkat,rmdir "$@" >/tmp/said 2>&1
+    awk '/^[0-9]+ +[a-z]+\(/ {
+        call = $2; sub(/\(.*/, "", call); number = ++seen[$1, call]
+        if (/BPF_LINK_CREATE|BPF_LINK_UPDATE|RTM_SETLINK|dispatched/ || /\/sys\/fs\/bpf\/xdp\// && !/BPF_OBJ_GET/) print call ":" number
+    }' /tmp/trace
+}
+# killed NAME BEFORE VERB: before each of them, after which status tells what is, and attach and detach by turns put it right.
+killed() {
+    of=$1 before=$2 verb=$3 next=attach
+    icmp-ctl $before >/tmp/said 2>&1
+    points=$(changes icmp-ctl $verb)
+    if [ "$(echo "$points" | wc -l)" -gt 5 ]; then pass "$of: $(echo "$points" | wc -l) changes"; else
+        fail "$of: no changes: $points $(cat /tmp/said)"
+    fi
+    for point in $points; do
+        icmp-ctl detach --all >/tmp/said 2>&1
+        icmp-ctl $before >/tmp/said 2>&1
+        call=${point%:*} at="$of before $point"
+        strace -f -qq -o /tmp/trace -e trace=$call -e inject=$call:signal=KILL:when=${point#*:} icmp-ctl $verb >/tmp/said 2>&1
+        is "$at: the end" $? 137
+        there=$(listed)
+        is "$at: in the dispatcher, by status" "$(called)" \
+            "$(echo "$there" | grep -c icmp_ctl)"
+        is "$at: the other program" "$(echo "$there" | grep -c xdpfilt_dny_all)" 1
+        if [ $next = attach ]; then
+            check "$at: then attach" icmp-ctl attach host0 --chain
+            is "$at: xdp-loader lists both" "$(listed)" "10 icmp_ctl 10 xdpfilt_dny_all "
+            in_dispatcher "$at: then attach"
+            next=detach
+        else next=attach; fi
+        icmp-ctl detach --all >/tmp/said 2>&1
+        is "$at: xdp-loader lists the other after detach" "$(listed)" "10 xdpfilt_dny_all "
+        icmp-ctl status >/tmp/said 2>&1
+        is "$at: nothing is loaded after detach" $? 3
+    done
+    # libxdp's own way with what commands have left that were killed.
+    check "$of: xdp-loader clean" xdp-loader clean
+    is "$of: dispatchers that are pinned" "$(ls /sys/fs/bpf/xdp | wc -l)" 1
 }
 for mode in native skb; do
     name="dispatcher, $mode"
@@ -95,7 +141,12 @@ for mode in native skb; do
         icmp-ctl explain --from 192.0.2.2 --to 192.0.2.1 --type 8/1
     if grep -q 'was loaded by build' /tmp/said; then fail "$name: explain takes the program for another one"; fi
     refused "$name: attach again" 0 'already attached.*in xdp_dispatcher' icmp-ctl attach host0
+    rm -f /tmp/monitor
+    icmp-ctl monitor >/tmp/monitor 2>&1 &
+    monitor=$!
+    said_in /tmp/monitor "$name: monitor watches" 'telling of events'
     check "$name: xdp-loader loads a third" xdp-loader load -m $mode host0 "$passing"
+    said_in /tmp/monitor "$name: monitor tells of the third" "host0: behind the program is now .*program $(on_host0)"
     is "$name: xdp-loader lists three" "$(listed)" "10 icmp_ctl 10 xdpfilt_alw_all 10 xdpfilt_dny_all "
     in_dispatcher "$name: with a third"
     check "$name: limit set" icmp-ctl limit set errors 99/s
@@ -107,12 +158,18 @@ for mode in native skb; do
     in_dispatcher "$name: after the upgrade"
     check "$name: xdp-loader unloads the third" xdp-loader unload host0 --id "$(id_of xdpfilt_alw_all)"
     in_dispatcher "$name: without the third"
+    said_in /tmp/monitor "$name: monitor tells that it is gone" "host0: behind the program is now .*program $(on_host0)"
+    kill $monitor; wait $monitor
+    if grep -q detached /tmp/monitor; then fail "$name: monitor tells of what was not: $(cat /tmp/monitor)"; fi
     check "$name: detach" icmp-ctl detach --all
     is "$name: xdp-loader lists the other" "$(listed)" "10 xdpfilt_dny_all "
     refused "$name: ping with it alone again" 1 '0 packets received' ping4
 
     # The mode makes no difference to what follows.
     if [ $mode = skb ]; then xdp-loader unload host0 --all >/tmp/said 2>&1; continue; fi
+
+    killed "$name: attach killed" "detach --all" "attach host0 --chain"
+    killed "$name: detach killed" "attach host0 --chain" "detach --all"
 
     check "$name: attach --chain again" icmp-ctl attach host0 --chain
     check "$name: xdp-loader unloads the other" xdp-loader unload host0 --id "$(id_of xdpfilt_dny_all)"

@@ -90,13 +90,14 @@ const SCRIPTS: [(&str, &str); 3] = [
 ];
 const ICMP_CTL: &str = "bin/icmp-ctl";
 /// Programs of this machine that busybox has no match for, and where they lie in the VM.
-const PROGRAMS: [(&str, &str); 6] = [
+const PROGRAMS: [(&str, &str); 7] = [
     ("ip", "sbin/ip"),
     ("bridge", "bin/bridge"),
     ("ethtool", "bin/ethtool"),
     ("teamnl", "bin/teamnl"),
     ("bpftool", "bin/bpftool"),
     ("xdp-loader", "bin/xdp-loader"),
+    ("strace", "bin/strace"),
 ];
 /// The XDP programs of this machine's xdp-tools, which are in the same place in the VM, where libxdp looks for its dispatcher.
 const OBJECTS: [&str; 3] = [
