@@ -10,9 +10,11 @@ use std::fs;
 use std::path::Path;
 
 use icmp_common::abi::Settings;
+use icmp_ctl::instance::compiled::Vip;
 use icmp_ctl::instance::pins::View;
 use icmp_ctl::instance::program::Entry;
 use icmp_ctl::policy::rules::Rule;
+use serde_json::Value;
 
 use crate::can_run;
 use crate::ctl;
@@ -86,6 +88,24 @@ type = \"echo-request\"
 action = \"drop\"
 ";
 
+const V: &str = "
+[[responder.vip]]
+prefix = \"198.51.100.7/32\"
+check = \"file:/nowhere/seven\"
+[[responder.vip]]
+prefix = \"2001:db8:7::/64\"
+check = \"file:/nowhere/eight\"
+";
+
+const W: &str = "
+[responder]
+vips = [\"203.0.113.0/24\"]
+[[responder.vip]]
+prefix = \"198.51.100.7/32\"
+check = \"tcp:127.0.0.1:443\"
+unhealthy = \"drop\"
+";
+
 /// What there is of an instance.
 #[derive(Clone, Debug, PartialEq)]
 pub struct State {
@@ -101,6 +121,7 @@ pub struct State {
 struct Loaded {
     settings: Option<Settings>,
     rules: Vec<Rule>,
+    vips: Vec<Vip>,
     awaits_confirmation: bool,
     interfaces: Vec<u32>,
     addresses: Vec<String>,
@@ -139,7 +160,9 @@ impl State {
             let policy = state.loaded.as_ref().map(|loaded| {
                 let rules: Vec<_> = loaded.rules.iter().map(|rule| (rule.name.clone(), rule.audit)).collect();
                 let ttl = loaded.settings.map(|settings| settings.ttl);
-                (ttl, rules, loaded.awaits_confirmation, loaded.interfaces.clone(), loaded.addresses.len())
+                let vips: Vec<_> = loaded.vips.iter().map(|vip| (vip.net, vip.gate.is_some())).collect();
+                let (awaits, interfaces) = (loaded.awaits_confirmation, loaded.interfaces.clone());
+                (ttl, rules, vips, awaits, interfaces, loaded.addresses.len())
             });
             format!("programs {:?}, {policy:?}", state.programs)
         };
@@ -156,7 +179,8 @@ fn loaded() -> Option<Loaded> {
     Some(Loaded {
         // Which buffer the rules are in is nobody's business.
         settings: policy.as_ref().map(|policy| Settings { rules: 0, ..policy.settings }),
-        rules: policy.map(|policy| policy.rules()).unwrap_or_default(),
+        rules: policy.as_ref().map(|policy| policy.rules()).unwrap_or_default(),
+        vips: policy.map(|policy| policy.vips()).unwrap_or_default(),
         awaits_confirmation: maps.pending().expect("nothing fails now").is_some(),
         interfaces: interfaces.iter().map(|entry| entry.ifindex).filter(|index| *index != 0).collect(),
         addresses: addresses.addresses().iter().map(|own| format!("{own:?}")).collect(),
@@ -179,7 +203,7 @@ fn collect(directory: &Path, namespace: &str, pins: &mut BTreeSet<String>) {
     }
 }
 
-/// A host with two interfaces, and files of configurations: `a`, `b` and `c`.
+/// A host with two interfaces, and files of configurations: `a`, `b` and `c` with a rule each, `v` and `w` with VIPs.
 #[derive(Debug)]
 pub struct World {
     /// The host and its peer.
@@ -197,7 +221,7 @@ impl World {
     pub fn new() -> Option<Self> {
         can_run(&["ip", "nsenter", "strace"]).then(|| {
             let folder = Folder::new();
-            for (name, text) in [("a", A), ("b", B), ("c", C)] {
+            for (name, text) in [("a", A), ("b", B), ("c", C), ("v", V), ("w", W)] {
                 let _path = folder.file(name, text);
             }
             let (pair, elsewhere) = (Pair::new(1500), Namespace::new("elsewhere"));
@@ -284,6 +308,21 @@ pub fn killed(build: &Path, host: &Namespace, line: &str, call: &str, number: us
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=KILL:when={number}"));
     let options = ["-f", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject, program];
     host.run("strace", &options.into_iter().chain(line.split_whitespace()).collect::<Vec<_>>())
+}
+
+/// What a verb that only looks has told in JSON, but for the age of interfaces, which goes on, and for pressure, which is left out where it cannot be
+/// known.
+///
+/// # Panics
+/// If it was no JSON.
+#[must_use]
+pub fn told(done: &Finished) -> Value {
+    let mut told: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done}"));
+    for interface in told["interfaces"].as_array_mut().into_iter().flatten() {
+        interface["age_seconds"] = Value::Null;
+    }
+    told["under_pressure"] = Value::Null;
+    told
 }
 
 /// With how many errors each call is to fail; none where it is a few calls, with one.

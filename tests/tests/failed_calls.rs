@@ -2,11 +2,15 @@
 //!
 //! Owns the verbs that end; `failed_calls_of_serve.rs` has `serve`, and how calls are made to fail is `faults.rs`'s.
 
-use icmp_tests::faults::{CALLS, SECOND_IF, State, World, chosen};
+use icmp_tests::faults::{CALLS, SECOND_IF, State, World, chosen, told};
 use icmp_tests::xdp::PassLink;
 
 /// Opens the instance to change it, and has nothing to do: so whatever a command has left to the next one is done.
 const NEXT: &str = "rollback";
+
+/// What is untrue of all states here, and would be said if what could not be read were taken for what is not there.
+const UNTRUE: [&str; 3] =
+    ["nothing awaits confirmation:", "which icmp-ctl has not put there", "none of those that are pinned"];
 
 /// What is tried with calls that fail.
 #[derive(Clone, Copy)]
@@ -49,11 +53,13 @@ impl Case<'_> {
                 }
                 let state = State::of(host);
                 let half_way = half_way.iter().find(|(says, _)| done.stderr.contains(says));
-                let right = match (done.code, half_way) {
-                    (Some(0), _) => state.is_like(&new) && (state.programs != old.programs) == replaced,
-                    (_, Some((_, made))) => state.is_like(&world.prepare(made)),
-                    _ => state == old,
-                };
+                let is_true = !UNTRUE.iter().any(|untrue| done.stderr.contains(untrue));
+                let right = is_true
+                    && match (done.code, half_way) {
+                        (Some(0), _) => state.is_like(&new) && (state.programs != old.programs) == replaced,
+                        (_, Some((_, made))) => state.is_like(&world.prepare(made)),
+                        _ => state == old,
+                    };
                 if !right {
                     let [of_old, of_new] = [&old, &new].map(|other| state.apart_from(other));
                     faults.push(format!(
@@ -135,6 +141,11 @@ fn apply_is_done_or_not_and_says_which() {
 }
 
 #[test]
+fn vips_are_changed_or_not_and_it_is_said_which() {
+    each_call_fails(&["attach host0 -f @v"], "apply -f @w");
+}
+
+#[test]
 fn apply_over_what_awaits_confirmation_is_done_or_not_and_says_which() {
     let before = &["attach host0 -f @a", "apply -f @b --confirm 60s"][..];
     let half_way = [("what awaited confirmation is gone", &before[..1])];
@@ -177,6 +188,35 @@ fn a_rule_is_promoted_or_not_and_it_is_said_which() {
 #[test]
 fn upgrade_is_done_or_not_and_says_which() {
     each_call_fails(&["attach host0 second0 -f @a"], "upgrade");
+}
+
+#[test]
+fn upgrade_in_front_of_another_program_is_done_or_not_and_says_which() {
+    let before = &["attach host0 -f @a", "attach second0 --chain"][..];
+    Case { beside_another: true, before, verb: "upgrade", half_way: &[] }.try_it();
+}
+
+#[test]
+fn what_is_looked_at_is_told_as_it_is_or_not_at_all() {
+    let Some(world) = World::new() else { return };
+    let old = world.prepare(&["attach host0 -f @a", "attach second0 --mode generic", "apply -f @w"]);
+    let (mut cases, mut faults) = (0, Vec::new());
+    for what in ["status", "show policy", "show addresses", "show limits", "show config", "rule list"] {
+        let verb = format!("{what} -j");
+        let (done, trace) = world.traced(&verb, &CALLS.join(","), &[]);
+        let right = told(&done);
+        for (call, number, error) in chosen(&trace) {
+            let Some(done) = world.failing(&verb, call, number, error) else { continue };
+            cases += 1;
+            if done.code == Some(0) && told(&done) != right {
+                faults.push(format!("{call} number {number} fails with {error}: {done}"));
+            }
+        }
+    }
+    println!("looks: {cases} cases");
+    assert!(cases > 0, "calls have failed");
+    assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
+    assert_eq!(State::of(&world.pair.host), old);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
 use icmp_common::abi::INTERFACE_STRIPS_TAGS;
 use serde_json::json;
@@ -27,12 +27,10 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
     for pin in &pins {
         let link = network.links.iter().find(|link| pin.is_of(link));
         warnings.extend(pin.finding().map(|finding| finding.text()));
-        let entry = instance.entry_of(pin.program_id);
-        let tag = entry
-            .and_then(|entry| ProgramInfo::from_pin(instance.program_pin(entry)).ok())
-            .map_or_else(String::new, |info| {
-                format!("{:016x}", u64::from_be_bytes(info.tag().to_be_bytes()))
-            });
+        let entry = instance.entry_of(pin.program_id)?;
+        let info = entry.map(|entry| ProgramInfo::from_pin(instance.program_pin(entry)));
+        let info = info.transpose().context("asking about the program")?;
+        let tag = info.map_or_else(String::new, |info| format!("{:016x}", info.tag()));
         rows.push(json!({
             "name": link.map_or(&pin.name, |link| &link.name),
             "mode": pin.mode(link),

@@ -362,7 +362,7 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
         let link = network.links.iter().find(|link| link.index == ifindex);
         link.map_or_else(|| format!("index {ifindex}"), |link| link.name.clone())
     };
-    let entry = view.entry_of(pin.program_id);
+    let entry = view.entry_of(pin.program_id)?;
     let entry =
         entry.with_context(|| format!("{}: its program is none of those that are pinned", pin.name))?;
     let info = ProgramInfo::from_pin(view.program_pin(entry)).context("asking about the program")?;

@@ -219,7 +219,7 @@ fn attach_one(
 ) -> Result<Attached> {
     let pins = instance.links()?;
     if let Some(pin) = pins.iter().find(|pin| pin.is_of(link)) {
-        let entry = instance.entry_of(pin.program_id).unwrap_or(Entry::Xdp);
+        let entry = instance.entry_of(pin.program_id)?.unwrap_or(Entry::Xdp);
         let now = link.xdp.map_or("native", |xdp| xdp.mode);
         if let Some(wanted) = mode.word().filter(|wanted| *wanted != now) {
             bail!(

@@ -118,9 +118,10 @@ fn chained_by(directory: &Path, entry: Entry, ifindex: u32, link: Option<&Link>)
     // An upgrade loads no extension where no dispatcher is left.
     let ours = if in_dispatcher && !pinned.exists() { 0 } else { info(pinned)?.id() };
     // While an upgrade is under way, an interface has the program that the other directory has.
-    let upgraded = ProgramInfo::from_pin(next(directory).join(entry.program())).map(|info| info.id());
+    let upgraded = next(directory).join(entry.program());
+    let upgraded = unless_gone(&upgraded, || Ok(info(upgraded.clone())?.id()))?;
     let mut there = None;
-    for id in [Some(ours), upgraded.ok()].into_iter().flatten() {
+    for id in [Some(ours), upgraded].into_iter().flatten() {
         if there.is_none() && link.map_or(Ok(false), |link| runs(link, &id))? {
             there = Some(id);
         }

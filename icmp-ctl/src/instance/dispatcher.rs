@@ -4,6 +4,7 @@
 //! a dispatcher with other programs is made and takes its place. Which of ours is in one, and when, is `chain.rs`'s.
 
 use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use crate::diagnostics::warn;
 use crate::host::netlink::{Link, links_once};
 use crate::instance::foreign::{self, Attachment};
 use crate::kernel::bpf;
+use crate::kernel::bpffs::unless_gone;
 use crate::kernel::user_namespace::Owner;
 
 /// Name of a dispatcher, and of its main function.
@@ -149,16 +151,30 @@ pub(super) fn calls(ifindex: u32, program_id: u32) -> Result<bool> {
     };
     let mut found = on_it()?;
     while let Some(dispatcher) = found {
-        let pins = fs::read_dir(pins(ifindex, dispatcher)).into_iter().flatten().flatten();
-        let programs = pins.filter(|pin| pin.file_name().to_string_lossy().ends_with("-prog"));
-        let mut ids = programs.filter_map(|pin| ProgramInfo::from_pin(pin.path()).ok());
-        if ids.any(|program| program.id() == program_id) {
+        if programs(&pins(ifindex, dispatcher))?.contains(&program_id) {
             return Ok(true);
         }
         // The pins of one go with it, which may have been in between.
         found = on_it()?.filter(|now| *now != dispatcher);
     }
     Ok(false)
+}
+
+/// Kernel ids of the programs that are pinned in a folder; none where there is none.
+fn programs(pins: &Path) -> Result<Vec<u32>> {
+    let found = match fs::read_dir(pins) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        found => found.with_context(|| format!("reading {}", pins.display()))?,
+    };
+    let mut ids = Vec::new();
+    for pin in found {
+        let pin = pin.with_context(|| format!("reading {}", pins.display()))?.path();
+        if pin.to_string_lossy().ends_with("-prog") {
+            let info = || ProgramInfo::from_pin(&pin).with_context(|| format!("opening {}", pin.display()));
+            ids.extend(unless_gone(&pin, info)?.map(|program| program.id()));
+        }
+    }
+    Ok(ids)
 }
 
 /// Has a dispatcher call one of ours, before all that have a higher number for priority.

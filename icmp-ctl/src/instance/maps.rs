@@ -277,7 +277,8 @@ impl InstanceMaps {
     /// force is; where that awaited confirmation and something of it was written over, it is what was confirmed last, and the error says so.
     pub fn publish(&mut self, policy: &Compiled, rollback_at: Option<u64>) -> Result<()> {
         self.finish_rollback()?;
-        let pending = self.settings()?.filter(|_| self.rollback_at().is_ok_and(|at| at.is_some()));
+        let awaits = self.rollback_at()?.is_some();
+        let pending = self.settings()?.filter(|_| awaits);
         let pending_rules = pending.map(|pending| self.rules(pending.rules)).transpose()?;
         let replaces = self.roll_back()?;
         let prepared = wait_for_readers().and_then(|()| self.prepare(policy, pending_rules.as_deref()));

@@ -450,7 +450,10 @@ impl Pins {
     }
 
     /// The entry point a program id belongs to.
-    pub fn entry_of(&self, program_id: u32) -> Option<Entry> {
+    ///
+    /// # Errors
+    /// The kernel does not tell what is pinned.
+    pub fn entry_of(&self, program_id: u32) -> Result<Option<Entry>> {
         program::entry_of(&self.directory, program_id)
     }
 }

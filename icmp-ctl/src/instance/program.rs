@@ -20,6 +20,7 @@ use object::{Object as _, ObjectSection as _};
 use crate::failure::{Exit, Failure, has_errno};
 use crate::instance::dispatcher;
 use crate::kernel::bpf;
+use crate::kernel::bpffs::unless_gone;
 
 /// The object, as build.rs made it.
 pub const OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/icmp-ebpf"));
@@ -216,8 +217,17 @@ fn words(bytes: &[u8]) -> [u64; SECRETS] {
 }
 
 /// The entry point that a program is, of those pinned in a directory.
-pub(super) fn entry_of(pins: &Path, program_id: u32) -> Option<Entry> {
-    Entry::ALL.into_iter().find(|entry| program_id_of(pins, *entry).is_ok_and(|id| id == program_id))
+///
+/// # Errors
+/// The kernel does not tell what is pinned.
+pub(super) fn entry_of(pins: &Path, program_id: u32) -> Result<Option<Entry>> {
+    for entry in Entry::ALL {
+        let pin = pins.join(entry.program());
+        if unless_gone(&pin, || program_id_of(pins, entry))? == Some(program_id) {
+            return Ok(Some(entry));
+        }
+    }
+    Ok(None)
 }
 
 /// Kernel id of an entry point that is pinned in a directory.

@@ -126,8 +126,8 @@ fn take_back(in_force: &Path, next: &Path) -> Result<bool> {
     let mut found = false;
     let links = links::read(in_force, &links_once()?)?;
     for LinkPin { ifindex, program_id, name, .. } in links.into_iter().filter(LinkPin::is_attached) {
-        if program::entry_of(in_force, program_id).is_none()
-            && let Some(entry) = program::entry_of(next, program_id)
+        if program::entry_of(in_force, program_id)?.is_none()
+            && let Some(entry) = program::entry_of(next, program_id)?
         {
             run(in_force, ifindex, entry, next, in_force)
                 .with_context(|| format!("putting the program of before on {name} again"))?;

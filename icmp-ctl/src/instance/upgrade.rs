@@ -85,21 +85,25 @@ impl Upgrade {
             bail!("{}", foreign_version(version, &instance));
         };
         // That of an upgrade that was cut off is taken back first.
-        let entry_of = |link: &LinkPin| {
-            program::entry_of(&instance, link.program_id)
-                .or_else(|| program::entry_of(&next(&directory), link.program_id))
+        let entry_of = |link: LinkPin| -> Result<_> {
+            let entry = match program::entry_of(&instance, link.program_id)? {
+                None => program::entry_of(&next(&directory), link.program_id)?,
+                entry => entry,
+            };
+            Ok((link, entry))
         };
         let mut interfaces = Vec::new();
-        let links = links::read(&instance, &links_once()?)?;
+        let links = links::read(&instance, &links_once()?)?.into_iter().map(entry_of);
+        let links = links.collect::<Result<Vec<_>>>()?;
         // Where no dispatcher is there any more, there is nothing to load an extension for.
         let is_used = |entry: &Entry| {
-            links.iter().any(|link| {
-                entry_of(link) == Some(*entry) && (*entry != Entry::Extension || link.is_attached())
+            links.iter().any(|(link, of_link)| {
+                *of_link == Some(*entry) && (*entry != Entry::Extension || link.is_attached())
             })
         };
         let entries = Entry::ALL.into_iter().filter(is_used).collect();
-        for link in links.into_iter().filter(LinkPin::is_attached) {
-            let Some(entry) = entry_of(&link) else {
+        for (link, entry) in links.into_iter().filter(|(link, _)| link.is_attached()) {
+            let Some(entry) = entry else {
                 bail!(
                     "{0}: program {1} is on it, which icmp-ctl has not put there; `icmp-ctl detach {2}`, then `icmp-ctl attach {2}` puts \
                      its own there",

@@ -359,7 +359,8 @@ pub fn change(
 /// # Errors
 /// Nothing does, or it cannot be written or saved.
 pub fn confirm(mut instance: Instance, save: Option<Save<'_>>) -> Result<()> {
-    let policy = instance.maps.policy()?.filter(|_| instance.maps.rollback_at().is_ok_and(|at| at.is_some()));
+    let pending = instance.maps.rollback_at()?.is_some();
+    let policy = instance.maps.policy()?.filter(|_| pending);
     let policy = policy.context(NOTHING_PENDING)?;
     let saving = save.map(|save| save.prepare(&instance, &policy)).transpose()?;
     if !instance.maps.confirm()? {

@@ -16,6 +16,7 @@ use crate::host::received::received_once;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::instance::program::Entry;
+use crate::kernel::bpffs::unless_gone;
 use crate::kernel::clock::{Tick, ticks};
 use crate::kernel::ethtool::tx_failures;
 use crate::observe::levels::{levels, used};
@@ -103,7 +104,8 @@ impl Loaded {
         }
         for entry in Entry::ALL {
             // One that no interface has had a use for is not loaded.
-            let Ok(program) = ProgramInfo::from_pin(instance.program_pin(entry)) else { continue };
+            let pin = instance.program_pin(entry);
+            let Some(program) = unless_gone(&pin, || Ok(ProgramInfo::from_pin(&pin)?))? else { continue };
             if program.run_count() > 0 {
                 loaded.runs.push((entry, program.run_count(), program.run_time()));
             }
