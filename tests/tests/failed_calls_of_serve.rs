@@ -1,4 +1,4 @@
-//! Calls to the kernel that fail while `serve` starts or reads its configuration again: it does so or it does not, and says which.
+//! Calls to the kernel that fail while `serve` starts, reads its configuration again or is asked: it does so or it does not, and says which.
 //!
 //! Owns that, and that a process that stays keeps no descriptor of what has failed; how calls are made to fail is `faults.rs`'s.
 
@@ -7,11 +7,12 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
+use icmp_tests::can_run;
 use icmp_tests::ctl;
-use icmp_tests::faults::{CALLS, State, World, chosen, has_failed};
+use icmp_tests::faults::{CALLS, State, World, chosen, has_failed, told};
 use icmp_tests::process::Watch;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use icmp_tests::readers::Readers;
+use nix::sys::signal::Signal;
 
 const DONE: Option<i32> = Some(0);
 const LIMIT: Duration = Duration::from_secs(40);
@@ -34,6 +35,31 @@ fn failure(call: &str, number: usize, error: &str) -> Option<String> {
 
 fn trace(world: &World) -> String {
     fs::read_to_string(&world.log).expect("a trace")
+}
+
+/// Libraries read and write pipes and sockets of their own by the others, for signals, to start a process and to be asked: they panic where they
+/// cannot, or lose the signal.
+fn is_ours(call: &str) -> bool {
+    ["bpf", "socket"].contains(&call)
+}
+
+/// It watches for events from a moment after it is ready, with the instance's maps open.
+fn until_watched(serve: &mut Watch) {
+    let _line = serve.wait_for("policy: put in force by", LIMIT);
+}
+
+fn descriptors(serve: &Watch) -> usize {
+    fs::read_dir(format!("/proc/{}/fd", serve.id())).expect("it is there").count()
+}
+
+/// Has strace at it until what is done is done.
+fn beside<T>(world: &World, pid: u32, calls: &str, inject: Option<String>, act: impl FnOnce() -> T) -> T {
+    let options = tracing(world, calls, inject);
+    let mut strace = Watch::start(Command::new("strace").args(options).args(["-p", &pid.to_string()]));
+    let _line = strace.wait_for("attached", LIMIT);
+    let done = act();
+    let _code = strace.end_by(Signal::SIGTERM);
+    done
 }
 
 fn write(world: &World, ttl: u8) {
@@ -113,21 +139,15 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     let mut serve =
         Watch::start(ctl::command(host, &world.line("serve -f @serve")).env("NOTIFY_SOCKET", &path));
     until_ready();
-    // It watches for events from a moment after it is ready, with the instance's maps open.
-    let _line = serve.wait_for("policy: put in force by", LIMIT);
-    let pid = serve.id();
-    let descriptors = || fs::read_dir(format!("/proc/{pid}/fd")).expect("it is there").count();
+    until_watched(&mut serve);
     // Reads it again with strace at it; how that has ended.
     let reload = |serve: &mut Watch, calls: &str, inject| {
-        let mut strace = Watch::start(
-            Command::new("strace").args(tracing(&world, calls, inject)).args(["-p", &pid.to_string()]),
-        );
-        let _line = strace.wait_for("attached", LIMIT);
-        kill(Pid::from_raw(pid.try_into().expect("a process id")), Signal::SIGHUP).expect("it is there");
-        let said = serve.says(&RELOADED, LIMIT).expect("it stays");
-        until_ready();
-        let _code = strace.end_by(Signal::SIGTERM);
-        said
+        beside(&world, serve.id(), calls, inject, || {
+            serve.signal(Signal::SIGHUP);
+            let said = serve.says(&RELOADED, LIMIT).expect("it stays");
+            until_ready();
+            said
+        })
     };
     write(&world, 8);
     let mut states = [(7, State::of(host))].to_vec();
@@ -136,15 +156,12 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     let before = (0..LOOKS)
         .map(|_| {
             let _message = heard(&manager);
-            descriptors()
+            descriptors(&serve)
         })
         .min()
         .expect("there are looks");
     let (mut cases, mut faults) = (0, Vec::new());
-    // Libraries read and write pipes of their own by the others, for signals and to start a process: they panic where they cannot, or lose the
-    // signal.
-    let ours = |call: &str| ["bpf", "socket"].contains(&call);
-    for (call, number, error) in chosen(&trace(&world)).into_iter().filter(|(call, ..)| ours(call)) {
+    for (call, number, error) in chosen(&trace(&world)).into_iter().filter(|(call, ..)| is_ours(call)) {
         // What is in force is the last one.
         let (wanted, new) = states[0].clone();
         write(&world, wanted);
@@ -158,11 +175,11 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
                 state.apart_from(&states[1].1)
             ));
         }
-        let settles = (0..LOOKS).any(|_| descriptors() <= before || heard(&manager).is_empty());
+        let settles = (0..LOOKS).any(|_| descriptors(&serve) <= before || heard(&manager).is_empty());
         if !settles {
             faults.push(format!(
                 "{call} number {number} fails with {error}: {before} descriptors, now {}",
-                descriptors()
+                descriptors(&serve)
             ));
         }
         if is_done {
@@ -173,4 +190,44 @@ fn serve_reads_its_configuration_again_or_not_and_says_which_and_keeps_no_descri
     assert!(cases > 0, "calls have failed");
     assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
     assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+}
+
+#[test]
+fn members_who_ask_are_told_what_is_or_nothing_and_no_descriptor_is_kept() {
+    let Some(world) = World::new() else { return };
+    if !can_run(&["unshare", "mount", "install", "setpriv"]) {
+        return;
+    }
+    write(&world, 7);
+    let mut readers = Readers::start(&world.pair.host, &world.line("@serve"), "");
+    until_watched(&mut readers.serve);
+    let pid = readers.serve.id();
+    let (mut cases, mut faults) = (0, Vec::new());
+    for verb in ["status -j", "show policy -j", "show addresses -j"] {
+        let right = told(&beside(&world, pid, &CALLS.join(","), None, || readers.member(verb)));
+        let before = (0..LOOKS).map(|_| descriptors(&readers.serve)).min().expect("there are looks");
+        for (call, number, error) in chosen(&trace(&world)).into_iter().filter(|(call, ..)| is_ours(call)) {
+            let inject = failure(call, number, error);
+            let done = beside(&world, pid, call, inject, || readers.member(verb));
+            cases += usize::from(has_failed(&trace(&world)));
+            if done.code == DONE && told(&done) != right {
+                faults.push(format!("{call} number {number} fails with {error}: {done}"));
+            }
+            let settles = (0..LOOKS).any(|_| {
+                let next = readers.member(verb);
+                assert_eq!(told(&next), right, "{call} number {number} has failed with {error}");
+                descriptors(&readers.serve) <= before
+            });
+            if !settles {
+                faults.push(format!(
+                    "{call} number {number} fails with {error}: {before} descriptors, now {}",
+                    descriptors(&readers.serve)
+                ));
+            }
+        }
+    }
+    println!("members who ask: {cases} cases");
+    assert!(cases > 0, "calls have failed");
+    assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
+    assert_eq!(readers.serve.end_by(Signal::SIGTERM), DONE);
 }
