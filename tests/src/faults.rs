@@ -1,8 +1,8 @@
 //! Owns the failing of calls to the kernel, one in each run of the program as it is shipped, or its being killed before one; and what is looked at
 //! afterwards.
 //!
-//! strace has them fail. Which do, and how, is chosen by the seed; with `ICMP_TESTS_ERRORS=N` each call fails with N of the errors, which takes
-//! a quarter of an hour for each, and it is killed before each change.
+//! strace has them fail. Which do, and how, is chosen by the seed; with `ICMP_TESTS_ERRORS=EPERM,ENOMEM` each call fails with each of these errors,
+//! which takes a quarter of an hour for each, and it is killed before each change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
@@ -325,13 +325,41 @@ pub fn told(done: &Finished) -> Value {
     told
 }
 
-/// With how many errors each call is to fail; none where it is a few calls, with one.
+/// The errors with which each call is to fail; none where it is a few calls, with one.
 ///
 /// # Panics
-/// If `ICMP_TESTS_ERRORS` is no number.
+/// If `ICMP_TESTS_ERRORS` has another one.
 #[must_use]
-pub fn errors() -> usize {
-    env::var("ICMP_TESTS_ERRORS").map_or(0, |number| number.parse().expect("a number of errors"))
+pub fn errors() -> Vec<&'static str> {
+    let named = env::var("ICMP_TESTS_ERRORS").unwrap_or_default();
+    let of = |name: &str| *ERRORS.iter().find(|error| **error == name).expect("one of the errors");
+    named.split_terminator(',').map(of).collect()
+}
+
+/// What was tried, and what of it went wrong: that is told at once, because a run with all errors is long and may be cut off.
+#[derive(Debug, Default)]
+pub struct Tried {
+    /// How often it was tried.
+    pub cases: usize,
+    faults: usize,
+}
+
+impl Tried {
+    /// Tells of something that went wrong.
+    pub fn fault(&mut self, what: &str) {
+        eprintln!("case {}: {what}\n", self.cases);
+        self.faults += 1;
+    }
+
+    /// That is all.
+    ///
+    /// # Panics
+    /// If nothing was tried, or something went wrong.
+    pub fn end(self, what: &str) {
+        println!("{what}: {} cases", self.cases);
+        assert!(self.cases > 0, "{what}: something was tried");
+        assert_eq!(self.faults, 0, "{what}: faults in {} cases", self.cases);
+    }
 }
 
 /// Whether a call has failed in a trace that was to.
@@ -369,9 +397,9 @@ pub fn chosen(trace: &str) -> Vec<(&'static str, usize, &'static str)> {
                 continue;
             }
             let is_one_of_few = random.below(total) < FEW || (call == "bpf" && number + LAST > calls);
-            let some = ERRORS.iter().cycle().skip(random.below(ERRORS.len()));
-            let some = some.take(if errors == 0 { usize::from(is_one_of_few) } else { errors });
-            chosen.extend(some.map(|error| (call, number, *error)));
+            let one = ERRORS[random.below(ERRORS.len())];
+            chosen.extend((errors.is_empty() && is_one_of_few).then_some((call, number, one)));
+            chosen.extend(errors.iter().map(|error| (call, number, *error)));
         }
     }
     chosen

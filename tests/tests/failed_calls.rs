@@ -2,7 +2,7 @@
 //!
 //! Owns the verbs that end; `failed_calls_of_serve.rs` has `serve`, and how calls are made to fail is `faults.rs`'s.
 
-use icmp_tests::faults::{CALLS, SECOND_IF, State, World, chosen, told};
+use icmp_tests::faults::{CALLS, SECOND_IF, State, Tried, World, chosen, told};
 use icmp_tests::xdp::PassLink;
 
 /// Opens the instance to change it, and has nothing to do: so whatever a command has left to the next one is done.
@@ -39,12 +39,12 @@ impl Case<'_> {
         let replaced = old.programs != new.programs;
         // The state that a failed command has left is that of before, and need not be made again.
         let mut old = world.prepare(before);
-        let (mut cases, mut faults) = (0, Vec::new());
+        let mut tried = Tried::default();
         for (call, number, error) in chosen(&trace) {
             // It may have fewer calls this time.
             let done = world.failing(verb, call, number, error);
             if let Some(done) = &done {
-                cases += 1;
+                tried.cases += 1;
                 if done.stderr.contains("next command that changes something") {
                     let _nothing_to_do = world.run(NEXT);
                 }
@@ -62,7 +62,7 @@ impl Case<'_> {
                     };
                 if !right {
                     let [of_old, of_new] = [&old, &new].map(|other| state.apart_from(other));
-                    faults.push(format!(
+                    tried.fault(&format!(
                         "{call} number {number} fails with {error}: {done}\napart from before: {of_old}\napart from after: {of_new}"
                     ));
                 }
@@ -71,9 +71,7 @@ impl Case<'_> {
                 old = world.prepare(before);
             }
         }
-        println!("{verb}: {cases} cases");
-        assert!(cases > 0, "calls have failed");
-        assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
+        tried.end(verb);
     }
 }
 
@@ -200,22 +198,20 @@ fn upgrade_in_front_of_another_program_is_done_or_not_and_says_which() {
 fn what_is_looked_at_is_told_as_it_is_or_not_at_all() {
     let Some(world) = World::new() else { return };
     let old = world.prepare(&["attach host0 -f @a", "attach second0 --mode generic", "apply -f @w"]);
-    let (mut cases, mut faults) = (0, Vec::new());
+    let mut tried = Tried::default();
     for what in ["status", "show policy", "show addresses", "show limits", "show config", "rule list"] {
         let verb = format!("{what} -j");
         let (done, trace) = world.traced(&verb, &CALLS.join(","), &[]);
         let right = told(&done);
         for (call, number, error) in chosen(&trace) {
             let Some(done) = world.failing(&verb, call, number, error) else { continue };
-            cases += 1;
+            tried.cases += 1;
             if done.code == Some(0) && told(&done) != right {
-                faults.push(format!("{call} number {number} fails with {error}: {done}"));
+                tried.fault(&format!("{call} number {number} fails with {error}: {done}"));
             }
         }
     }
-    println!("looks: {cases} cases");
-    assert!(cases > 0, "calls have failed");
-    assert!(faults.is_empty(), "{} of {cases} cases:\n{}", faults.len(), faults.join("\n\n"));
+    tried.end("looks");
     assert_eq!(State::of(&world.pair.host), old);
 }
 
