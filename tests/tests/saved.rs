@@ -281,6 +281,38 @@ fn a_file_that_cannot_be_written_or_read_changes_nothing() {
     assert_eq!(ctl::run(host, "limit show -j").expect_success(), before);
 }
 
+#[test]
+fn a_file_that_cannot_be_replaced_is_refused_before_anything_changes() {
+    let Some(pair) = pair().filter(|_| can_run(&["unshare", "mount", "chattr"])) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let file = folder.file("c.toml", "[limits]\nreplies = { rate = \"5k/s\", burst = 6000 }\n");
+    let text = read(&file);
+    let _attached = Attached::with(host, HOST_IF, &format!("-f {file}"));
+    let before = ctl::run(host, "limit show -j").expect_success();
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    for (fix, free, why) in [
+        ("mount --bind $F $F", "umount $F", "is a mount of its own"),
+        ("chattr +i $F", "chattr -i $F", "is immutable"),
+        ("chattr +a $F", "chattr -a $F", "is append-only"),
+        ("chattr +a $(dirname $F)", "chattr -a $(dirname $F)", "its folder is append-only"),
+    ] {
+        let script = format!(
+            "F={file}; {fix}; code=0; $0 limit set errors 2k/s --save || code=$?; {free}; exit $code"
+        );
+        let done = host.run("unshare", &["--mount", "sh", "-ec", &script, program]);
+        assert!(done.code == FAILED && done.stderr.contains(why), "{fix}: {done}");
+        assert_eq!(read(&file), text, "{fix}");
+        assert_eq!(ctl::run(host, "limit show -j").expect_success(), before, "{fix}");
+        assert_eq!(
+            fs::read_dir(folder.path()).expect("a folder").count(),
+            1,
+            "{fix}: nothing is left beside it"
+        );
+    }
+    let _saved = ctl::run(host, "limit set errors 2k/s --save").expect_success();
+}
+
 /// Files of more than one byte cannot be written from now on: an error, and a signal, which may be ignored.
 fn refuse_to_write(ignored: bool) -> std::io::Result<()> {
     let limit = libc::rlimit { rlim_cur: 1, rlim_max: 1 };

@@ -8,7 +8,8 @@ use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use tempfile::{Builder, NamedTempFile};
 
 use crate::kernel::files::{read_again, seen_by_caller};
@@ -65,6 +66,10 @@ impl OnDisk {
         if self.text.is_none() {
             fs::create_dir_all(folder).with_context(|| format!("making the folder {}", folder.display()))?;
         }
+        if self.text.is_some() {
+            refuse_fixed(&to, FIXED_FILE)?;
+        }
+        refuse_fixed(folder, FIXED_FOLDER)?;
         let mut temporary = Builder::new().prefix(".icmp-ctl-").tempfile_in(folder)?;
         let mut mode = MODE;
         if self.text.is_some() {
@@ -101,6 +106,26 @@ impl Replacement {
         }
         Ok(())
     }
+}
+
+/// Why another file cannot take the place of this one, although one can be written beside it.
+const FIXED_FILE: &[(StatxAttributes, &str)] = &[
+    (
+        StatxAttributes::MOUNT_ROOT,
+        "the file is a mount of its own, as in containers, and cannot be replaced; mount its folder, or save to another file",
+    ),
+    (StatxAttributes::IMMUTABLE, "the file is immutable (lsattr(1)), and cannot be replaced"),
+    (StatxAttributes::APPEND, "the file is append-only (lsattr(1)), and cannot be replaced"),
+];
+/// As [`FIXED_FILE`], of its folder.
+const FIXED_FOLDER: &[(StatxAttributes, &str)] =
+    &[(StatxAttributes::APPEND, "its folder is append-only (lsattr(1)), and no file in it can be replaced")];
+
+/// Refuses what would fail only when the file is replaced, and the change is made.
+fn refuse_fixed(path: &Path, attributes: &[(StatxAttributes, &'static str)]) -> Result<()> {
+    let has = statx(CWD, path, AtFlags::empty(), StatxFlags::empty())?.stx_attributes;
+    let why = attributes.iter().find(|(attribute, _)| has.contains(*attribute));
+    why.map_or(Ok(()), |(_, why)| bail!("{why}"))
 }
 
 /// The file that a path leads to, by however many symbolic links.
