@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::cli::{Apply, SaveTo};
+use crate::cli::change::{Apply, SaveTo};
 use crate::config::file::Config;
 use crate::diagnostics::note;
 use crate::instance::compiled::Compiled;

@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::cli::Attach;
+use crate::cli::change::Attach;
 use crate::config::file::Config;
 use crate::diagnostics::note;
 use crate::failure::{Exit, Failure};

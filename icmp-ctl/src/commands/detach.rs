@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::cli::Detach;
+use crate::cli::change::Detach;
 use crate::diagnostics::warn;
 use crate::failure::sentence;
 use crate::host::netlink::{Link, Network};

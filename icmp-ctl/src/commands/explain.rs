@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::cli::Explain as Args;
+use crate::cli::packets::Explain as Args;
 use crate::config::file::Config;
 use crate::explain::frame::{Fields, Given, of_capture, of_fields, of_hex};
 use crate::explain::subject::{Subject, other_build, unconfirmed};

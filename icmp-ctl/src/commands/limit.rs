@@ -5,7 +5,7 @@ use icmp_common::abi::Settings;
 use serde_json::{Map, Value, json};
 
 use super::table::{Column::Left, Column::Right, table};
-use crate::cli::LimitSet;
+use crate::cli::change::LimitSet;
 use crate::config::units::Rate;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;

@@ -6,7 +6,10 @@ use anyhow::Result;
 use serde_json::Value;
 
 use super::{limit, peers, rule, show, status};
-use crate::cli::{self, Asked, Cli, LimitVerb, Rule, Show, Verb};
+use crate::cli::change::{LimitVerb, Rule};
+use crate::cli::look::Show;
+use crate::cli::parse::{self, Asked};
+use crate::cli::{Cli, Verb};
 use crate::failure::{Exit, Failure};
 use crate::observe::events::told;
 use crate::observe::readers::{Question, Source, ask};
@@ -47,7 +50,7 @@ pub(super) fn answer(question: &Question) -> Result<Value> {
     Ok(match question {
         Question::Verb(words) => {
             let words: Vec<_> = words.iter().map(OsString::from).collect();
-            let looked = match cli::parse(&words)? {
+            let looked = match parse::parse(&words)? {
                 Asked::Run(cli) => run(&cli),
                 Asked::Text(_) => refused(),
             };

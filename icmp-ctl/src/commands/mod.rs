@@ -38,7 +38,9 @@ use std::ffi::OsString;
 
 use anyhow::Result;
 
-use crate::cli::{Cli, LimitVerb, Rule, Show, Verb};
+use crate::cli::change::{LimitVerb, Rule};
+use crate::cli::look::Show;
+use crate::cli::{Cli, Verb};
 use crate::config::file::Config;
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::observe::readers::Source;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
-use crate::cli::Peers;
+use crate::cli::look::Peers;
 use crate::config::prefix::Prefix;
 use crate::config::suggestions::did_you_mean;
 use crate::instance::maps::InstanceMaps;

@@ -5,7 +5,7 @@ use icmp_common::types::Family;
 use serde_json::json;
 
 use super::table::{Column::Left, Column::Right, table};
-use crate::cli::ShowPolicy;
+use crate::cli::look::ShowPolicy;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::output::Output;

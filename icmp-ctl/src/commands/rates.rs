@@ -7,7 +7,7 @@ use icmp_common::reason::Verdict;
 use serde_json::{Value, json};
 
 use super::table::only;
-use crate::cli::ShowCounters;
+use crate::cli::look::ShowCounters;
 use crate::host::netlink::Network;
 use crate::observe::rates::{Totals, three_digits};
 use crate::observe::readers::Source;

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::capture::read::Capture;
 use crate::capture::write::Writer;
-use crate::cli::Replay as Args;
+use crate::cli::packets::Replay as Args;
 use crate::config::file::Config;
 use crate::diagnostics::{progress, warn};
 use crate::failure::{Exit, Failure, sentence};

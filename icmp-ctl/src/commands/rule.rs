@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 
 use super::rule_list::list;
-use crate::cli::{Rule, RuleAdd, RuleNamed};
+use crate::cli::change::{Rule, RuleAdd, RuleNamed};
 use crate::config::file as config;
 use crate::config::words::OneOrMany;
 use crate::diagnostics::warn;

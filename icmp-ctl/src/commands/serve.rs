@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::endpoints::Endpoints;
 use super::{detach, upgrade};
-use crate::cli::{Detach, Serve};
+use crate::cli::{Serve, change::Detach};
 use crate::config::file::Config;
 use crate::config::service::OnStop;
 use crate::failure::{Exit, exit_of};

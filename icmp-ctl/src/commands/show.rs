@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use super::{addresses, config, counters, limit, metrics, policy, sources};
-use crate::cli::Show;
+use crate::cli::look::Show;
 use crate::output::Output;
 
 pub(super) fn run(what: &Show, verbose: bool) -> Result<Output> {

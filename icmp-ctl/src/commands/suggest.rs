@@ -5,7 +5,7 @@ use icmp_common::types::Budget;
 use serde_json::json;
 
 use crate::capture::read::Capture;
-use crate::cli::Suggest as Args;
+use crate::cli::packets::Suggest as Args;
 use crate::config::file::Config;
 use crate::config::units::Rate;
 use crate::diagnostics::{progress, warn};

@@ -4,7 +4,7 @@ use anyhow::{Result, anyhow, bail};
 use icmp_common::abi::{CAPTURED_BYTES, Capture, NO_RULE};
 use icmp_common::reason::{Reason, Verdict};
 
-use crate::cli::Capture as Args;
+use crate::cli::packets::Capture as Args;
 use crate::commands::table::only;
 use crate::config::suggestions::did_you_mean;
 use crate::config::units::Rate;

@@ -15,7 +15,7 @@ use icmp_common::abi::Tap;
 use serde_json::json;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::cli::Capture as Args;
+use crate::cli::packets::Capture as Args;
 use crate::diagnostics::{counter, note};
 use crate::host::netlink::Network;
 use crate::instance::capture::Capturing;
