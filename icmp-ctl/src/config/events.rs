@@ -54,6 +54,10 @@ impl<'de> Deserialize<'de> for Webhook {
         match text.parse::<Check>().map(|check| check.kind) {
             Ok(Kind::Http { address, host, path }) => Ok(Self { text, address, host, path }),
             Err(why) if text.starts_with("http://") => Err(de::Error::custom(why)),
+            _ if text.starts_with("https://") => Err(de::Error::custom(format!(
+                "{text:?}: events are posted over HTTP without TLS; have a proxy on this host bring them there, and write its address like \
+                 \"http://127.0.0.1:8080/events\""
+            ))),
             _ => Err(de::Error::custom(format!(
                 "{text:?} is no page that events are posted to; write it like \"http://127.0.0.1:8080/events\""
             ))),
@@ -78,7 +82,7 @@ mod tests {
         let webhook = events("webhook = \"http://[::1]:8080/a?b\"").expect("a page").webhook.expect("one");
         assert_eq!((webhook.address.port(), &*webhook.host, &*webhook.path), (8080, "[::1]:8080", "/a?b"));
         for (text, why) in [
-            ("webhook = \"https://127.0.0.1/\"", "write it like \"http://127.0.0.1:8080/events\""),
+            ("webhook = \"https://127.0.0.1/\"", "without TLS"),
             ("webhook = \"file:/tmp\"", "write it like"),
             ("webhook = \"http://example.org/\"", "names are not looked up"),
             ("command = []", "names no program"),

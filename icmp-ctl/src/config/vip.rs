@@ -176,7 +176,8 @@ fn kind(text: &str) -> Result<Kind, String> {
         }
         return Ok(Kind::Systemd(unit.to_owned()));
     }
-    Err(format!("{text:?} is no check; {GRAMMAR}"))
+    let tls = if text.starts_with("https://") { ", and pages are asked for without TLS" } else { "" };
+    Err(format!("{text:?} is no check{tls}; {GRAMMAR}"))
 }
 
 impl<'de> Deserialize<'de> for Check {
@@ -219,7 +220,7 @@ mod tests {
     fn what_is_no_check_is_refused_with_one_that_is() {
         for (text, why) in [
             ("", "write it like"),
-            ("https://127.0.0.1/", "write it like"),
+            ("https://127.0.0.1/", "without TLS"),
             ("file:healthy", "file:/run/healthy"),
             ("tcp:localhost:443", "names are not looked up"),
             ("tcp:127.0.0.1", "with a port"),
