@@ -22,7 +22,7 @@ pub struct TypeName {
 }
 
 impl TypeName {
-    /// Everything that is called `text` in the families given: a name of the type table or one that iptables and firewalld have, a
+    /// Everything that is called `text` in the families given: a name of the type table or one that other tools have, a
     /// number, or either with a code behind a slash or a colon.
     ///
     /// # Errors
@@ -142,21 +142,26 @@ fn unknown(text: &str, name: &str, families: &[Family]) -> String {
     )
 }
 
-/// Names that iptables and firewalld have for types and codes, where nftables has another or none.
+/// Names that iptables and firewalld have for types and codes, and nftables for codes, where a row of the table has another or none.
 #[rustfmt::skip]
 pub(super) const OTHER_NAMES: &[(&str, Family, u8, Option<u8>)] = &[
+    ("net-unreachable", Family::V4, 3, Some(0)),
     ("network-unreachable", Family::V4, 3, Some(0)),
     ("host-unreachable", Family::V4, 3, Some(1)),
+    ("prot-unreachable", Family::V4, 3, Some(2)),
     ("protocol-unreachable", Family::V4, 3, Some(2)),
     ("port-unreachable", Family::V4, 3, Some(3)),
+    ("frag-needed", Family::V4, 3, Some(4)),
     ("fragmentation-needed", Family::V4, 3, Some(4)),
     ("source-route-failed", Family::V4, 3, Some(5)),
     ("network-unknown", Family::V4, 3, Some(6)),
     ("host-unknown", Family::V4, 3, Some(7)),
+    ("net-prohibited", Family::V4, 3, Some(9)),
     ("network-prohibited", Family::V4, 3, Some(9)),
     ("host-prohibited", Family::V4, 3, Some(10)),
     ("tos-network-unreachable", Family::V4, 3, Some(11)),
     ("tos-host-unreachable", Family::V4, 3, Some(12)),
+    ("admin-prohibited", Family::V4, 3, Some(13)),
     ("communication-prohibited", Family::V4, 3, Some(13)),
     ("host-precedence-violation", Family::V4, 3, Some(14)),
     ("precedence-cutoff", Family::V4, 3, Some(15)),
@@ -169,10 +174,13 @@ pub(super) const OTHER_NAMES: &[(&str, Family, u8, Option<u8>)] = &[
     ("ip-header-bad", Family::V4, 12, Some(0)),
     ("required-option-missing", Family::V4, 12, Some(1)),
     ("no-route", Family::V6, 1, Some(0)),
+    ("admin-prohibited", Family::V6, 1, Some(1)),
     ("communication-prohibited", Family::V6, 1, Some(1)),
     ("beyond-scope", Family::V6, 1, Some(2)),
+    ("addr-unreachable", Family::V6, 1, Some(3)),
     ("address-unreachable", Family::V6, 1, Some(3)),
     ("port-unreachable", Family::V6, 1, Some(4)),
+    ("policy-fail", Family::V6, 1, Some(5)),
     ("failed-policy", Family::V6, 1, Some(5)),
     ("reject-route", Family::V6, 1, Some(6)),
     ("ttl-zero-during-transit", Family::V6, 3, Some(0)),
@@ -221,13 +229,14 @@ mod tests {
     }
 
     #[test]
-    fn the_names_that_iptables_and_firewalld_have_are_names_too() {
+    fn the_names_that_other_tools_have_are_names_too() {
         let name = |family, first, code| TypeName { family, first, last: first, code };
         assert_eq!(TypeName::all("3:4", &[Family::V4]), Ok(vec![name(Family::V4, 3, Some(4))]));
         assert_eq!(
             TypeName::all("port-unreachable", &BOTH),
             Ok(vec![name(Family::V4, 3, Some(3)), name(Family::V6, 1, Some(4))])
         );
+        assert_eq!(TypeName::all("frag-needed", &BOTH), Ok(vec![name(Family::V4, 3, Some(4))]));
         // One name, another type in each family.
         assert_eq!(
             TypeName::all("router-advertisement", &BOTH),
