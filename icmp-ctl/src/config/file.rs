@@ -6,6 +6,7 @@
 use icmp_common::types::Action;
 use std::collections::BTreeMap;
 use std::io;
+use std::num::NonZeroU8;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
@@ -96,9 +97,10 @@ pub struct Responder {
     /// How much is verified before an answer.
     pub verify: Word<Verify>,
     /// TTL of IPv4 answers; the host's `ip_default_ttl` where it is not given.
-    pub ttl: Option<u8>,
+    // Never zero: RFC 1122 section 3.2.1.7.
+    pub ttl: Option<NonZeroU8>,
     /// Hop limit of IPv6 answers; the host's `hop_limit` where it is not given.
-    pub hop_limit: Option<u8>,
+    pub hop_limit: Option<NonZeroU8>,
     /// Where the host's addresses are answered.
     pub own: Word<Own>,
     /// Whether echo requests that the host's own switches make it ignore are left to it.

@@ -32,6 +32,7 @@ pub(super) fn plain(message: &str) -> String {
 fn expected(wanted: &str) -> &str {
     match wanted {
         "u8" => "a whole number from 0 to 255",
+        "a nonzero u8" => "a whole number from 1 to 255",
         "u16" => "a whole number from 0 to 65535",
         "u32" | "u64" | "usize" => "a whole number",
         "a boolean" => "true or false",

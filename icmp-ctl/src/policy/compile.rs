@@ -2,6 +2,8 @@
 //!
 //! Owns the translation of everything but limits (`limits.rs`) and rules (`resolve.rs`, `layout.rs`).
 
+use std::num::NonZeroU8;
+
 use anyhow::{Result, anyhow};
 use icmp_common::abi::{
     BUDGETS, GATES, Level, Limit, PEER_PREFIXES, PeerPrefix, ROUTERS, SETTINGS_ECHO, SETTINGS_OBSERVE,
@@ -40,8 +42,8 @@ fn settings(config: &Config, tick: Tick, host: HostDefaults) -> Result<Settings>
     }
     let mut settings = Settings {
         flags,
-        ttl: answer_ttl("ttl", responder.ttl, host.ttl)?,
-        hop_limit: answer_ttl("hop-limit", responder.hop_limit, host.hop_limit)?,
+        ttl: responder.ttl.map_or(host.ttl, NonZeroU8::get).into(),
+        hop_limit: responder.hop_limit.map_or(host.hop_limit, NonZeroU8::get).into(),
         epoch_shift: 0,
         source: level(tick, "per-source", source)?,
         prefix: level(tick, "per-prefix", prefix)?,
@@ -216,16 +218,4 @@ fn vips(responder: &config::Responder) -> Result<Vec<Vip>> {
     vips.sort_by_key(|vip| vip.net);
     vips.dedup();
     Ok(vips)
-}
-
-/// RFC 1122 section 3.2.1.7: it must not be sent with zero.
-fn answer_ttl(key: &str, configured: Option<u8>, host: u8) -> Result<u32> {
-    match configured {
-        Some(0) => refuse(
-            &["responder", key],
-            format!("responder.{key}: 0 would not leave the host; the smallest is 1"),
-        ),
-        Some(ttl) => Ok(u32::from(ttl)),
-        None => Ok(u32::from(host)),
-    }
 }

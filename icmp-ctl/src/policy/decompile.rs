@@ -4,6 +4,7 @@
 //! words is said in those while it means what is in force, and so are the things that the program does not know, such as where the metrics
 //! are served. How a configuration becomes text is `config/edit.rs`'s.
 
+use std::num::NonZeroU8;
 use std::ops::RangeInclusive;
 
 use icmp_common::abi::{Level, Limit, SETTINGS_ECHO, SETTINGS_OWN_HOST, SETTINGS_VERIFY_FULL, Settings};
@@ -75,8 +76,8 @@ fn set_responder(responder: &mut config::Responder, policy: &Compiled, host: Hos
         (&mut responder.ttl, settings.ttl, host.ttl),
         (&mut responder.hop_limit, settings.hop_limit, host.hop_limit),
     ] {
-        if u32::from(said.unwrap_or(host)) != in_force {
-            *said = (u32::from(host) != in_force).then_some(in_force as u8);
+        if u32::from(said.map_or(host, NonZeroU8::get)) != in_force {
+            *said = NonZeroU8::new(in_force as u8).filter(|said| said.get() != host);
         }
     }
 }
