@@ -17,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::events::Events;
+use crate::config::interface;
 use crate::config::limits::Limits;
 use crate::config::peers::Peers;
 use crate::config::plain::plain;
@@ -40,6 +41,7 @@ pub const LIST: &str = "file:";
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// What `serve` attaches to.
+    #[serde(deserialize_with = "interface::names")]
     pub interfaces: Vec<String>,
     /// Whom the program answers, and how.
     #[serde(deserialize_with = "table")]

@@ -3,6 +3,7 @@
 pub mod edit;
 pub mod events;
 pub mod file;
+mod interface;
 pub mod limits;
 pub mod on_disk;
 pub mod peers;
