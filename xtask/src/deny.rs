@@ -1,13 +1,35 @@
 //! `cargo xtask deny`: what this workspace depends on, by `deny.toml`.
 //!
-//! Owns nothing but the call. It is not in `ci`: known faults are read from a repository elsewhere, and a fault that becomes known is no fault of a change.
+//! Owns what CI does without: known faults of the dependencies are read from a repository elsewhere, which not every machine reaches.
 
 use anyhow::Result;
 
-use crate::{build, run, setup};
+use crate::{build, interrupt, run, setup};
 
+/// All of it; what cannot be read is an error.
 pub(crate) fn verb() -> Result<()> {
+    ready()?;
+    check(&[])
+}
+
+/// Licences, versions and sources, which the change alone decides about; and known faults, where they can be read.
+pub(crate) fn in_ci() -> Result<()> {
+    ready()?;
+    check(&["bans", "licenses", "sources"])?;
+    if run::stream(build::cargo()?.args(["deny", "fetch", "db"])).is_err() {
+        interrupt::check()?;
+        println!("  known faults of the dependencies: not looked at, for they cannot be fetched here");
+        return Ok(());
+    }
+    check(&["advisories"])
+}
+
+fn ready() -> Result<()> {
     setup::ready(setup::Purpose::Deny)?;
     run::heading("Dependencies");
-    run::stream(build::cargo()?.args(["deny", "check"]))
+    Ok(())
+}
+
+fn check(what: &[&str]) -> Result<()> {
+    run::stream(build::cargo()?.args(["deny", "check"]).args(what))
 }
