@@ -51,7 +51,7 @@ impl Tick {
         let largest = (MAX_CAPACITY / interval).floor();
         if burst as f64 > largest {
             bail!(
-                "{what}: a burst of {burst} takes longer than a year to refill at {}; the largest is {largest}",
+                "{what}: a burst of {burst} takes longer than seven weeks to refill at {}; the largest is {largest}",
                 Rate::PerSecond(rate)
             );
         }
@@ -117,8 +117,9 @@ impl Tick {
 const MAX_BATCH: f64 = 256.0;
 /// Units of time a packet costs at the highest rate: enough of them that rounding to whole units stays below 1 %.
 const MIN_INTERVAL: f64 = 50.0;
-/// Units of time a bucket may hold: a year at HZ = 1000 and less than half of what a bucket can count.
-const MAX_CAPACITY: f64 = 365.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
+/// Units of time a bucket may hold: seven weeks at HZ = 1000. One that nobody has touched is as if it had been empty at tick 0, and has to be full
+/// from the first tick on, which is five minutes before 2^32 (`INITIAL_JIFFIES` in include/linux/jiffies.h).
+const MAX_CAPACITY: f64 = 49.0 * 86_400.0 * 1000.0 * UNITS_PER_TICK as f64;
 
 /// The share of the reply budget kept for known sources while it is exhausted: one in this many.
 const KNOWN_SHARE: u64 = 8;
@@ -245,6 +246,8 @@ pub fn mask(what: &str, ipv4_prefix: u8, ipv6_prefix: u8) -> Result<Mask> {
 
 #[cfg(test)]
 mod tests {
+    use icmp_common::limiter;
+
     use super::*;
 
     const TICK: Tick = Tick { per_second: 250.0 };
@@ -268,6 +271,19 @@ mod tests {
         assert!(text.contains("the highest is"), "{text}");
         let text = mask("x", 33, 64).expect_err("IPv4 has 32").to_string();
         assert!(text.contains("at most 32"), "{text}");
+    }
+
+    #[test]
+    fn a_bucket_is_full_from_the_first_tick_on_however_slowly_it_refills() {
+        for per_second in [100.0, 250.0, 300.0, 1000.0] {
+            let tick = Tick { per_second };
+            let first = limiter::now((1 << 32) - 300 * per_second as u64);
+            for rate in [1.0 / 3600.0, 0.1, 1.0, 1e3, 1e6] {
+                let mut limits = (0..60).filter_map(|n| tick.limit("x", Rate::PerSecond(rate), 1 << n).ok());
+                let largest = limits.next_back().expect("some burst can be");
+                assert!(largest.capacity <= first, "{rate}/s at {per_second} ticks a second");
+            }
+        }
     }
 
     #[test]
