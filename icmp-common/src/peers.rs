@@ -92,6 +92,7 @@ pub fn note<F: Frame>(places: &mut [Peer; PEER_WAYS], request: &Request, now: u6
         return false;
     }
     let peer = &mut places[best & (PEER_WAYS - 1)];
+    peer.make_room();
     let goes_on = match claim {
         Claim::Same => peer.goes_on(request.sequence, now),
         Claim::Again => {
@@ -180,6 +181,16 @@ impl Peer {
         (self.duplicates, self.late, self.irregular) = (zero, zero, zero);
         (self.gap, self.run, self.span) = (zero as u16, zero as u16, zero as u16);
         self.stride = 1;
+    }
+
+    /// Halves what is counted before that wraps, so that the parts that were lost, or did not come when the interval says, stay what they are.
+    #[inline(always)]
+    const fn make_room(&mut self) {
+        if self.expected >> (u32::BITS - 1) != 0 {
+            self.received /= 2;
+            self.expected /= 2;
+            self.irregular /= 2;
+        }
     }
 
     /// Notes a request of this peer; false where it is a new beginning.

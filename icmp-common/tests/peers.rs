@@ -127,6 +127,22 @@ fn sequence_numbers_wrap_without_a_loss() {
 }
 
 #[test]
+fn a_peer_that_never_stops_keeps_its_share_of_lost_requests() {
+    for (expected, received) in [(u32::MAX, u32::MAX / 2), (1 << 31, 1 << 31), (u32::MAX, u32::MAX)] {
+        let mut host = Host::new();
+        host.ping(0..20, SECOND);
+        let peer = &mut host.peers.places.iter_mut().find(|peer| peer.first_at != 0).expect("noted");
+        (peer.expected, peer.received, peer.irregular) = (expected, received, received / 8);
+        let share = |peer: &Peer| f64::from(peer.lost()) / f64::from(peer.expected);
+        let before = share(peer);
+        host.ping(20..200, SECOND);
+        let peer = host.one();
+        assert!(peer.is_regular() && peer.expected < 1 << 31, "{peer:?}");
+        assert!((share(&peer) - before).abs() < 1e-6, "{peer:?}");
+    }
+}
+
+#[test]
 fn an_outage_is_lost_however_long_where_there_was_time_for_it() {
     let mut host = Host::new();
     host.ping(1..=100, SECOND);
