@@ -227,6 +227,8 @@ impl World {
             let (pair, elsewhere) = (Pair::new(1500), Namespace::new("elsewhere"));
             quiet(&elsewhere);
             join(&pair.host, SECOND_IF, HOST_MAC, &elsewhere, ELSEWHERE_IF, PEER_MAC, 1500);
+            // What is taken where the interfaces cannot be read is another one.
+            pair.host.sysctl("net/ipv6/conf/host0/hop_limit", "77");
             Self { pair, _elsewhere: elsewhere, log: folder.file("trace", ""), folder }
         })
     }

@@ -237,6 +237,22 @@ fn a_host_that_cannot_be_asked_about_its_interfaces_is_none_whose_interfaces_are
 }
 
 #[test]
+fn a_host_that_cannot_be_asked_about_its_interfaces_is_none_with_the_usual_hop_limit() {
+    let Some(world) = World::new() else { return };
+    let host = &world.pair.host;
+    let new = world.prepare(&["attach host0 -f @a", "apply -f @b"]);
+    let mut refused = 0;
+    for number in 1.. {
+        let old = world.prepare(&["attach host0 -f @a"]);
+        let Some(done) = world.failing("apply -f @b", "sendto", number, "ENOMEM") else { break };
+        let is_done = done.code == Some(0);
+        assert!(State::of(host).is_like(if is_done { &new } else { &old }), "{done}");
+        refused += u32::from(!is_done);
+    }
+    assert!(refused > 0, "some of these calls are needed");
+}
+
+#[test]
 fn a_probe_that_has_failed_is_no_feature_that_the_kernel_lacks() {
     let Some(world) = World::new() else { return };
     let before = world.prepare(&[]);

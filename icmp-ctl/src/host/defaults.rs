@@ -1,5 +1,7 @@
 //! What the kernel puts in its own answers where the configuration says nothing.
 
+use anyhow::Result;
+
 use crate::host::netlink::links_once;
 use crate::host::patterns::meant;
 
@@ -14,18 +16,22 @@ pub struct HostDefaults {
 
 impl HostDefaults {
     /// What the kernel uses on an interface (of those that a pattern means, the first), or 64 where a family is not there.
-    pub fn read(interface: Option<&String>) -> Self {
+    ///
+    /// # Errors
+    /// The interfaces cannot be read.
+    pub fn read(interface: Option<&String>) -> Result<Self> {
         let sysctl = |path: &str| {
             let value = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
             (value > 0).then_some(value)
         };
-        Self {
+        let links = interface.map(|_| links_once()).transpose()?.unwrap_or_default();
+        Ok(Self {
             ttl: sysctl("/proc/sys/net/ipv4/ip_default_ttl").unwrap_or(64),
             hop_limit: interface
                 // The kernel has no such file for an alternative name.
-                .and_then(|name| meant(&links_once().ok()?, name).first().map(|link| (*link).clone()))
-                .and_then(|link| sysctl(&format!("/proc/sys/net/ipv6/conf/{}/hop_limit", link.name)))
+                .and_then(|name| meant(&links, name).first().map(|link| link.name.clone()))
+                .and_then(|name| sysctl(&format!("/proc/sys/net/ipv6/conf/{name}/hop_limit")))
                 .unwrap_or(64),
-        }
+        })
     }
 }

@@ -18,9 +18,10 @@ use crate::policy::{contradictions, guards};
 /// What it leaves to the host is that of the interface.
 ///
 /// # Errors
-/// A value that cannot be.
+/// A value that cannot be, or the links cannot be read.
 pub fn compiled(config: &Config, interface: Option<&String>) -> Result<Compiled> {
-    let mut policy = compile_policy(config, Tick::of_this_kernel()?, HostDefaults::read(interface), cpus()?)?;
+    let mut policy =
+        compile_policy(config, Tick::of_this_kernel()?, HostDefaults::read(interface)?, cpus()?)?;
     if config.responder.respect_sysctl {
         conflicts::respect(&mut policy.settings);
     }
@@ -30,7 +31,7 @@ pub fn compiled(config: &Config, interface: Option<&String>) -> Result<Compiled>
 /// As [`compiled`], for who only looks at what it would do: what `apply` refuses is said, and so are rules that are probably not meant.
 ///
 /// # Errors
-/// A value that cannot be.
+/// A value that cannot be, or the links cannot be read.
 pub fn compiled_to_look_at(config: &Config, interface: Option<&String>) -> Result<Compiled> {
     let policy = compiled(config, interface)?;
     let rules = policy.rules();

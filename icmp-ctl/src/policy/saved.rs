@@ -210,5 +210,5 @@ fn in_words_of(like: &Config, pins: &Pins, policy: &Compiled) -> Result<Config> 
             like.interfaces.push(link.name.clone());
         }
     }
-    Ok(configuration(policy, &like, HostDefaults::read(like.interfaces.first()), Tick::of_this_kernel()?))
+    Ok(configuration(policy, &like, HostDefaults::read(like.interfaces.first())?, Tick::of_this_kernel()?))
 }

@@ -186,7 +186,7 @@ impl Transaction {
         let mut difference = Difference::default();
         if let Some(OfFile { memory, allow_empty, hop_limit_of_attached }) = file {
             if hop_limit_of_attached {
-                let host = HostDefaults::read(first_attached(pins)?.as_ref());
+                let host = HostDefaults::read(first_attached(pins)?.as_ref())?;
                 policy.settings.hop_limit = u32::from(host.hop_limit);
             }
             let before = in_force.map(Compiled::rules).unwrap_or_default();
