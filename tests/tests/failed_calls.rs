@@ -197,7 +197,8 @@ fn upgrade_in_front_of_another_program_is_done_or_not_and_says_which() {
 #[test]
 fn what_is_looked_at_is_told_as_it_is_or_not_at_all() {
     let Some(world) = World::new() else { return };
-    let old = world.prepare(&["attach host0 -f @a", "attach second0 --mode generic", "apply -f @w"]);
+    let _other = world.pair.host.enter(|| PassLink::attach(SECOND_IF));
+    let old = world.prepare(&["attach host0 -f @a", "attach second0 --chain", "apply -f @w"]);
     let mut tried = Tried::default();
     for what in ["status", "show policy", "show addresses", "show limits", "show config", "rule list"] {
         let verb = format!("{what} -j");
@@ -250,6 +251,23 @@ fn a_host_that_cannot_be_asked_about_its_interfaces_is_none_with_the_usual_hop_l
         refused += u32::from(!is_done);
     }
     assert!(refused > 0, "some of these calls are needed");
+}
+
+#[test]
+fn another_program_is_told_as_it_is_or_not_at_all() {
+    let Some(world) = World::new() else { return };
+    let _other = world.pair.host.enter(|| PassLink::attach(SECOND_IF));
+    let verb = "attach second0";
+    let right = world.run(verb).stderr;
+    assert!(right.contains("by link"), "{right}");
+    let mut untold = 0;
+    for number in 1.. {
+        let Some(done) = world.failing(verb, "bpf", number, "ENOMEM") else { break };
+        let is_told = done.stderr.contains("another XDP program is attached");
+        assert!(!is_told || done.stderr == right, "{done}");
+        untold += u32::from(!is_told);
+    }
+    assert!(untold > 0, "some of these calls are needed");
 }
 
 #[test]

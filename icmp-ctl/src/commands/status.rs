@@ -39,7 +39,7 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
             "tag": tag,
             "attached_at": pin.attached_at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
             "age_seconds": pin.attached_at.elapsed().map_or(0, |age| age.as_secs()),
-            "behind": pin.behind_now(),
+            "behind": pin.behind_now()?,
             "strips_tags": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
         }));
     }

@@ -165,8 +165,8 @@ pub(crate) fn refuse_others(link: &Link, mode: AttachMode, chain: bool) -> Resul
     let Some(link) = links.iter().find(|now| now.index == link.index) else { return Ok(()) };
     let Some(finding) = program_of_others(link, &pins)? else { return Ok(()) };
     let chain = chain || pins.iter().any(|pin| pin.was_on(link));
-    let theirs = link.xdp.filter(|_| chain && Instance::of_elsewhere(link).is_ok_and(|ours| ours.is_none()));
-    match theirs {
+    let in_front = chain && Instance::of_elsewhere(link)?.is_none();
+    match link.xdp.filter(|_| in_front) {
         None => bail!("{}", finding.text()),
         Some(xdp) if mode.word().is_some_and(|mode| mode != xdp.mode) => bail!(
             "{}: the program there is attached in {} mode, and ours can go in front of it in the same mode only; leave out `--mode`",
@@ -180,11 +180,11 @@ pub(crate) fn refuse_others(link: &Link, mode: AttachMode, chain: bool) -> Resul
 /// That there is a program on an interface which is none of these.
 ///
 /// # Errors
-/// The pins of other network namespaces cannot be read.
+/// The pins of other network namespaces cannot be read, or the kernel does not tell about the program.
 pub(crate) fn program_of_others(link: &Link, ours: &[LinkPin]) -> Result<Option<Finding>> {
     let Some(xdp) = link.xdp.filter(|_| !ours.iter().any(|pin| pin.is_of(link))) else { return Ok(None) };
     if Instance::of_elsewhere(link)?.is_none() {
-        return Ok(Some(foreign::finding(link, xdp)));
+        return foreign::finding(link, xdp).map(Some);
     }
     let what = "was moved here with the program of another network namespace on it";
     let why = "it answers here for addresses of that one";

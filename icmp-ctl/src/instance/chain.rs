@@ -52,7 +52,7 @@ impl Instance {
         self.forget_behind(link.index)?;
         bpf::pin(fd.as_fd(), &behind::pin(&self.directory, entry, link.index))?;
         self.maps.set_chain(entry, slot, &fd)?;
-        let attachment = Attachment::of(link.index, xdp.program_id);
+        let attachment = Attachment::of(link.index, xdp.program_id)?;
         attachment.replace(link, xdp.mode, fd.as_fd(), ours.fd()?.as_fd()).map_err(|error| {
             let what =
                 format!("{}: going in front of {} (program {})", link.name, behind.name, behind.program_id);
@@ -110,7 +110,7 @@ impl Instance {
         }
         let other = bpf::open(&behind::pin(&self.directory, entry, ifindex))?;
         let ours = bpf::open(&self.program_pin(entry))?;
-        let attachment = Attachment::of(ifindex, program_id);
+        let attachment = Attachment::of(ifindex, program_id)?;
         attachment.replace(link, xdp.mode, ours.as_fd(), other.as_fd()).with_context(|| {
             format!("{}: putting {} (program {}) back", link.name, behind.name, behind.program_id)
         })?;
@@ -133,7 +133,7 @@ impl Instance {
         }
         // What it is exchanged for itself changes nothing.
         let ours = bpf::open(&self.program_pin(entry))?;
-        Attachment::of(ifindex, xdp.program_id).replace(link, xdp.mode, ours.as_fd(), ours.as_fd())
+        Attachment::of(ifindex, xdp.program_id)?.replace(link, xdp.mode, ours.as_fd(), ours.as_fd())
     }
 
     /// Forgets what was behind ours on an interface.

@@ -237,7 +237,7 @@ fn change(link: &Link, change: impl FnOnce(&mut Vec<Component>) -> Result<()>) -
         })
         .collect::<Result<Vec<_>>>()?;
     change(&mut components)?;
-    let attachment = Attachment::of(link.index, xdp.program_id);
+    let attachment = Attachment::of(link.index, xdp.program_id)?;
     if components.is_empty() {
         attachment.take_off(link, xdp.mode, old.as_fd())?;
     } else {

@@ -26,11 +26,15 @@ pub(crate) enum Attachment {
 
 impl Attachment {
     /// How this program is attached to this interface.
-    pub(crate) fn of(ifindex: u32, program_id: u32) -> Self {
+    ///
+    /// # Errors
+    /// The kernel does not tell, though it would.
+    pub(crate) fn of(ifindex: u32, program_id: u32) -> Result<Self> {
         match bpf::link_on(ifindex, program_id) {
-            Ok(Some(id)) => Self::Link(id),
-            Ok(None) => Self::Netlink,
-            Err(_) => Self::Unasked,
+            Ok(Some(id)) => Ok(Self::Link(id)),
+            Ok(None) => Ok(Self::Netlink),
+            Err(error) if has_errno(&error, &[libc::EPERM]) => Ok(Self::Unasked),
+            Err(error) => Err(error.context("asking how a program is attached")),
         }
     }
 
@@ -96,8 +100,11 @@ pub(super) fn mode_flags(mode: &str) -> u32 {
 }
 
 /// That it is in the way, and what takes it off.
-pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
-    let attachment = Attachment::of(link.index, xdp.program_id);
+///
+/// # Errors
+/// The kernel does not tell about it, though it would.
+pub(super) fn finding(link: &Link, xdp: Xdp) -> Result<Finding> {
+    let attachment = Attachment::of(link.index, xdp.program_id)?;
     let holder = match attachment {
         Attachment::Link(id) => holder(id),
         Attachment::Netlink | Attachment::Unasked => None,
@@ -106,7 +113,8 @@ pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
         "another XDP program is attached, {} with id {} ({} mode, {})",
         match program(xdp.program_id) {
             Ok(program) => program.as_ref().map_or_else(|| NAMELESS.to_owned(), name),
-            Err(_) => UNASKED.to_owned(),
+            Err(error) if has_errno(&error, &[libc::EPERM]) => UNASKED.to_owned(),
+            Err(error) => return Err(error),
         },
         xdp.program_id,
         xdp.mode,
@@ -119,7 +127,7 @@ pub(super) fn finding(link: &Link, xdp: Xdp) -> Finding {
             shell_word(&link.name)
         ));
     }
-    Finding::new("programs", State::Broken, what, why).on(&link.name).fixed_by(command)
+    Ok(Finding::new("programs", State::Broken, what, why).on(&link.name).fixed_by(command))
 }
 
 /// Who has it attached, and the command that takes it off.
@@ -162,14 +170,15 @@ const UNASKED: &str = "one whose name takes CAP_SYS_ADMIN to ask for,";
 /// A loaded program; `None` where it is gone.
 ///
 /// # Errors
-/// The kernel does not show programs: that takes CAP_SYS_ADMIN.
+/// The kernel does not tell, or does not show programs: that takes CAP_SYS_ADMIN.
 pub(super) fn program(id: u32) -> Result<Option<ProgramInfo>> {
     for info in loaded_programs() {
         match info.map_err(anyhow::Error::new) {
             Ok(info) if info.id() == id => return Ok(Some(info)),
-            Err(error) if has_errno(&error, &[libc::EPERM]) => return Err(error),
-            // Another one, or one that has gone meanwhile.
-            _ => {}
+            Ok(_) => {}
+            // One that has gone meanwhile.
+            Err(error) if has_errno(&error, &[libc::ENOENT]) => {}
+            Err(error) => return Err(error).context("asking about the programs that are loaded"),
         }
     }
     Ok(None)

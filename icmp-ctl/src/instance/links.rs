@@ -86,14 +86,17 @@ impl LinkPin {
     }
 
     /// The program behind it, and how the two are attached, as JSON.
-    pub fn behind_now(&self) -> Option<serde_json::Value> {
-        let behind = self.behind.as_ref()?;
+    ///
+    /// # Errors
+    /// The kernel does not tell how.
+    pub fn behind_now(&self) -> Result<Option<serde_json::Value>> {
+        let Some(behind) = &self.behind else { return Ok(None) };
         let mut json = behind.json();
         if self.whereabouts == Whereabouts::Here {
             let on_it = if behind.priority.is_some() { behind.program_id } else { self.program_id };
-            json["attached"] = Attachment::of(self.ifindex, on_it).text().into();
+            json["attached"] = Attachment::of(self.ifindex, on_it)?.text().into();
         }
-        Some(json)
+        Ok(Some(json))
     }
 
     /// What is wrong with it.

@@ -69,7 +69,7 @@ pub(super) fn run(instance: &Path, ifindex: u32, entry: Entry, before: &Path, af
         return dispatcher::exchange(link, ProgramInfo::from_pin(before)?.id(), &after);
     }
     let xdp = link.xdp.context("the program is not there any more")?;
-    let attachment = Attachment::of(ifindex, xdp.program_id);
+    let attachment = Attachment::of(ifindex, xdp.program_id)?;
     attachment.replace(link, xdp.mode, bpf::open(&before)?.as_fd(), bpf::open(&after)?.as_fd())
 }
 

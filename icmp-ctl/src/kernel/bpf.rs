@@ -39,21 +39,20 @@ pub(crate) fn link_info(pin: &Path) -> Result<LinkInfo> {
 /// Kernel id of the link that has an XDP program on an interface; `None` where it was attached without one.
 ///
 /// # Errors
-/// The kernel does not show links: that takes CAP_SYS_ADMIN.
+/// The kernel does not tell, or does not show links: that takes CAP_SYS_ADMIN.
 pub(crate) fn link_on(ifindex: u32, program_id: u32) -> Result<Option<u32>> {
     for link in loaded_links() {
-        match link.map_err(anyhow::Error::new) {
-            Err(error) if has_errno(&error, &[libc::EPERM]) => return Err(error),
-            Ok(link)
-                if link.program_id() == program_id
-                    && link.link_type().is_ok_and(|kind| kind == LinkType::Xdp)
-                    && link_by_id(link.id())
-                        .is_ok_and(|link| info_of(&link).is_ok_and(|info| info.ifindex == ifindex)) =>
-            {
-                return Ok(Some(link.id()));
-            }
-            // Another one, or one that has gone meanwhile.
-            _ => {}
+        let on_it = link.map_err(anyhow::Error::new).and_then(|link| {
+            let is_meant =
+                link.program_id() == program_id && link.link_type().is_ok_and(|kind| kind == LinkType::Xdp);
+            let is_it = is_meant && info_of(&link_by_id(link.id())?)?.ifindex == ifindex;
+            Ok(is_it.then_some(link.id()))
+        });
+        match on_it {
+            Ok(None) => {}
+            // One that has gone meanwhile, or is being made.
+            Err(error) if has_errno(&error, &[libc::ENOENT, libc::EAGAIN]) => {}
+            found => return found,
         }
     }
     Ok(None)
