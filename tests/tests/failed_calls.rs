@@ -270,6 +270,24 @@ fn another_program_is_told_as_it_is_or_not_at_all() {
     assert!(untold > 0, "some of these calls are needed");
 }
 
+/// It asks about its map among the last calls of a capture that ends at once.
+#[test]
+fn a_capture_whose_map_cannot_be_asked_about_has_not_lost_it() {
+    let Some(world) = World::new() else { return };
+    let _attached = world.prepare(&["attach host0 -f @a"]);
+    let verb = "capture -w /dev/null --time 1ms";
+    let (done, trace) = world.traced(verb, "bpf", &[]);
+    let _said = done.expect_success();
+    let calls = trace.lines().filter(|line| line.contains(" bpf(")).count();
+    let mut refused = 0;
+    for number in calls.saturating_sub(20)..=calls {
+        let Some(done) = world.failing(verb, "bpf", number, "ENOMEM") else { continue };
+        assert!(!done.stderr.contains("has been removed or replaced"), "{done}");
+        refused += u32::from(done.code != Some(0));
+    }
+    assert!(refused > 2, "some of these calls are needed");
+}
+
 #[test]
 fn a_probe_that_has_failed_is_no_feature_that_the_kernel_lacks() {
     let Some(world) = World::new() else { return };

@@ -15,6 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use crate::instance::directory::directory;
 use crate::instance::pins::{Instance, Pins};
 use crate::kernel::bpf::read_batch_per_cpu;
+use crate::kernel::bpffs::unless_gone;
 use crate::kernel::clock::monotonic_ns;
 use crate::kernel::pod::Pod;
 
@@ -89,7 +90,8 @@ impl Capturing {
     /// written.
     pub fn renew(&mut self, wanted: impl FnOnce(&Pins) -> Result<Capture>) -> Result<()> {
         let (told, _) = maps(self.tap);
-        if MapInfo::from_pin(self.pins.directory.join(told)).map_or(0, |map| map.id()) != self.map {
+        let told = self.pins.directory.join(told);
+        if unless_gone(&told, || Ok(MapInfo::from_pin(&told)?.id()))? != Some(self.map) {
             bail!("what was loaded has been removed or replaced, and the capture has ended with it");
         }
         if self.pins.maps.capture(self.tap)?.number != self.capture.number {
