@@ -135,6 +135,82 @@ mod tests {
     use std::hash::Hasher;
 
     use super::*;
+    use crate::config::file::Config;
+    use crate::host::defaults::HostDefaults;
+    use crate::policy::compile::compile_policy;
+
+    #[test]
+    fn what_is_another_policy_is_told_as_one() {
+        let tick = Tick { per_second: 250.0 };
+        let rules = [
+            "",
+            "family = \"ipv4\"",
+            "family = \"ipv6\"",
+            "type = \"echo-request\"",
+            "type = \"echo-request\"\nfamily = \"ipv4\"",
+            "type = \"echo-request\"\nfamily = \"ipv6\"",
+            "type = [\"echo-request\", \"timestamp-request\"]",
+            "type = [\"echo-request\", \"timestamp-request\"]\nfamily = \"ipv4\"",
+            "type = \"timestamp-request\"",
+            "type = \"destination-unreachable/1\"\nfamily = \"ipv4\"",
+            "type = \"destination-unreachable/1\"\nfamily = \"ipv6\"",
+            "type = 200\nfamily = \"ipv4\"",
+            "type = 200\nfamily = \"ipv6\"",
+            "type = \"200-210\"\nfamily = \"ipv6\"",
+            "type = \"echo-request\"\nfrom = [\"192.0.2.0/24\"]",
+            "type = \"echo-request\"\nfrom = [\"192.0.2.0/24\", \"2001:db8::/32\"]",
+            "type = \"echo-request\"\nfrom = [\"192.0.2.0/24\", \"2001:db8::/32\"]\nfamily = \"ipv6\"",
+            "type = \"echo-request\"\nto = [\"192.0.2.0/24\"]",
+            "type = \"echo-request\"\nfrom = []",
+            "type = \"echo-request\"\nfrom = []\nfamily = \"ipv4\"",
+            "vlan = [0, 7]",
+            "length = \"64-\"",
+            "length = 64",
+            "hop-limit = \"1-255\"",
+            "audit = true",
+        ];
+        let rules = rules.map(|rule| format!("[[policy.rule]]\nname = \"x\"\naction = \"drop\"\n{rule}\n"));
+        let limited = ["\"0\"", "\"unlimited\"", "\"1/h\"", "\"100/s\"", "\"100/s\"\nburst = 7"];
+        let limited = limited
+            .map(|limit| format!("[[policy.rule]]\nname = \"x\"\naction = \"answer\"\nlimit = {limit}\n"));
+        let others = [
+            "",
+            "[responder]\necho = false\n",
+            "[responder]\nttl = 7\n",
+            "[responder]\nhop-limit = 7\n",
+            "[responder]\nown = \"host\"\n",
+            "[responder]\nverify = \"header\"\n",
+            "[responder]\nvips = [\"192.0.2.1/32\"]\n",
+            "[[responder.vip]]\nprefix = \"192.0.2.1/32\"\ncheck = \"file:/x\"\n",
+            "[[responder.vip]]\nprefix = \"192.0.2.1/32\"\ncheck = \"file:/x\"\nrise = 7\n",
+            "[limits]\nper-source = { ipv6-prefix = 56 }\n",
+            "[limits]\nper-source = { burst = 2001 }\n",
+            "[limits]\nreplies = { rate = \"unlimited\" }\n",
+            "[limits]\nreplies = { rate = \"0\" }\n",
+            "[peers]\ntrack = 7\n",
+            "[peers]\ntrack = [\"192.0.2.0/24\"]\n",
+            "[peers]\ntrack = [\"0.0.0.0/0\"]\n",
+            "[peers]\ntrack = [\"::/0\"]\n",
+            "[policy]\npreset = \"strict\"\n",
+            "[policy.ipv4]\n\"3/4\" = \"pass\"\n",
+            "[policy.checks]\nrouter-guard = \"drop\"\nrouters = [\"fe80::1\"]\n",
+            "[policy.checks]\nrouters = [\"fe80::1\", \"fe80::2\"]\n",
+        ];
+        let texts: Vec<_> = others.map(str::to_owned).into_iter().chain(rules).chain(limited).collect();
+        let compiled = |text: &String| {
+            let config = Config::parse(text, "x").expect("a configuration");
+            let host = HostDefaults { ttl: 64, hop_limit: 64 };
+            compile_policy(&config, tick, host, 1).expect("it can be")
+        };
+        let policies: Vec<_> = texts.iter().map(|text| (text, compiled(text))).collect();
+        for (text, before) in &policies {
+            for (other, after) in &policies {
+                let mut told = Difference::default();
+                told.add(Some(before), after, tick);
+                assert_eq!(told.is_empty(), before.says_the_same_as(after), "{text}\n{other}");
+            }
+        }
+    }
 
     #[test]
     fn a_difference_has_what_is_in_one_only_in_its_order() {

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 
 use icmp_common::abi::Limit;
+use icmp_common::types::Family;
+use ipnet::IpNet;
 
 use crate::kernel::clock::Tick;
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
@@ -26,8 +28,8 @@ impl Rule {
                 Some(nets) => write!(text, "{what} {} prefixes ", nets.len()),
             };
         }
-        if let [family] = self.families[..]
-            && self.types.is_empty()
+        if let [family] = &self.families[..]
+            && (self.types.is_empty() || !self.tells(*family))
         {
             let _ = write!(text, "family {} ", family.name());
         }
@@ -52,6 +54,18 @@ impl Rule {
         }
         text.truncate(text.trim_end().len());
         text
+    }
+
+    /// Whether the prefixes of a rule that is about one family, or the names of its types, say already which one.
+    fn tells(&self, family: Family) -> bool {
+        let both = [Family::V4, Family::V6];
+        let is_of_one = |name: &TypeName| {
+            let name = name.to_string();
+            !TypeName::is_number(&name) && TypeName::all(&name, &both).is_ok_and(|all| all.len() == 1)
+        };
+        let is_of_family = |net: &IpNet| net.addr().is_ipv4() == (family == Family::V4);
+        let mut lists = [&self.from, &self.to].into_iter().flatten().filter(|nets| !nets.is_empty());
+        lists.any(|nets| nets.iter().all(is_of_family)) || self.types.iter().all(is_of_one)
     }
 
     /// The whole rule in a line.
