@@ -5,14 +5,12 @@
 
 use std::fs;
 use std::io::{self, Write as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::netns::{HOST_V4, HOST_V6, INTERFACE, Namespace, Pair};
+use crate::netns::{HOST_V4, HOST_V6, INTERFACE, IcmpCtl, Namespace, Pair};
 use crate::{build, interrupt, run, setup};
 
 /// Echo requests of the flood: all sent at once, whatever comes back, so that it ends within two seconds.
@@ -106,9 +104,9 @@ fn play() -> Result<()> {
     // Detached before the namespaces go, in every way out of here.
     // A frame that XDP sends over veth arrives only where the other end has a program as well; this one passes
     // everything the client asked for to the client.
-    let client = Attached::new(&pair.client, &icmp_ctl, false)?;
+    let client = attach(&pair.client, &icmp_ctl, false)?;
     println!("  The client's end has one as well, so that the replies arrive.");
-    let host = Attached::new(&pair.host, &icmp_ctl, true)?;
+    let host = attach(&pair.host, &icmp_ctl, true)?;
 
     run::heading("Real pings, IPv4 and IPv6");
     let before = Answers::read(&host)?;
@@ -154,7 +152,7 @@ fn play() -> Result<()> {
 
     run::heading("The counters, as an operator sees them");
     show("icmp-ctl", &["show", "counters"]);
-    run::stream(host.icmp_ctl().args(["show", "counters"]))?;
+    run::stream(&mut host.command(&["show", "counters"]))?;
 
     run::heading("Clean up");
     drop(host);
@@ -165,36 +163,17 @@ fn play() -> Result<()> {
     Ok(())
 }
 
-/// icmp-ctl attached in a namespace, until this value goes.
-struct Attached<'a> {
-    namespace: &'a Namespace,
-    program: &'a Path,
-}
-
-impl<'a> Attached<'a> {
-    fn new(namespace: &'a Namespace, program: &'a Path, shown: bool) -> Result<Self> {
-        let attached = Self { namespace, program };
-        let mut attach = attached.icmp_ctl();
-        attach.args(["attach", INTERFACE]);
-        if shown {
-            show("icmp-ctl", &["attach", INTERFACE]);
-            run::stream(&mut attach)?;
-        } else {
-            run::capture(&mut attach)?;
-        }
-        Ok(attached)
+/// icmp-ctl, attached in a namespace.
+fn attach<'a>(namespace: &'a Namespace, program: &'a Path, shown: bool) -> Result<IcmpCtl<'a>> {
+    let icmp_ctl = IcmpCtl { namespace, program };
+    let mut attach = icmp_ctl.command(&["attach", INTERFACE]);
+    if shown {
+        show("icmp-ctl", &["attach", INTERFACE]);
+        run::stream(&mut attach)?;
+    } else {
+        run::capture(&mut attach)?;
     }
-
-    fn icmp_ctl(&self) -> Command {
-        self.namespace.command(self.program)
-    }
-}
-
-impl Drop for Attached<'_> {
-    fn drop(&mut self) {
-        // In a process group of its own: the next Ctrl-C must not stop the tidying.
-        let _nothing_attached = run::output(self.icmp_ctl().args(["detach", "--all"]).process_group(0));
-    }
+    Ok(icmp_ctl)
 }
 
 /// Who answered how many so far.
@@ -206,8 +185,8 @@ struct Answers {
 }
 
 impl Answers {
-    fn read(host: &Attached<'_>) -> Result<Self> {
-        let text = run::capture(host.icmp_ctl().args(["show", "counters", "-j"]))?;
+    fn read(host: &IcmpCtl<'_>) -> Result<Self> {
+        let text = run::capture(&mut host.command(&["show", "counters", "-j"]))?;
         let counters: Value =
             serde_json::from_str(&text).context("understanding `icmp-ctl show counters -j`")?;
         Ok(Self {

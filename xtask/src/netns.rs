@@ -1,4 +1,4 @@
-//! Two network namespaces joined by a veth pair, for the demo.
+//! Network namespaces joined by veth pairs, and icmp-ctl in them, for the demo and the picture of the dashboard.
 //!
 //! Owns making and removing them. They go when the guard is dropped: at the end, on an error, a panic or Ctrl-C; and
 //! what a killed run left behind goes at the next one.
@@ -37,40 +37,39 @@ const CLIENT_V6: &str = "2001:db8::2";
 impl Pair {
     pub(crate) fn make() -> Result<Self> {
         remove_leftovers();
-        let pid = std::process::id();
-        let host = Namespace::make(format!("{PREFIX}{pid}-host"))?;
-        let client = Namespace::make(format!("{PREFIX}{pid}-client"))?;
-        let pair = Self { host, client };
-        let (host, client) = (&pair.host, &pair.client);
-        // Made inside, so that the machine's own namespace never sees it.
-        host.ip(&[
-            "link",
-            "add",
-            INTERFACE,
-            "type",
-            "veth",
-            "peer",
-            "name",
-            INTERFACE,
-            "netns",
-            &client.name,
-        ])?;
-        for (end, v4, v6) in [(host, HOST_V4, HOST_V6), (client, CLIENT_V4, CLIENT_V6)] {
-            end.ip(&["address", "add", &format!("{v4}/24"), "dev", INTERFACE])?;
-            // nodad: usable at once.
-            end.ip(&["address", "add", &format!("{v6}/64"), "dev", INTERFACE, "nodad"])?;
-            end.ip(&["link", "set", "lo", "up"])?;
-            end.ip(&["link", "set", INTERFACE, "up"])?;
-        }
+        let pair = Self { host: Namespace::make("host")?, client: Namespace::make("client")? };
+        let client = (&pair.client, INTERFACE, [CLIENT_V4, CLIENT_V6]);
+        cable([(&pair.host, INTERFACE, [HOST_V4, HOST_V6]), client])?;
         Ok(pair)
     }
 }
 
+/// One end of a cable: in which namespace, the interface's name, and an address of each family.
+type End<'a> = (&'a Namespace, &'a str, [&'a str; 2]);
+
+/// Join two namespaces.
+pub(crate) fn cable(ends: [End<'_>; 2]) -> Result<()> {
+    let [(one, name, _), (other, peer, _)] = ends;
+    // Made inside, so that the machine's own namespace never sees it.
+    one.ip(&["link", "add", name, "type", "veth", "peer", "name", peer, "netns", &other.name])?;
+    for (end, interface, [v4, v6]) in ends {
+        end.ip(&["address", "add", &format!("{v4}/24"), "dev", interface])?;
+        // nodad: usable at once.
+        end.ip(&["address", "add", &format!("{v6}/64"), "dev", interface, "nodad"])?;
+        end.ip(&["link", "set", interface, "up"])?;
+    }
+    Ok(())
+}
+
 impl Namespace {
-    fn make(name: String) -> Result<Self> {
+    /// Make one; `role` is for whoever reads `ip netns list`.
+    pub(crate) fn make(role: &str) -> Result<Self> {
+        let name = format!("{PREFIX}{}-{role}", std::process::id());
         run::capture(run::command("ip").args(["netns", "add", &name]))
             .context("making a network namespace")?;
-        Ok(Self { name })
+        let namespace = Self { name };
+        namespace.ip(&["link", "set", "lo", "up"])?;
+        Ok(namespace)
     }
 
     /// A command to be run in here. Not by `ip netns exec`, which mounts a new /sys and hides the pins in bpffs.
@@ -80,7 +79,7 @@ impl Namespace {
         command
     }
 
-    fn ip(&self, arguments: &[&str]) -> Result<()> {
+    pub(crate) fn ip(&self, arguments: &[&str]) -> Result<()> {
         run::capture(run::command("ip").args(["-n", &self.name]).args(arguments)).map(drop)
     }
 
@@ -98,13 +97,34 @@ impl Drop for Namespace {
     }
 }
 
+/// icmp-ctl in a namespace; what it has attached there is detached when this value goes.
+pub(crate) struct IcmpCtl<'a> {
+    pub(crate) namespace: &'a Namespace,
+    pub(crate) program: &'a Path,
+}
+
+impl IcmpCtl<'_> {
+    pub(crate) fn command(&self, verb: &[&str]) -> Command {
+        let mut command = self.namespace.command(self.program);
+        command.args(verb);
+        command
+    }
+}
+
+impl Drop for IcmpCtl<'_> {
+    fn drop(&mut self) {
+        // In a process group of its own: the next Ctrl-C must not stop the tidying.
+        let _nothing_attached = run::output(self.command(&["detach", "--all"]).process_group(0));
+    }
+}
+
 fn remove(name: &str) {
     // In a process group of its own: the next Ctrl-C must not stop the tidying. What fails here has nowhere to go.
     let _failed = run::output(run::command("ip").args(["netns", "delete", name]).process_group(0));
 }
 
-/// Namespaces of demos whose process is gone.
-fn remove_leftovers() {
+/// Namespaces whose process is gone.
+pub(crate) fn remove_leftovers() {
     let Ok(entries) = fs::read_dir("/run/netns") else { return };
     for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')).map(|(pid, _)| pid);
