@@ -21,9 +21,9 @@ pub fn assert_they_ask_for_what_there_is(queries: &str, documented: &str) {
     let types: BTreeSet<&str> = (0..COUNTER_ROWS).map(|row| row_labels(row).1).collect();
     let mut looked_at = 0;
     for (label, known) in [("reason", &reasons), ("verdict", &verdicts), ("type", &types)] {
-        for value in [format!("{label}=\""), format!("{label}=~\"")]
+        for value in ["=", "=~", "!=", "!~"]
             .iter()
-            .flat_map(|start| queries.split(start.as_str()).skip(1))
+            .flat_map(|operator| queries.split(&format!("{label}{operator}\"")).skip(1).collect::<Vec<_>>())
             .filter_map(|rest| rest.split('"').next())
             .flat_map(|values| values.split('|'))
         {

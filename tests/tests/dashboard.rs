@@ -50,7 +50,7 @@ fn its_queries_are_taken_by_prometheus_and_ask_for_what_there_is() {
     assert!(queries.len() > 10, "{queries:?}");
     let mut rules = String::from("groups:\n  - name: dashboard\n    rules:\n");
     for (i, query) in queries.iter().enumerate() {
-        let filled = query.replace("$__rate_interval", "2m").replace("$__interval", "30s");
+        let filled = query.replace("$__rate_interval", "2m");
         writeln!(rules, "      - record: query{i}\n        expr: {}", Value::from(filled))
             .expect("a String takes all");
     }
@@ -63,6 +63,46 @@ fn its_queries_are_taken_by_prometheus_and_ask_for_what_there_is() {
     all_under(variables, "query", &mut values);
     let documented = fs::read_to_string(here("../docs/reference/metrics.md")).expect("the metrics");
     assert_they_ask_for_what_there_is(&[queries, values].concat().join("\n"), &documented);
+}
+
+#[test]
+fn its_panels_of_messages_leave_out_frames_that_are_not_icmp() {
+    let dashboard = dashboard();
+    let mut queries = Vec::new();
+    all_under(&dashboard["panels"], "expr", &mut queries);
+    let queries = queries.join("\n");
+    let selectors: Vec<_> = ["icmp_ctl_packets_total{", "icmp_ctl_bytes_total{"]
+        .into_iter()
+        .flat_map(|metric| queries.split(metric).skip(1))
+        .filter_map(|rest| rest.split('}').next())
+        .collect();
+    assert!(selectors.len() > 5, "{selectors:?}");
+    for labels in selectors {
+        let is_icmp =
+            ["verdict=", "type", "reason!~\"not-icmp|not-ip\""].iter().any(|label| labels.contains(label));
+        assert!(is_icmp, "{labels}");
+    }
+}
+
+#[test]
+fn its_queries_look_back_over_more_than_one_scrape() {
+    let dashboard = dashboard();
+    let mut queries = Vec::new();
+    all_under(&dashboard, "expr", &mut queries);
+    // In the interval between two points there may be one scrape, and nothing changes within one.
+    let too_short: Vec<_> = queries.iter().filter(|query| query.contains("[$__interval]")).collect();
+    assert!(too_short.is_empty(), "{too_short:?}");
+}
+
+#[test]
+fn its_graphs_filter_by_more_than_the_value_of_the_moment_so_that_the_legend_shows_a_last_value_that_is_the_last()
+ {
+    let dashboard = dashboard();
+    let mut queries = Vec::new();
+    all_under(&dashboard["panels"], "expr", &mut queries);
+    let wrong: Vec<_> =
+        queries.iter().filter(|query| query.ends_with("> 0") && !query.contains(" and ")).collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
 
 #[test]
