@@ -10,6 +10,7 @@ mod build;
 mod check;
 mod ci;
 mod cpio;
+mod dashboard;
 mod debian;
 mod demo;
 mod deny;
@@ -43,6 +44,8 @@ enum Verb {
     Setup(setup::Args),
     /// See in a minute what this is for: two namespaces, real pings, a flood, the counters
     Demo(demo::Args),
+    /// Draw the picture of Grafana's dashboard: two hosts, floods, Prometheus, and Grafana's own components
+    Dashboard,
     /// Run formatting, lints, the verifier's budget, every test and the VMs
     Test(test::Args),
     /// Find out in less than a minute what needs no kernel: formatting, lints, the packet path's tests
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
     let outcome = interrupt::watch().and_then(|()| match cli.verb {
         Verb::Setup(args) => setup::verb(&args),
         Verb::Demo(args) => demo::verb(&args),
+        Verb::Dashboard => dashboard::verb(),
         Verb::Test(args) => test::verb(&args),
         Verb::Check => check::verb(),
         Verb::Book => book::verb(),

@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: what is missing here, installed.
 //!
 //! Owns what each purpose needs and how it is got: the nightly and bpf-linker that ebpf-toolchain.toml pins, programs
-//! by apt. What is there is left alone and asks for no root; what can't be had stops with one sentence.
+//! by apt, packages of PyPI, npm and crates.io. What is there is left alone and asks for no root; what can't be had stops with one sentence.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -15,6 +15,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::release::{self, ARCHITECTURES};
 use crate::{build, run};
@@ -35,6 +36,8 @@ pub(crate) enum Purpose {
     Demo,
     /// `cargo xtask demo --record`
     Record,
+    /// `cargo xtask dashboard`
+    Dashboard,
     /// `cargo xtask verifier`
     Verifier,
     /// `cargo xtask vm-test`
@@ -66,6 +69,7 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
     run::heading(match purpose {
         Purpose::Build => "Setup: what building needs",
         Purpose::Demo | Purpose::Record => "Setup: what the demo needs",
+        Purpose::Dashboard => "Setup: what the picture of the dashboard needs",
         Purpose::Verifier => "Setup: what the verifier's budget needs",
         Purpose::Vm | Purpose::VmArm64 => "Setup: what the VMs need",
         Purpose::Fuzz => "Setup: what fuzzing needs",
@@ -89,6 +93,7 @@ pub(crate) fn ready(purpose: Purpose) -> Result<()> {
             programs_by_pip("kubernetes-validate", "1.37.0")
         }
         Purpose::Record => programs_by_pip("termtosvg", "1.1.0"),
+        Purpose::Dashboard => packages_by_npm(),
         Purpose::Release | Purpose::Vm => targets(&[ARCH]),
         Purpose::VmArm64 => targets(&["aarch64"]),
         Purpose::Dist | Purpose::DistTest => targets(&ARCHITECTURES),
@@ -121,6 +126,15 @@ type Program = (&'static str, &'static [&'static str]);
 const BUILD: &[Program] = &[("cc", &["gcc", "libc6-dev"])];
 
 const DEMO: &[Program] = &[("ip", &["iproute2"]), ("ping", &["iputils-ping"]), ("nsenter", &["util-linux"])];
+
+const DASHBOARD: &[Program] = &[
+    ("chromium", &["chromium"]),
+    ("hping3", &["hping3"]),
+    ("node", &["nodejs"]),
+    ("npm", &["npm"]),
+    ("pngquant", &["pngquant"]),
+    ("prometheus", &["prometheus"]),
+];
 
 const VERIFIER: &[Program] = &[("bpftool", &["bpftool"])];
 
@@ -178,6 +192,7 @@ fn programs(purpose: Purpose) -> Result<()> {
         Purpose::Dist => &[BUILD, DIST],
         Purpose::DistTest => &[BUILD, DEMO, DIST, DIST_TEST],
         Purpose::Demo | Purpose::Record => &[BUILD, DEMO],
+        Purpose::Dashboard => &[BUILD, DEMO, DASHBOARD],
         Purpose::Verifier => &[BUILD, VERIFIER],
         Purpose::Vm => &[BUILD, VM],
         Purpose::VmArm64 => &[BUILD, VM_ARM64],
@@ -463,6 +478,46 @@ fn programs_by_pip(name: &str, version: &str) -> Result<()> {
 /// A program that is there by `setup`.
 pub(crate) fn python(root: &Path, name: &str) -> PathBuf {
     root.join(PYTHON).join("bin").join(name)
+}
+
+/// What xtask/src/dashboard/package.json names, in a folder of its own below `target`.
+fn packages_by_npm() -> Result<()> {
+    let root = run::root()?;
+    let (file, folder) = (root.join("xtask/src/dashboard/package.json"), npm(&root));
+    let read = |file: &Path| -> Result<Value> {
+        let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("understanding {}", file.display()))
+    };
+    let wanted = read(&file)?["dependencies"].as_object().cloned().unwrap_or_default();
+    // npm writes down what it has installed when it is done.
+    let missing = || {
+        let installed = read(&folder.join("node_modules/.package-lock.json")).unwrap_or_default();
+        let has = |name: &str| installed["packages"][format!("node_modules/{name}")]["version"].clone();
+        wanted.iter().find(|(name, version)| has(name) != **version).map(|(name, _)| name.clone())
+    };
+    if missing().is_some() {
+        fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
+        fs::copy(&file, folder.join("package.json")).context("copying package.json")?;
+        run::progress(
+            "npm install (about a minute)",
+            run::command("npm")
+                .current_dir(&folder)
+                // What is installed runs nothing here until it is called.
+                .args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"]),
+        )?;
+    }
+    if let Some(name) = missing() {
+        bail!("npm is done, and {name} is not there as {} has it", file.display());
+    }
+    for (name, version) in &wanted {
+        println!("  ok       {name} {}", version.as_str().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// Where packages of npm are by `setup`.
+pub(crate) fn npm(root: &Path) -> PathBuf {
+    root.join("target/tools/dashboard")
 }
 
 /// Formatter and linter; rust-toolchain.toml asks for them, and a toolchain of before may lack them.
