@@ -12,6 +12,13 @@ pub struct Order {
     pub big: bool,
 }
 
+/// Types of the blocks of pcapng that packets are in.
+pub const ENHANCED: u32 = 6;
+/// See [`ENHANCED`].
+pub const SIMPLE: u32 = 3;
+/// See [`ENHANCED`].
+pub const OBSOLETE: u32 = 2;
+
 impl Order {
     fn two(self, number: u16) -> Vec<u8> {
         if self.big { number.to_be_bytes() } else { number.to_le_bytes() }.to_vec()
@@ -51,6 +58,18 @@ impl Order {
     /// The same of frames on interfaces with these link types, each with the number of its interface.
     #[must_use]
     pub fn pcapng_of(self, digits: u8, link_types: &[u16], frames: &[(u32, u64, Vec<u8>)]) -> Vec<u8> {
+        self.pcapng_in(|_| ENHANCED, digits, link_types, frames)
+    }
+
+    /// The same with each frame in a block of this type, by its number: [`ENHANCED`], [`SIMPLE`] or [`OBSOLETE`].
+    #[must_use]
+    pub fn pcapng_in(
+        self,
+        kind: impl Fn(usize) -> u32,
+        digits: u8,
+        link_types: &[u16],
+        frames: &[(u32, u64, Vec<u8>)],
+    ) -> Vec<u8> {
         let block = |kind: u32, body: &[u8]| {
             let length = 12 + body.len() as u32;
             [self.fours(&[kind, length]), body.to_vec(), self.four(length)].concat()
@@ -69,14 +88,19 @@ impl Order {
             let interface = [self.two(*link_type), self.two(0), self.four(0), options.clone()].concat();
             file.extend(block(1, &interface));
         }
-        for (interface, time, frame) in frames {
+        for (i, (interface, time, frame)) in frames.iter().enumerate() {
             let units =
                 (u64::from(BEGAN - 86_400) * 1_000_000_000 + time) / 10_u64.pow(u32::from(9 - digits));
             let length = frame.len() as u32;
-            let mut body = self.fours(&[*interface, (units >> 32) as u32, units as u32, length, length]);
+            let rest = self.fours(&[(units >> 32) as u32, units as u32, length, length]);
+            let mut body = match kind(i) {
+                SIMPLE => self.four(length),
+                OBSOLETE => [self.two(*interface as u16), self.two(7), rest].concat(),
+                _ => [self.four(*interface), rest].concat(),
+            };
             body.extend(frame);
             body.resize(body.len().next_multiple_of(4), 0);
-            file.extend(block(6, &body));
+            file.extend(block(kind(i), &body));
         }
         file
     }

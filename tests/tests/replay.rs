@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use icmp_ctl::kernel::clock::Tick;
 use icmp_tests::can_run;
-use icmp_tests::capture::{BEGAN, HEADER, Order};
+use icmp_tests::capture::{BEGAN, ENHANCED, HEADER, OBSOLETE, Order, SIMPLE};
 use icmp_tests::ctl::{self, Attached, UNLIMITED};
 use icmp_tests::folder::Folder;
 use icmp_tests::generate::{self, Random};
@@ -271,6 +271,38 @@ fn captures_in_every_format_and_byte_order_compressed_or_not_are_read_alike() {
                 refused.code == Some(1) || name.starts_with("pcapng"),
                 "a header in the middle of {name}"
             );
+        }
+    }
+}
+
+#[test]
+fn packets_in_older_and_in_simple_blocks_are_read_and_those_without_a_time_are_told() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let file = folder.path().join("capture");
+    let frames: Vec<_> = pings().into_iter().map(|(time, frame)| (0, time, frame)).collect();
+    let simple_at = |first: bool| move |i: usize| if (i == 0) == first { SIMPLE } else { ENHANCED };
+    for big in [false, true] {
+        for (name, bytes, untimed, seconds) in [
+            ("obsolete", Order { big }.pcapng_in(|_| OBSOLETE, 6, &[1], &frames), 0, 1.1),
+            ("simple", Order { big }.pcapng_in(|_| SIMPLE, 6, &[1], &frames), 12, 0.0),
+            ("one simple first", Order { big }.pcapng_in(simple_at(true), 6, &[1], &frames), 1, 1.0),
+            ("one enhanced first", Order { big }.pcapng_in(simple_at(false), 6, &[1], &frames), 11, 0.0),
+        ] {
+            fs::write(&file, bytes).expect("written");
+            let said = replayed(&file, &["-f", &config]);
+            assert_eq!(
+                (&said["received"], &said["reasons"]["answered"]["packets"]),
+                (&json!(12), &json!(12)),
+                "{name}"
+            );
+            assert_eq!(
+                (&said["without_time"], &said["seconds"]),
+                (&json!(untimed), &json!(seconds)),
+                "{name}"
+            );
+            let done = replay(&file, &["-f", &config]);
+            assert_eq!(done.stdout.contains("frames have no time in the capture"), untimed > 0, "{done}");
         }
     }
 }

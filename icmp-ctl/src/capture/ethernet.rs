@@ -131,7 +131,15 @@ mod tests {
     use super::*;
 
     fn record(link_type: i32, bytes: &[u8]) -> Record<'_> {
-        Record { number: 1, time: 0, interface: 0, link_type, bytes, length: bytes.len() + 2, is_sent: false }
+        Record {
+            number: 1,
+            time: None,
+            interface: 0,
+            link_type,
+            bytes,
+            length: bytes.len() + 2,
+            is_sent: false,
+        }
     }
 
     #[test]

@@ -27,6 +27,8 @@ const BUFFER: usize = 1 << 19;
 const LONGEST_BLOCK: usize = 16 << 20;
 /// The shortest block: its type, its length twice, and nothing in it (draft-ietf-opsawg-pcapng, section 3.1).
 const SHORTEST_BLOCK: u32 = 12;
+/// The type of a packet block, which enhanced packet blocks have taken the place of (draft-ietf-opsawg-pcapng, appendix A).
+const OBSOLETE_PACKET: u32 = 2;
 /// The longest frame: as long as libpcap takes on any link of these (MAXIMUM_SNAPLEN in pcap-int.h).
 const LONGEST_FRAME: usize = 262_144;
 const NS: u64 = 1_000_000_000;
@@ -36,8 +38,8 @@ const NS: u64 = 1_000_000_000;
 pub struct Record<'a> {
     /// Position in the file, from 1.
     pub number: u64,
-    /// Nanoseconds since 1970.
-    pub time: u64,
+    /// Nanoseconds since 1970; `None` where the file does not say, in a simple packet block of pcapng.
+    pub time: Option<u64>,
     /// Which of the interfaces that the file describes it was on, from 0. Each section of a pcapng file describes its own.
     pub interface: u32,
     /// The kind of link, as <https://www.tcpdump.org/linktypes.html> numbers it.
@@ -122,7 +124,7 @@ impl Interface {
     fn record<'b>(
         &self,
         records: &mut u64,
-        time: u64,
+        time: Option<u64>,
         bytes: &'b [u8],
         length: u32,
     ) -> Result<Record<'b>, String> {
@@ -283,7 +285,8 @@ impl Capture {
             && let Some((length, record)) = legacy.first(&data[used..])
         {
             let units = u64::from(record.ts_usec) + u64::from(record.ts_sec) * interface.resolution;
-            match interface.record(&mut self.records, interface.time(units), record.data, record.origlen) {
+            let time = Some(interface.time(units));
+            match interface.record(&mut self.records, time, record.data, record.origlen) {
                 Ok(record) => flow = visit(&record)?,
                 Err(why) => {
                     wrong = Some(why);
@@ -365,23 +368,44 @@ impl Blocks<'_> {
                 Ok(None)
             }
             PcapBlockOwned::NG(Block::EnhancedPacket(packet)) => {
-                let interface = self.interfaces.get(packet.if_id as usize).copied();
-                let interface =
-                    interface.ok_or_else(|| format!("no interface {} is described", packet.if_id))?;
-                let bytes = packet.data.get(..packet.caplen as usize);
-                let bytes = bytes.ok_or("a packet that is longer than its block")?;
-                let units = u64::from(packet.ts_high) << 32 | u64::from(packet.ts_low);
                 let is_sent = self.is_sent(&packet.options);
-                let record = interface.record(self.records, interface.time(units), bytes, packet.origlen)?;
+                let time = [packet.ts_high, packet.ts_low];
+                let record = self.packet(packet.if_id, time, packet.data, [packet.caplen, packet.origlen])?;
                 Ok(Some(Record { is_sent, ..record }))
             }
             PcapBlockOwned::NG(Block::SimplePacket(packet)) => {
                 let interface = self.interfaces.first().copied().ok_or("no interface is described")?;
-                interface.record(self.records, 0, packet.packet_data(), packet.origlen).map(Some)
+                interface.record(self.records, None, packet.packet_data(), packet.origlen).map(Some)
+            }
+            // The reader has its type as in a little-endian file.
+            PcapBlockOwned::NG(Block::Unknown(block))
+                if self.number(block.block_type.to_le_bytes()) == OBSOLETE_PACKET =>
+            {
+                let words = block.data.as_chunks().0.first_chunk::<5>();
+                let words = words.ok_or("a packet block that is shorter than its header")?;
+                let [place, high, low, captured, length] = words.map(|word| self.number(word));
+                // The interface comes first, and then how many packets were dropped before.
+                let interface = if *self.is_big_endian { place >> 16 } else { place & 0xffff };
+                self.packet(interface, [high, low], &block.data[20..], [captured, length]).map(Some)
             }
             // A pcap file's records are read before the reader is asked.
             PcapBlockOwned::Legacy(_) | PcapBlockOwned::NG(_) => Ok(None),
         }
+    }
+
+    /// The packet of a block that says its interface and its time, and how many bytes there are of how many.
+    fn packet<'b>(
+        &mut self,
+        interface: u32,
+        [high, low]: [u32; 2],
+        data: &'b [u8],
+        [captured, length]: [u32; 2],
+    ) -> Result<Record<'b>, String> {
+        let described = self.interfaces.get(interface as usize).copied();
+        let described = described.ok_or_else(|| format!("no interface {interface} is described"))?;
+        let bytes = data.get(..captured as usize).ok_or("a packet that is longer than its block")?;
+        let time = described.time(u64::from(high) << 32 | u64::from(low));
+        described.record(self.records, Some(time), bytes, length)
     }
 
     fn interface(&self, description: &InterfaceDescriptionBlock<'_>) -> Result<Interface, String> {
@@ -401,6 +425,11 @@ impl Blocks<'_> {
         Ok(Interface::new(self.number_of_next(), link_type, resolution, offset))
     }
 
+    /// A number in the byte order of the section.
+    fn number(&self, bytes: [u8; 4]) -> u32 {
+        if *self.is_big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) }
+    }
+
     /// Which the next interface is in the file.
     fn number_of_next(&self) -> u32 {
         self.interfaces_before.saturating_add(self.interfaces.len() as u32)
@@ -408,8 +437,7 @@ impl Blocks<'_> {
 
     fn is_sent(&self, options: &[PcapNGOption<'_>]) -> bool {
         let flags = options.iter().find(|option| option.code == FLAGS);
-        let number = if *self.is_big_endian { u32::from_be_bytes } else { u32::from_le_bytes };
-        let flags = flags.and_then(|flags| flags.value.first_chunk()).map(|bytes| number(*bytes));
+        let flags = flags.and_then(|flags| flags.value.first_chunk()).map(|bytes| self.number(*bytes));
         flags.is_some_and(|flags| flags & DIRECTION == OUTBOUND)
     }
 }

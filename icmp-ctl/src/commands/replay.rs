@@ -2,7 +2,7 @@
 
 mod in_json;
 pub(super) mod own;
-mod text;
+pub(super) mod text;
 
 use anyhow::Result;
 

@@ -4,6 +4,7 @@ use anyhow::{Context as _, Result};
 use icmp_common::types::Budget;
 use serde_json::json;
 
+use super::replay::text::UNTIMED;
 use crate::capture::read::Capture;
 use crate::cli::packets::Suggest as Args;
 use crate::config::file::Config;
@@ -31,6 +32,9 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let bar = progress(capture.progress().1);
     let read = survey.run(&mut capture, |read, _| bar.set_position(read));
     bar.finish_and_clear();
+    if survey.frames.untimed > 0 {
+        warn(&format!("{} {UNTIMED}", survey.frames.untimed));
+    }
     let seconds = survey.frames.time().1 / 1_000_000_000;
     if seconds < WANTED_SECONDS {
         warn(&format!(

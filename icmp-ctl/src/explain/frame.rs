@@ -80,7 +80,7 @@ pub fn of_fields(fields: &Fields<'_>) -> Result<Given> {
     let packet = packet(fields).map_err(|why| Failure::error(Exit::Usage, why))?;
     let record = Record {
         number: 1,
-        time: 0,
+        time: None,
         interface: 0,
         link_type: RAW_IP,
         bytes: &packet,

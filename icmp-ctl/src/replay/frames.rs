@@ -42,6 +42,8 @@ pub struct Frames {
     pub unknown_links: BTreeSet<i32>,
     /// Frames of which the capture has only the beginning.
     pub cut: u64,
+    /// Frames of which the capture does not say when they were there.
+    pub untimed: u64,
 }
 
 /// A frame that came in.
@@ -50,6 +52,8 @@ pub(super) struct Received<'a> {
     pub(super) frame: &'a [u8],
     /// Nanoseconds since the capture began.
     pub(super) time: u64,
+    /// Nanoseconds since 1970, as the capture has them.
+    pub(super) since_1970: u64,
     pub(super) ticks: u64,
     /// The interface on which it did.
     ifindex: u32,
@@ -78,6 +82,7 @@ impl Frames {
             unknown: 0,
             unknown_links: BTreeSet::new(),
             cut: 0,
+            untimed: 0,
         }
     }
 
@@ -102,13 +107,16 @@ impl Frames {
                 (Kind::Frame, frame) => {
                     self.seen += 1;
                     self.cut += u64::from(record.length > record.bytes.len());
-                    let began = *self.began.get_or_insert(record.time);
-                    let now = self.now.max(record.time.saturating_sub(began));
+                    self.untimed += u64::from(record.time.is_none());
+                    self.began = self.began.or(record.time);
+                    let began = self.began.unwrap_or_default();
+                    let now = record.time.map_or(self.now, |time| self.now.max(time.saturating_sub(began)));
                     self.clock += (now - self.now).min(LONGEST_GAP);
                     self.now = now;
                     let ticks = START + self.ticks.at(self.clock);
                     let ifindex = self.own.ifindex(record);
-                    visit(&Received { record, frame, time: self.now, ticks, ifindex })?;
+                    let since_1970 = record.time.unwrap_or(began + self.now);
+                    visit(&Received { record, frame, time: self.now, since_1970, ticks, ifindex })?;
                 }
             }
             Ok(ControlFlow::Continue(()))
@@ -116,7 +124,7 @@ impl Frames {
         capture.each(visit, progress)
     }
 
-    /// Nanoseconds since 1970 of the first frame, and from it to the last.
+    /// Nanoseconds since 1970 of the first frame that has a time, and from it to the last.
     pub fn time(&self) -> (u64, u64) {
         (self.began.unwrap_or_default(), self.now)
     }

@@ -156,7 +156,7 @@ impl Noted {
             && let Some(answers) = &mut self.answers
         {
             let bytes = &self.first.frame;
-            let (time, len) = (received.record.time, bytes.len() as u32);
+            let (time, len) = (received.since_1970, bytes.len() as u32);
             if let Err(error) = answers.add(&Frame { interface: 0, time, len, bytes, decided: None }) {
                 (self.answers, self.unwritten) = (None, Some(error));
             }

@@ -41,6 +41,7 @@ pub(super) fn in_json(replay: &Replay) -> Value {
         },
         "began_ns": began, "seconds": span as f64 / NS,
         "received": received(&totals), "sent": replay.frames.sent, "unknown": replay.frames.unknown, "cut_off": replay.frames.cut,
+        "without_time": replay.frames.untimed,
         "reasons": reasons::in_json(&totals),
         "busiest_seconds": peaks,
         "timeline": { "seconds": replay.timeline().seconds, "bins": bins },

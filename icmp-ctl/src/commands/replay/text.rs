@@ -12,6 +12,9 @@ use icmp_common::reason::Verdict;
 pub(super) const SHOWN: usize = 10;
 pub(super) const NS: f64 = 1e9;
 
+/// What frames are whose blocks say no time.
+pub(in crate::commands) const UNTIMED: &str = "frames have no time in the capture (simple packet blocks), and count as come together with those before them";
+
 pub(super) fn lines(replay: &Replay) -> Vec<String> {
     let mut lines =
         vec![format!("received {} in {:.3} s", replay.frames.seen, replay.frames.time().1 as f64 / NS)];
@@ -27,6 +30,7 @@ pub(super) fn lines(replay: &Replay) -> Vec<String> {
             replay.frames.cut,
             "frames were cut off by the capture; the rest is taken for zeros, with which no ICMP checksum verifies",
         ),
+        (replay.frames.untimed, UNTIMED),
     ] {
         if frames > 0 {
             lines.push(format!("{frames} {what}"));
