@@ -308,6 +308,19 @@ fn packets_in_older_and_in_simple_blocks_are_read_and_those_without_a_time_are_t
 }
 
 #[test]
+fn a_capture_of_which_no_record_can_be_read_is_a_failure() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", "");
+    let file = folder.path().join("capture");
+    fs::write(&file, Order { big: false }.pcap(false, 147, &pings())).expect("written");
+    let suggested = process::run(Command::new(ctl::program()).arg("suggest").arg(&file));
+    for done in [replay(&file, &["-f", &config]), suggested] {
+        assert_eq!(done.code, Some(1), "{done}");
+        assert!(done.stderr.contains("none of the 12 records of the capture can be read"), "{done}");
+    }
+}
+
+#[test]
 fn captures_by_tcpdump_tshark_and_editcap_are_read() {
     if !can_run(&["tcpdump", "tshark", "editcap"]) {
         return;

@@ -51,7 +51,8 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     }
     let drawn = plot.map_or(Ok(()), |plot| plot.draw(replay.timeline()));
     let done = [read, replay.close_answers(), drawn];
-    let failures: Vec<_> = done.iter().filter_map(|done| Some(sentence(done.as_ref().err()?))).collect();
+    let failures = done.iter().filter_map(|done| Some(sentence(done.as_ref().err()?)));
+    let failures: Vec<_> = failures.chain(replay.frames.none_is_read()).collect();
     let output = Output::shown(in_json::in_json(&replay), text::lines(&replay));
     Ok(if failures.is_empty() { output } else { output.failing(failures.join("; ")) })
 }

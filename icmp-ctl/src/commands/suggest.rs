@@ -68,9 +68,10 @@ pub(super) fn run(args: &Args) -> Result<Output> {
         "schema": 1, "config": text, "seconds": seconds, "received": survey.frames.seen, "limited": limited,
     });
     let output = Output::shown(json, lines);
-    Ok(match read {
-        Ok(()) => output,
-        Err(error) => output.failing(sentence(&error)),
+    let failure = read.err().map(|error| sentence(&error)).or_else(|| survey.frames.none_is_read());
+    Ok(match failure {
+        None => output,
+        Some(why) => output.failing(why),
     })
 }
 

@@ -124,6 +124,12 @@ impl Frames {
         capture.each(visit, progress)
     }
 
+    /// That no record is a frame that is read, although there are some.
+    pub fn none_is_read(&self) -> Option<String> {
+        let none = self.unknown > 0 && self.seen == 0 && self.sent == 0;
+        none.then(|| format!("none of the {} records of the capture can be read", self.unknown))
+    }
+
     /// Nanoseconds since 1970 of the first frame that has a time, and from it to the last.
     pub fn time(&self) -> (u64, u64) {
         (self.began.unwrap_or_default(), self.now)
