@@ -1,12 +1,19 @@
 //! The initramfs of a test VM, as a `newc` cpio archive.
 //!
 //! Owns the format and nothing of what is in it: Documentation/driver-api/early-userspace/buffer-format.rst of the
-//! kernel. Written here because it is forty lines, and a cpio program is one more thing to install.
+//! kernel. Written here because it is some sixty lines, and a cpio program is one more thing to install.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
 
 const DIRECTORY: u32 = 0o040_000;
 const FILE: u32 = 0o100_000;
+const LINK: u32 = 0o120_000;
 const CHARACTER_DEVICE: u32 = 0o020_000;
 
 /// An archive in the making. Directories have to come before what is in them.
@@ -27,6 +34,29 @@ impl Archive {
 
     pub(crate) fn character_device(&mut self, path: &str, number: (u32, u32)) {
         self.entry(path, CHARACTER_DEVICE | 0o600, number, &[]);
+    }
+
+    /// All that is in a folder below `root`: folders, files with their modes, and links. Everything is root's there; what else there is, is left out.
+    pub(crate) fn folder(&mut self, root: &Path, folder: &Path) -> Result<()> {
+        let reading = |path: &Path| format!("reading {}", path.display());
+        let path = root.join(folder);
+        for entry in fs::read_dir(&path).with_context(|| reading(&path))? {
+            let name = folder.join(entry.with_context(|| reading(&path))?.file_name());
+            let path = root.join(&name);
+            let found = fs::symlink_metadata(&path).with_context(|| reading(&path))?;
+            let mode = found.mode() & 0o7777;
+            let text = name.to_str().with_context(|| format!("{} is no UTF-8", name.display()))?;
+            if found.is_dir() {
+                self.entry(text, DIRECTORY | mode, (0, 0), &[]);
+                self.folder(root, &name)?;
+            } else if found.is_file() {
+                self.entry(text, FILE | mode, (0, 0), &fs::read(&path).with_context(|| reading(&path))?);
+            } else if found.is_symlink() {
+                let to = fs::read_link(&path).with_context(|| reading(&path))?;
+                self.entry(text, LINK | 0o777, (0, 0), to.as_os_str().as_bytes());
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn finish(mut self) -> Vec<u8> {

@@ -1,7 +1,7 @@
-//! Debian's packages for the VMs, beside those of this machine.
+//! Debian's packages for the VMs and chroots, beside those of this machine.
 //!
 //! Owns a private apt: the machine's own is only read, for which archive it uses and how to reach it; lists, cache and packages are in
-//! a folder of their own. Which packages are wanted is `vm_test.rs`'s.
+//! a folder of their own. Owns also how a small Debian is made. Which packages are wanted is the callers'.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -240,6 +240,23 @@ fn sources() -> Result<Sources> {
         "the apt sources of this machine name no suite of Debian {codename}"
     );
     Ok(sources)
+}
+
+/// Makes a small Debian in an empty folder, of the version and from the place that this machine's is, with these packages.
+pub(crate) fn small(root: &Path, packages: &str) -> Result<()> {
+    let release = fs::read_to_string("/etc/os-release").context("which Debian this is")?;
+    let name = release
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
+        .context("this is no Debian")?;
+    let mut make = run::command("mmdebstrap");
+    make.args(["--mode=root", "--variant=essential", "--include"]).args([packages, name]).arg(root);
+    make.args(
+        ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"]
+            .iter()
+            .filter(|file| Path::new(file).is_file()),
+    );
+    run::progress("mmdebstrap", &mut make)
 }
 
 /// The first file below a folder whose name is right.

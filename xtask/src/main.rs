@@ -25,6 +25,7 @@ mod soak;
 mod stack;
 mod test;
 mod verifier;
+mod vm_systemd;
 mod vm_test;
 
 use std::process::ExitCode;

@@ -149,6 +149,7 @@ const VM: &[Program] = &[
     ("bpftool", &["bpftool"]),
     ("xdp-loader", &["xdp-tools"]),
     ("strace", &["strace"]),
+    ("mmdebstrap", &["mmdebstrap"]),
 ];
 
 const VM_ARM64: &[Program] =

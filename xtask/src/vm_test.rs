@@ -1,7 +1,7 @@
 //! `cargo xtask vm-test`: the program under kernels that are not this machine's.
 //!
-//! Owns the initramfs and QEMU. What is checked in the VM is `vm_init.sh`, and the scripts that it sources; Debian's kernels come from
-//! `debian.rs`.
+//! Owns the initramfs and QEMU. What is checked in a VM is `vm_init.sh`, and the scripts that it sources; where systemd is its first process, it is
+//! `vm_systemd.sh`. Debian's kernels come from `debian.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
@@ -15,7 +15,7 @@ use clap::ValueEnum;
 
 use crate::cpio::Archive;
 use crate::debian::{Apt, find};
-use crate::{dist, interrupt, release, run, setup};
+use crate::{dist, interrupt, release, run, setup, vm_systemd};
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -58,21 +58,30 @@ enum Choice {
     V6_1,
     #[value(name = "6.12")]
     V6_12,
+    /// 6.1, with Debian's systemd and the units
+    Systemd,
     All,
 }
 
-/// A kernel series of Debian 12.
+/// A kernel series of Debian 12, and what runs on it.
+#[derive(Clone, Copy)]
 pub(crate) struct Kernel {
     series: &'static str,
     /// The package that depends on the newest image of the series, without the architecture; the images themselves come and go.
     meta_package: &'static str,
+    has_systemd: bool,
 }
 
 impl Kernel {
-    pub(crate) const ALL: [Self; 2] = [
-        Self { series: "6.1", meta_package: "linux-image-cloud" },
-        Self { series: "6.12", meta_package: "linux-image-6.12-cloud" },
-    ];
+    const V6_1: Self = Self { series: "6.1", meta_package: "linux-image-cloud", has_systemd: false };
+    const V6_12: Self = Self { series: "6.12", meta_package: "linux-image-6.12-cloud", has_systemd: false };
+    const SYSTEMD: Self = Self { has_systemd: true, ..Self::V6_1 };
+    /// The one that takes least time last.
+    pub(crate) const ALL: [Self; 3] = [Self::V6_1, Self::V6_12, Self::SYSTEMD];
+
+    fn name(self, release: &str) -> String {
+        format!("Linux {release}{}", if self.has_systemd { " with systemd" } else { "" })
+    }
 }
 
 /// Two VMs at a time: one takes a core or a bit more.
@@ -126,11 +135,13 @@ pub(crate) fn verb(args: &Args) -> Result<()> {
         Architecture::Amd64 => setup::Purpose::Vm,
         Architecture::Arm64 => setup::Purpose::VmArm64,
     })?;
-    let [v6_1, v6_12] = Kernel::ALL;
-    match args.kernel {
-        Choice::V6_1 => check(&[v6_1], args.arch),
-        Choice::V6_12 => check(&[v6_12], args.arch),
-        Choice::All => check(&[v6_1, v6_12], args.arch),
+    match (args.kernel, args.arch) {
+        (Choice::V6_1, _) => check(&[Kernel::V6_1], args.arch),
+        (Choice::V6_12, _) => check(&[Kernel::V6_12], args.arch),
+        (Choice::Systemd, Architecture::Amd64) => check(&[Kernel::SYSTEMD], args.arch),
+        (Choice::Systemd, Architecture::Arm64) => bail!("the units are tried on amd64 only"),
+        (Choice::All, Architecture::Amd64) => check(&Kernel::ALL, args.arch),
+        (Choice::All, Architecture::Arm64) => check(&[Kernel::V6_1, Kernel::V6_12], args.arch),
     }
 }
 
@@ -145,12 +156,10 @@ pub(crate) fn check(kernels: &[Kernel], architecture: Architecture) -> Result<()
 
     run::heading("Debian's kernels");
     let apt = Apt::prepare(&folder, dist::names(architecture.name())?.debian)?;
-    let busybox = apt.unpacked("busybox-static")?.join("bin/busybox");
-    let busybox = fs::read(&busybox).with_context(|| format!("reading {}", busybox.display()))?;
     let mut machines = Vec::new();
     for kernel in kernels {
-        let machine = Machine::make(kernel, architecture, &apt, &folder, &busybox, &contents)
-            .with_context(|| format!("no Linux {} to test with, and it is required", kernel.series))?;
+        let machine = Machine::make(*kernel, architecture, &apt, &folder, &contents)
+            .with_context(|| format!("no {} to test with, and it is required", kernel.name(kernel.series)))?;
         machines.push(machine);
     }
 
@@ -167,10 +176,10 @@ pub(crate) fn check(kernels: &[Kernel], architecture: Architecture) -> Result<()
         for (machine, verdict) in group.iter().zip(verdicts) {
             interrupt::check()?;
             if let Err(error) = verdict {
-                println!("--- serial log of Linux {} ({})", machine.release, machine.log.display());
+                println!("--- serial log of {} ({})", machine.name, machine.log.display());
                 println!("{}", serial(&machine.log)?);
                 println!("---");
-                failed.push(format!("Linux {}: {error:#}", machine.release));
+                failed.push(format!("{}: {error:#}", machine.name));
             }
         }
     }
@@ -180,6 +189,7 @@ pub(crate) fn check(kernels: &[Kernel], architecture: Architecture) -> Result<()
 
 /// What is in a VM beside the kernel and busybox.
 struct Contents {
+    icmp_ctl: PathBuf,
     files: BTreeMap<PathBuf, Vec<u8>>,
     modules: &'static [&'static str],
     cards: &'static [&'static str],
@@ -187,14 +197,14 @@ struct Contents {
 
 impl Contents {
     fn of(architecture: Architecture) -> Result<Self> {
-        let program = release::program(architecture.name())?;
+        let icmp_ctl = release::program(architecture.name())?;
         if architecture == Architecture::Arm64 {
             // It is static; and this machine has no other program that would run there.
-            let icmp_ctl = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
-            let files = BTreeMap::from([(PathBuf::from(ICMP_CTL), icmp_ctl)]);
-            return Ok(Self { files, modules: &["veth"], cards: &[] });
+            let program = fs::read(&icmp_ctl).with_context(|| format!("reading {}", icmp_ctl.display()))?;
+            let files = BTreeMap::from([(PathBuf::from(ICMP_CTL), program)]);
+            return Ok(Self { icmp_ctl, files, modules: &["veth"], cards: &[] });
         }
-        let mut programs = vec![(program, ICMP_CTL)];
+        let mut programs = vec![(icmp_ctl.clone(), ICMP_CTL)];
         for (name, path) in PROGRAMS {
             programs.push((run::find(name).with_context(|| format!("{name} is not installed"))?, path));
         }
@@ -207,7 +217,34 @@ impl Contents {
         for (name, script) in SCRIPTS {
             files.insert(PathBuf::from(name), script.into());
         }
-        Ok(Self { files, modules: &MODULES, cards: &[CARDS] })
+        Ok(Self { icmp_ctl, files, modules: &MODULES, cards: &[CARDS] })
+    }
+
+    /// The initramfs whose first process is busybox.
+    fn initramfs(&self, busybox: &[u8], kernel: &Path) -> Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        let folders = ["bin", "cards", "dev", "modules", "proc", "run", "sys", "tmp"].map(PathBuf::from);
+        let of_files = self.files.keys().flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned);
+        // In order, so that a folder comes before what is in it.
+        for folder in
+            BTreeSet::from_iter(folders.into_iter().chain(of_files)).iter().filter(|f| f.iter().count() > 0)
+        {
+            archive.directory(&folder.to_string_lossy());
+        }
+        // The kernel opens it for /init before anything is mounted.
+        archive.character_device("dev/console", (5, 1));
+        archive.program("init", INIT.as_bytes());
+        archive.program("bin/busybox", busybox);
+        for (path, content) in &self.files {
+            archive.program(&path.to_string_lossy(), content);
+        }
+        for (folder, names) in [("modules", self.modules), ("cards", self.cards)] {
+            for (number, module) in collected(kernel, names)?.iter().enumerate() {
+                // Numbered, because each comes after what it depends on.
+                archive.program(&format!("{folder}/{number:02}.ko"), module);
+            }
+        }
+        Ok(archive.finish())
     }
 }
 
@@ -235,21 +272,23 @@ fn with_libraries(programs: &[(PathBuf, &str)]) -> Result<BTreeMap<PathBuf, Vec<
 
 /// A VM that can be booted.
 struct Machine {
-    release: String,
+    /// Its kernel, and what runs on it.
+    name: String,
     architecture: Architecture,
     kernel: PathBuf,
     initramfs: PathBuf,
+    /// In MiB.
+    memory: u32,
     log: PathBuf,
 }
 
 impl Machine {
     fn make(
-        kernel: &Kernel,
+        kernel: Kernel,
         architecture: Architecture,
         apt: &Apt,
         folder: &Path,
-        busybox: &[u8],
-        Contents { files, modules, cards }: &Contents,
+        contents: &Contents,
     ) -> Result<Self> {
         let image = apt.image(
             kernel.series,
@@ -258,39 +297,24 @@ impl Machine {
         let unpacked = apt.unpacked(&image)?;
         let vmlinuz = find(&unpacked, &|name| name.starts_with("vmlinuz"))
             .with_context(|| format!("{image} has no vmlinuz"))?;
-
-        let mut archive = Archive::default();
-        let folders = ["bin", "cards", "dev", "modules", "proc", "run", "sys", "tmp"].map(PathBuf::from);
-        let of_files = files.keys().flat_map(|path| path.ancestors().skip(1)).map(Path::to_owned);
-        // In order, so that a folder comes before what is in it.
-        for folder in
-            BTreeSet::from_iter(folders.into_iter().chain(of_files)).iter().filter(|f| f.iter().count() > 0)
-        {
-            archive.directory(&folder.to_string_lossy());
-        }
-        // The kernel opens it for /init before anything is mounted.
-        archive.character_device("dev/console", (5, 1));
-        archive.program("init", INIT.as_bytes());
-        archive.program("bin/busybox", busybox);
-        for (path, content) in files {
-            archive.program(&path.to_string_lossy(), content);
-        }
-        for (folder, names) in [("modules", modules), ("cards", cards)] {
-            for (number, module) in collected(&unpacked, names)?.iter().enumerate() {
-                // Numbered, because each comes after what it depends on.
-                archive.program(&format!("{folder}/{number:02}.ko"), module);
-            }
-        }
-        let initramfs = folder.join(format!("initramfs-{}.cpio", kernel.series));
-        fs::write(&initramfs, archive.finish())
-            .with_context(|| format!("writing {}", initramfs.display()))?;
-        let release = image.trim_start_matches("linux-image-").to_owned();
+        let content = if kernel.has_systemd {
+            let modules = collected(&unpacked, &vm_systemd::MODULES)?;
+            vm_systemd::initramfs(&folder.join("systemd"), &contents.icmp_ctl, &modules)?
+        } else {
+            let busybox = apt.unpacked("busybox-static")?.join("bin/busybox");
+            let busybox = fs::read(&busybox).with_context(|| format!("reading {}", busybox.display()))?;
+            contents.initramfs(&busybox, &unpacked)?
+        };
+        let file = kernel.name(kernel.series).replace(' ', "-");
+        let initramfs = folder.join(format!("{file}.cpio"));
+        fs::write(&initramfs, content).with_context(|| format!("writing {}", initramfs.display()))?;
         Ok(Self {
-            release,
+            name: kernel.name(image.trim_start_matches("linux-image-")),
             architecture,
             kernel: vmlinuz,
             initramfs,
-            log: folder.join(format!("serial-{}.log", kernel.series)),
+            memory: if kernel.has_systemd { 1024 } else { 512 },
+            log: folder.join(format!("{file}.log")),
         })
     }
 
@@ -302,16 +326,11 @@ impl Machine {
                 break;
             }
             // The emulator's fault: an int3 where the kernel patches itself was seen at 3 s.
-            println!("  again    Linux {}: its kernel died before anything of ours was run", self.release);
+            println!("  again    {}: its kernel died before anything of ours was run", self.name);
             report = self.boot()?;
         }
         report.verdict()?;
-        println!(
-            "  passed   Linux {}: {} checks ({} s)",
-            self.release,
-            report.passed,
-            start.elapsed().as_secs()
-        );
+        println!("  passed   {}: {} checks ({} s)", self.name, report.passed, start.elapsed().as_secs());
         Ok(())
     }
 
@@ -336,7 +355,7 @@ impl Machine {
             }
         };
         // Emulated: slower than KVM and the same everywhere, also where /dev/kvm is there and does not work.
-        qemu.args(["-accel", "tcg,thread=multi", "-m", "512", "-smp", "2"])
+        qemu.args(["-accel", "tcg,thread=multi", "-m", &self.memory.to_string(), "-smp", "2"])
             .args(["-display", "none", "-serial", "stdio", "-monitor", "none", "-no-reboot"])
             .arg("-kernel")
             .arg(&self.kernel)
@@ -346,7 +365,7 @@ impl Machine {
             .stdout(log.try_clone().context("the serial log")?)
             .stderr(log)
             .process_group(0);
-        println!("  boot     Linux {}", self.release);
+        println!("  boot     {}", self.name);
         let mut child = qemu.spawn().context("starting QEMU")?;
         let ended = interrupt::wait(&mut child, Some(LIMIT), |_| ())?.is_some();
         Ok(Report { ended, ..Report::read(&serial(&self.log)?) })

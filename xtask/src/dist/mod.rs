@@ -6,7 +6,7 @@
 mod archive;
 mod image;
 mod packages;
-mod tree;
+pub(crate) mod tree;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -163,7 +163,7 @@ fn again(release: &Release) -> Result<()> {
 }
 
 /// An empty folder, whatever was there.
-fn make_anew(folder: &Path) -> Result<()> {
+pub(crate) fn make_anew(folder: &Path) -> Result<()> {
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("removing {}", folder.display()))?;
     }

@@ -36,12 +36,7 @@ const FOLDER: &str = "target/dist-tree";
 pub(super) fn make(release: &Release, program: &Path, writer: &Path) -> Result<PathBuf> {
     let tree = release.root.join(FOLDER);
     make_anew(&tree)?;
-    install(program, &tree, "usr/bin/icmp-ctl")?;
-    for (file, to) in FILES {
-        let name = file.rsplit('/').next().unwrap_or_default();
-        let to = if to.ends_with('/') { format!("{to}{name}") } else { (*to).to_owned() };
-        install(&release.root.join(file), &tree, &to)?;
-    }
+    lay(&release.root, program, &tree)?;
     let changes = install(&release.root.join("CHANGELOG.md"), &tree, "usr/share/doc/icmp-ctl/changelog")?;
     archive::compress(&changes)?;
     manual(&tree, writer)?;
@@ -54,6 +49,17 @@ pub(super) fn make(release: &Release, program: &Path, writer: &Path) -> Result<P
         write(&tree.join(file), script.as_bytes())?;
     }
     Ok(tree)
+}
+
+/// Lays the program and the files of the repository at `root` where they go in a tree.
+pub(crate) fn lay(root: &Path, program: &Path, tree: &Path) -> Result<()> {
+    install(program, tree, "usr/bin/icmp-ctl")?;
+    for (file, to) in FILES {
+        let name = file.rsplit('/').next().unwrap_or_default();
+        let to = if to.ends_with('/') { format!("{to}{name}") } else { (*to).to_owned() };
+        install(&root.join(file), tree, &to)?;
+    }
+    Ok(())
 }
 
 /// The pages, each in the folder of its section.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{Release, files, make_anew, names, packages};
 use crate::netns::{HOST_V4, INTERFACE, Namespace, Pair};
 use crate::release::ARCHITECTURES;
-use crate::run;
+use crate::{debian, run};
 
 /// What an upgrade has to keep; and no ping of the flood is one too many, nor an answer that comes back.
 const CONFIG: &str = "interfaces = [\"veth0\"]
@@ -173,7 +173,8 @@ fn without_root(release: &Release) -> Result<()> {
 fn in_a_chroot(release: &Release, family: &Family) -> Result<()> {
     run::heading(&format!("The {} in a chroot", family.package));
     let root = release.root.join("target/dist-chroot");
-    debian(&root)?;
+    make_anew(&root)?;
+    debian::small(&root, "systemd,rpm")?;
     // The same, as the next package of the version.
     let package = |revision| {
         let package = (family.make)(release, ARCH, revision, &root.join("tmp"))?;
@@ -237,24 +238,6 @@ fn in_a_chroot(release: &Release, family: &Family) -> Result<()> {
     drop(client);
     drop(pair);
     fs::remove_dir_all(&root).with_context(|| format!("removing {}", root.display()))
-}
-
-/// A small Debian, of the version and from the place that this machine's is.
-fn debian(root: &Path) -> Result<()> {
-    make_anew(root)?;
-    let release = fs::read_to_string("/etc/os-release").context("which Debian this is")?;
-    let name = release
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="))
-        .context("this is no Debian")?;
-    let mut make = run::command("mmdebstrap");
-    make.args(["--mode=root", "--variant=essential", "--include=systemd,rpm", name]).arg(root);
-    make.args(
-        ["/etc/apt/sources.list", "/etc/apt/sources.list.d/debian.sources"]
-            .iter()
-            .filter(|file| Path::new(file).is_file()),
-    );
-    run::progress("mmdebstrap", &mut make)
 }
 
 /// The chroot, in a network namespace.
