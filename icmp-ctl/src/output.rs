@@ -4,6 +4,8 @@
 
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
@@ -11,6 +13,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::diagnostics::{LAYOUT, note, visible, warn};
 
@@ -37,6 +40,19 @@ pub enum Reader {
     Gone,
 }
 
+/// What SIGINT, SIGTERM and SIGHUP set from now on, for a command that goes on until one of them comes. The first process of a container is ended by
+/// no signal that it does not ask for.
+///
+/// # Errors
+/// They cannot be watched for.
+pub fn set_by_signals() -> Result<Arc<AtomicBool>> {
+    let ends = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
+    }
+    Ok(ends)
+}
+
 /// Who reads standard output after this time, or when that changes or a signal comes.
 ///
 /// # Errors
@@ -45,7 +61,7 @@ pub fn reader_after(time: Duration) -> Result<Reader> {
     let stdout = io::stdout();
     // An error is told whether it is asked for or not (poll(2)).
     let mut asked = [PollFd::new(stdout.as_fd(), PollFlags::empty())];
-    match poll(&mut asked, PollTimeout::try_from(time).unwrap_or(PollTimeout::ZERO)) {
+    match poll(&mut asked, PollTimeout::try_from(time).unwrap_or(PollTimeout::MAX)) {
         Ok(_) | Err(Errno::EINTR) => {}
         Err(error) => return Err(error).context("looking whether standard output is read"),
     }

@@ -8,6 +8,7 @@ use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::netns::{HOST_IF, Pair};
 use icmp_tests::process::Watch;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -48,6 +49,18 @@ fn a_reader_that_has_seen_enough_ends_the_watch() {
         lines.len() == 2 && lines[0].starts_with("INTERFACE") && lines[1].starts_with(HOST_IF),
         "{lines:?}"
     );
+}
+
+#[test]
+fn a_signal_ends_the_watch_also_where_it_is_the_first_process_of_a_container() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+        let mut watch = Watch::start(&mut ctl::command(&pair.host, "show counters -w --rate 10ms"));
+        let _line = watch.wait_for(HOST_IF, LIMIT);
+        // A process that has no handler for it is killed, but for the first of a container, which goes on.
+        assert_eq!(watch.end_by(signal), Some(0), "{signal}");
+    }
 }
 
 #[test]

@@ -1,22 +1,17 @@
 //! `monitor`: events as they happen, a line each.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
-use anyhow::{Context as _, Result};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use anyhow::Result;
 
 use crate::diagnostics::note;
 use crate::observe::events::told::From;
 use crate::observe::events::watch::LOOK;
 use crate::observe::readers::Source;
-use crate::output::{Output, Reader, reader_after};
+use crate::output::{Output, Reader, reader_after, set_by_signals};
 
 pub(super) fn run(json: bool, source: Source) -> Result<Output> {
-    let ends = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
-    }
+    let ends = set_by_signals()?;
     let (mut from, mut events) = From::begin(source)?;
     note("telling of events; Ctrl-C ends it");
     let mut reader = Reader::There;

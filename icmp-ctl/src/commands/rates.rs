@@ -1,5 +1,6 @@
 //! `show counters --rate`, `--watch`: frames a second by verdict.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,20 +12,23 @@ use crate::cli::look::ShowCounters;
 use crate::host::netlink::Network;
 use crate::observe::rates::{Totals, three_digits};
 use crate::observe::readers::Source;
-use crate::output::{Output, Reader};
+use crate::output::{Output, Reader, reader_after, set_by_signals};
 
 /// Lines after which the heading is written again: a screen of 24 has one.
 const HEADING_EVERY: usize = 20;
 const DEFAULT: Duration = Duration::from_secs(1);
 
-/// One span of time, or with `--watch` one after the other for as long as somebody reads.
+/// One span of time, or with `--watch` one after the other for as long as somebody reads, or until a signal comes.
 pub(super) fn show(args: &ShowCounters, json: bool, source: Source) -> Result<Output> {
     let interval = args.rate.map_or(DEFAULT, |span| span.0);
+    let ends = args.watch.then(set_by_signals).transpose()?.unwrap_or_default();
     let network = Network::read_once()?;
     let mut before = source.reading()?;
     let mut written = 0;
     loop {
-        std::thread::sleep(interval);
+        if reader_after(interval)? == Reader::Gone || ends.load(Ordering::Relaxed) {
+            return Ok(Output::nothing());
+        }
         let now = source.reading()?;
         let (span, counted) = now.since(&before);
         let counted = counted.into_iter().map(|(name, rows)| (name, rows.total())).collect();
@@ -49,9 +53,7 @@ pub(super) fn show(args: &ShowCounters, json: bool, source: Source) -> Result<Ou
         if !args.watch {
             return Ok(output);
         }
-        if output.print(json)? == Reader::Gone {
-            return Ok(Output::nothing());
-        }
+        let _looked_at_next = output.print(json)?;
         before = now;
     }
 }

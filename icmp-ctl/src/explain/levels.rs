@@ -114,6 +114,10 @@ impl Charging<'_> {
     }
 
     fn taken(&self, budget: Budget) -> [u32; 2] {
+        if self.settings.budgets[budget as usize & (BUDGETS - 1)].is_unlimited() {
+            // What it counts down then is to the next sample.
+            return [0; 2];
+        }
         let now = generation(0, self.now);
         let of = |batches: &Batches| {
             let until_stop = if budget == Budget::Replies { batches.until_stop } else { 0 };

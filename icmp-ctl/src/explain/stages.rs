@@ -449,6 +449,16 @@ burst = 30
     }
 
     #[test]
+    fn of_a_budget_without_a_limit_no_cpu_has_anything_in_hand() {
+        let (mut subject, frame) = host("[limits]\nreplies = { rate = \"unlimited\" }\n", "echo-request");
+        let (json, lines) = subject.explain(&frame).expect("explained").told(&subject);
+        let limits = json["limits"].as_array().expect("a list");
+        let replies = limits.iter().find(|limit| limit["limit"] == "replies");
+        assert!(replies.is_none_or(|replies| replies["cpu_after"] == 0), "{limits:?}");
+        assert!(!lines.iter().any(|line| line.contains("in hand")), "{lines:?}");
+    }
+
+    #[test]
     fn a_check_that_a_message_fails_is_told_with_what_is_set() {
         for (config, mode, reason, limit) in [
             ("", "count", "within-limit", json!("unverified")),

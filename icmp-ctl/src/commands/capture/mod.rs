@@ -5,15 +5,13 @@ mod file;
 mod filter;
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use file::File;
 use icmp_common::abi::Tap;
 use serde_json::json;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::cli::packets::Capture as Args;
 use crate::diagnostics::{counter, note};
@@ -21,7 +19,7 @@ use crate::host::netlink::Network;
 use crate::instance::capture::Capturing;
 use crate::instance::pins::{View, nothing_loaded};
 use crate::kernel::files::is_standard_stream;
-use crate::output::Output;
+use crate::output::{Output, set_by_signals};
 
 pub(super) fn run(args: &Args) -> Result<Output> {
     let wanted = View::look(|instance| filter::of(args, instance))?.ok_or_else(nothing_loaded)?;
@@ -29,10 +27,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let mut capturing = Capturing::begin(Tap::Capture, wanted)?;
     let mut file = File::create(&args.write, args.snapshot_length)?;
     // Until then a signal ends this process at once: opening a FIFO waits for its reader.
-    let ends = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
-    }
+    let ends = set_by_signals()?;
     let mut ended = file.begin(&capturing, &Network::read_once()?);
     note("capturing; Ctrl-C ends it");
     let begun = Instant::now();
