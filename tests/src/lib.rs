@@ -27,6 +27,7 @@ pub mod capture;
 pub mod comparator;
 pub mod ctl;
 pub mod faults;
+pub mod filters;
 pub mod folder;
 pub mod generate;
 pub mod host;

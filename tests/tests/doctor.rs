@@ -4,12 +4,14 @@
 //! beside the checks.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
 
 use icmp_ctl::host::netlink::Network;
 use icmp_ctl::instance::pins::Instance;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
+use icmp_tests::filters::refuse_bpf;
 use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
 use icmp_tests::process::{self, Finished};
 use icmp_tests::xdp::PassLink;
@@ -412,4 +414,21 @@ fn frames_that_the_link_counts_and_the_program_does_not_are_said_by_doctor_and_s
     assert_eq!(doctor(host, HOST_IF).worst("frames")["what"], "the program sees what comes in");
     assert_eq!(status(), "");
     ping.end_by(Signal::SIGTERM);
+}
+
+#[test]
+fn a_filter_that_refuses_bpf_is_no_missing_capability_and_no_fault_of_the_kernel() {
+    let Some(pair) = pair(&[]) else { return };
+    for verb in ["attach", "status", "doctor"] {
+        let arguments = if verb == "attach" { format!("attach {HOST_IF}") } else { verb.to_owned() };
+        let mut command = ctl::command(&pair.host, &arguments);
+        // SAFETY: what is called before exec only makes two system calls.
+        unsafe { command.pre_exec(refuse_bpf) };
+        let done = process::run(&mut command);
+        assert_ne!(done.code, DONE, "{done}");
+        let said = format!("{}{}", done.stdout, done.stderr).split_whitespace().collect::<Vec<_>>().join(" ");
+        for words in ["by a filter of system calls (seccomp)", "a profile that allows bpf(2) with CAP_BPF"] {
+            assert!(said.contains(words), "{words}: {done}");
+        }
+    }
 }

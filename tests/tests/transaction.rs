@@ -13,6 +13,7 @@ use icmp_ctl::instance::pins::Instance;
 use icmp_ctl::instance::program::Entry;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
+use icmp_tests::filters::{refuse_pinning, refuse_waiting};
 use icmp_tests::folder::Folder;
 use icmp_tests::host;
 use icmp_tests::http::get;
@@ -20,7 +21,6 @@ use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
 use icmp_tests::packet::Echo;
 use icmp_tests::process::{self, Finished, Watch};
 use icmp_tests::wire::Tap;
-use nix::libc;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -302,58 +302,6 @@ fn an_attach_whose_link_cannot_be_pinned_leaves_nothing() {
     assert!(done.code == FAILED && done.stderr.contains("pinning the link"), "{done}");
     assert_eq!(left(), before, "entries, names, links");
     assert!(!host.ip("link show other0").contains("xdp"));
-}
-
-const REFUSE: u32 = libc::SECCOMP_RET_ERRNO | libc::EINVAL as u32;
-
-/// A statement of a filter of system calls.
-const fn statement(code: u32, k: u32) -> libc::sock_filter {
-    libc::sock_filter { code: code as u16, jt: 0, jf: 0, k }
-}
-
-/// Goes on with the next statement where what was loaded is this, and leaves out so many where it is not.
-const fn unless(k: u32, leave_out: u8) -> libc::sock_filter {
-    libc::sock_filter { code: (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16, jt: 0, jf: leave_out, k }
-}
-
-/// Has the kernel refuse to pin anything.
-fn refuse_pinning() -> std::io::Result<()> {
-    const OBJ_PIN: u32 = 6;
-    let load = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
-    filter_calls(&mut [
-        // The number of the call is the first word, the command the low half of the first argument.
-        statement(load, 0),
-        unless(libc::SYS_bpf as u32, 3),
-        statement(load, 16),
-        unless(OBJ_PIN, 1),
-        statement(libc::BPF_RET | libc::BPF_K, REFUSE),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ])
-}
-
-/// Has the kernel refuse both ways of waiting until no CPU is in the program.
-fn refuse_waiting() -> std::io::Result<()> {
-    filter_calls(&mut [
-        // The number of the call is the first word.
-        statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0),
-        unless(libc::SYS_membarrier as u32, 1),
-        statement(libc::BPF_RET | libc::BPF_K, REFUSE),
-        unless(libc::SYS_sched_setaffinity as u32, 1),
-        statement(libc::BPF_RET | libc::BPF_K, REFUSE),
-        statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW),
-    ])
-}
-
-/// Puts a filter on the system calls of this process.
-fn filter_calls(filter: &mut [libc::sock_filter]) -> std::io::Result<()> {
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: the call takes integers.
-    let done = unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-    nix::errno::Errno::result(done)?;
-    // SAFETY: the program and its filter are alive during the call, which copies them.
-    let done = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    nix::errno::Errno::result(done)?;
-    Ok(())
 }
 
 #[test]

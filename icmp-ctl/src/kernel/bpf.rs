@@ -360,6 +360,14 @@ fn no_attr() -> bpf_attr {
     unsafe { std::mem::zeroed() }
 }
 
+/// Whether bpf(2) as a whole is refused: by a filter, since a descriptor that there is not is another error with every capability and with none.
+pub(super) fn is_filtered() -> bool {
+    let mut attr = no_attr();
+    attr.info.bpf_fd = u32::MAX;
+    let refused = bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr);
+    refused.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)))
+}
+
 /// How often a command is given that a signal has broken off: as often as libbpf loads a program again.
 const TRIES: u32 = 5;
 

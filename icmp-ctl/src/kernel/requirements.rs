@@ -6,6 +6,7 @@ use nix::unistd::geteuid;
 
 use crate::failure::{Exit, Failure};
 use crate::finding::{Finding, State};
+use crate::kernel::bpf;
 use crate::kernel::bpffs;
 use crate::kernel::user_namespace;
 
@@ -62,9 +63,18 @@ impl Purpose {
         }
         // Where it does not say, the kernel decides.
         let effective = caps::read(None, CapSet::Effective).ok()?;
-        let missing = missing(self, &effective, geteuid().is_root())?;
-        let help = "run it as root, for example with sudo, or give it these";
-        Some([format!("this process lacks {missing}"), help.to_owned()])
+        if let Some(missing) = missing(self, &effective, geteuid().is_root()) {
+            let help = "run it as root, for example with sudo, or give it these";
+            return Some([format!("this process lacks {missing}"), help.to_owned()]);
+        }
+        bpf::is_filtered().then(|| {
+            [
+                "bpf(2) is refused to this process whatever capabilities it has, by a filter of system calls (seccomp) or a security module"
+                    .to_owned(),
+                "have the container runtime use a profile that allows bpf(2) with CAP_BPF, as those of containerd and Docker do"
+                    .to_owned(),
+            ]
+        })
     }
 
     /// Those of the capabilities in `held` that are needed for it.
