@@ -19,13 +19,18 @@ pub struct State {
     pub change: Option<Change>,
     /// The policy awaits confirmation.
     pub awaits: bool,
-    /// The reply budget is exhausted.
-    pub under_pressure: bool,
+    /// The reply budget is exhausted; `None` where that cannot be known now.
+    pub under_pressure: Option<bool>,
     /// VIPs with a check, and whether they are healthy.
     pub vips: BTreeMap<Vip, bool>,
 }
 
 impl State {
+    /// With what cannot be known now as it was before.
+    pub fn or_as(self, before: &Self) -> Self {
+        Self { under_pressure: self.under_pressure.or(before.under_pressure), ..self }
+    }
+
     /// What has happened since it was as `before`.
     pub fn since(&self, before: &Self) -> Vec<What> {
         let mut happened = Vec::new();
@@ -53,8 +58,8 @@ impl State {
             }
         }
         match (before.under_pressure, self.under_pressure) {
-            (false, true) => happened.push(What::PressureStarted),
-            (true, false) => happened.push(What::PressureEnded),
+            (Some(false) | None, Some(true)) => happened.push(What::PressureStarted),
+            (Some(true), Some(false)) => happened.push(What::PressureEnded),
             _ => {}
         }
         happened
@@ -119,11 +124,15 @@ mod tests {
         let states =
             [State::default(), attached.clone(), attached, chained.clone(), chained, State::default()];
         assert_eq!(happened(&states), ["attached", "chain-changed", "detached"]);
-        let under = |under_pressure| State { under_pressure, ..State::default() };
+        let under = |under_pressure| State { under_pressure: Some(under_pressure), ..State::default() };
         assert_eq!(
             happened(&[under(false), under(true), under(true), under(false)]),
             ["pressure-started", "pressure-ended"]
         );
+        // What could not be read in between has not ended.
+        let unknown = State::default().or_as(&under(true));
+        assert_eq!(happened(&[under(true), unknown.clone()]), [""; 0]);
+        assert_eq!(happened(&[unknown, under(false)]), ["pressure-ended"]);
         let health = |is_healthy| State { vips: vip(is_healthy), ..State::default() };
         let states =
             [State::default(), health(false), health(true), health(true), health(false), State::default()];

@@ -75,7 +75,7 @@ impl Watch {
         let is_loaded = self.go_on()?;
         let mut happened = Vec::new();
         let state = match self.capturing.take().filter(|_| is_loaded) {
-            None => State::default(),
+            None => State { under_pressure: Some(false), ..State::default() },
             Some(mut capturing) => {
                 let read = self.read(&mut capturing, now, &mut happened);
                 self.capturing = Some(capturing);
@@ -83,8 +83,10 @@ impl Watch {
             }
         };
         // What was there before somebody watched has not happened, but for what goes on.
-        let first = || State { under_pressure: false, ..state.clone() };
-        let mut changes = state.since(&self.before.take().unwrap_or_else(first));
+        let first = || State { under_pressure: Some(false), ..state.clone() };
+        let before = self.before.take().unwrap_or_else(first);
+        let state = state.or_as(&before);
+        let mut changes = state.since(&before);
         changes.append(&mut happened);
         self.before = Some(state);
         Ok(changes.into_iter().map(Event::now).collect())
@@ -205,7 +207,7 @@ fn state(pins: &Pins, links: &[Link], published: &Published) -> Result<State> {
         addresses: published.addresses.clone(),
         change: pins.last_change(),
         awaits: published.switch.1,
-        under_pressure: pins.maps.pressure().unwrap_or(false),
+        under_pressure: pins.maps.pressure(),
         vips: published.gates.iter().map(healthy).collect::<Result<BTreeMap<_, _>>>()?,
     })
 }
