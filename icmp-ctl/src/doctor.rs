@@ -116,7 +116,7 @@ fn health(vip: &Gated) -> Finding {
     if vip.is_healthy {
         return Finding::fine("vips", what);
     }
-    let why = "that is its service's, or `icmp-ctl serve`, which checks it, does not run";
+    let why = "its service is down, or `icmp-ctl serve`, which checks it, does not run";
     Finding::new("vips", State::Slow, what, why)
 }
 
