@@ -6,9 +6,8 @@
 use serde_json::{Value, json};
 
 use crate::diagnostics::{note, warn};
+use crate::output::folded;
 
-/// Columns of a terminal.
-const WIDTH: usize = 80;
 /// Columns before the text of a finding: its state, and what was checked.
 const INDENT: usize = 24;
 
@@ -94,17 +93,7 @@ impl Finding {
         let head = format!("{:<8}{}", self.state.name(), self.check);
         let text =
             if self.why.is_empty() { self.what.clone() } else { format!("{}; {}", self.what, self.why) };
-        let mut lines = vec![format!("{head:<0$}", INDENT - 1)];
-        for word in text.split(' ') {
-            let line = lines.last_mut().map(|line| line.chars().count()).unwrap_or_default();
-            match lines.last_mut() {
-                Some(last) if line + 1 + word.chars().count() <= WIDTH => {
-                    last.push(' ');
-                    last.push_str(word);
-                }
-                _ => lines.push(format!("{:INDENT$}{word}", "")),
-            }
-        }
+        let mut lines = folded(&format!("{head:<0$}", INDENT - 1), &text, INDENT);
         lines.extend(self.fix.iter().map(|command| format!("{:INDENT$}fix: {command}", "")));
         lines
     }
@@ -130,6 +119,7 @@ pub fn report(findings: &[Finding]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::WIDTH;
 
     #[test]
     fn a_finding_fits_a_terminal_and_its_command_stays_whole() {

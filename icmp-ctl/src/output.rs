@@ -148,6 +148,25 @@ impl Output {
     }
 }
 
+/// Columns of a terminal.
+pub const WIDTH: usize = 80;
+
+/// Text behind a head, in lines that fit a terminal; those that follow are indented. A word that is longer stays whole, to be copied.
+pub fn folded(head: &str, text: &str, indent: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = head.to_owned();
+    for word in text.split(' ') {
+        if line.chars().count() + 1 + word.chars().count() <= WIDTH {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(std::mem::replace(&mut line, format!("{:indent$}{word}", "")));
+        }
+    }
+    lines.push(line);
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;

@@ -104,6 +104,7 @@ fn in_front_of_another_program_pings_are_answered_and_the_other_gets_the_rest() 
         assert!(passed >= 3 && other.count() - had == passed, "{} of {passed}", other.count() - had);
 
         let explained = ctl::run(host, "explain --from 192.0.2.1 --to 203.0.113.9").expect_success();
+        let explained = explained.split_whitespace().collect::<Vec<_>>().join(" ");
         let first = format!("another XDP program may stop it first; ours is in front of {}", Counting::NAME);
         assert!(explained.contains(&first), "{explained}");
 

@@ -294,6 +294,8 @@ fn a_capture_is_explained_from_standard_input() {
     let mut command = Command::new("bash");
     command.args(["-c", script]).arg(ctl::program()).arg(&config).arg(&file);
     let said = process::run(&mut command).expect_success();
+    assert!(said.lines().all(|line| line.chars().count() <= 80), "{said}");
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(said.contains("198.51.100.2 to 192.0.2.2"), "{said}");
     let mut twice = Command::new(ctl::program());
     let refused = process::run(twice.args(["explain", "--pcap", "-", "-f", "-", "--own", "192.0.2.2"]));

@@ -21,6 +21,7 @@ use crate::finding::{Finding, State};
 use crate::host::address_table::OwnAddress;
 use crate::host::conflicts::Ping;
 use crate::host::passed::{self, Passed};
+use crate::output::folded;
 use crate::policy::rows::{check_rows, rows};
 use crate::policy::rules::Rule;
 
@@ -62,8 +63,10 @@ impl Explanation {
         let mut json = Map::new();
         let mut lines = Vec::new();
         for Stage { name, json: value, lines: told } in stages {
-            for (i, line) in told.into_iter().enumerate() {
-                lines.push(format!("{:<INDENT$}{line}", if i == 0 { name } else { "" }));
+            for (i, line) in told.iter().enumerate() {
+                let head = format!("{:<1$}", if i == 0 { name } else { "" }, INDENT - 1);
+                // Further than what is another line of the stage.
+                lines.extend(folded(&head, line, INDENT + 2));
             }
             json.insert(name.to_owned(), value);
         }
