@@ -26,7 +26,7 @@ pub enum Show {
     Counters(ShowCounters),
     /// Rates and bursts in force
     Limits,
-    /// All of it, as the configuration that `apply` takes
+    /// All that differs from what is shipped, as the configuration that `apply` takes
     Config,
     /// All counters, as Prometheus reads them
     Metrics {
