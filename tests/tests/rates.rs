@@ -2,13 +2,15 @@
 //!
 //! Owns `show counters --rate` and `--watch`. That counters count is proven elsewhere.
 
+use std::fs;
 use std::time::Duration;
 
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::netns::{HOST_IF, Pair};
 use icmp_tests::process::Watch;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,15 +53,23 @@ fn a_reader_that_has_seen_enough_ends_the_watch() {
     );
 }
 
+/// The kernel kills a process that has no handler for a signal, but for the first of a container, which goes on.
 #[test]
 fn a_signal_ends_the_watch_also_where_it_is_the_first_process_of_a_container() {
-    let Some(pair) = pair(&[]) else { return };
+    let Some(pair) = pair(&["unshare"]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);
+    let program = ctl::program().to_str().expect("a path in UTF-8");
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
-        let mut watch = Watch::start(&mut ctl::command(&pair.host, "show counters -w --rate 10ms"));
-        let _line = watch.wait_for(HOST_IF, LIMIT);
-        // A process that has no handler for it is killed, but for the first of a container, which goes on.
-        assert_eq!(watch.end_by(signal), Some(0), "{signal}");
+        let mut command = pair.host.command("unshare");
+        command.args(["--pid", "--fork", program, "show", "counters", "-w", "--rate", "10ms"]);
+        let mut container = Watch::start(&mut command);
+        let _line = container.wait_for(HOST_IF, LIMIT);
+        let id = container.id();
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).expect("its children");
+        let first = children.trim().parse().expect("one of them");
+        kill(Pid::from_raw(first), signal).expect("it is there");
+        // What has made the container ends with it; a signal that does nothing to it.
+        assert_eq!(container.end_by(Signal::SIGCONT), Some(0), "{signal}");
     }
 }
 

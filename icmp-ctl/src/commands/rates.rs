@@ -21,7 +21,8 @@ const DEFAULT: Duration = Duration::from_secs(1);
 /// One span of time, or with `--watch` one after the other for as long as somebody reads, or until a signal comes.
 pub(super) fn show(args: &ShowCounters, json: bool, source: Source) -> Result<Output> {
     let interval = args.rate.map_or(DEFAULT, |span| span.0);
-    let ends = args.watch.then(set_by_signals).transpose()?.unwrap_or_default();
+    // Any other than the first process of a container is ended by the signal itself, also while it waits for `serve`.
+    let ends = (std::process::id() == 1).then(set_by_signals).transpose()?.unwrap_or_default();
     let network = Network::read_once()?;
     let mut before = source.reading()?;
     let mut written = 0;
