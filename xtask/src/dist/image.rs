@@ -66,8 +66,7 @@ impl<'a> Image<'a> {
         let kind = "application/vnd.oci.image.index.v1+json";
         let index = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": self.manifests });
         let mut image = self.json(&index, kind)?;
-        image["annotations"] =
-            json!({ "org.opencontainers.image.ref.name": format!("icmp-ctl:{}", self.release.version) });
+        image["annotations"] = json!({ "org.opencontainers.image.ref.name": self.release.image() });
         let top = json!({ "schemaVersion": 2, "mediaType": kind, "manifests": [image] });
         for (file, text) in [("index.json", top.to_string()), ("oci-layout", LAYOUT.to_owned())] {
             fs::write(self.folder.join(file), text).with_context(|| format!("writing the image's {file}"))?;

@@ -61,6 +61,11 @@ impl Release {
         self.root.join("target/dist")
     }
 
+    /// What the image is called in its archive.
+    fn image(&self) -> String {
+        format!("icmp-ctl:{}", self.version)
+    }
+
     /// A file there; `rest` follows name and version.
     fn file(&self, rest: &str) -> PathBuf {
         self.folder().join(format!("icmp-ctl-{}{rest}", self.version))

@@ -105,7 +105,7 @@ fn forms(release: &Release) -> Result<()> {
         there.sort();
         ensure!(there == installed, "{} has {there:#?}, and is to have {installed:#?}", rpm.display());
     }
-    let image = format!("oci-archive:{}:{}", release.file("-oci.tar").display(), release.version);
+    let image = format!("oci-archive:{}:{}", release.file("-oci.tar").display(), release.image());
     for architecture in ARCHITECTURES {
         let pulled = release.root.join("target/dist-pulled");
         make_anew(&pulled)?;
