@@ -313,15 +313,20 @@ pub fn killed(build: &Path, host: &Namespace, line: &str, call: &str, number: us
 }
 
 /// What a verb that only looks has told in JSON, but for the age of interfaces, which goes on, and for pressure, which is left out where it cannot be
-/// known.
+/// known. How a program is attached is told as one or the other where only CAP_SYS_ADMIN may ask (`EPERM`): that agrees with what is `right`.
 ///
 /// # Panics
 /// If it was no JSON.
 #[must_use]
-pub fn told(done: &Finished) -> Value {
+pub fn told(done: &Finished, right: Option<&Value>) -> Value {
     let mut told: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|e| panic!("{e}: {done}"));
-    for interface in told["interfaces"].as_array_mut().into_iter().flatten() {
+    for (number, interface) in told["interfaces"].as_array_mut().into_iter().flatten().enumerate() {
         interface["age_seconds"] = Value::Null;
+
+        let Some(attached) = interface.pointer_mut("/behind/attached") else { continue };
+        if let (Some(right), Some("by netlink or a link")) = (right, attached.as_str()) {
+            *attached = right["interfaces"][number]["behind"]["attached"].clone();
+        }
     }
     told["under_pressure"] = Value::Null;
     told
