@@ -47,7 +47,7 @@ enum Verb {
     Demo(demo::Args),
     /// Draw the picture of Grafana's dashboard: two hosts, floods, Prometheus, and Grafana's own components
     Dashboard,
-    /// Run formatting, lints, the verifier's budget, every test and the VMs
+    /// Run formatting, lints, the verifier's budget and every test, on this machine's kernel
     Test(test::Args),
     /// Find out in less than a minute what needs no kernel: formatting, lints, the packet path's tests
     Check,
@@ -69,7 +69,7 @@ enum Verb {
     Fuzz(fuzz::Args),
     /// Keep everything in motion for a while, and look throughout at what has to hold
     Soak(soak::Args),
-    /// Do what CI does: all of `test`, where a skipped test is a failed one
+    /// Do what CI does: all of `test`, where a skipped test is a failed one, the VMs, and more
     Ci,
 }
 

@@ -48,7 +48,7 @@ pub(crate) enum Purpose {
     Fuzz,
     /// `cargo xtask book`
     Book,
-    /// `cargo xtask test`, VMs aside
+    /// `cargo xtask test`
     Test,
     /// `cargo xtask release`
     Release,

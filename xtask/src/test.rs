@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that can be found out about this checkout.
+//! `cargo xtask test`: everything that can be found out about this checkout on this machine's kernel.
 //!
 //! Owns the order of the steps and the summary. Every step runs, whatever became of those before, so that one run shows
 //! all there is to mend; the exit code says whether all passed.
@@ -17,36 +17,33 @@ use crate::{build, fuzz, interrupt, run, setup, soak, verifier, vm_test};
 pub(crate) struct Args {
     /// Only tests whose name contains one of these; nothing but tests is run then
     filters: Vec<String>,
-    /// Leave the VMs out
-    #[arg(long)]
-    no_vm: bool,
 }
 
 /// How much `all` does.
-pub(crate) struct Scope {
-    pub(crate) vms: bool,
-    pub(crate) forbid_skips: bool,
-    pub(crate) fuzz: bool,
-    pub(crate) soak: bool,
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Scope {
+    /// Formatting, lints, the verifier's budget and the tests, on this machine's kernel.
+    ThisKernel,
+    /// Those, where a skipped test is a failed one, and VMs, fuzz targets and the soak.
+    Everything,
 }
 
 pub(crate) fn verb(args: &Args) -> Result<()> {
-    let forbid_skips = env::var_os("CI").is_some_and(|value| value == "true");
     if args.filters.is_empty() {
-        return all(&Scope { vms: !args.no_vm, forbid_skips, fuzz: false, soak: false });
+        return all(Scope::ThisKernel);
     }
     run::require_root("the tests make network namespaces and load programs into the kernel, and")?;
     setup::ready(setup::Purpose::Test)?;
     run::heading("Tests");
-    let results = tests(&args.filters, forbid_skips)?;
+    let results = tests(&args.filters, Scope::ThisKernel)?;
     conclude(&results)
 }
 
-pub(crate) fn all(scope: &Scope) -> Result<()> {
+pub(crate) fn all(scope: Scope) -> Result<()> {
     run::require_root("the tests make network namespaces and load programs into the kernel, and")?;
     let start = Instant::now();
     setup::ready(setup::Purpose::Test)?;
-    if scope.vms {
+    if scope == Scope::Everything {
         setup::ready(setup::Purpose::Vm)?;
     }
 
@@ -64,25 +61,25 @@ pub(crate) fn all(scope: &Scope) -> Result<()> {
         ]))
     })?;
     summary.step("Verifier budget", verifier::check)?;
-    if scope.vms {
+    if scope == Scope::Everything {
         summary
             .step("Kernels in VMs", || vm_test::check(&vm_test::Kernel::ALL, vm_test::Architecture::Amd64))?;
-    }
-    if scope.fuzz {
         summary.step("Fuzz", fuzz::short)?;
-    }
-    if scope.soak {
         summary.step("Soak", soak::short)?;
     }
     // Last, so that the runner's own lines are the last ones.
     summary.step("Tests", || {
-        results = tests(&[], scope.forbid_skips)?;
+        results = tests(&[], scope)?;
         results.passed()
     })?;
 
     run::heading("Summary");
     let failed = summary.print();
-    println!("  all in   {} s\n", start.elapsed().as_secs());
+    println!("  all in   {} s", start.elapsed().as_secs());
+    if scope == Scope::ThisKernel {
+        println!("  not run  Debian's kernels and systemd in VMs: `cargo xtask vm-test` runs these");
+    }
+    println!();
     conclude(&results)?;
     if failed > 0 {
         bail!("{failed} of {} steps failed; each says why under its heading above", summary.0.len());
@@ -106,13 +103,13 @@ impl TestResults {
     }
 }
 
-fn tests(filters: &[String], forbid_skips: bool) -> Result<TestResults> {
+fn tests(filters: &[String], scope: Scope) -> Result<TestResults> {
     let mut cargo = build::cargo()?;
     cargo.args(["test", "--no-fail-fast"]);
     if !filters.is_empty() {
         cargo.arg("--").args(filters);
     }
-    if forbid_skips {
+    if scope == Scope::Everything || env::var_os("CI").is_some_and(|value| value == "true") {
         cargo.env("ICMP_TESTS_NO_SKIP", "1");
     }
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("starting cargo test")?;
