@@ -200,18 +200,22 @@ fn members_who_ask_are_told_what_is_or_nothing_and_no_descriptor_is_kept() {
     let pid = readers.serve.id();
     let mut tried = Tried::default();
     for verb in ["status -j", "show policy -j", "show addresses -j"] {
-        let right = told(&beside(&world, pid, &CALLS.join(","), None, || readers.member(verb)));
+        let right = told(&beside(&world, pid, &CALLS.join(","), None, || readers.member(verb)), None);
         let before = (0..LOOKS).map(|_| descriptors(&readers.serve)).min().expect("there are looks");
         for (call, number, error) in chosen(&trace(&world)).into_iter().filter(|(call, ..)| is_ours(call)) {
             let inject = failure(call, number, error);
             let done = beside(&world, pid, call, inject, || readers.member(verb));
             tried.cases += usize::from(has_failed(&trace(&world)));
-            if done.code == DONE && told(&done) != right {
+            if done.code == DONE && told(&done, Some(&right)) != right {
                 tried.fault(&format!("{call} number {number} fails with {error}: {done}"));
             }
             let settles = (0..LOOKS).any(|_| {
                 let next = readers.member(verb);
-                assert_eq!(told(&next), right, "{call} number {number} has failed with {error}");
+                assert_eq!(
+                    told(&next, Some(&right)),
+                    right,
+                    "{call} number {number} has failed with {error}"
+                );
                 descriptors(&readers.serve) <= before
             });
             if !settles {
