@@ -65,7 +65,9 @@ pub fn build(package: &str, features: &str, inputs: &[&str]) -> Result<()> {
         flags.push("-Ctarget-feature=+allows-misaligned-mem-access".to_owned());
     }
     flags.extend(remap_flags(&workspace, &toolchain)?);
-    let target_dir = out_dir.join("ebpf-target");
+    // OUT_DIR is PROFILE/build/PACKAGE/out. One folder for all that is built by a profile: `core`, which takes longest, is the same in each object.
+    let profile = out_dir.ancestors().nth(3).context("OUT_DIR lies in the folder of a profile")?;
+    let target_dir = profile.join("ebpf-target");
     let status = Command::new("rustup")
         .args(["run", &toolchain, "cargo", "build", "--quiet", "--package", package, "--bins", "--release"])
         .args(["--target", target, "-Zbuild-std=core"])
