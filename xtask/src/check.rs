@@ -13,14 +13,18 @@ pub(crate) fn verb() -> Result<()> {
     run::stream(build::cargo()?.args(["clippy", "--all-targets", "--all-features", "--", "-D", "warnings"]))?;
     run::heading("Tests of the packet path, of the controller's parts, and of the pages' links");
     run::stream(build::cargo()?.args(["test", "--quiet", "--package", "icmp-common"]))?;
+    run::stream(build::cargo()?.args(["test", "--quiet", "--package", "icmp-ctl", "--lib"]))?;
+    // With icmp-ctl, so that its library is not built a second time, with the features that the other tests need of its dependencies.
     run::stream(build::cargo()?.args([
         "test",
         "--quiet",
         "--package",
         "icmp-ctl",
-        "--lib",
+        "--package",
+        "icmp-tests",
         "--test",
         "layers",
-    ]))?;
-    run::stream(build::cargo()?.args(["test", "--quiet", "--package", "icmp-tests", "--test", "links"]))
+        "--test",
+        "links",
+    ]))
 }
