@@ -255,6 +255,23 @@ fn what_apply_puts_in_force_is_saved_with_the_words_it_was_given_in() {
 }
 
 #[test]
+fn a_configuration_from_a_stream_comes_back_from_no_file_that_is_called_so() {
+    let Some(pair) = pair() else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let file = folder.file("c.toml", "");
+    let _attached = Attached::with(host, HOST_IF, &format!("-f {file}"));
+    for stream in ["-", "/dev/stdin", "/dev/fd/0", "/proc/self/fd/0"] {
+        let _noted = ctl::run(host, &format!("attach {HOST_IF} -f {file}")).expect_success();
+        let mut command = ctl::command(host, &format!("attach {HOST_IF} -f {stream}"));
+        let done = process::run(command.stdin(Stdio::from(fs::File::open(&file).expect("it is there"))));
+        assert_eq!(done.code, DONE, "{stream}: {done}");
+        let done = ctl::run(host, "limit set replies 7/s --burst 7");
+        assert!(done.stderr.contains("is written to /etc/icmp-ctl/config.toml"), "{stream}: {done}");
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_written_or_read_changes_nothing() {
     let Some(pair) = pair() else { return };
     let host = &pair.host;

@@ -28,7 +28,7 @@ use crate::config::tables::{table, tables};
 use crate::config::units::Rate;
 use crate::config::vip::Vip;
 use crate::config::words::{Named, OneOrMany, Word};
-use crate::kernel::files::{is_standard_stream, read_again, read_once, to_the_end};
+use crate::kernel::files::{is_standard_stream, is_there_for_others, read_again, read_once, to_the_end};
 
 /// Where the configuration lies when `-f` does not say otherwise; it need not exist.
 pub const DEFAULT_PATH: &str = "/etc/icmp-ctl/config.toml";
@@ -325,9 +325,10 @@ impl Config {
         if self.source.name.is_empty() { "the defaults" } else { &self.source.name }
     }
 
-    /// The file it was read from, if it was one.
+    /// The file it was read from, if it was one, and one that others can read, too.
     pub fn file(&self) -> Option<&Path> {
-        Some(Path::new(&self.source.name)).filter(|path| !["", "-"].map(Path::new).contains(path))
+        let is_there = |path: &&Path| !is_standard_stream(path) && is_there_for_others(path);
+        Some(Path::new(&self.source.name)).filter(is_there)
     }
 
     /// The folder of the file, against which it names others.

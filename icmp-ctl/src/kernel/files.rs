@@ -61,6 +61,13 @@ pub fn is_standard_stream(path: &Path) -> bool {
     path.as_os_str() == "-"
 }
 
+/// Whether a path means the same file to others and later: no FIFO, and none that a process calls so because it has it open, as `<(…)` of a
+/// shell does.
+pub fn is_there_for_others(path: &Path) -> bool {
+    let is_of_one_process = ["/dev/fd", "/dev/stdin", "/proc"].iter().any(|own| path.starts_with(own));
+    !is_of_one_process && seen_by_caller(path).is_file()
+}
+
 /// What tells a file from others.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Identity {
