@@ -12,10 +12,16 @@ pub fn is_pattern(name: &str) -> bool {
     name.contains(['*', '?'])
 }
 
+/// The interface that is called so. The kernel takes `*` and `?` in a name, and then it means that interface alone.
+fn called<'a>(links: &'a [Link], name: &str) -> Option<&'a Link> {
+    links.iter().find(|link| link.is_called(name))
+}
+
 /// The interfaces that a name means, by their index.
 pub fn meant<'a>(links: &'a [Link], name: &str) -> Vec<&'a Link> {
-    if !is_pattern(name) {
-        return links.iter().find(|link| link.is_called(name)).into_iter().collect();
+    let named = called(links, name);
+    if named.is_some() || !is_pattern(name) {
+        return named.into_iter().collect();
     }
     let mut meant: Vec<_> =
         links.iter().filter(|link| fits(name, link) && can_be_attached(links, link)).collect();
@@ -24,10 +30,13 @@ pub fn meant<'a>(links: &'a [Link], name: &str) -> Vec<&'a Link> {
 }
 
 /// Whether a name or a pattern means what is called so: an interface that is here, by any of its names, or one that was.
-pub fn means(links: &[Link], name: &str, called: &str) -> bool {
-    match links.iter().find(|link| link.name == called) {
+pub fn means(links: &[Link], name: &str, other: &str) -> bool {
+    if let Some(link) = called(links, name) {
+        return link.name == other;
+    }
+    match links.iter().find(|link| link.name == other) {
         Some(link) => fits(name, link),
-        None => WildMatch::new(name).matches(called),
+        None => WildMatch::new(name).matches(other),
     }
 }
 
@@ -77,5 +86,15 @@ mod tests {
             let names: Vec<_> = meant(&links, pattern).iter().map(|link| link.name.as_str()).collect();
             assert_eq!(names, expected, "{pattern}");
         }
+    }
+
+    #[test]
+    fn an_interface_whose_name_looks_like_a_pattern_is_meant_alone() {
+        let link =
+            |index, name: &str| Link { index, name: name.to_owned(), mac: Some([2; 6]), ..Link::default() };
+        let links = [link(1, "eth0"), link(2, "eth*"), link(3, "eth1")];
+        assert_eq!(meant(&links, "eth*"), [&links[1]]);
+        let all = ["eth0", "eth*", "eth1"].map(|other| means(&links, "eth*", other));
+        assert_eq!(all, [false, true, false]);
     }
 }
