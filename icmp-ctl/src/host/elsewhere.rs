@@ -27,8 +27,7 @@ pub(super) fn macs(network: &Network, link: &Link) -> BTreeSet<[u8; 6]> {
 pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
     let takes = network.all_hosts.get(&link.index).copied().unwrap_or_default();
     let itself = usize::from(network.groups.contains(&Group { ifindex: link.index, address: ALL_HOSTS }));
-    // A veth names its peer as the interface below.
-    let is_above = |other: &&Link| other.lower == Some(link.index) && other.kind != Some(InfoKind::Veth);
+    let is_above = |other: &&Link| other.lower == Some(link.index) && is_on_one_below(other);
     let above = network.links.iter().filter(is_above).count();
     // Macvlans of this namespace have addresses of their own, too.
     let own_macs: BTreeSet<_> = network.links.iter().filter(is_above).filter_map(|other| other.mac).collect();
@@ -36,15 +35,30 @@ pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
     takes > itself + below(network, link) + above + usize::from(link.controller.is_some()) + elsewhere
 }
 
-/// At how many devices below it an interface has taken in what it takes in itself: that of a VLAN device, macvlan or ipvlan, or ports of its
-/// own, whether they are in use or not; but for a bond with a backup, which does so at the active port (`bond_set_rx_mode` in
+/// Whether a device has what it takes in taken in at the one below. A tunnel that is bound to an interface names that as the one below too, and
+/// so does a veth its peer. A port of a switch (DSA) has no kind before Linux 6.1.
+fn is_on_one_below(device: &Link) -> bool {
+    match &device.kind {
+        Some(
+            InfoKind::Vlan
+            | InfoKind::MacVlan
+            | InfoKind::MacVtap
+            | InfoKind::IpVlan
+            | InfoKind::IpVtap
+            | InfoKind::MacSec,
+        ) => true,
+        Some(InfoKind::Other(kind)) => kind == "dsa",
+        Some(_) => false,
+        None => device.lower.is_some(),
+    }
+}
+
+/// At how many devices below it an interface has taken in what it takes in itself: the one that it is on, or ports of its own, whether they are in use or not; but for a bond with a backup, which does so at the active port (`bond_set_rx_mode` in
 /// drivers/net/bonding/bond_main.c).
 fn below(network: &Network, link: &Link) -> usize {
     let ports = || network.links.iter().filter(|port| port.controller == Some(link.index));
     match link.kind {
-        Some(
-            InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap | InfoKind::IpVlan | InfoKind::IpVtap,
-        ) => usize::from(link.up),
+        _ if is_on_one_below(link) => usize::from(link.up),
         Some(InfoKind::Bond) if link.uses_one_port => ports().filter(|port| port.active).count(),
         Some(InfoKind::Bond | InfoKind::Team) => ports().count(),
         _ => 0,
@@ -64,10 +78,14 @@ mod tests {
         let vlan = kind(InfoKind::Vlan, link(2, Some(1), 2));
         let macvlan = kind(InfoKind::MacVlan, link(3, Some(1), 4));
         let peer = kind(InfoKind::Veth, link(4, Some(1), 6));
+        let tunnel = kind(InfoKind::GreTap, link(5, Some(1), 8));
+        let macsec = kind(InfoKind::MacSec, link(6, Some(1), 2));
         for (what, links, taken_in, times) in [
             ("nothing above", vec![], vec![], 1),
             ("a VLAN here", vec![vlan.clone()], vec![], 2),
             ("the peer of a veth here", vec![peer], vec![], 1),
+            ("a tunnel bound to it", vec![tunnel], vec![], 1),
+            ("a MACsec here", vec![macsec], vec![], 2),
             ("a macvlan here", vec![macvlan.clone()], vec![(1, [4; 6])], 2),
             ("a macvlan elsewhere", vec![], vec![(1, [8; 6])], 2),
             (
@@ -95,6 +113,7 @@ mod tests {
         for (upper, uses_one_port, times) in [
             (InfoKind::MacVlan, false, 2),
             (InfoKind::Vlan, false, 2),
+            (InfoKind::MacSec, false, 2),
             (InfoKind::Bond, true, 2),
             // One that aggregates links has groups taken in also at a port that is not in use yet.
             (InfoKind::Bond, false, 3),
