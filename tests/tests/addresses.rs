@@ -224,6 +224,22 @@ fn addresses_of_loopback_are_answered_on_every_interface_and_all_with_own_host()
     let _done = ctl::run(host, "detach --all").expect_success();
 }
 
+#[test]
+fn what_the_kernel_takes_nothing_in_for_is_answered_by_nobody() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("address add 2001:db8:1::1/128 dev lo");
+    host.ip(&format!("address add 255.255.255.255/32 dev {HOST_IF}"));
+    host.sysctl(&format!("net/ipv6/conf/{HOST_IF}/disable_ipv6"), "1");
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    for (from, to) in [("192.0.2.1", "255.255.255.255"), ("2001:db8::1", "2001:db8:1::1")] {
+        peer.send(&Echo::new(address(from), address(to), vec![0; 56]).frame()).expect("sent");
+    }
+    let counters = counted(host, "not-own-address", 1);
+    assert_eq!((counters.packets("group-echo"), counters.answered()), (1, 0));
+}
+
 /// A message that the shipped policy drops, to a group.
 fn to_group(group: &str, mac: [u8; 6]) -> Echo {
     let (from, kind) = match group.contains(':') {

@@ -149,6 +149,11 @@ fn of_a_passed_packet_is_told_what_stops_it_in_the_kernel() {
             Some("forwards"),
         ),
         (
+            "sysctl -qw net.ipv6.conf.host0.disable_ipv6=1",
+            "--from 2001:db8::1 --to 2001:db8::99",
+            Some("takes in no IPv6"),
+        ),
+        (
             "sysctl -qw net.ipv4.icmp_echo_ignore_broadcasts=1",
             "--from 192.0.2.1 --to 192.0.2.255",
             Some("ignore_broadcasts is on"),

@@ -268,6 +268,7 @@ impl Explanation {
             ping,
             is_shared: subject.interface.flags & INTERFACE_SHARED != 0,
             interface: taken_in_by.map(|link| (link.index, link.name.as_str())),
+            without_ipv6: taken_in_by.is_some_and(|link| link.without_ipv6),
             vrf: taken_in_by.and_then(|link| here.vrf_of(link)),
             behind: here.behind.as_deref(),
         });

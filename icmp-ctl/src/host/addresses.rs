@@ -22,12 +22,15 @@ fn vlan_of(device: &Link) -> Option<(u32, u32)> {
     Some((vlan.parent, u32::from(vlan.id) | service))
 }
 
-/// Whether a packet for an address of the host may come from another one. The kernel takes none in for loopback's (`ip_route_input_slow` in
-/// net/ipv4/route.c, but for `route_localnet`; net/ipv6/ip6_input.c), and sends none from an IPv4 address in IPv6 (`ip6_dst_lookup_tail` in
-/// net/ipv6/ip6_output.c; RFC 4291 section 2.5.5.2).
+/// Whether a packet for an address of the host may come from another one. The kernel takes none in for loopback's, for 0.0.0.0 and for
+/// 255.255.255.255, whoever has them (`ip_route_input_slow` in net/ipv4/route.c, but for `route_localnet`; net/ipv6/ip6_input.c), and sends none
+/// from an IPv4 address in IPv6 (`ip6_dst_lookup_tail` in net/ipv6/ip6_output.c; RFC 4291 section 2.5.5.2).
 pub fn is_for_others(address: &IpAddr) -> bool {
-    let mapped = matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some());
-    !address.is_loopback() && !mapped
+    let is_nobodys = match address {
+        IpAddr::V4(v4) => v4.is_unspecified() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
+    };
+    !address.is_loopback() && !is_nobodys
 }
 
 /// Whether an address means another host on each link (RFC 4291 section 2.5.6).
@@ -194,8 +197,11 @@ impl<'a> Host<'a> {
             // A router may have its anycast address for itself.
             let _own = kinds.entry(*group).or_insert(AddressKind::Group);
         }
-        if self.has_vrfs {
-            for (address, kind) in self.elsewhere.get(&self.vrf_of(ifindex)).into_iter().flatten() {
+        let without_ipv6 = self.links.get(&ifindex).is_some_and(|link| link.without_ipv6);
+        for (address, kind) in self.elsewhere.get(&self.vrf_of(ifindex)).into_iter().flatten() {
+            if without_ipv6 && address.is_ipv6() {
+                let _own = kinds.entry(*address).or_insert(AddressKind::Anywhere);
+            } else if self.has_vrfs {
                 let _own = kinds.entry(*address).or_insert(*kind);
             }
         }
@@ -204,9 +210,9 @@ impl<'a> Host<'a> {
 }
 
 /// The broadcast addresses of an address's prefix: all ones in the host part (RFC 919), whether or not the kernel was told, and what the
-/// kernel was told. Prefixes of 31 and 32 bits have none.
+/// kernel was told. Prefixes of 31 and 32 bits have none. As `fib_add_ifaddr` in net/ipv4/fib_frontend.c.
 fn broadcasts(address: &Address) -> impl Iterator<Item = Ipv4Addr> + use<> {
-    let directed = match address.address {
+    let directed = match address.peer.unwrap_or(address.address) {
         IpAddr::V4(v4) if address.prefix_len < 31 => {
             Some(Ipv4Addr::from(u32::from(v4) | u32::MAX >> address.prefix_len))
         }
@@ -227,6 +233,7 @@ mod tests {
         Address {
             ifindex,
             address: text.parse().expect("an address"),
+            peer: None,
             prefix_len: 32,
             broadcast: None,
             global: true,
@@ -235,7 +242,8 @@ mod tests {
 
     #[test]
     fn addresses_that_no_packet_of_another_host_is_for_are_nobodys() {
-        let addresses = ["127.0.0.9", "::1", "::ffff:192.0.2.1"].map(|text| address(1, text)).to_vec();
+        let texts = ["127.0.0.9", "0.0.0.0", "255.255.255.255", "::1", "::ffff:192.0.2.1"];
+        let addresses = texts.map(|text| address(1, text)).to_vec();
         let network = Network { links: vec![link(1, true, None)], addresses, ..Network::default() };
         let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         assert_eq!(own.iter().map(|own| own.address.to_string()).collect::<Vec<_>>(), [""; 0]);
@@ -395,6 +403,34 @@ mod tests {
             ] {
                 assert_eq!(kind_of(&own, Scope::new(1, 0), text), Some(kind), "{text}, {first}");
             }
+        }
+    }
+
+    #[test]
+    fn the_broadcast_address_of_a_prefix_is_that_of_the_other_ends_where_there_is_one() {
+        let peer = "198.51.100.1".parse().ok();
+        let addresses = vec![Address { peer, prefix_len: 24, ..address(1, "192.0.2.2") }];
+        let network = Network { links: vec![link(1, true, None)], addresses, ..Network::default() };
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+        let of = |text| kind_of(&own, Scope::new(1, 0), text);
+        assert_eq!((of("198.51.100.255"), of("192.0.2.255")), (Some(AddressKind::Group), None));
+    }
+
+    #[test]
+    fn what_another_interface_has_is_the_kernels_where_that_takes_in_no_ipv6() {
+        let loopback = Link { loopback: true, ..link(9, true, None) };
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        for (without_ipv6, of_vlan) in [(false, None), (true, Some(AddressKind::Anywhere))] {
+            let device = Link { without_ipv6, ..link(2, true, vlan) };
+            let network = Network {
+                links: vec![link(1, true, None), device, loopback.clone()],
+                addresses: ["192.0.2.9", "2001:db8::9"].map(|text| address(9, text)).to_vec(),
+                ..Network::default()
+            };
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+            let of = |scope| ["192.0.2.9", "2001:db8::9"].map(|text| kind_of(&own, scope, text));
+            assert_eq!(of(Scope::new(1, 100)), [None, of_vlan]);
+            assert_eq!(of(Scope::ANYWHERE), [Some(AddressKind::Everywhere); 2]);
         }
     }
 

@@ -104,6 +104,7 @@ mod tests {
                 .map(|ifindex| Address {
                     ifindex,
                     address: "192.0.2.1".parse().expect("an address"),
+                    peer: None,
                     prefix_len: 24,
                     broadcast: None,
                     global: true,

@@ -14,6 +14,10 @@ use crate::host::vlan_stripping::stripping;
 /// How many devices above one another are followed.
 const DEPTH: u32 = 8;
 
+/// What there is to say of an interface that has [`Link::without_ipv6`].
+pub(super) const WITHOUT_IPV6: &str =
+    "the kernel takes in no IPv6 on this interface, because of `disable_ipv6` or an MTU below 1280";
+
 /// No frame is addressed to this, because an address has six bytes and not eight.
 const NOBODYS_MAC: u64 = u64::MAX;
 

@@ -14,9 +14,9 @@ use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
-    BondMode, BondPortState, BridgePortState, InfoBond, InfoBondPort, InfoBridge, InfoBridgePort, InfoData,
-    InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, LinkAttribute, LinkFlags, LinkInfo,
-    LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
+    AfSpecInet6, AfSpecUnspec, BondMode, BondPortState, BridgePortState, InfoBond, InfoBondPort, InfoBridge,
+    InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, LinkAttribute,
+    LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
@@ -43,6 +43,8 @@ pub struct Link {
     pub up: bool,
     /// Whether it is the loopback interface.
     pub loopback: bool,
+    /// Whether the kernel takes in no IPv6 on it: `disable_ipv6` is on, or its MTU is below 1280 (`ipv6_rcv` in net/ipv6/ip6_input.c).
+    pub without_ipv6: bool,
     /// The XDP program on it.
     pub xdp: Option<Xdp>,
     /// All XDP programs on it, by their kernel ids: one for each mode.
@@ -109,6 +111,8 @@ pub struct Address {
     pub ifindex: u32,
     /// The address.
     pub address: IpAddr,
+    /// The other end's on a point-to-point link, whose prefix it is then.
+    pub peer: Option<IpAddr>,
     /// Length of its prefix.
     pub prefix_len: u8,
     /// Its broadcast address, where one is set.
@@ -288,6 +292,7 @@ fn link(message: &LinkMessage) -> Link {
             }
             LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::Link(index) => link.lower = Some(*index),
+            LinkAttribute::AfSpecUnspec(families) => link.without_ipv6 = !families.iter().any(takes_ipv6),
             LinkAttribute::LinkNetNsId(id) => elsewhere = Some(*id),
             LinkAttribute::Xdp(attributes) => {
                 link.xdp = xdp(attributes);
@@ -361,6 +366,12 @@ fn vlan(info: &LinkInfo) -> Option<Vlan> {
     Some(vlan)
 }
 
+fn takes_ipv6(family: &AfSpecUnspec) -> bool {
+    let is_off =
+        |of: &AfSpecInet6| matches!(of, AfSpecInet6::DevConf(switches) if switches.disable_ipv6 != 0);
+    matches!(family, AfSpecUnspec::Inet6(all) if !all.iter().any(is_off))
+}
+
 fn is_active(info: &LinkInfo) -> bool {
     match info {
         LinkInfo::PortData(InfoPortData::BondPort(attributes)) => {
@@ -421,6 +432,7 @@ fn address(message: &AddressMessage) -> Option<Address> {
     Some(Address {
         ifindex: message.header.index,
         address,
+        peer,
         prefix_len: message.header.prefix_len,
         broadcast,
         global: message.header.scope == AddressScope::Universe,

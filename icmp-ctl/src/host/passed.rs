@@ -9,6 +9,7 @@ use icmp_common::reason::Reason;
 
 use crate::finding::{Finding, State};
 use crate::host::conflicts::Ping;
+use crate::host::interfaces::WITHOUT_IPV6;
 use crate::host::{conflicts, routes};
 
 /// A packet that was passed.
@@ -24,6 +25,8 @@ pub struct Passed<'a> {
     pub is_shared: bool,
     /// Index and name of the interface that the kernel takes it in by, where that is known.
     pub interface: Option<(u32, &'a str)>,
+    /// Whether the kernel takes in no IPv6 by it.
+    pub without_ipv6: bool,
     /// Index of the VRF that this one is in.
     pub vrf: Option<u32>,
     /// Where the program is in front of others, or among them.
@@ -56,6 +59,9 @@ pub fn findings(passed: &Passed<'_>) -> Vec<Finding> {
     {
         // `ip6_rcv_core` in net/ipv6/ip6_input.c.
         findings.push(drops("its source is one that no other host can have"));
+    }
+    if passed.without_ipv6 && passed.addresses.is_some_and(|(source, _)| source.is_ipv6()) {
+        findings.push(drops(WITHOUT_IPV6));
     }
     if passed.interface.is_none() {
         let why = "it has a VLAN without a device, or a bridge does not take it in";
@@ -107,6 +113,7 @@ mod tests {
                 ping: None,
                 is_shared,
                 interface: Some((1, "lo")),
+                without_ipv6: false,
                 vrf: None,
                 behind: None,
             };
@@ -122,6 +129,7 @@ mod tests {
             ping: None,
             is_shared: false,
             interface: Some((1, "lo")),
+            without_ipv6: false,
             vrf: None,
             behind: None,
         };

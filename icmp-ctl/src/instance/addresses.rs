@@ -192,6 +192,7 @@ mod tests {
                 .map(|i| Address {
                     ifindex: 9,
                     address: (0x0a00_0000 + i).to_be_bytes().into(),
+                    peer: None,
                     prefix_len: 32,
                     broadcast: None,
                     global: true,

@@ -240,6 +240,7 @@ mod tests {
             addresses: vec![Address {
                 ifindex,
                 address: text.parse().expect("an address"),
+                peer: None,
                 prefix_len: 32,
                 broadcast: None,
                 global: true,

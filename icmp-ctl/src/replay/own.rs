@@ -317,6 +317,7 @@ impl OwnLink {
                 network.addresses.push(Address {
                     ifindex,
                     address,
+                    peer: None,
                     prefix_len,
                     broadcast: None,
                     global: true,

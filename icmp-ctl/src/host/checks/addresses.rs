@@ -8,6 +8,7 @@ use icmp_common::abi::{AddressKind, Scope};
 
 use crate::finding::{Finding, State};
 use crate::host::addresses::{is_for_others, own_addresses};
+use crate::host::interfaces::WITHOUT_IPV6;
 use crate::host::netlink::{Link, Network, Unusable};
 
 const CHECK: &str = "addresses";
@@ -31,6 +32,11 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
     let of_link: Vec<_> = of_link.map(|address| address.address).collect();
     let broadcast: Vec<_> =
         of_link.iter().copied().filter(|address| !address.is_multicast() && is_groups(address)).collect();
+    let is_loopback = |index: u32| network.links.iter().any(|other| other.index == index && other.loopback);
+    let of_loopback = network.addresses.iter().filter(|address| is_loopback(address.ifindex));
+    let kernels = of_loopback
+        .map(|address| address.address)
+        .filter(|address| link.without_ipv6 && address.is_ipv6() && is_for_others(address));
     [
         (State::Broken, unusable(true), "another host on the link has it, and one of the two has to change"),
         (
@@ -48,6 +54,7 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
             of_link.into_iter().filter(|address| !is_for_others(address)).collect(),
             "the kernel answers no other host from it",
         ),
+        (State::Slow, kernels.collect(), WITHOUT_IPV6),
     ]
     .into_iter()
     .filter_map(|(state, addresses, why)| {
@@ -72,6 +79,7 @@ mod tests {
         let address = |text: &str, prefix_len| Address {
             ifindex: 3,
             address: text.parse().expect("an address"),
+            peer: None,
             prefix_len,
             broadcast: None,
             global: true,
@@ -107,5 +115,13 @@ mod tests {
             unanswered(&Network { addresses: vec![address("192.0.2.1", 24)], ..Network::default() }, &link),
             []
         );
+        let of_loopback = ["::1", "203.0.113.1", "2001:db8:1::1"];
+        let of_loopback = of_loopback.map(|text| Address { ifindex: 1, ..address(text, 32) }).to_vec();
+        let loopback = Link { index: 1, loopback: true, ..link.clone() };
+        let network = Network { links: vec![loopback], addresses: of_loopback, ..Network::default() };
+        for (without_ipv6, expected) in [(false, &[][..]), (true, &["2001:db8:1::1 is not answered"])] {
+            let found = unanswered(&network, &Link { without_ipv6, ..link.clone() });
+            assert_eq!(found.iter().map(|finding| finding.what.as_str()).collect::<Vec<_>>(), expected);
+        }
     }
 }
