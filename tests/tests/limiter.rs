@@ -261,7 +261,8 @@ fn who_sends_most_and_who_is_limited_most_is_shown() {
         return;
     }
     let pair = Pair::new(1500);
-    let config = "[limits]\nper-source = { rate = \"100/s\", burst = 100 }\n";
+    // Far below what is sent, so that a busy machine's pings are too many as well.
+    let config = "[limits]\nper-source = { rate = \"10/s\", burst = 10 }\n";
     let _attached = Attached::configured(&pair.host, HOST_IF, config);
     let _pings = [("192.0.2.2", "0.001"), ("2001:db8::2", "0.005")]
         .map(|(target, interval)| pair.peer.watch("ping", &["-q", "-i", interval, target]));
@@ -269,15 +270,16 @@ fn who_sends_most_and_who_is_limited_most_is_shown() {
     let deadline = Instant::now() + Duration::from_secs(30);
     let mut shown = serde_json::Value::Null;
     let expected = [Some("192.0.2.1"), Some("2001:db8::/64")];
-    while !["heavy_hitters", "limited"]
-        .iter()
-        .all(|list| [0, 1].map(|n| shown[list][n]["source"].as_str()) == expected)
+    while shown["sources"] != 2
+        || ["heavy_hitters", "limited"]
+            .iter()
+            .any(|list| [0, 1].map(|n| shown[list][n]["source"].as_str()) != expected)
     {
         assert!(Instant::now() < deadline, "{shown}");
         let text = ctl::run(&pair.host, "show sources -j").expect_success();
         shown = serde_json::from_str(&text).expect("JSON");
     }
-    assert_eq!((&shown["sources"], &shown["flood_from_everywhere"]), (&2.into(), &false.into()), "{shown}");
+    assert_eq!(shown["flood_from_everywhere"], false, "{shown}");
 }
 
 /// Fifty monitors that have pinged once a second for a minute, fifty strangers who start with the flood, and a flood from
