@@ -47,51 +47,69 @@ pub(crate) fn shipped(arguments: &[&str], flags: &[String]) -> Result<Built> {
 }
 
 fn built(cargo: &mut Command, arguments: &[&str]) -> Result<Built> {
-    cargo
-        .args(["--package", "icmp-ctl", "--bin", "icmp-ctl"])
-        .arg("--message-format=json-render-diagnostics")
-        .args(arguments)
-        .stdout(Stdio::piped());
+    Built::of(&messages(cargo.args(["--package", "icmp-ctl", "--bin", "icmp-ctl"]).args(arguments))?)
+}
+
+impl Built {
+    /// The program and the object that cargo's messages name.
+    pub(crate) fn of(messages: &[Message]) -> Result<Self> {
+        let (mut program, mut object) = (None, None);
+        for message in messages.iter().filter(|message| message.package_id.contains("icmp-ctl#")) {
+            let is_program = message.target.name == "icmp-ctl" && !message.profile.test;
+            program = message.executable.as_ref().filter(|_| is_program).or(program);
+            object = message.out_dir.as_ref().or(object);
+        }
+        Ok(Self {
+            program: program.context("cargo built no icmp-ctl")?.clone(),
+            object: object
+                .context("cargo ran no build script for icmp-ctl, which makes the eBPF object")?
+                .join("icmp-ebpf"),
+        })
+    }
+}
+
+/// What cargo says of what it built; its own progress goes to the terminal.
+pub(crate) fn messages(cargo: &mut Command) -> Result<Vec<Message>> {
+    cargo.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
     let mut child = cargo.spawn().context("starting cargo")?;
     let messages = child.stdout.take().context("cargo's messages")?;
-    let reader = thread::spawn(move || places(BufReader::new(messages)));
+    let reader = thread::spawn(move || parsed(BufReader::new(messages)));
     let status = interrupt::wait(&mut child, None, |_| ())?;
-    let (program, object) = reader.join().unwrap_or_default();
+    let messages = reader.join().unwrap_or_default();
     if !status.is_some_and(|status| status.success()) {
-        bail!(
-            "`cargo build --package icmp-ctl {}` failed; cargo's own messages are above",
-            arguments.join(" ")
-        );
+        bail!("`{}` failed; cargo's own messages are above", run::shown(cargo));
     }
-    Ok(Built {
-        program: program.context("cargo built no icmp-ctl")?,
-        object: object.context("cargo ran no build script for icmp-ctl, which makes the eBPF object")?,
-    })
+    Ok(messages)
 }
 
 /// The lines of cargo's JSON that matter here; fields that others have and these lack stay empty.
-#[derive(Deserialize)]
-struct Message {
-    #[serde(default)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Message {
     package_id: String,
-    #[serde(default)]
-    executable: Option<PathBuf>,
-    #[serde(default)]
+    pub(crate) manifest_path: PathBuf,
+    pub(crate) target: Target,
+    pub(crate) profile: Profile,
+    pub(crate) executable: Option<PathBuf>,
     out_dir: Option<PathBuf>,
 }
 
-/// The program and the object that cargo's messages name.
-fn places(messages: impl BufRead) -> (Option<PathBuf>, Option<PathBuf>) {
-    let (mut program, mut object) = (None, None);
-    for line in messages.lines().map_while(Result::ok) {
-        let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
-        if !message.package_id.contains("icmp-ctl") {
-            continue;
-        }
-        program = message.executable.or(program);
-        object = message.out_dir.map(|dir| dir.join("icmp-ebpf")).or(object);
-    }
-    (program, object)
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Target {
+    name: String,
+    pub(crate) src_path: PathBuf,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct Profile {
+    /// It is built as tests.
+    pub(crate) test: bool,
+}
+
+fn parsed(messages: impl BufRead) -> Vec<Message> {
+    messages.lines().map_while(Result::ok).filter_map(|line| serde_json::from_str(&line).ok()).collect()
 }
 
 #[cfg(test)]
@@ -105,12 +123,14 @@ mod tests {
             "\n",
             r#"{"reason":"build-script-executed","package_id":"path+file:///r/icmp-ctl#0.1.0","out_dir":"/t/ctl/out"}"#,
             "\n",
-            r#"{"reason":"compiler-artifact","package_id":"path+file:///r/icmp-ctl#0.1.0","executable":"/t/icmp-ctl"}"#,
+            r#"{"reason":"compiler-artifact","package_id":"path+file:///r/icmp-ctl#0.1.0","target":{"name":"icmp-ctl"},"executable":"/t/icmp-ctl"}"#,
+            "\n",
+            r#"{"reason":"compiler-artifact","package_id":"path+file:///r/icmp-ctl#0.1.0","target":{"name":"icmp-ctl"},"profile":{"test":true},"executable":"/t/deps/icmp_ctl-1"}"#,
             "\n",
             r#"{"reason":"build-finished","success":true}"#,
         );
-        let (program, object) = places(messages.as_bytes());
-        assert_eq!(program, Some("/t/icmp-ctl".into()));
-        assert_eq!(object, Some("/t/ctl/out/icmp-ebpf".into()));
+        let built = Built::of(&parsed(messages.as_bytes())).expect("both are named");
+        assert_eq!(built.program, PathBuf::from("/t/icmp-ctl"));
+        assert_eq!(built.object, PathBuf::from("/t/ctl/out/icmp-ebpf"));
     }
 }

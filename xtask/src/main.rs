@@ -24,6 +24,7 @@ mod setup;
 mod soak;
 mod stack;
 mod test;
+mod test_programs;
 mod verifier;
 mod vm_systemd;
 mod vm_test;

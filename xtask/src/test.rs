@@ -4,13 +4,11 @@
 //! all there is to mend; the exit code says whether all passed.
 
 use std::env;
-use std::io::{BufRead as _, BufReader};
-use std::process::Stdio;
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 
+use crate::test_programs::{Results, TestPrograms};
 use crate::{build, fuzz, interrupt, run, setup, soak, verifier, vm_test};
 
 #[derive(clap::Args)]
@@ -28,6 +26,12 @@ pub(crate) enum Scope {
     Everything,
 }
 
+impl Scope {
+    fn forbids_skips(self) -> bool {
+        self == Self::Everything || env::var_os("CI").is_some_and(|value| value == "true")
+    }
+}
+
 pub(crate) fn verb(args: &Args) -> Result<()> {
     if args.filters.is_empty() {
         return all(Scope::ThisKernel);
@@ -35,7 +39,7 @@ pub(crate) fn verb(args: &Args) -> Result<()> {
     run::require_root("the tests make network namespaces and load programs into the kernel, and")?;
     setup::ready(setup::Purpose::Test)?;
     run::heading("Tests");
-    let results = tests(&args.filters, Scope::ThisKernel)?;
+    let results = TestPrograms::build()?.run(&args.filters, Scope::ThisKernel.forbids_skips())?;
     conclude(&results)
 }
 
@@ -47,7 +51,8 @@ pub(crate) fn all(scope: Scope) -> Result<()> {
         setup::ready(setup::Purpose::Vm)?;
     }
 
-    let mut results = TestResults::default();
+    let mut programs = None;
+    let mut results = Results::default();
     let mut summary = Summary::default();
     summary.step("Format", || run::stream(build::cargo()?.args(["fmt", "--all", "--check"])))?;
     summary.step("Lints", || {
@@ -60,7 +65,12 @@ pub(crate) fn all(scope: Scope) -> Result<()> {
             "warnings",
         ]))
     })?;
-    summary.step("Verifier budget", verifier::check)?;
+    summary.step("Build", || {
+        programs = Some(TestPrograms::build()?);
+        Ok(())
+    })?;
+    let programs = || programs.as_ref().context("the tests were not built");
+    summary.step("Verifier budget", || verifier::check(&programs()?.icmp_ctl.object))?;
     if scope == Scope::Everything {
         summary
             .step("Kernels in VMs", || vm_test::check(&vm_test::Kernel::ALL, vm_test::Architecture::Amd64))?;
@@ -69,8 +79,8 @@ pub(crate) fn all(scope: Scope) -> Result<()> {
     }
     // Last, so that the runner's own lines are the last ones.
     summary.step("Tests", || {
-        results = tests(&[], scope)?;
-        results.passed()
+        results = programs()?.run(&[], scope.forbids_skips())?;
+        passed(&results)
     })?;
 
     run::heading("Summary");
@@ -87,54 +97,19 @@ pub(crate) fn all(scope: Scope) -> Result<()> {
     Ok(())
 }
 
-/// What cargo's test runner said at the end of each test program, and whether it was content.
-#[derive(Default)]
-struct TestResults {
-    lines: Vec<String>,
-    failed: bool,
-}
-
-impl TestResults {
-    fn passed(&self) -> Result<()> {
-        if self.failed {
-            bail!("tests failed");
-        }
-        Ok(())
-    }
-}
-
-fn tests(filters: &[String], scope: Scope) -> Result<TestResults> {
-    let mut cargo = build::cargo()?;
-    cargo.args(["test", "--no-fail-fast"]);
-    if !filters.is_empty() {
-        cargo.arg("--").args(filters);
-    }
-    if scope == Scope::Everything || env::var_os("CI").is_some_and(|value| value == "true") {
-        cargo.env("ICMP_TESTS_NO_SKIP", "1");
-    }
-    let mut child = cargo.stdout(Stdio::piped()).spawn().context("starting cargo test")?;
-    let stdout = child.stdout.take().context("cargo's output")?;
-    let reader = thread::spawn(move || {
-        let mut lines = Vec::new();
-        for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-            println!("{line}");
-            if line.starts_with("test result:") {
-                lines.push(line);
-            }
-        }
-        lines
-    });
-    let status = interrupt::wait(&mut child, None, |_| ())?;
-    let lines = reader.join().unwrap_or_default();
-    Ok(TestResults { lines, failed: !status.is_some_and(|status| status.success()) })
-}
-
 /// The runner's own closing lines, and the error if one is due.
-fn conclude(results: &TestResults) -> Result<()> {
+fn conclude(results: &Results) -> Result<()> {
     for line in &results.lines {
         println!("{line}");
     }
-    results.passed()
+    passed(results)
+}
+
+fn passed(results: &Results) -> Result<()> {
+    if !results.failed.is_empty() {
+        bail!("tests failed: {}", results.failed.join(", "));
+    }
+    Ok(())
 }
 
 /// Steps and how they ended.

@@ -24,18 +24,17 @@ pub(crate) fn verb() -> Result<()> {
     run::require_root("loading a program into the kernel")?;
     setup::ready(setup::Purpose::Verifier)?;
     run::heading("Verifier budget");
-    check()
+    check(&build::icmp_ctl(&[])?.object)
 }
 
-/// Measure and compare. Expects `setup` to be done.
-pub(crate) fn check() -> Result<()> {
+/// Measure an eBPF object and compare. Expects `setup` to be done.
+pub(crate) fn check(object: &Path) -> Result<()> {
     let file = run::root()?.join(BUDGET);
     let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
     let budget: BTreeMap<String, Cost> =
         toml::from_str(&text).with_context(|| format!("understanding {BUDGET}"))?;
 
-    let object = build::icmp_ctl(&[])?.object;
-    let loaded = Loaded::new(&object)?;
+    let loaded = Loaded::new(object)?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("  on Linux {}", kernel.trim());
     println!(
@@ -47,7 +46,7 @@ pub(crate) fn check() -> Result<()> {
         "stack on 6.1 / limit"
     );
     let functions =
-        Functions::of(&fs::read(&object).with_context(|| format!("reading {}", object.display()))?)?;
+        Functions::of(&fs::read(object).with_context(|| format!("reading {}", object.display()))?)?;
     let mut over = Vec::new();
     let programs = loaded.programs()?;
     for (name, cost) in &programs {
