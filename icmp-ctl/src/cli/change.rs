@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand};
 use icmp_common::types::{Action, Family};
 
 use crate::cli::values::{ConfirmTimeout, limit_names, whole};
@@ -14,9 +14,10 @@ use crate::policy::saved::{Save, Words};
 
 /// `attach`
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("targets").required(true).multiple(true).args(["interfaces", "config"]))]
 pub struct Attach {
     /// Interfaces to attach to, by name or by a pattern like 'eth*' [default: the `interfaces` of -f CONFIG]
-    #[arg(required_unless_present = "config", value_name = "IFACE")]
+    #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
     /// How to attach; auto tries native and says loudly when it got generic
     #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
@@ -40,12 +41,13 @@ pub struct Attach {
 
 /// `detach`
 #[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
 pub struct Detach {
     /// Interfaces to detach from
-    #[arg(required_unless_present = "all", value_name = "IFACE")]
+    #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
     /// Every interface of this network namespace
-    #[arg(long, conflicts_with = "interfaces")]
+    #[arg(long)]
     pub all: bool,
 }
 

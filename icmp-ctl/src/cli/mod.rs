@@ -16,15 +16,18 @@ use crate::cli::change::{Apply, Attach, Detach, LimitVerb, Rule, SaveTo};
 use crate::cli::look::{Interfaces, Peers, Show, Top};
 use crate::cli::packets::{Capture, Explain, Replay, Suggest};
 
+/// Where the options of all verbs stand in help: behind a verb's own.
+const LAST: usize = 900;
+
 /// Answers pings inside the network driver, and shows what it does.
 #[derive(Debug, Parser)]
-#[command(name = "icmp-ctl", version = crate::instance::program::BUILD, arg_required_else_help = true)]
+#[command(name = "icmp-ctl", version = crate::instance::program::BUILD, arg_required_else_help = true, max_term_width = 80)]
 pub struct Cli {
     /// Print JSON instead of text
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = LAST)]
     pub json: bool,
     /// Say more: the clauses behind a policy, the verifier's log
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = LAST)]
     pub verbose: bool,
     /// What to do
     #[command(subcommand)]
@@ -116,4 +119,44 @@ pub enum Shell {
     Zsh,
     /// As icmp-ctl.fish in a folder of fish's completions
     Fish,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, CommandFactory as _};
+
+    use super::*;
+
+    /// Has each verb, and each below one, looked at with its name.
+    fn each_verb(command: &mut Command, look: &mut impl FnMut(&str, &mut Command)) {
+        for verb in command.get_subcommands_mut().filter(|verb| verb.get_name() != "help") {
+            let name = verb.get_name().to_owned();
+            look(&name, verb);
+            each_verb(verb, look);
+        }
+    }
+
+    #[test]
+    fn help_fits_a_terminal_and_has_the_options_of_all_verbs_behind_a_verbs_own() {
+        let mut command = Cli::command();
+        command.build();
+        each_verb(&mut command, &mut |name, verb| {
+            let help = verb.render_help().to_string();
+            for line in help.lines().filter(|line| !line.starts_with("Usage:")) {
+                assert!(line.chars().count() <= 80, "{name}: {line}");
+            }
+            let options = help.lines().map(str::trim_start).filter(|line| line.starts_with('-'));
+            let names = options.filter_map(|line| line.split_once("--")?.1.split(' ').next());
+            let last: Vec<_> = names.rev().take(3).collect();
+            assert!(last == ["help", "verbose", "json"], "{name}: {last:?} {help}");
+        });
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_all_that_may_be_given() {
+        for (line, options) in [("attach", ["<IFACE", "--file"]), ("detach", ["<IFACE", "--all"])] {
+            let error = Cli::try_parse_from(["icmp-ctl", line]).expect_err("nothing is named").to_string();
+            assert!(options.iter().all(|option| error.contains(option)), "{error}");
+        }
+    }
 }
