@@ -1,12 +1,13 @@
 //! What the driver of an interface makes of the program: native mode, and frames that it merges before the program sees them.
 
 use crate::diagnostics::shell_word;
-use crate::failure::sentence;
+use crate::failure::{has_errno, sentence};
 use crate::finding::{Finding, State};
 use crate::host::checks::Place;
 use crate::kernel::ethtool::{are_on, driver_name};
 use crate::kernel::netdev::XdpFeatures;
 use netlink_packet_route::link::InfoKind;
+use nix::libc;
 
 const CHECK: &str = "native-mode";
 
@@ -62,7 +63,14 @@ pub(super) fn merging(place: Place<'_>) -> Finding {
     const CHECK: &str = "merging";
     const FEATURES: [&str; 2] = ["rx-lro", "rx-gro-hw"];
     let name = &place.link.name;
-    let is_on = are_on(name, FEATURES).unwrap_or_default();
+    let is_on = match are_on(name, FEATURES) {
+        Ok(is_on) => is_on,
+        Err(error) if has_errno(&error, &[libc::EOPNOTSUPP]) => [false; 2],
+        Err(error) => {
+            let what = "whether the card merges frames is not known";
+            return Finding::new(CHECK, State::Unknown, what, sentence(&error)).on(name);
+        }
+    };
     // virtio_net stops it by itself as long as a program is there (virtnet_xdp_set() in drivers/net/virtio_net.c).
     let is_in_the_way =
         place.mode != Some("native") && !driver_name(name).is_ok_and(|driver| driver == "virtio_net");

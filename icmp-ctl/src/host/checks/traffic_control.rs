@@ -7,8 +7,9 @@ use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
 use futures_util::TryStreamExt as _;
 use netlink_packet_route::tc::TcAttribute;
+use nix::libc;
 
-use crate::failure::sentence;
+use crate::failure::{has_errno, sentence};
 use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, ask, event_loop};
 
@@ -23,11 +24,20 @@ pub(super) fn is_bypassed(link: &Link) -> Finding {
             return Finding::new(CHECK, State::Unknown, what, sentence(&error)).on(&link.name);
         }
     };
-    // Kernels before 6.6 have no such programs, and users without privileges may not ask.
-    let (_, programs) = SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress).unwrap_or_default();
-    there.extend(
-        programs.iter().map(|program| format!("the program {}", program.name_as_str().unwrap_or_default())),
-    );
+    match SchedClassifier::query_tcx(&link.name, TcAttachType::Ingress).map_err(anyhow::Error::new) {
+        Ok((_, programs)) => there.extend(
+            programs
+                .iter()
+                .map(|program| format!("the program {}", program.name_as_str().unwrap_or_default())),
+        ),
+        // Kernels before 6.6 have no such programs.
+        Err(error) if has_errno(&error, &[libc::EINVAL]) => {}
+        Err(error) if there.is_empty() => {
+            let what = "what programs are at its ingress is not known";
+            return Finding::new(CHECK, State::Unknown, what, sentence(&error)).on(&link.name);
+        }
+        Err(_) => there.push("perhaps a program, which was not told".to_owned()),
+    }
     if there.is_empty() {
         return Finding::fine(CHECK, "nothing at its ingress").on(&link.name);
     }
