@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use anyhow::Result;
 
 use crate::diagnostics::note;
+use crate::instance::pins::View;
 use crate::observe::events::told::From;
 use crate::observe::events::watch::LOOK;
 use crate::observe::readers::Source;
@@ -13,7 +14,9 @@ use crate::output::{Output, Reader, reader_after, set_by_signals};
 pub(super) fn run(json: bool, source: Source) -> Result<Output> {
     let ends = set_by_signals()?;
     let (mut from, mut events) = From::begin(source)?;
-    note("telling of events; Ctrl-C ends it");
+    let is_loaded = source == Source::Serve || View::find()?.is_some();
+    let from_when = if is_loaded { "" } else { ", of which there are none until the program is attached" };
+    note(&format!("telling of events{from_when}; Ctrl-C ends it"));
     let mut reader = Reader::There;
     while reader == Reader::There && !ends.load(Ordering::Relaxed) {
         for event in events {
