@@ -22,7 +22,7 @@ pub(super) fn show(args: &Peers, verbose: bool) -> Result<Output> {
     let is_meant = |row: &&Row| who.is_empty() || who.iter().any(|who| who.is(row));
     let mut rows: Vec<&Row> = seen.rows.iter().filter(is_meant).collect();
     let loss = |row: &Row| row.loss().map_or(-1, |loss| (loss * 1e9) as i64);
-    rows.sort_by_key(|row| (Reverse(loss(row)), row.address, row.destination, row.peer.identifier));
+    rows.sort_by_key(|row| (Reverse(loss(row)), row.address(), row.destination(), row.peer.identifier));
     let all = rows.len();
     rows.truncate(args.top);
     let json: Vec<_> = rows.iter().map(|row| in_json(row)).collect();
@@ -70,7 +70,7 @@ impl<'a> Who<'a> {
     fn is(&self, row: &Row) -> bool {
         match self {
             Self::Named(name) => row.name.as_deref() == Some(name),
-            Self::Within(prefix) => prefix.0.contains(&row.address),
+            Self::Within(prefix) => prefix.0.contains(&row.address()),
         }
     }
 }
@@ -79,7 +79,7 @@ fn in_json(row: &Row) -> serde_json::Value {
     let peer = &row.peer;
     let recently = row.recently_lost();
     json!({
-        "address": row.address, "destination": row.destination, "identifier": peer.identifier, "name": row.name,
+        "address": row.address(), "destination": row.destination(), "identifier": peer.identifier, "name": row.name,
         "regular": peer.is_regular(), "interval_ns": peer.interval, "jitter_ns": row.jitter(),
         "received": peer.received, "expected": peer.expected, "lost": row.loss().map(|_| peer.lost()), "loss": row.loss(),
         "recently_lost": recently.map(|(lost, _)| lost), "recently_expected": recently.map(|(_, of)| of),

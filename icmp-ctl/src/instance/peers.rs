@@ -2,14 +2,19 @@
 //!
 //! Owns reading it while CPUs write to it. What the entries tell is icmp-common's `peers`.
 
+use std::hint::spin_loop;
+use std::mem::offset_of;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
 use anyhow::{Context as _, Result};
-use icmp_common::abi::{PEER_WAYS, Peer, PeerBucket};
+use icmp_common::abi::{PEER_WAYS, Peer, PeerBucket, Peers};
 
 use crate::instance::maps::InstanceMaps;
-use crate::kernel::bpf::read_batch;
+use crate::kernel::mapped::MappedArray;
+use crate::kernel::pod::Pod;
 
-/// How often a bucket is read that CPUs are writing to, until it is taken as it is.
-const TRIES: u32 = 16;
+/// How often a bucket is read that CPUs are writing to, until it is taken as it is: for about a hundred microseconds.
+const TRIES: u32 = 1 << 12;
 
 /// Everybody who is tracked.
 #[derive(Debug, Default)]
@@ -28,31 +33,42 @@ impl InstanceMaps {
         self.peers.len()
     }
 
-    /// Reads the table of peers.
+    /// Reads the table of peers, where it is: with many thousands of them a call for each would be most of what a scrape costs.
     ///
     /// # Errors
     /// It cannot be read.
     pub fn tracked(&self) -> Result<Tracked> {
-        let buckets = read_batch(&self.peers, 0, self.peers.len()).context("reading the table of peers")?;
+        let table = MappedArray::new(&self.peers).context("reading the table of peers")?;
         let places = u64::from(self.peer_buckets()) * PEER_WAYS as u64;
-        let mut tracked = Tracked { places, ..Tracked::default() };
-        for (index, bucket) in (0..).zip(buckets).filter(|(_, bucket)| bucket.0.version != 0) {
-            let PeerBucket { peers, .. } = self.unchanged(index, bucket.0)?;
+        let mut tracked =
+            Tracked { places, peers: Vec::with_capacity(places as usize), ..Tracked::default() };
+        for words in table.values().filter(|words| version(words).load(Ordering::Relaxed) != 0) {
+            let peers = unchanged(words);
             tracked.without_place += peers.without_place;
-            tracked.peers.extend(peers.places.into_iter().filter(|peer| peer.first_at != 0));
+            tracked.peers.extend(peers.places.iter().filter(|peer| peer.first_at != 0));
         }
         Ok(tracked)
     }
+}
 
-    /// A bucket that nobody has written to while it was read.
-    fn unchanged(&self, index: u32, mut bucket: PeerBucket) -> Result<PeerBucket> {
-        for _ in 0..TRIES {
-            let again = self.peers.get(&index, 0).context("reading the table of peers")?.0;
-            if again.version == bucket.version && bucket.version.is_multiple_of(2) {
-                break;
-            }
-            bucket = again;
+/// The version of a bucket, of its words.
+fn version(words: &[AtomicU64]) -> &AtomicU64 {
+    &words[offset_of!(PeerBucket, version) / size_of::<u64>()]
+}
+
+/// What a bucket holds while nobody writes to it.
+fn unchanged(words: &[AtomicU64]) -> Peers {
+    let mut tries = TRIES;
+    loop {
+        let before = version(words).load(Ordering::Acquire);
+        let Pod(bucket): Pod<PeerBucket> = MappedArray::copy(words);
+        // What was copied was so before this is asked.
+        fence(Ordering::Acquire);
+        let is_whole = before.is_multiple_of(2) && version(words).load(Ordering::Relaxed) == before;
+        tries -= 1;
+        if is_whole || tries == 0 {
+            return bucket.peers;
         }
-        Ok(bucket)
+        spin_loop();
     }
 }

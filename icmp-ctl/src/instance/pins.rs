@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{Map, MapData, MapInfo, MapType};
+use aya::maps::{Map, MapData};
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
 use nix::fcntl::AT_FDCWD;
@@ -477,18 +477,8 @@ fn open_maps(directory: &Path) -> Result<InstanceMaps> {
     let opened = InstanceMaps::from_source(|name| {
         debug_assert!(MAPS.contains(&name));
         let pin = directory.join(name);
-        let info = MapInfo::from_pin(&pin).with_context(|| format!("opening the map {}", pin.display()))?;
         let data = MapData::from_pin(&pin).with_context(|| format!("opening the map {}", pin.display()))?;
-        Ok(
-            match info
-                .map_type()
-                .with_context(|| format!("the map {} is of an unknown type", pin.display()))?
-            {
-                MapType::PerCpuArray => Map::PerCpuArray(data),
-                MapType::ProgramArray => Map::ProgramArray(data),
-                _ => Map::Array(data),
-            },
-        )
+        Map::from_map_data(data).with_context(|| format!("the map {} is of an unknown type", pin.display()))
     });
     let ours = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::EPERM, libc::EACCES];
     opened.map_err(|error| {

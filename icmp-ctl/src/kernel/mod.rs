@@ -8,6 +8,7 @@ pub mod confine;
 pub mod ethtool;
 pub mod files;
 pub(crate) mod http;
+pub(crate) mod mapped;
 pub(crate) mod membarrier;
 pub(crate) mod memory;
 pub mod netdev;

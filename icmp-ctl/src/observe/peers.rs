@@ -3,7 +3,7 @@
 //! Owns what is made of the entries of the table of peers: addresses, names, and figures in units. What an entry means is icmp-common's
 //! `peers`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -33,10 +33,6 @@ pub struct Seen {
 /// One of them.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Where its requests come from.
-    pub address: IpAddr,
-    /// Whom they are addressed to.
-    pub destination: IpAddr,
     /// What the configuration calls the address.
     pub name: Option<String>,
     /// Nanoseconds since its last request.
@@ -50,6 +46,16 @@ pub struct Row {
 }
 
 impl Row {
+    /// Where its requests come from.
+    pub fn address(&self) -> IpAddr {
+        address((self.peer.source_high, self.peer.source_low))
+    }
+
+    /// Whom they are addressed to.
+    pub fn destination(&self) -> IpAddr {
+        address((self.peer.destination_high, self.peer.destination_low))
+    }
+
     /// The part of its requests that was lost; `None` where its numbers do not tell.
     pub fn loss(&self) -> Option<f64> {
         let expected = f64::from(self.peer.expected.max(1));
@@ -80,19 +86,15 @@ impl Seen {
         let tracked = instance.maps.tracked()?;
         // Asked last, so that nobody was seen after it.
         let now = monotonic_ns()?;
-        let names: HashMap<IpAddr, &str> =
+        let names: BTreeMap<IpAddr, &str> =
             named.iter().map(|peer| (peer.address.to_canonical(), peer.name.as_str())).collect();
-        let row = |peer: Peer| {
-            let source = address((peer.source_high, peer.source_low));
-            Row {
-                address: source,
-                destination: address((peer.destination_high, peer.destination_low)),
-                name: names.get(&source).map(|name| (*name).to_owned()),
-                silent: now.saturating_sub(peer.last_at),
-                since: now.saturating_sub(peer.first_at),
-                is_current: !peer.is_gone(now),
-                peer,
-            }
+        let name = |peer: &Peer| names.get(&address((peer.source_high, peer.source_low)));
+        let row = |peer: Peer| Row {
+            name: name(&peer).map(|name| (*name).to_owned()),
+            silent: now.saturating_sub(peer.last_at),
+            since: now.saturating_sub(peer.first_at),
+            is_current: !peer.is_gone(now),
+            peer,
         };
         Ok(Self {
             is_tracking: true,

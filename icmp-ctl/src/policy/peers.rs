@@ -110,7 +110,7 @@ fn in_map(net: IpNet) -> PeerPrefix {
 }
 
 /// An address as it is in the map.
-fn halves(address: IpAddr) -> Halves {
+pub(crate) fn halves(address: IpAddr) -> Halves {
     match address {
         IpAddr::V4(v4) => mapped(v4.to_bits()),
         IpAddr::V6(v6) => ((v6.to_bits() >> 64) as u64, v6.to_bits() as u64),

@@ -16,7 +16,7 @@ pub(super) fn lines(seen: &Seen, rows: &[&Row], all: usize, verbose: bool) -> Ve
     let mut cells = Vec::new();
     for row in rows {
         let (peer, name) = (&row.peer, row.name.clone().unwrap_or_default());
-        let mut address = row.address.to_string();
+        let mut address = row.address().to_string();
         let is_long = address.len() + name.len() > ROOM;
         if is_long {
             cells.push(Cells::Line(format!("{address} {name}").trim_end().to_owned()));
@@ -34,7 +34,7 @@ pub(super) fn lines(seen: &Seen, rows: &[&Row], all: usize, verbose: bool) -> Ve
             if is_long { String::new() } else { name },
         ]));
         if verbose {
-            cells.push(Cells::Line(format!("  to {}, identifier {}", row.destination, peer.identifier)));
+            cells.push(Cells::Line(format!("  to {}, identifier {}", row.destination(), peer.identifier)));
         }
     }
     let mut lines = laid_out(cells);

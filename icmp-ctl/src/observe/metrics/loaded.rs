@@ -11,7 +11,7 @@ use icmp_common::abi::{Counter, RuleCounter, Settings};
 use icmp_common::path::checks::{Check, check_counter};
 use icmp_common::reason::Reason;
 
-use crate::host::netlink::Network;
+use crate::host::netlink::Link;
 use crate::host::received::received_once;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
@@ -58,7 +58,7 @@ pub(super) struct Loaded {
 }
 
 impl Loaded {
-    pub(super) fn read(instance: &View, network: &Network) -> Result<Self> {
+    pub(super) fn read(instance: &View, links: &[Link]) -> Result<Self> {
         let rule_counters = instance.maps.rule_counters()?;
         let mut loaded = Self {
             build: instance.build(),
@@ -82,7 +82,7 @@ impl Loaded {
         let received = received_once()?;
         for pin in instance.links()? {
             // One that is gone has left its counters, and perhaps its index to another.
-            let Some(link) = network.links.iter().find(|link| pin.is_of(link)) else { continue };
+            let Some(link) = links.iter().find(|link| pin.is_of(link)) else { continue };
             loaded.attached.push((link.name.clone(), link.xdp.map_or("none", |xdp| xdp.mode)));
             loaded.chained.extend(pin.behind.map(|behind| (link.name.clone(), behind.name)));
             loaded.received.extend(received.get(&link.index).map(|n| (link.name.clone(), *n)));

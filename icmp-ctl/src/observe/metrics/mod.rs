@@ -14,7 +14,7 @@ use prometheus_client::registry::Registry;
 
 use self::families::FAMILIES;
 use self::loaded::Loaded;
-use crate::host::netlink::Network;
+use crate::host::netlink::links_once;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 
@@ -47,8 +47,8 @@ impl Format {
 /// # Errors
 /// The maps cannot be read. Where nothing is loaded there is only the build.
 pub fn render(format: Format) -> Result<String> {
-    let network = Network::read_once()?;
-    let loaded = View::look(|instance| Loaded::read(instance, &network))?;
+    let links = links_once()?;
+    let loaded = View::look(|instance| Loaded::read(instance, &links))?;
     loaded.unwrap_or_default().text(format)
 }
 

@@ -3,16 +3,17 @@
 use icmp_common::abi::Peer;
 
 use super::*;
+use crate::policy::peers::halves;
 
 fn row(address: &str, name: Option<&str>, peer: Peer) -> Row {
+    let [(source_high, source_low), (destination_high, destination_low)] =
+        [address, "192.0.2.1"].map(|address| halves(address.parse().expect("an address")));
     Row {
-        address: address.parse().expect("an address"),
-        destination: "192.0.2.1".parse().expect("an address"),
         name: name.map(str::to_owned),
         silent: 321_000_000,
         since: 9_000_000_000,
         is_current: true,
-        peer,
+        peer: Peer { source_high, source_low, destination_high, destination_low, ..peer },
     }
 }
 
