@@ -35,8 +35,9 @@ fn each_verb_and_the_configuration_have_a_page_that_the_readers_of_pages_do_not_
     }
     let help = run(Command::new(ctl::program()).arg("--help")).expect_success();
     let verbs = help.split("Commands:").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("verbs");
-    for verb in verbs.lines().filter_map(|line| line.split_whitespace().next()).filter(|verb| *verb != "help")
-    {
+    // What a line goes on with stands further to the right.
+    let verbs = verbs.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next());
+    for verb in verbs.filter(|verb| !["", "help"].contains(verb)) {
         assert!(names.contains(&format!("icmp-ctl-{verb}.8")), "{verb} of {names:?}");
     }
     let files: Vec<_> = names.iter().map(|name| pages.join(name)).collect();
