@@ -47,7 +47,7 @@ pub struct Change {
 }
 
 impl Change {
-    fn now(became: Became) -> Self {
+    pub(crate) fn now(became: Became) -> Self {
         let words: Vec<_> =
             std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned()).collect();
         let login = fs::read_to_string("/proc/self/loginuid").ok().and_then(|text| text.trim().parse().ok());

@@ -31,6 +31,15 @@ impl State {
         Self { under_pressure: self.under_pressure.or(before.under_pressure), ..self }
     }
 
+    /// With a confirmation as awaited for one look more, where it was and nobody has noted why it is not: who puts another policy in the place of
+    /// one that awaits it notes so a moment later. `is_late` is whether that was so at the look before.
+    pub fn or_awaiting(self, before: &Self, is_late: &mut bool) -> Self {
+        let is_unexplained = before.awaits && !self.awaits && self.change == before.change;
+        let awaits = self.awaits || (is_unexplained && !*is_late);
+        *is_late = is_unexplained;
+        Self { awaits, ..self }
+    }
+
     /// What has happened since it was as `before`.
     pub fn since(&self, before: &Self) -> Vec<What> {
         let mut happened = Vec::new();
@@ -137,6 +146,25 @@ mod tests {
         let states =
             [State::default(), health(false), health(true), health(true), health(false), State::default()];
         assert_eq!(happened(&states), ["vip-healthy", "vip-unhealthy"]);
+    }
+
+    #[test]
+    fn a_confirmation_that_ended_by_a_change_that_is_noted_later_has_not_timed_out() {
+        let changes = [Change::now(Became::Applied), Change::now(Became::Applied)];
+        let noted = |change: usize, awaits| State {
+            change: Some(changes[change].clone()),
+            awaits,
+            ..State::default()
+        };
+        let mut before = noted(0, true);
+        let (mut is_late, mut happened) = (false, Vec::new());
+        // Another policy is in the place of one that awaits confirmation, and is noted; of the next one nothing is.
+        for state in [noted(0, false), noted(1, false), noted(1, true), noted(1, false), noted(1, false)] {
+            let state = state.or_awaiting(&before, &mut is_late);
+            happened.extend(state.since(&before).into_iter().map(|what| what.name()));
+            before = state;
+        }
+        assert_eq!(happened, ["policy-applied", "policy-timed-out"]);
     }
 
     #[test]

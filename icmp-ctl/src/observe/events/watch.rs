@@ -51,6 +51,8 @@ pub struct Watch {
     /// What is read again only if something was published.
     published: Option<Published>,
     floods: Floods,
+    /// A confirmation was not awaited any more at the look before, and nobody had said why.
+    is_late: bool,
     /// Frames that were not looked at, and when that was said last.
     lost: (u64, Duration),
 }
@@ -85,7 +87,7 @@ impl Watch {
         // What was there before somebody watched has not happened, but for what goes on.
         let first = || State { under_pressure: Some(false), ..state.clone() };
         let before = self.before.take().unwrap_or_else(first);
-        let state = state.or_as(&before);
+        let state = state.or_as(&before).or_awaiting(&before, &mut self.is_late);
         let mut changes = state.since(&before);
         changes.append(&mut happened);
         self.before = Some(state);
