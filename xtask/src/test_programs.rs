@@ -1,7 +1,7 @@
 //! The programs that cargo makes of the tests: built, and run several at a time.
 //!
-//! Owns how many run at once, and what is printed of them. Most wait more than they compute, and they share nothing but the machine: each has its own network
-//! namespaces, folders and pins.
+//! Owns how many run at once, which is one in CI, and what is printed of them. Most wait more than they compute, and they share nothing but the
+//! machine: each has its own network namespaces, folders and pins.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -54,11 +54,13 @@ impl TestPrograms {
     pub(crate) fn run(&self, arguments: &[String], forbid_skips: bool) -> Result<Results> {
         let output = run::root()?.join(OUTPUT);
         fs::create_dir_all(&output).with_context(|| format!("making {}", output.display()))?;
-        let cpus = thread::available_parallelism().context("counting CPUs")?.get();
+        // In CI one after the other, so that what fails there has failed by itself.
+        let at_once =
+            if forbid_skips { 1 } else { thread::available_parallelism().context("counting CPUs")?.get() };
         println!(
             "  {} programs, {} at a time; until one ends, its output is in {OUTPUT}",
             self.programs.len(),
-            cpus
+            at_once
         );
         let queue = Mutex::new(self.programs.iter());
         let results = Mutex::new(Results::default());
@@ -83,7 +85,7 @@ impl TestPrograms {
             Ok(())
         };
         thread::scope(|scope| {
-            let workers: Vec<_> = (0..cpus).map(|_| scope.spawn(work)).collect();
+            let workers: Vec<_> = (0..at_once).map(|_| scope.spawn(work)).collect();
             workers
                 .into_iter()
                 .try_for_each(|worker| worker.join().unwrap_or_else(|_| bail!("a worker panicked")))
