@@ -45,16 +45,18 @@ pub(super) fn show(top: usize) -> Result<Output> {
         "flood_from_everywhere": seen.is_flood_from_everywhere(),
         "heavy_hitters": list(&heavy_hitters), "limited": list(&limited),
     });
-    let looked_at = format!("one request in {SAMPLE} of the last {:.1} s", seen.seconds);
     if seen.rows.is_empty() && seen.requests == 0.0 {
-        return Ok(Output::shown(json, vec![format!("no request, from {looked_at}")]));
+        let line =
+            format!("no echo request was sampled in the last {:.1} s; one in {SAMPLE} is", seen.seconds);
+        return Ok(Output::shown(json, vec![line]));
     }
     let mut lines = vec![format!(
-        "{:.0} ± {:.0} requests/s from {}, {:.0} % from the largest; from {looked_at}",
+        "{:.0} ± {:.0} requests/s from {}, {:.0} % from the largest; from one request in {SAMPLE} of the last {:.1} s",
         seen.requests,
         SHOWN_ERRORS * seen.standard_error,
         seen.number,
         seen.largest * 100.0,
+        seen.seconds
     )];
     if seen.is_flood_from_everywhere() {
         lines.push(

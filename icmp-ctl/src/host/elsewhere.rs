@@ -53,8 +53,8 @@ fn is_on_one_below(device: &Link) -> bool {
     }
 }
 
-/// At how many devices below it an interface has taken in what it takes in itself: the one that it is on, or ports of its own, whether they are in use or not; but for a bond with a backup, which does so at the active port (`bond_set_rx_mode` in
-/// drivers/net/bonding/bond_main.c).
+/// At how many devices below it an interface has taken in what it takes in itself: the one that it is on, or ports of its own, whether they are
+/// in use or not; but for a bond with a backup, which does so at the active port (`bond_set_rx_mode` in drivers/net/bonding/bond_main.c).
 fn below(network: &Network, link: &Link) -> usize {
     let ports = || network.links.iter().filter(|port| port.controller == Some(link.index));
     match link.kind {

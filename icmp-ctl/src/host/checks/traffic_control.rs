@@ -36,7 +36,7 @@ pub(super) fn is_bypassed(link: &Link) -> Finding {
             let what = "what programs are at its ingress is not known";
             return Finding::new(CHECK, State::Unknown, what, sentence(&error)).on(&link.name);
         }
-        Err(_) => there.push("perhaps a program, which was not told".to_owned()),
+        Err(_) => there.push("perhaps a program".to_owned()),
     }
     if there.is_empty() {
         return Finding::fine(CHECK, "nothing at its ingress").on(&link.name);
