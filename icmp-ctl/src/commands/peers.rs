@@ -19,18 +19,19 @@ use crate::output::Output;
 pub(super) fn show(args: &Peers, verbose: bool) -> Result<Output> {
     let seen = View::look(see)?.ok_or_else(nothing_loaded)?;
     let who = args.who.iter().map(|word| Who::read(word, &seen)).collect::<Result<Vec<_>>>()?;
-    let is_meant = |row: &&Row| who.is_empty() || who.iter().any(|who| who.is(row));
+    let is_meant = |row: &&Row| who.is_empty() || who.iter().any(|who| who.is(row, seen.name(row)));
     let mut rows: Vec<&Row> = seen.rows.iter().filter(is_meant).collect();
     let loss = |row: &Row| row.loss().map_or(-1, |loss| (loss * 1e9) as i64);
     rows.sort_by_key(|row| (Reverse(loss(row)), row.address(), row.destination(), row.peer.identifier));
     let all = rows.len();
     rows.truncate(args.top);
-    let json: Vec<_> = rows.iter().map(|row| in_json(row)).collect();
+    let json: Vec<_> = rows.iter().map(|row| in_json(row, seen.name(row))).collect();
     let json = json!({
-        "schema": 1, "tracking": seen.is_tracking, "places": seen.places, "answers_without_place": seen.without_place,
+        "schema": 1, "tracking": seen.is_tracking, "places": seen.room.places, "answers_without_place": seen.room.without_place,
         "peers": json,
     });
-    let silent = args.who.iter().zip(&who).filter(|(_, who)| !seen.rows.iter().any(|row| who.is(row)));
+    let silent =
+        args.who.iter().zip(&who).filter(|(_, who)| !seen.rows.iter().any(|row| who.is(row, seen.name(row))));
     let silent =
         silent.map(|(word, _)| format!("{word}: no ping from there was answered since it is tracked"));
     let notes = if seen.is_tracking { silent.collect() } else { Vec::new() };
@@ -67,19 +68,19 @@ impl<'a> Who<'a> {
         }
     }
 
-    fn is(&self, row: &Row) -> bool {
+    fn is(&self, row: &Row, called: Option<&str>) -> bool {
         match self {
-            Self::Named(name) => row.name.as_deref() == Some(name),
+            Self::Named(name) => called == Some(name),
             Self::Within(prefix) => prefix.0.contains(&row.address()),
         }
     }
 }
 
-fn in_json(row: &Row) -> serde_json::Value {
+fn in_json(row: &Row, name: Option<&str>) -> serde_json::Value {
     let peer = &row.peer;
     let recently = row.recently_lost();
     json!({
-        "address": row.address(), "destination": row.destination(), "identifier": peer.identifier, "name": row.name,
+        "address": row.address(), "destination": row.destination(), "identifier": peer.identifier, "name": name,
         "regular": peer.is_regular(), "interval_ns": peer.interval, "jitter_ns": row.jitter(),
         "received": peer.received, "expected": peer.expected, "lost": row.loss().map(|_| peer.lost()), "loss": row.loss(),
         "recently_lost": recently.map(|(lost, _)| lost), "recently_expected": recently.map(|(_, of)| of),

@@ -16,11 +16,9 @@ use crate::kernel::pod::Pod;
 /// How often a bucket is read that CPUs are writing to, until it is taken as it is: for about a hundred microseconds.
 const TRIES: u32 = 1 << 12;
 
-/// Everybody who is tracked.
-#[derive(Debug, Default)]
-pub struct Tracked {
-    /// Each with what is known of it.
-    pub peers: Vec<Peer>,
+/// What there is to say of the table but for who is in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
     /// Answers to who found no place in the table.
     pub without_place: u64,
     /// Places that there are.
@@ -33,21 +31,21 @@ impl InstanceMaps {
         self.peers.len()
     }
 
-    /// Reads the table of peers, where it is: with many thousands of them a call for each would be most of what a scrape costs.
+    /// Reads the table of peers where it is, because with many thousands of them a call for each would be most of what a scrape costs, and shows each
+    /// as it comes, because keeping them would be most of the rest.
     ///
     /// # Errors
     /// It cannot be read.
-    pub fn tracked(&self) -> Result<Tracked> {
+    pub fn each_peer(&self, mut see: impl FnMut(&Peer)) -> Result<Room> {
         let table = MappedArray::new(&self.peers).context("reading the table of peers")?;
         let places = u64::from(self.peer_buckets()) * PEER_WAYS as u64;
-        let mut tracked =
-            Tracked { places, peers: Vec::with_capacity(places as usize), ..Tracked::default() };
+        let mut room = Room { places, ..Room::default() };
         for words in table.values().filter(|words| version(words).load(Ordering::Relaxed) != 0) {
             let peers = unchanged(words);
-            tracked.without_place += peers.without_place;
-            tracked.peers.extend(peers.places.iter().filter(|peer| peer.first_at != 0));
+            room.without_place += peers.without_place;
+            peers.places.iter().filter(|peer| peer.first_at != 0).for_each(&mut see);
         }
-        Ok(tracked)
+        Ok(room)
     }
 }
 

@@ -8,11 +8,13 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use icmp_common::abi::{Peer, SETTINGS_PEERS, Settings};
+use icmp_common::wire::ipv6::Halves;
 
 use crate::config::peers::NamedPeer;
+use crate::instance::peers::Room;
 use crate::instance::pins::View;
 use crate::kernel::clock::monotonic_ns;
-use crate::policy::peers::address;
+use crate::policy::peers::{address, halves};
 use crate::policy::saved::named_peers;
 
 /// Everybody who is tracked.
@@ -24,17 +26,15 @@ pub struct Seen {
     pub rows: Vec<Row>,
     /// Those that have a name, whether they have pinged or not.
     pub named: Vec<NamedPeer>,
-    /// Answers to who has found no place in the table.
-    pub without_place: u64,
-    /// Places that there are.
-    pub places: u64,
+    /// What there is to say of the table.
+    pub room: Room,
 }
 
 /// One of them.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// What the configuration calls the address.
-    pub name: Option<String>,
+    /// Which of those that have a name it is.
+    pub named: Option<usize>,
     /// Nanoseconds since its last request.
     pub silent: u64,
     /// Nanoseconds since its first one.
@@ -79,29 +79,41 @@ impl Seen {
     /// # Errors
     /// A map or the clock cannot be read.
     pub fn now(instance: &View, settings: &Settings) -> Result<Self> {
-        if settings.flags & SETTINGS_PEERS == 0 {
+        if !is_tracking(settings) {
             return Ok(Self::default());
         }
         let named = named_peers(instance);
-        let tracked = instance.maps.tracked()?;
-        // Asked last, so that nobody was seen after it.
-        let now = monotonic_ns()?;
-        let names: BTreeMap<IpAddr, &str> =
-            named.iter().map(|peer| (peer.address.to_canonical(), peer.name.as_str())).collect();
-        let name = |peer: &Peer| names.get(&address((peer.source_high, peer.source_low)));
-        let row = |peer: Peer| Row {
-            name: name(&peer).map(|name| (*name).to_owned()),
+        let mut rows = Vec::new();
+        let room = each(instance, &named, |row| rows.push(row))?;
+        Ok(Self { is_tracking: true, rows, named, room })
+    }
+
+    /// What the configuration calls a row's address.
+    pub fn name(&self, row: &Row) -> Option<&str> {
+        Some(self.named.get(row.named?)?.name.as_str())
+    }
+}
+
+/// Whether settings say that peers are tracked.
+pub fn is_tracking(settings: &Settings) -> bool {
+    settings.flags & SETTINGS_PEERS != 0
+}
+
+/// Shows each who is tracked, of whom some have a name.
+///
+/// # Errors
+/// The table or the clock cannot be read.
+pub fn each(instance: &View, named: &[NamedPeer], mut see: impl FnMut(Row)) -> Result<Room> {
+    let names: BTreeMap<Halves, usize> =
+        named.iter().enumerate().map(|(at, peer)| (halves(peer.address.to_canonical()), at)).collect();
+    let now = monotonic_ns()?;
+    instance.maps.each_peer(|peer| {
+        see(Row {
+            named: names.get(&(peer.source_high, peer.source_low)).copied(),
             silent: now.saturating_sub(peer.last_at),
             since: now.saturating_sub(peer.first_at),
             is_current: !peer.is_gone(now),
-            peer,
-        };
-        Ok(Self {
-            is_tracking: true,
-            rows: tracked.peers.into_iter().map(row).collect(),
-            without_place: tracked.without_place,
-            places: tracked.places,
-            named,
-        })
-    }
+            peer: *peer,
+        });
+    })
 }

@@ -15,7 +15,7 @@ pub(super) fn lines(seen: &Seen, rows: &[&Row], all: usize, verbose: bool) -> Ve
     }
     let mut cells = Vec::new();
     for row in rows {
-        let (peer, name) = (&row.peer, row.name.clone().unwrap_or_default());
+        let (peer, name) = (&row.peer, seen.name(row).unwrap_or_default());
         let mut address = row.address().to_string();
         let is_long = address.len() + name.len() > ROOM;
         if is_long {
@@ -31,7 +31,7 @@ pub(super) fn lines(seen: &Seen, rows: &[&Row], all: usize, verbose: bool) -> Ve
             three_digits(f64::from(peer.late)),
             span(row.jitter()),
             span(row.silent),
-            if is_long { String::new() } else { name },
+            if is_long { String::new() } else { name.to_owned() },
         ]));
         if verbose {
             cells.push(Cells::Line(format!("  to {}, identifier {}", row.destination(), peer.identifier)));
@@ -41,10 +41,10 @@ pub(super) fn lines(seen: &Seen, rows: &[&Row], all: usize, verbose: bool) -> Ve
     if rows.len() < all {
         lines.push(format!("and {} more; `-n {all}` shows them", all - rows.len()));
     }
-    if seen.without_place > 0 {
+    if seen.room.without_place > 0 {
         lines.push(format!(
             "{} answers went to who found no place in the table, which has {}; a higher `track` makes it larger when the program is loaded again",
-            seen.without_place, seen.places
+            seen.room.without_place, seen.room.places
         ));
     }
     lines

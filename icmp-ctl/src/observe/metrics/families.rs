@@ -275,7 +275,7 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: false,
         labels: &[],
         help: "Peers that ping this host now; like all metrics of peers, only where peers are tracked",
-        samples: |loaded| peers::current(&loaded.peers),
+        samples: |loaded| peers::current(loaded.peers.as_ref()),
     },
     Family {
         name: "peers_without_place",
@@ -283,7 +283,7 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: false,
         labels: &[],
         help: "Answers to peers that found no place in the table of peers",
-        samples: |loaded| peers::without_place(&loaded.peers),
+        samples: |loaded| peers::without_place(loaded.peers.as_ref()),
     },
     Family {
         name: "peers_loss_ratio",
@@ -291,7 +291,7 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: false,
         labels: &[],
         help: "Peers that ping now, by the part of their last 64 requests that was lost on the way here; of the moment, so without rate()",
-        samples: |loaded| peers::losses(&loaded.peers),
+        samples: |loaded| peers::losses(loaded.peers.as_ref()),
     },
     Family {
         name: "peers_jitter",
@@ -299,7 +299,7 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: true,
         labels: &[],
         help: "Peers that ping regularly now, by the jitter with which their requests come; of the moment",
-        samples: |loaded| peers::jitters(&loaded.peers),
+        samples: |loaded| peers::jitters(loaded.peers.as_ref()),
     },
     Family {
         name: "peers_interval",
@@ -307,7 +307,7 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: true,
         labels: &[],
         help: "Peers that ping now, by the mean time between their requests; of the moment",
-        samples: |loaded| peers::intervals(&loaded.peers),
+        samples: |loaded| peers::intervals(loaded.peers.as_ref()),
     },
     Family {
         name: "peer_loss_ratio",
@@ -315,7 +315,7 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: false,
         labels: &["peer"],
         help: "Part of the last 64 requests of a peer with a name that was lost on the way here, where it pings regularly",
-        samples: |loaded| peers::named_loss(&loaded.peers),
+        samples: |loaded| peers::named_loss(loaded.peers.as_ref()),
     },
     Family {
         name: "peer_jitter",
@@ -323,7 +323,7 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: true,
         labels: &["peer"],
         help: "Jitter with which the requests of a peer with a name come; the largest where it pings several times",
-        samples: |loaded| peers::named_jitter(&loaded.peers),
+        samples: |loaded| peers::named_jitter(loaded.peers.as_ref()),
     },
     Family {
         name: "peer_silent",
@@ -331,6 +331,6 @@ pub static FAMILIES: [Family; 26] = [
         is_in_seconds: true,
         labels: &["peer"],
         help: "Time since the last request of a peer with a name that was answered, where there was one",
-        samples: |loaded| peers::named_silence(&loaded.peers),
+        samples: |loaded| peers::named_silence(loaded.peers.as_ref()),
     },
 ];

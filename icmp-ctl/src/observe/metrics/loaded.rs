@@ -20,7 +20,8 @@ use crate::kernel::bpffs::unless_gone;
 use crate::kernel::clock::{Tick, ticks};
 use crate::kernel::ethtool::tx_failures;
 use crate::observe::levels::{levels, used};
-use crate::observe::peers::Seen;
+use crate::observe::metrics::peers::Peers;
+use crate::observe::peers::is_tracking;
 use crate::policy::difference::describe;
 use crate::policy::gates::{check_text, gated};
 
@@ -53,8 +54,8 @@ pub(super) struct Loaded {
     pub(super) runs: Vec<(Entry, u64, Duration)>,
     /// Frames sent back that the driver of an interface dropped, where it counts them.
     pub(super) tx_failures: Vec<(String, u64)>,
-    /// Who pings this host.
-    pub(super) peers: Seen,
+    /// Who pings this host, where that is tracked.
+    pub(super) peers: Option<Peers>,
 }
 
 impl Loaded {
@@ -94,7 +95,9 @@ impl Loaded {
             }
         }
         if let Some(settings) = instance.maps.settings()? {
-            loaded.peers = Seen::now(instance, &settings)?;
+            if is_tracking(&settings) {
+                loaded.peers = Some(Peers::read(instance)?);
+            }
             let now = ticks()?;
             let levels = levels(&instance.maps, &settings, now)?;
             loaded.levels =

@@ -1,15 +1,19 @@
 //! The lines that `peers` prints.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use icmp_common::abi::Peer;
 
 use super::*;
+use crate::config::peers::NamedPeer;
+use crate::instance::peers::Room;
 use crate::policy::peers::halves;
 
-fn row(address: &str, name: Option<&str>, peer: Peer) -> Row {
+fn row(address: &str, named: Option<usize>, peer: Peer) -> Row {
     let [(source_high, source_low), (destination_high, destination_low)] =
         [address, "192.0.2.1"].map(|address| halves(address.parse().expect("an address")));
     Row {
-        name: name.map(str::to_owned),
+        named,
         silent: 321_000_000,
         since: 9_000_000_000,
         is_current: true,
@@ -30,11 +34,14 @@ fn lines_fit_eighty_columns_whatever_address_and_name_are() {
         ..Peer::FREE
     };
     let rows = [
-        row("198.51.100.1", Some("frankfurt"), regular),
-        row("2001:db8:1111:2222:3333:4444:5555:6666", Some("a-name-of-thirty-two-characters-"), regular),
+        row("198.51.100.1", Some(0), regular),
+        row("2001:db8:1111:2222:3333:4444:5555:6666", Some(1), regular),
         row("192.0.2.7", None, Peer { received: 1, expected: 1, ..Peer::FREE }),
     ];
-    let seen = Seen { is_tracking: true, without_place: 5, places: 512, ..Seen::default() };
+    let named = ["frankfurt", "a-name-of-thirty-two-characters-"]
+        .map(|name| NamedPeer { name: name.to_owned(), address: IpAddr::V4(Ipv4Addr::UNSPECIFIED) });
+    let room = Room { without_place: 5, places: 512 };
+    let seen = Seen { is_tracking: true, named: named.to_vec(), room, ..Seen::default() };
     let rows: Vec<_> = rows.iter().collect();
     let lines = lines(&seen, &rows, 5, true);
     assert_eq!(
