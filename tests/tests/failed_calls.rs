@@ -145,19 +145,19 @@ fn vips_are_changed_or_not_and_it_is_said_which() {
 
 #[test]
 fn apply_over_what_awaits_confirmation_is_done_or_not_and_says_which() {
-    let before = &["attach host0 -f @a", "apply -f @b --confirm 60s"][..];
+    let before = &["attach host0 -f @a", "apply -f @b --confirm 24h"][..];
     let half_way = [("what awaited confirmation is gone", &before[..1])];
-    Case { beside_another: false, before, verb: "apply -f @c --confirm 60s", half_way: &half_way }.try_it();
+    Case { beside_another: false, before, verb: "apply -f @c --confirm 24h", half_way: &half_way }.try_it();
 }
 
 #[test]
 fn confirm_is_done_or_not_and_says_which() {
-    each_call_fails(&["attach host0 -f @a", "apply -f @b --confirm 60s"], "confirm");
+    each_call_fails(&["attach host0 -f @a", "apply -f @b --confirm 24h"], "confirm");
 }
 
 #[test]
 fn rollback_is_done_or_not_and_says_which() {
-    each_call_fails(&["attach host0 -f @a", "apply -f @b --confirm 60s"], "rollback");
+    each_call_fails(&["attach host0 -f @a", "apply -f @b --confirm 24h"], "rollback");
 }
 
 #[test]
