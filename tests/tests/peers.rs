@@ -8,19 +8,29 @@ use std::time::{Duration, Instant};
 use icmp_common::abi::Peer;
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::instance::compiled::Compiled;
+use icmp_ctl::instance::peers::Room;
 use icmp_ctl::instance::program::{Entry, LoadOptions};
 use icmp_tests::ctl::{self, Attached, UNLIMITED};
 use icmp_tests::folder::Folder;
 use icmp_tests::generate::{self, Random};
-use icmp_tests::host;
+use icmp_tests::host::{self, InKernel};
+use icmp_tests::http;
 use icmp_tests::netns::{self, HOST_IF, Namespace, Pair};
 use icmp_tests::packet::Echo;
-use icmp_tests::process;
+use icmp_tests::process::{self, Watch};
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 /// Everybody is tracked.
 fn tracking() -> Compiled {
     host::policy_of(&tracked(""))
+}
+
+/// Everybody in the table.
+fn all_of(kernel: &mut InKernel) -> (Vec<Peer>, Room) {
+    let mut peers = Vec::new();
+    let room = kernel.maps().each_peer(|peer| peers.push(*peer)).expect("the table");
+    (peers, room)
 }
 
 /// All that does not depend on the clock.
@@ -86,13 +96,13 @@ fn kernel_and_host_agree_about_peers() {
         if began.elapsed() > Duration::from_secs(1) {
             continue;
         }
-        let in_kernel = kernel.maps().tracked().expect("the table");
+        let (in_kernel, room) = all_of(&mut kernel);
         let on_host: Vec<_> = host.tables().peers().collect();
         let without: u64 = on_host.iter().map(|(_, peers)| peers.without_place).sum();
         let on_host = on_host.iter().flat_map(|(_, peers)| peers.places).filter(|peer| peer.first_at != 0);
-        assert_eq!(timeless(in_kernel.peers.iter().copied()), timeless(on_host));
-        assert_eq!(in_kernel.without_place, without);
-        assert!(in_kernel.peers.len() > 300 && in_kernel.peers.iter().any(|peer| peer.late > 0));
+        assert_eq!(timeless(in_kernel.iter().copied()), timeless(on_host));
+        assert_eq!(room.without_place, without);
+        assert!(in_kernel.len() > 300 && in_kernel.iter().any(|peer| peer.late > 0));
         return;
     }
     panic!("no run of 4000 frames took less than a second");
@@ -117,11 +127,11 @@ fn cpus_that_meet_in_a_bucket_leave_each_other_whole() {
             });
         }
     });
-    let tracked = kernel.maps().tracked().expect("the table");
-    let mut identifiers: Vec<_> = tracked.peers.iter().map(|peer| peer.identifier).collect();
+    let (peers, _room) = all_of(&mut kernel);
+    let mut identifiers: Vec<_> = peers.iter().map(|peer| peer.identifier).collect();
     identifiers.sort_unstable();
     assert_eq!(identifiers, [0, 1, 2, 3], "one bucket has all of them");
-    for peer in &tracked.peers {
+    for peer in &peers {
         assert_eq!((peer.duplicates, peer.late, peer.stride), (0, 0, 1), "{peer:?}");
         assert!(peer.highest <= EACH && peer.received <= peer.expected, "{peer:?}");
         // A CPU that is not let in leaves a request out; here, unlike in the driver, who has the lock may be made to pause.
@@ -141,9 +151,9 @@ fn a_larger_table_has_a_place_for_each_of_as_many() {
         let (verdict, _) = kernel.run(Entry::Xdp, &request(source, 1, 1));
         assert_eq!(verdict, Verdict::Answer);
     }
-    let tracked = kernel.maps().tracked().expect("the table");
-    assert_eq!(tracked.peers.len() as u64 + tracked.without_place, 4096);
-    assert!(tracked.without_place < 4096 / 10, "{}", tracked.without_place);
+    let (peers, room) = all_of(&mut kernel);
+    assert_eq!(peers.len() as u64 + room.without_place, 4096);
+    assert!(room.without_place < 4096 / 10, "{}", room.without_place);
 }
 
 /// Addresses of a client behind a router, and what that loses.
@@ -247,6 +257,34 @@ fn loss_is_right_within_half_a_percentage_point_over_two_thousand_pings() {
     assert!(metrics.contains("icmp_ctl_peer_loss_ratio{peer=\"site-b\"} 0."), "{metrics}");
     assert!(metrics.contains("icmp_ctl_peers 1\n"), "{metrics}");
     assert!(!metrics.contains(CLIENT), "no address is a label: {metrics}");
+}
+
+/// The file is read for each scrape, and understood where its text is another one.
+#[test]
+fn a_scrape_has_the_names_that_the_file_has_now() {
+    if !icmp_tests::can_run(&["ip", "nsenter", "ping"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let folder = Folder::new();
+    let write = |name: &str| {
+        let named = format!("[[peers.named]]\nname = \"{name}\"\naddress = \"192.0.2.1\"");
+        folder.file("icmp-ctl.toml", &format!("interfaces = [\"{HOST_IF}\"]\n{}", tracked(&named)))
+    };
+    let file = write("site-b");
+    let mut serve = Watch::start(&mut ctl::command(&pair.host, &format!("serve -f {file}")));
+    let _line = serve.wait_for("serving metrics", Duration::from_secs(30));
+    let _said = pair.peer.ping(&["-c", "1", "192.0.2.2"]);
+    for name in ["site-b", "site-b", "site-c"] {
+        let _path = write(name);
+        let page = http::get(&pair.host, "127.0.0.1:9816", "/metrics");
+        let named: Vec<_> =
+            page.lines().filter(|line| line.starts_with("icmp_ctl_peer_silent_seconds{")).collect();
+        let start = format!("icmp_ctl_peer_silent_seconds{{peer=\"{name}\"}} ");
+        assert!(matches!(named[..], [one] if one.starts_with(&start)), "{name}: {named:?}");
+    }
+    assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
+    let _detached = ctl::run(&pair.host, "detach --all").expect_success();
 }
 
 #[test]
