@@ -7,10 +7,12 @@ use std::collections::BTreeSet;
 
 use anyhow::Result;
 use icmp_common::abi::Settings;
+use ipnet::IpNet;
 
 use crate::config::file::Config;
 use crate::failure::{Exit, exit_of, sentence};
 use crate::finding::{Finding, State};
+use crate::host::checks::addresses::{prefixes_left, taken_in_whole};
 use crate::host::checks::{self, Place, kernel};
 use crate::host::conflicts;
 use crate::host::netlink::{Link, Network};
@@ -49,14 +51,16 @@ pub fn examine(names: &[String]) -> Result<Vec<Finding>> {
     });
     findings.push(configured);
     let is_known = in_force.is_ok();
-    let InForce { settings, has_vips, pins, without_room, frames, vips } = in_force.unwrap_or_default();
-    findings.extend(pins.iter().filter_map(LinkPin::finding).chain(without_room).chain(vips));
+    let InForce { settings, vips, pins, without_room, frames, checks } = in_force.unwrap_or_default();
+    findings.extend(pins.iter().filter_map(LinkPin::finding).chain(without_room).chain(checks));
     let (config, planned) = config.unzip();
+    let planned_vips = || config.iter().flat_map(|config| config.responder.prefixes()).map(|(vip, _)| vip.0);
+    let has_vips = !vips.is_empty() || planned_vips().next().is_some();
+    let vips = if settings.is_some() { vips } else { planned_vips().collect() };
+    findings.extend(taken_in_whole(&prefixes_left(&network, vips.into_iter())));
     if let Some(settings) = settings.or(planned) {
         findings.extend(conflicts::findings(&settings));
     }
-    let has_vips =
-        has_vips || config.as_ref().is_some_and(|config| config.responder.prefixes().next().is_some());
     let mut seen = BTreeSet::new();
     for name in chosen(names, &network, &pins, config.as_ref()) {
         match find(&network, &[name]) {
@@ -101,13 +105,13 @@ fn configuration() -> (Option<(Config, Settings)>, Finding) {
 #[derive(Default)]
 struct InForce {
     settings: Option<Settings>,
-    has_vips: bool,
+    vips: Vec<IpNet>,
     pins: Vec<LinkPin>,
     without_room: Option<Finding>,
     /// Whether the program sees them, by attachment.
     frames: Vec<Finding>,
-    /// How those with a check are, and what makes one mean nothing.
-    vips: Vec<Finding>,
+    /// How VIPs with a check are, and what makes one mean nothing.
+    checks: Vec<Finding>,
 }
 
 /// Whether a VIP with a check is answered.
@@ -123,13 +127,14 @@ fn health(vip: &Gated) -> Finding {
 impl InForce {
     fn read(network: &Network) -> Result<Self> {
         let in_force = View::look(|view| {
-            let has_vips = !view.maps.vips()?.is_empty();
+            let vips = view.maps.vips()?;
             let without_room = without_room(view, network)?;
             let pins = view.links()?;
             let frames = frames(view, &pins, Which::All)?;
             let healths: Vec<_> = view.read(gated)?.iter().map(health).collect();
-            let vips = [healths, findings(&view.maps.vips()?, network)].concat();
-            Ok(Self { settings: view.maps.settings()?, has_vips, pins, without_room, frames, vips })
+            let checks = [healths, findings(&vips, network)].concat();
+            let vips = vips.iter().map(|vip| vip.net).collect();
+            Ok(Self { settings: view.maps.settings()?, vips, pins, without_room, frames, checks })
         });
         Ok(in_force?.unwrap_or_default())
     }

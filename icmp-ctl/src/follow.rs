@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use ipnet::IpNet;
 use tokio::signal::unix::Signal;
 use tokio::sync::{Mutex, watch};
 
@@ -21,9 +22,10 @@ use crate::diagnostics::{note_about, shell_word, warn_about};
 use crate::failure::sentence;
 use crate::follow::rest::Rest;
 use crate::follow::rewritten::Rewritten;
+use crate::host::checks::addresses::taken_in_whole;
 use crate::host::netlink::{Link, Network, links_once};
 use crate::host::patterns::{is_pattern, means, meant};
-use crate::instance::addresses::refresh;
+use crate::instance::addresses::{prefixes_left_of, refresh};
 use crate::instance::links::{LinkPin, Whereabouts};
 use crate::instance::pins::{Instance, View};
 use crate::kernel::memory::give_back;
@@ -86,6 +88,8 @@ struct Follower {
     failures: BTreeSet<(String, Option<String>)>,
     /// For how many addresses there was no room when that was said last.
     left_out: usize,
+    /// Which whole prefixes the kernel takes in, as was said.
+    prefixes: Vec<IpNet>,
 }
 
 /// An interface that refused to be attached.
@@ -136,6 +140,7 @@ impl Following {
             refusals: BTreeMap::new(),
             failures: BTreeSet::new(),
             left_out: 0,
+            prefixes: Vec::new(),
         };
         Self { follower: Arc::new(Mutex::new(follower)), on_stop, events }
     }
@@ -500,7 +505,8 @@ impl Follower {
         pins.retain(|pin| pin.whereabouts == Whereabouts::Here);
         self.say_what_stays(&instance, &pins);
         self.attached.extend(pins.into_iter().map(|pin| pin.name));
-        let refreshed = refresh(&mut instance, &Network::read_once()?)?;
+        let network = Network::read_once()?;
+        let refreshed = refresh(&mut instance, &network)?;
         for interface in &refreshed.interfaces {
             note_about(
                 "changed",
@@ -526,6 +532,12 @@ impl Follower {
             }
             Some(_) => {}
         }
+        let left = prefixes_left_of(&instance, &network)?;
+        let new: Vec<_> = left.iter().filter(|net| !self.prefixes.contains(net)).copied().collect();
+        if let Some(finding) = taken_in_whole(&new) {
+            warn_about("addresses", None, &finding.text());
+        }
+        self.prefixes = left;
         Ok(())
     }
 }

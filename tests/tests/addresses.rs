@@ -225,6 +225,40 @@ fn addresses_of_loopback_are_answered_on_every_interface_and_all_with_own_host()
 }
 
 #[test]
+fn a_local_route_of_one_address_is_answered_and_one_of_a_prefix_told_of_until_it_is_a_vip() {
+    let Some(pair) = pair(&["ping"]) else { return };
+    let host = &pair.host;
+    for net in ["203.0.113.5/32", "203.0.113.64/26", "2001:db8:1::5/128", "2001:db8:2::/64"] {
+        host.ip(&format!("route add local {net} dev lo"));
+    }
+    host.ip("address add 203.0.113.17/28 dev lo");
+    pair.peer.ip("route add 203.0.113.0/24 via 192.0.2.2");
+    pair.peer.ip("route add 2001:db8::/32 via 2001:db8::2");
+    let folder = Folder::new();
+    let file = |vips: &str| folder.file("vips.toml", &format!("[responder]\nvips = [{vips}]\n"));
+    let no_vips = file("");
+    let answered = |to: &str| {
+        let before = ctl::counters(host, HOST_IF).answered();
+        let _said = pair.peer.ping(&["-c1", to]);
+        ctl::counters(host, HOST_IF).answered() - before
+    };
+    let of_routes = ["203.0.113.5", "2001:db8:1::5"];
+    let of_prefixes = ["203.0.113.18", "203.0.113.65", "2001:db8:2::1"];
+    let told = |text: &str| text.contains("takes in all of 203.0.113.16/28 and 2 more");
+    let done = ctl::run(host, &format!("attach {HOST_IF} -f {no_vips}"));
+    assert!(done.code == DONE && told(&done.stderr), "{done}");
+    assert_eq!((of_routes.map(answered), of_prefixes.map(answered)), ([1; 2], [0; 3]));
+    let doctor = || ctl::run(host, "doctor -j").stdout;
+    assert!(told(&doctor()), "{}", doctor());
+    let vips = file("\"203.0.113.0/24\", \"2001:db8:2::/64\"");
+    let done = ctl::run(host, &format!("attach {HOST_IF} -f {vips}"));
+    assert!(done.code == DONE && !done.stderr.contains("takes in all"), "{done}");
+    assert!(!doctor().contains("takes in all"), "{}", doctor());
+    assert_eq!((of_routes.map(answered), of_prefixes.map(answered)), ([1; 2], [1; 3]));
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
 fn what_the_kernel_takes_nothing_in_for_is_answered_by_nobody() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

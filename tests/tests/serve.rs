@@ -482,6 +482,33 @@ fn a_flood_of_changes_is_followed_in_a_few_looks() {
 }
 
 #[test]
+fn local_routes_are_followed_and_those_of_prefixes_said_once() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    serve.wait_for(SERVING, LIMIT);
+    // A route alone wakes nobody up, an address does.
+    let wake = |number: u8| host.ip(&format!("address add 198.51.100.{number}/32 dev lo"));
+    host.ip("route add local 203.0.113.5/32 dev lo");
+    host.ip("route add local 203.0.113.64/26 dev lo");
+    wake(1);
+    serve.wait_for("takes in all of 203.0.113.64/26, because", LIMIT);
+    until_shown(host, "203.0.113.5", true);
+    host.ip("route add local 2001:db8:2::/64 dev lo");
+    wake(2);
+    serve.wait_for("takes in all of 2001:db8:2::/64, because", LIMIT);
+    host.ip("route del local 203.0.113.5/32 dev lo");
+    wake(3);
+    until_shown(host, "203.0.113.5", false);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    while serve.says(&[""], LIMIT).is_some() {}
+    assert!(!serve.heard().iter().any(|line| line.contains("takes in all")), "{:?}", serve.heard());
+    detach(host);
+}
+
+#[test]
 fn what_finds_no_place_in_the_tables_is_said_once() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

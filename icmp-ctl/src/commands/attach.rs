@@ -7,6 +7,7 @@ use crate::cli::change::Attach;
 use crate::config::file::Config;
 use crate::diagnostics::note;
 use crate::failure::{Exit, Failure};
+use crate::instance::addresses::say_prefixes_left;
 use crate::instance::attach::Attached;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
@@ -47,6 +48,7 @@ pub(super) fn run(args: &Attach, config: Result<Config>) -> Result<Output> {
          `icmp-ctl apply` is run again",
     );
     say_unhealthy();
+    say_prefixes_left();
     let interfaces: Vec<_> = attached.iter().map(Attached::json).collect();
     let mut json = json!({ "schema": 1, "interfaces": interfaces });
     let mut lines: Vec<_> = attached.iter().map(Attached::text).collect();

@@ -14,6 +14,7 @@ pub mod idle;
 pub mod interfaces;
 mod iptables;
 mod left_out;
+mod local_routes;
 pub mod netlink;
 mod nftables;
 pub mod passed;

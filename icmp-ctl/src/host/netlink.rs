@@ -2,27 +2,29 @@
 //!
 //! Owns reading links, addresses and groups of the caller's network namespace. It writes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::UnixStream;
 
 use anyhow::{Context as _, Result, ensure};
 use futures_util::TryStreamExt as _;
+use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope,
 };
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BondMode, BondPortState, BridgePortState, InfoBond, InfoBondPort, InfoBridge,
-    InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
+    InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, InfoVrf,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
 use crate::host::bridge_vlans::{self, VlanRange};
 use crate::host::groups::{self, Group};
 use crate::host::left_out::{addresses, left_out, one_link};
+use crate::host::local_routes;
 
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +72,8 @@ pub struct Link {
     pub service_vlans: bool,
     /// Whether it is a macvlan or macvtap that takes all frames of the interface below (mode passthru).
     pub passthru: bool,
+    /// The routing table of a VRF.
+    pub table: Option<u32>,
 }
 
 impl Link {
@@ -137,10 +141,12 @@ pub struct Unusable {
 pub struct Network {
     /// All links.
     pub links: Vec<Link>,
-    /// All addresses that may be used: tentative and duplicate ones are left out.
+    /// All addresses that may be used, those of local routes among them: tentative and duplicate ones are left out.
     pub addresses: Vec<Address>,
     /// Addresses that may not be used: tentative and duplicate ones.
     pub unusable: Vec<Unusable>,
+    /// Prefixes, longer than one address, that the kernel takes in as a whole because of a local route.
+    pub local_prefixes: Vec<IpNet>,
     /// All groups.
     pub groups: Vec<Group>,
     /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
@@ -174,12 +180,28 @@ impl Network {
         let bridge_vlans = if filters_vlans { bridge_vlans::read()? } else { BTreeMap::new() };
         let (usable, unusable): (Vec<_>, Vec<_>) =
             addresses.iter().partition(|message| address(message).is_some());
-        let addresses = usable.into_iter().filter_map(address).collect();
-        let unusable = unusable.into_iter().filter_map(self::unusable).collect();
+        let mut addresses: Vec<_> = usable.into_iter().filter_map(address).collect();
+        let unusable: Vec<_> = unusable.into_iter().filter_map(self::unusable).collect();
+        let known: BTreeSet<_> = addresses.iter().map(|one| one.address).collect();
+        let is_known =
+            |address: &IpAddr| known.contains(address) || unusable.iter().any(|one| one.address == *address);
+        let vrfs: Vec<_> = links.iter().filter_map(|link| Some((link.index, link.table?))).collect();
+        let is_in =
+            |ifindex, vrf| links.iter().any(|link| link.index == ifindex && link.controller == Some(vrf));
+        let of_routes = local_routes::read(&vrfs, is_in, is_known)?;
+        addresses.extend(of_routes.addresses.into_iter().map(|(ifindex, address)| Address {
+            ifindex,
+            address,
+            peer: None,
+            prefix_len: IpNet::from(address).prefix_len(),
+            broadcast: None,
+            global: true,
+        }));
         Ok(Self {
             links,
             addresses,
             unusable,
+            local_prefixes: of_routes.prefixes,
             groups: groups::read(),
             taken_in,
             bridge_vlans,
@@ -309,6 +331,7 @@ fn link(message: &LinkMessage) -> Link {
                 link.vlan_filtering = is_of_bridge(&InfoBridge::VlanFiltering(true));
                 link.service_vlans = is_of_bridge(&InfoBridge::VlanProtocol(VlanProtocol::Ieee8021Ad));
                 link.passthru = infos.iter().any(is_passthru);
+                link.table = infos.iter().find_map(table);
             }
             _ => {}
         }
@@ -395,6 +418,11 @@ fn uses_one_port(info: &LinkInfo) -> bool {
 fn is_of_bridge(info: &LinkInfo, wanted: &InfoBridge) -> bool {
     let LinkInfo::Data(InfoData::Bridge(attributes)) = info else { return false };
     attributes.contains(wanted)
+}
+
+fn table(info: &LinkInfo) -> Option<u32> {
+    let LinkInfo::Data(InfoData::Vrf(attributes)) = info else { return None };
+    attributes.iter().find_map(|one| if let InfoVrf::TableId(table) = one { Some(*table) } else { None })
 }
 
 fn is_passthru(info: &LinkInfo) -> bool {

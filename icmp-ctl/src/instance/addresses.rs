@@ -9,15 +9,16 @@ use ipnet::IpNet;
 
 use crate::diagnostics::warn;
 use crate::failure::sentence;
-use crate::finding::{Finding, State};
+use crate::finding::{Finding, State, report};
 use crate::host::address_table::{AddressTable, OwnAddress};
 use crate::host::addresses::own_addresses;
+use crate::host::checks::addresses::{prefixes_left, taken_in_whole};
 use crate::host::interfaces::interface_entries;
 use crate::host::netlink::{Link, Network};
 use crate::instance::compiled::Compiled;
 use crate::instance::links;
 use crate::instance::maps::InstanceMaps;
-use crate::instance::pins::{Instance, Pins};
+use crate::instance::pins::{Instance, Pins, View};
 
 /// Buckets of the smallest address table that is tried. What a host needs is doubled, for what it gets later.
 const FEWEST_BUCKETS: u32 = ADDRESS_BUCKETS / 2;
@@ -79,6 +80,23 @@ pub fn without_room(pins: &Pins, network: &Network) -> Result<Option<Finding>> {
     let own = own_addresses(network, &interfaces, &gated(&pins.maps)?);
     let (_, left_out) = AddressTable::build(&own, pins.maps.address_buckets());
     Ok(no_room(&left_out))
+}
+
+/// The prefixes that the kernel takes in as a whole, without those that the VIPs in force cover.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn prefixes_left_of(pins: &Pins, network: &Network) -> Result<Vec<IpNet>> {
+    Ok(prefixes_left(network, pins.maps.vips()?.iter().map(|vip| vip.net)))
+}
+
+/// Says which prefixes the kernel takes in as a whole. That it cannot be told is said, and fails nothing: what was wanted is done by then.
+pub fn say_prefixes_left() {
+    let left = View::look(|view| prefixes_left_of(view, &Network::read_once()?)).unwrap_or_else(|error| {
+        warn(&format!("which prefixes the kernel takes in as a whole is not known: {}", sentence(&error)));
+        None
+    });
+    report(taken_in_whole(&left.unwrap_or_default()).as_slice());
 }
 
 /// Buckets that the address tables need for a host with these interfaces attached, and as many again.

@@ -22,6 +22,8 @@ const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
 const RTM_NEWVLAN: u16 = 112;
 const RTM_GETVLAN: u16 = 114;
 const NLM_F_REQUEST: u16 = 1;
@@ -34,6 +36,7 @@ const IFLA_XDP_NESTED: u16 = 43 | 0x8000;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
 const IFLA_XDP_EXPECTED_FD: u16 = 8;
+const RTA_TABLE: u16 = 15;
 const NLMSGERR_ATTR_MSG: u16 = 1;
 /// Do not replace a program that is there.
 pub(crate) const XDP_FLAGS_UPDATE_IF_NOEXIST: u32 = 1;
@@ -50,6 +53,9 @@ const RTNLGRP_IPV6_MCADDR: i32 = 38;
 /// Bytes of struct nlmsghdr, and of struct ifaddrmsg.
 const HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
+/// Length of struct rtmsg, and where the type of a route is in it.
+const ROUTE_HEADER: usize = 12;
+const ROUTE_TYPE: usize = 7;
 /// Length of struct br_vlan_msg.
 pub(crate) const VLAN_HEADER: usize = 8;
 /// Bytes of the longest answer: no dump has more at a time.
@@ -180,6 +186,27 @@ pub(crate) fn addresses() -> Result<Vec<Vec<u8>>> {
     dump(RTM_GETADDR, RTM_NEWADDR, &[0; ADDRESS_HEADER]).context("reading the addresses")
 }
 
+/// The routes of a table that have the kernel take packets in, each as the body of a message of RTM_NEWROUTE; none where there is no such table.
+/// The kernel itself leaves out all others, of which a router has a million.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn local_routes(table: u32) -> Result<Vec<Vec<u8>>> {
+    let mut routes = Vec::new();
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        let mut body = vec![0; ROUTE_HEADER];
+        body[0] = family as u8;
+        body[ROUTE_TYPE] = libc::RTN_LOCAL;
+        body.extend(attribute(RTA_TABLE, &table.to_ne_bytes()));
+        match dump(RTM_GETROUTE, RTM_NEWROUTE, &body) {
+            Ok(of_family) => routes.extend(of_family),
+            Err(error) if error.downcast_ref() == Some(&Errno::ENOENT) => {}
+            Err(error) => return Err(error).context("reading the local routes"),
+        }
+    }
+    Ok(routes)
+}
+
 /// All VLANs of bridges and of their ports, each as the body of a message of RTM_NEWVLAN (Linux 5.6).
 ///
 /// # Errors
@@ -250,10 +277,11 @@ pub(super) fn received(socket: &OwnedFd, reply: &mut [u8]) -> nix::Result<usize>
     }
 }
 
-/// A socket over which the kernel was asked something.
+/// A socket over which the kernel was asked something, of which it leaves out nothing that it could not read (`NETLINK_GET_STRICT_CHK`, Linux 4.20).
 fn asked(message: &[u8]) -> Result<OwnedFd> {
     let socket =
         socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    setsockopt(&socket, NetlinkOption(libc::NETLINK_GET_STRICT_CHK), &1)?;
     send(socket.as_raw_fd(), message, MsgFlags::empty())?;
     Ok(socket)
 }

@@ -30,6 +30,10 @@ const TIMEOUTS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(
 /// Most successes or failures one after the other that count.
 const MOST: u32 = 100;
 
+/// What follows where the kernel has an address of a VIP.
+const WHILE_IT_FAILS: &str =
+    "the kernel answers pings to it while the check fails; with `unhealthy = \"drop\"` nobody does";
+
 /// What is there while systemd runs (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";
 
@@ -142,7 +146,10 @@ pub fn findings(vips: &[compiled::Vip], network: &Network) -> Vec<Finding> {
     let has_systemd = Path::new(SYSTEMD).exists();
     let gated = vips.iter().filter_map(|vip| Some((vip.net, vip.gate.as_ref()?)));
     gated
-        .flat_map(|(net, gate)| [kernel_answers(net, gate, network), unasked(net, gate, has_systemd)])
+        .flat_map(|(net, gate)| {
+            let answers = kernel_answers(net, gate, network).or_else(|| kernel_takes_in(net, gate, network));
+            [answers, unasked(net, gate, has_systemd)]
+        })
         .flatten()
         .collect()
 }
@@ -159,9 +166,18 @@ fn kernel_answers(net: IpNet, gate: &Gate, network: &Network) -> Option<Finding>
     let why = if link.vlan.is_some() {
         "in a VLAN no VIP counts, so the kernel answers pings to it there whatever the check says"
     } else {
-        "the kernel answers pings to it while the check fails; with `unhealthy = \"drop\"` nobody does"
+        WHILE_IT_FAILS
     };
     Some(Finding::new("vips", State::Slow, what, why))
+}
+
+/// That the kernel takes in a VIP or a part of it as a whole prefix.
+fn kernel_takes_in(net: IpNet, gate: &Gate, network: &Network) -> Option<Finding> {
+    let is_about = |local: &&IpNet| local.contains(&net) || net.contains(*local);
+    let local =
+        network.local_prefixes.iter().find(is_about).filter(|_| unhealthy(gate) == Unhealthy::Pass)?;
+    let what = format!("{net} has a check, and the kernel takes in all of {local}, because of a local route");
+    Some(Finding::new("vips", State::Slow, what, WHILE_IT_FAILS))
 }
 
 /// That a check asks about a unit where systemd does not run.
@@ -258,6 +274,14 @@ mod tests {
                 let found = kernel_answers(net, &gate, &with(text, ifindex)).map(|finding| finding.text());
                 let is_told = found.as_ref().zip(expected).is_some_and(|(found, part)| found.contains(part));
                 assert!(is_told || found.is_none() && expected.is_none(), "{text} on if{ifindex}: {found:?}");
+            }
+        }
+        for (local, passes) in [("192.0.2.0/24", true), ("192.0.2.8/29", true), ("192.0.2.16/28", false)] {
+            let local = local.parse().expect("a prefix");
+            let network = Network { local_prefixes: vec![local], ..Network::default() };
+            for (unhealthy, expected) in [(UNHEALTHY_PASS, passes), (UNHEALTHY_DROP, false)] {
+                let gate = Gate { unhealthy, ..gate };
+                assert_eq!(kernel_takes_in(net, &gate, &network).is_some(), expected, "{local}");
             }
         }
         for (check, has_systemd, expected) in [

@@ -1,10 +1,11 @@
-//! Addresses of an interface that will not be answered, and why.
+//! Addresses of an interface, and whole prefixes of the host, that will not be answered, and why.
 //!
 //! Owns what is said. Which addresses count where is `host/addresses.rs`'s.
 
 use std::net::IpAddr;
 
 use icmp_common::abi::{AddressKind, Scope};
+use ipnet::IpNet;
 
 use crate::finding::{Finding, State};
 use crate::host::addresses::{is_for_others, own_addresses};
@@ -68,10 +69,58 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
     .collect()
 }
 
+/// The prefixes that the kernel takes in as a whole, without those that these VIPs cover.
+pub fn prefixes_left(network: &Network, vips: impl Iterator<Item = IpNet>) -> Vec<IpNet> {
+    let vips = IpNet::aggregate(&vips.collect());
+    let is_covered = |net: &&IpNet| vips.iter().any(|vip| vip.contains(*net));
+    network.local_prefixes.iter().filter(|net| !is_covered(net)).copied().collect()
+}
+
+/// That the kernel takes in these prefixes as a whole.
+pub fn taken_in_whole(prefixes: &[IpNet]) -> Option<Finding> {
+    let first = prefixes.first()?;
+    let (whole, them) = match prefixes.len() {
+        1 => (format!("all of {first}, because of a local route"), "it"),
+        number => (format!("all of {first} and {} more, because of local routes", number - 1), "them"),
+    };
+    let why = format!(
+        "pings to {them} are left to the kernel without a limit, and pings that claim to come from {them} are answered; with `vips = [\"{first}\"]` \
+         in [responder] pings to {first} are limited and answered"
+    );
+    Some(Finding::new(CHECK, State::Slow, format!("the kernel takes in {whole}"), why))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::netlink::Address;
+
+    #[test]
+    fn whole_prefixes_are_told_where_no_vips_cover_them() {
+        let net = |text: &str| text.parse::<IpNet>().expect("a prefix");
+        let local_prefixes = ["203.0.113.0/24", "2001:db8:1::/64"].map(net).to_vec();
+        let network = Network { local_prefixes, ..Network::default() };
+        let both: &[&str] = &["203.0.113.0/24", "2001:db8:1::/64"];
+        for (vips, left) in [
+            (vec![], both),
+            (vec!["203.0.113.0/25"], both),
+            (vec!["203.0.113.0/25", "203.0.113.128/25"], &both[1..]),
+            (vec!["2001:db8::/32"], &both[..1]),
+            (vec!["0.0.0.0/0", "2001:db8:1::/64"], &[]),
+        ] {
+            let found = prefixes_left(&network, vips.iter().map(|vip| net(vip)));
+            assert_eq!(found, left.iter().map(|text| net(text)).collect::<Vec<_>>(), "{vips:?}");
+            let told = taken_in_whole(&found).map(|finding| finding.what);
+            let expected = match left {
+                [] => None,
+                [one] => Some(format!("the kernel takes in all of {one}, because of a local route")),
+                [first, ..] => {
+                    Some(format!("the kernel takes in all of {first} and 1 more, because of local routes"))
+                }
+            };
+            assert_eq!(told, expected);
+        }
+    }
 
     #[test]
     fn addresses_that_are_not_answered_are_told_by_why() {

@@ -3,7 +3,7 @@
 //! Owns which checks there are. What each is about is its file's; those of a packet filter and of the kernel's switches are `conflicts.rs`'s,
 //! of VLAN tags `vlan_stripping.rs`'s, of a link and its addresses `idle.rs`'s.
 
-mod addresses;
+pub mod addresses;
 mod driver;
 pub mod kernel;
 pub mod mtu;
