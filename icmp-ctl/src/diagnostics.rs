@@ -109,6 +109,11 @@ pub fn error(text: &str, exit_code: u8) {
     tracing::error!(target: TARGET, exit_code, "{text}");
 }
 
+/// So many of something, one or several.
+pub fn count(number: u64, one: &str, several: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { several })
+}
+
 /// Without the `(os error N)` that the standard library appends to the kernel's words.
 pub fn without_numbers(text: &str) -> String {
     let mut parts = text.split(" (os error ");

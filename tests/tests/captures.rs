@@ -146,7 +146,7 @@ fn why_nothing_is_known_of_the_host_is_said_with_what_helps() {
     let other_link = Order { big: false }.pcap(false, 105, &[(0, vec![0; 60])]);
     for (bytes, code, hint) in [
         (empty, 0, "the capture has no frames"),
-        (going_out, 0, "1 that were going out"),
+        (going_out, 0, "among the first 1 frame, but 1 frame that was going out"),
         (other_link, 1, "link type 105"),
     ] {
         fs::write(&file, bytes).expect("written");

@@ -314,7 +314,11 @@ impl Capture {
     }
 
     fn told(&self) -> String {
-        format!("; the {} frames before that were read", self.records)
+        match self.records {
+            0 => String::new(),
+            1 => "; the frame before that was read".to_owned(),
+            records => format!("; the {records} frames before that were read"),
+        }
     }
 
     fn damaged(&self, why: &str) -> String {

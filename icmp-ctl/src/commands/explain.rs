@@ -8,6 +8,7 @@ use crate::config::file::Config;
 use crate::explain::frame::{Fields, Given, of_capture, of_fields, of_hex};
 use crate::explain::subject::{Subject, other_build, unconfirmed};
 use crate::failure::{Exit, Failure};
+use crate::host::address_table::no_room;
 use crate::kernel::files::is_standard_stream;
 use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
@@ -27,8 +28,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     json.insert("same_program".to_owned(), json!(loaded.map(|loaded| loaded.is_same)));
     let pending = loaded.and_then(|loaded| loaded.pending).map(|left| left.as_secs_f64());
     json.insert("confirmation_pending_seconds".to_owned(), json!(pending));
-    let left_out = (subject.left_out > 0)
-        .then(|| format!("for {} addresses there was no room in the table", subject.left_out));
+    let left_out = no_room(subject.left_out);
     let notes = [given.note, loaded.and_then(other_build), loaded.and_then(unconfirmed), left_out];
     let output = Output::shown(Value::Object(json), lines).noting(notes.into_iter().flatten().collect());
     Ok(match explained.disagreement() {

@@ -1,6 +1,7 @@
 //! `replay`: what a policy would have done to a capture.
 
 mod in_json;
+pub(super) mod left_out;
 pub(super) mod own;
 pub(super) mod text;
 
@@ -12,6 +13,7 @@ use crate::cli::packets::Replay as Args;
 use crate::config::file::Config;
 use crate::diagnostics::{progress, warn};
 use crate::failure::{Exit, Failure, sentence};
+use crate::host::address_table::no_room;
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::kernel::files::is_standard_stream;
@@ -46,8 +48,8 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let bar = progress(capture.progress().1);
     let read = replay.run(&mut capture, |read, _| bar.set_position(read));
     bar.finish_and_clear();
-    if left_out > 0 {
-        warn(&format!("for {left_out} addresses there was no room in the table"));
+    if let Some(text) = no_room(left_out) {
+        warn(&text);
     }
     let drawn = plot.map_or(Ok(()), |plot| plot.draw(replay.timeline()));
     let done = [read, replay.close_answers(), drawn];

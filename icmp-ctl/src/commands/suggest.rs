@@ -4,12 +4,12 @@ use anyhow::{Context as _, Result};
 use icmp_common::types::Budget;
 use serde_json::json;
 
-use super::replay::text::UNTIMED;
+use super::replay::left_out::untimed;
 use crate::capture::read::Capture;
 use crate::cli::packets::Suggest as Args;
 use crate::config::file::Config;
 use crate::config::units::Rate;
-use crate::diagnostics::{progress, warn};
+use crate::diagnostics::{count, progress, warn};
 use crate::failure::sentence;
 use crate::kernel::clock::Tick;
 use crate::output::Output;
@@ -33,7 +33,7 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let read = survey.run(&mut capture, |read, _| bar.set_position(read));
     bar.finish_and_clear();
     if survey.frames.untimed > 0 {
-        warn(&format!("{} {UNTIMED}", survey.frames.untimed));
+        warn(&untimed(survey.frames.untimed));
     }
     let seconds = survey.frames.time().1 / 1_000_000_000;
     if seconds < WANTED_SECONDS {
@@ -56,10 +56,10 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     }
     let limited: u64 = limited.values().sum();
     let heading = format!(
-        "# Suggested by `icmp-ctl suggest` from {} packets in {seconds} s, taken for normal traffic.\n\
+        "# Suggested by `icmp-ctl suggest` from {} in {seconds} s, taken for normal traffic.\n\
          # Each rate is {HEADROOM} times what all but one in {} seconds have of its kind (those in which there is any), each burst\n\
          # {HEADROOM} times what the busiest second has. Under these limits {limited} of these packets would have been limited.\n",
-        survey.frames.seen,
+        count(survey.frames.seen, "packet", "packets"),
         1000 / (1000 - PER_MILLE)
     );
     let text = format!("{heading}{}", suggestion.text());

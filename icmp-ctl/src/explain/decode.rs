@@ -8,6 +8,7 @@ use icmp_common::wire::ethernet;
 use serde_json::{Value, json};
 
 use crate::capture::packet::Packet;
+use crate::diagnostics::count;
 use crate::policy::types::type_text;
 
 /// What a frame says of itself.
@@ -76,7 +77,7 @@ impl<'a> Decoded<'a> {
     }
 
     pub(super) fn text(&self) -> String {
-        let mut text = format!("{} bytes", self.frame.len());
+        let mut text = count(self.frame.len() as u64, "byte", "bytes");
         if let Some([source, destination]) = &self.macs {
             text.push_str(&format!(" from {source} to {destination}"));
         }
@@ -97,7 +98,7 @@ impl<'a> Decoded<'a> {
         if let Some([identifier, sequence]) = self.echo() {
             text.push_str(&format!(", identifier {identifier}, sequence {sequence}"));
         }
-        text.push_str(&format!(", {} bytes", message.len()));
+        text.push_str(&format!(", {}", count(message.len() as u64, "byte", "bytes")));
         text
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Owns what of a dump is no byte. What might be read otherwise is refused.
 
+use crate::diagnostics::count;
+
 /// What is taken, for who has given something else.
 const TAKEN: &str = "what is taken are digits alone, as of `xxd -p` or Wireshark's `Copy as Hex Stream`, and lines with their offsets, as of \
                      `tcpdump -xx` without the line before them, `xxd`, `hexdump -v -C` or `od -v -A x -t x1`";
@@ -21,7 +23,8 @@ pub(super) fn bytes(text: &str) -> Result<Vec<u8>, String> {
                 if offset == bytes.len() {
                     add(digits, &mut bytes)
                 } else {
-                    Err(format!("it has the offset {offset}, and {} bytes are before it", bytes.len()))
+                    let before = count(bytes.len() as u64, "byte is", "bytes are");
+                    Err(format!("it has the offset {offset}, and {before} before it"))
                 }
             })
         } else {
@@ -57,7 +60,8 @@ fn add(line: &str, bytes: &mut Vec<u8>) -> Result<(), String> {
             return Err(format!("{other:?} is no hexadecimal digit"));
         }
         if !group.len().is_multiple_of(2) {
-            return Err(format!("the {} digits {group} are no whole bytes", group.len()));
+            let digits = count(group.len() as u64, "digit", "digits");
+            return Err(format!("{group} has {digits}, and each byte has two"));
         }
         let is_last = i + 1 == groups.len();
         if group.len() > length || group.len() < length && !is_last {
@@ -113,11 +117,11 @@ mod tests {
         for (text, said) in [
             ("0g", "'g' is no hexadecimal digit"),
             ("012", "3 digits"),
-            ("0:1", "the 1 digits 0 are no whole bytes"),
+            ("0:1", "0 has 1 digit, and"),
             ("02-00", "'-'"),
             ("12:00:00.1 IP 192.0.2.1 > 192.0.2.2: ICMP echo request", "'.'"),
             // hexdump, which turns bytes round
-            ("0000000 0002 0000", "the 7 digits"),
+            ("0000000 0002 0000", "has 7 digits"),
             // od -t x1: its offsets are octal
             ("0000000 02 00 00 00 00 0d 02 00 00 00 00 01 08 00 45 00\n0000020 20", "offset 32, and 16"),
             ("0010 45 00", "offset 16, and 0"),

@@ -8,6 +8,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use icmp_common::abi::{AddressBucket4, AddressBucket6, AddressKind, OwnFirst, SCOPE_SLOTS, Scope, own_bit};
 use icmp_common::tables::{insert4, insert6};
 
+use crate::diagnostics::count;
+
 /// One entry of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnAddress {
@@ -28,6 +30,12 @@ impl OwnAddress {
             _ => false,
         }
     }
+}
+
+/// What there is to say of addresses that have found no place in a table that was built to try something.
+pub fn no_room(left_out: usize) -> Option<String> {
+    let addresses = count(left_out as u64, "address", "addresses");
+    (left_out > 0).then(|| format!("for {addresses} there was no room in the table"))
 }
 
 /// The two halves of the table, one buffer of each map.

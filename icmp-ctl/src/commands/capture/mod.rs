@@ -14,7 +14,7 @@ use icmp_common::abi::Tap;
 use serde_json::json;
 
 use crate::cli::packets::Capture as Args;
-use crate::diagnostics::{counter, note};
+use crate::diagnostics::{count, counter, note};
 use crate::host::netlink::Network;
 use crate::instance::capture::Capturing;
 use crate::instance::pins::{View, nothing_loaded};
@@ -46,8 +46,8 @@ pub(super) fn run(args: &Args) -> Result<Output> {
     let (counted, paused) = (capturing.counted()?, capturing.paused());
     drop(capturing);
     let mut text = format!(
-        "{} frames captured; of {} that were asked for, {} were over the rate, and for {} there was no room",
-        file.written(),
+        "{} captured; {} asked for, {} over the rate, {} without room",
+        count(file.written(), "frame", "frames"),
         counted.asked,
         counted.over_limit,
         counted.lost

@@ -1,6 +1,6 @@
 //! What is said of the host of a capture.
 
-use crate::diagnostics::{note, warn};
+use crate::diagnostics::{count, note, warn};
 use crate::instance::compiled::Compiled;
 use crate::replay::own::{FIRST_LOOK, LookedAt, Own, OwnLink};
 
@@ -44,13 +44,15 @@ fn why_unknown(looked_at: &LookedAt) -> String {
             links.join(", ")
         );
     }
+    let records = count(*records, "frame", "frames");
     if *sent > 0 {
+        let sent = count(*sent, "frame that was", "frames that were");
         return format!(
-            "no echo request is among the first {records} frames, but {sent} that were going out, as the answers are that `icmp-ctl capture` writes; the requests that were answered are in no capture of this host: capture on the sender or on a mirror port"
+            "no echo request is among the first {records}, but {sent} going out, as the answers are that `icmp-ctl capture` writes; the requests that were answered are in no capture of this host: capture on the sender or on a mirror port"
         );
     }
     format!(
-        "no echo request is among the first {records} frames, so that no address is known as the host's own; --own ADDRESS says which are"
+        "no echo request is among the first {records}, so that no address is known as the host's own; --own ADDRESS says which are"
     )
 }
 

@@ -1,5 +1,6 @@
 //! What a replay has to tell, as text.
 
+use super::left_out;
 use crate::commands::reasons;
 use crate::commands::table::{Column, Column::Left, Column::Right, table};
 use crate::replay::differences::Differences;
@@ -12,30 +13,10 @@ use icmp_common::reason::Verdict;
 pub(super) const SHOWN: usize = 10;
 pub(super) const NS: f64 = 1e9;
 
-/// What frames are whose blocks say no time.
-pub(in crate::commands) const UNTIMED: &str = "frames have no time in the capture (simple packet blocks), and count as come together with those before them";
-
 pub(super) fn lines(replay: &Replay) -> Vec<String> {
     let mut lines =
         vec![format!("received {} in {:.3} s", replay.frames.seen, replay.frames.time().1 as f64 / NS)];
-    let links: Vec<_> = replay.frames.unknown_links.iter().map(i32::to_string).collect();
-    let unknown = format!(
-        "records of link type {}, which is not read, or too short for their header, are left out",
-        links.join(", ")
-    );
-    for (frames, what) in [
-        (replay.frames.sent, "frames that the host sent itself are left out"),
-        (replay.frames.unknown, unknown.as_str()),
-        (
-            replay.frames.cut,
-            "frames were cut off by the capture; the rest is taken for zeros, with which no ICMP checksum verifies",
-        ),
-        (replay.frames.untimed, UNTIMED),
-    ] {
-        if frames > 0 {
-            lines.push(format!("{frames} {what}"));
-        }
-    }
+    lines.extend(left_out::lines(&replay.frames));
     lines.extend(reasons::lines(&replay.totals()));
     let rows = peaks(replay).into_iter().filter(|(_, peak)| peak.frames > 0);
     let rows =

@@ -17,7 +17,7 @@ use schemars::generate::SchemaSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::diagnostics::visible;
+use crate::diagnostics::{count, visible};
 use crate::observe::rates::three_digits;
 
 /// Something that has happened.
@@ -244,10 +244,12 @@ impl fmt::Display for What {
             Self::VipUnhealthy(Vip { vip, check }) => write!(f, "{vip}: unhealthy, by {check}"),
             Self::Lost(Lost { frames, events: 0 }) => write!(
                 f,
-                "lost: {frames} stopped frames were not looked at, so who sends is known from fewer; totals are exact"
+                "lost: {} not looked at, so who sends is known from fewer; totals are exact",
+                count(*frames, "stopped frame was", "stopped frames were")
             ),
             Self::Lost(Lost { events, .. }) => {
-                write!(f, "lost: {events} events were not told, because they were not taken in time")
+                let events = count(*events, "event was", "events were");
+                write!(f, "lost: {events} not told, because nobody took that many in time")
             }
         }
     }
