@@ -3,10 +3,11 @@
 //! Owns who may do what with an instance, and what becomes of it when interfaces, mounts and processes go away under it.
 
 use std::os::unix::fs::MetadataExt as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use std::{fs, path::PathBuf};
 
 use icmp_common::abi::{MAX_INTERFACES, VERSION};
+use icmp_ctl::host::netlink::Network;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::netns::{HOST_IF, Namespace, Pair, join};
@@ -205,6 +206,27 @@ fn an_instance_that_is_not_whole_is_refused_with_the_command_that_removes_it() {
     // The kernel takes its time with links that nobody holds any more.
     host.until("the program is off", LIMIT, || !host.ip(&format!("link show {HOST_IF}")).contains("xdp"));
     let _said = ctl::run(host, &format!("attach {HOST_IF}")).expect_success();
+}
+
+#[test]
+fn an_attachment_is_as_old_as_it_is_also_where_the_clock_was_set_since() {
+    let Some(pair) = pair(&["touch"]) else { return };
+    let host = &pair.host;
+    let _attached = Attached::new(host, HOST_IF);
+    let network = host.enter(Network::read_once).expect("the kernel tells");
+    let index = network.link(HOST_IF).expect("it is there").index;
+    let pin = pins_of(host).join(format!("links/{index}"));
+    let pin = pin.to_str().expect("a path in UTF-8");
+    for clock in ["1970-01-02", "2099-01-01"] {
+        let _set = host.run("touch", &["-d", clock, pin]).expect_success();
+        let status = ctl::run(host, "status -j").expect_success();
+        let status: Value = serde_json::from_str(&status).expect("JSON");
+        let interface = &status["interfaces"][0];
+        let (age, at) = (interface["age_seconds"].as_u64(), interface["attached_at"].as_u64());
+        assert!(age.is_some_and(|age| age < 3600), "{clock}: {interface}");
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_secs();
+        assert!(at.is_some_and(|at| now - 3600 < at && at <= now), "{clock}: {interface}");
+    }
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! `status`: what is attached where, and how it is.
 
-use std::time::SystemTime;
-
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;
 use icmp_common::abi::INTERFACE_STRIPS_TAGS;
 use serde_json::json;
 
 use super::table::{Column::Left, Column::Right, only, table};
+use crate::diagnostics::count;
 use crate::finding::{Finding, State};
 use crate::host::netlink::Network;
 use crate::instance::maps::InstanceMaps;
@@ -30,6 +29,7 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
         let entry = instance.entry_of(pin.program_id)?;
         let info = entry.map(|entry| ProgramInfo::from_pin(instance.program_pin(entry)));
         let info = info.transpose().context("asking about the program")?;
+        let attached_at = pin.attached_at(info.as_ref().and_then(ProgramInfo::loaded_at));
         let tag = info.map_or_else(String::new, |info| format!("{:016x}", info.tag()));
         rows.push(json!({
             "name": link.map_or(&pin.name, |link| &link.name),
@@ -37,8 +37,8 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
             "entry": entry.map_or("", |entry| entry.section()),
             "program_id": pin.program_id,
             "tag": tag,
-            "attached_at": pin.attached_at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
-            "age_seconds": pin.attached_at.elapsed().map_or(0, |age| age.as_secs()),
+            "attached_at": attached_at.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            "age_seconds": attached_at.elapsed().map_or(0, |age| age.as_secs()),
             "behind": pin.behind_now()?,
             "strips_tags": entries.iter().any(|e| e.ifindex == pin.ifindex && e.flags & INTERFACE_STRIPS_TAGS != 0),
         }));
@@ -46,10 +46,10 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
     let rows = only(rows, names, &network, |row| row["name"].as_str().unwrap_or_default())?;
     let past = frames(instance, &pins, Which::Unused)?;
     warnings.extend(past.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
-    let (build, memory) = (instance.build(), instance.maps.limiter_bytes());
+    let (build, memory, pressure) =
+        (instance.build(), instance.maps.limiter_bytes(), instance.maps.pressure());
     let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();
     let pending = instance.maps.pending()?.map(|left| left.as_secs_f64());
-    let pressure = instance.maps.pressure();
     let listed = rows.iter().map(|row| {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();
         let number = |key: &str| row[key].as_u64().unwrap_or_default();
@@ -65,7 +65,8 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
     let [name, mode, entry] = ["INTERFACE", "MODE", "ENTRY"].map(Left);
     let columns = [name, mode, entry, Right("PROGRAM"), Left("TAG"), Left("BEHIND"), Right("AGE")];
     let mut lines = table(columns, listed.collect());
-    lines.push(format!("limiter {} KiB, {addresses} addresses, loaded by build {build}", memory >> 10));
+    let listed = count(addresses as u64, "address", "addresses");
+    lines.push(format!("limiter {} KiB, {listed}, loaded by build {build}", memory >> 10));
     if pressure == Some(true) {
         lines.push(
             "UNDER PRESSURE: the reply budget is exhausted; known sources have a share of their own"
@@ -80,8 +81,8 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
             "CONFIRMATION PENDING: in {left:.0} s the policy that was confirmed last comes back, unless `icmp-ctl confirm` keeps this one"
         ));
     }
-    let is_other = build != BUILD;
-    let notes = is_other.then(|| format!("this is build {BUILD}, another one than has loaded the program"));
+    let notes =
+        (build != BUILD).then(|| format!("this is build {BUILD}, another one than has loaded the program"));
     let json = json!({ "schema": 1, "interfaces": rows, "build": build, "limiter_bytes": memory, "addresses": addresses,
                        "under_pressure": pressure, "confirmation_pending_seconds": pending,
                        "unhealthy_vips": unhealthy.iter().map(|vip| vip.net).collect::<Vec<_>>() });

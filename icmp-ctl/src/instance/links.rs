@@ -36,8 +36,8 @@ pub struct LinkPin {
     pub name: String,
     /// Kernel id of the program the link runs.
     pub program_id: u32,
-    /// When it was attached.
-    pub attached_at: SystemTime,
+    /// When it was attached, by the clock of that time.
+    pinned_at: SystemTime,
     /// Where its interface is now.
     pub whereabouts: Whereabouts,
     /// The other program that ours was put in front of, or in; ours has no link of its own then.
@@ -62,6 +62,14 @@ impl LinkPin {
     /// Whether it is this interface's, of this network namespace.
     pub fn is_of(&self, link: &Link) -> bool {
         self.whereabouts == Whereabouts::Here && self.ifindex == link.index
+    }
+
+    /// When it was attached, by the clock of now. Where that was set since, the pin's time may lie in the future, or before its program was loaded, of
+    /// which the kernel counts how long ago it is.
+    pub fn attached_at(&self, loaded_at: Option<SystemTime>) -> SystemTime {
+        let is_wrong =
+            |loaded_at: &SystemTime| self.pinned_at < *loaded_at || self.pinned_at > SystemTime::now();
+        loaded_at.filter(is_wrong).unwrap_or(self.pinned_at)
     }
 
     /// Whether ours is on an interface, wherever that is.
@@ -198,14 +206,13 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
             (_, Some(link)) => (Whereabouts::Here, Some(link.name.clone())),
             (_, None) => (Whereabouts::Moved, None),
         };
-        let attached_at =
-            fs::metadata(&pin).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+        let pinned_at = fs::metadata(&pin).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
         let name = called.unwrap_or_else(|| name(directory, ifindex));
         links.push(LinkPin {
             ifindex,
             name,
             program_id: info.program_id,
-            attached_at,
+            pinned_at,
             whereabouts,
             behind: None,
         });
@@ -220,9 +227,9 @@ pub(super) fn read(directory: &Path, network: &[Link]) -> Result<Vec<LinkPin>> {
             Some(_) => Whereabouts::Displaced,
             None => Whereabouts::Gone,
         };
-        let attached_at = behind::since(directory, entry, ifindex).unwrap_or(SystemTime::UNIX_EPOCH);
+        let pinned_at = behind::since(directory, entry, ifindex).unwrap_or(SystemTime::UNIX_EPOCH);
         let name = link.map_or_else(|| name(directory, ifindex), |link| link.name.clone());
-        links.push(LinkPin { ifindex, name, program_id, attached_at, whereabouts, behind: Some(behind) });
+        links.push(LinkPin { ifindex, name, program_id, pinned_at, whereabouts, behind: Some(behind) });
     }
     links.sort_by_key(|link| link.ifindex);
     Ok(links)
