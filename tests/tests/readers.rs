@@ -134,6 +134,22 @@ fn a_socket_that_a_killed_serve_has_left_is_taken_over_and_one_in_use_is_not() {
 }
 
 #[test]
+fn a_second_serve_says_which_process_is_the_first() {
+    let Some(pair) = pair() else { return };
+    let (host, folder) = (&pair.host, Folder::new());
+    let readers = Readers::start(host, &configured(&folder, ""), "");
+    let first = readers.serve.id();
+    let mounts = format!("--mount=/proc/{first}/ns/mnt");
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    let config = folder.file("second.toml", "[metrics]\nlisten = \"127.0.0.1:9817\"\n");
+    let mut second = host.watch("nsenter", &[&mounts, program, "serve", "-f", &config]);
+    let said = second.wait_for("another `serve` runs in this network namespace", LIMIT);
+    assert!(said.contains(&format!("process {first},")), "{said}");
+    assert_eq!(second.end_by(Signal::SIGTERM), Some(0));
+    end(host, readers);
+}
+
+#[test]
 fn nothing_can_be_changed_over_the_socket_and_nothing_asked_at_the_metrics_address() {
     let Some(pair) = pair() else { return };
     let (host, folder) = (&pair.host, Folder::new());

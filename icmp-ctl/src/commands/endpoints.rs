@@ -76,7 +76,13 @@ fn for_readers() -> Option<Listener> {
         }
         Ok(None) => None,
         Err(error) => {
-            warn_about("readers", None, &format!("nobody may look without root: {}", sentence(&error)));
+            let text = match readers::socket().ok().and_then(|path| sockets::listener(&path)) {
+                Some(process) => format!(
+                    "another `serve` runs in this network namespace, process {process}, and is asked by who looks without root; one is enough"
+                ),
+                None => format!("nobody may look without root: {}", sentence(&error)),
+            };
+            warn_about("readers", None, &text);
             None
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, setsockopt, sockopt};
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, getsockopt, setsockopt, sockopt};
 use nix::sys::time::TimeVal;
 use nix::unistd::{Gid, Group, User, getuid};
 
@@ -92,6 +92,13 @@ impl Drop for Socket {
 fn is_left_over(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|there| there.file_type().is_socket())
         && connected(path, TAKEN).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// The process that listens on a socket; `None` where nobody does, or where it cannot be seen from here.
+pub fn listener(path: &Path) -> Option<i32> {
+    let stream = connected(path, TAKEN).ok()?;
+    let process = getsockopt(&stream, sockopt::PeerCredentials).ok()?.pid();
+    (process != 0).then_some(process)
 }
 
 /// The folder, whose group may come to it.
