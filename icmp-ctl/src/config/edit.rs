@@ -13,6 +13,9 @@ use toml_edit::{
 use crate::config::file::Config;
 use crate::config::prefix::Prefix;
 
+/// A byte order mark, which editors of Windows write, beside lines that end with CR and LF.
+const MARK: &str = "\u{feff}";
+
 /// A text that says something else now.
 #[derive(Debug)]
 pub struct Edited {
@@ -27,6 +30,16 @@ pub struct Edited {
 /// # Errors
 /// It is no TOML, or a configuration cannot be written as TOML.
 pub fn edit(text: &str, old: &Config, new: &Config) -> Result<Edited> {
+    let (mark, lines) = text.strip_prefix(MARK).map_or(("", text), |lines| (MARK, lines));
+    if !lines.contains("\r\n") || lines.replace("\r\n", "").contains('\n') {
+        let edited = edit_lines(lines, old, new)?;
+        return Ok(Edited { text: format!("{mark}{}", edited.text), ..edited });
+    }
+    let edited = edit_lines(&lines.replace("\r\n", "\n"), old, new)?;
+    Ok(Edited { text: format!("{mark}{}", edited.text.replace('\n', "\r\n")), ..edited })
+}
+
+fn edit_lines(text: &str, old: &Config, new: &Config) -> Result<Edited> {
     let mut document: DocumentMut = text.parse().context("reading the configuration's text")?;
     // The comments of a text that has no key are no key's: they stay where they are, and what is new comes after them.
     let comments = if document.is_empty() { text } else { "" };
@@ -260,6 +273,31 @@ impl List {
             table.insert(key, Item::ArrayOfTables(tables));
         } else if !list.is_empty() {
             table.insert(key, Item::Value(list.into()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_and_line_ends_stay_as_they_are() {
+        let old = Config::default();
+        let mut new = Config::default();
+        new.responder.echo = false;
+        for (text, expected) in [
+            ("# one\n[responder]\necho = true # two\n", "# one\n[responder]\necho = false # two\n"),
+            (
+                "# one\r\n[responder]\r\necho = true # two\r\n",
+                "# one\r\n[responder]\r\necho = false # two\r\n",
+            ),
+            ("\u{feff}[responder]\r\necho = true\r\n", "\u{feff}[responder]\r\necho = false\r\n"),
+            ("\u{feff}[responder]\necho = true\n", "\u{feff}[responder]\necho = false\n"),
+            ("\u{feff}# one\r\n", "\u{feff}# one\r\n\r\n[responder]\r\necho = false\r\n"),
+        ] {
+            assert_eq!(edit(text, &old, &new).expect("it is TOML").text, expected, "{text:?}");
+            let _read = Config::parse(text, "x").expect("it is a configuration");
         }
     }
 }
