@@ -11,7 +11,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use nix::libc;
 use nix::sys::signal::{SigHandler, Signal, signal};
 
@@ -119,12 +119,15 @@ pub fn read_once(path: &Path) -> Result<String> {
 /// # Errors
 /// It cannot be read, or is longer than anything there is room for.
 pub fn to_the_end(from: impl Read) -> Result<String> {
-    let mut text = String::new();
-    from.take(LONGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LONGEST {
+    let mut bytes = Vec::new();
+    from.take(LONGEST + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > LONGEST {
         bail!("it is longer than {} MiB", LONGEST >> 20);
     }
-    Ok(text)
+    String::from_utf8(bytes).map_err(|error| {
+        let at = error.utf8_error().valid_up_to();
+        anyhow!("it is no text: what is at byte {at} is no UTF-8")
+    })
 }
 
 #[cfg(test)]
@@ -137,6 +140,12 @@ mod tests {
         assert!(error.to_string().contains("longer than 64 MiB"), "{error}");
         let _refused = to_the_end(std::io::repeat(b'#')).expect_err("it has no end");
         assert_eq!(read_once(Path::new("/dev/null")).expect("it is empty"), "");
+    }
+
+    #[test]
+    fn what_is_no_text_is_called_that_and_where() {
+        let error = to_the_end(&b"echo = \xfftrue"[..]).expect_err("it is no text");
+        assert_eq!(error.to_string(), "it is no text: what is at byte 7 is no UTF-8");
     }
 
     #[test]
