@@ -153,7 +153,7 @@ fn a_change_that_is_not_saved_is_said_to_be_so_and_one_that_is_is_not() {
     let _attached = Attached::with(host, HOST_IF, &format!("-f {file}"));
     let is_said = |done: &Finished| {
         assert_eq!(done.code, DONE, "{done}");
-        let times = done.stderr.matches(&format!("what {file} says is in force")).count();
+        let times = done.stderr.matches(&format!("what {file} says will be in force")).count();
         assert!(times <= 1 && times == done.stderr.matches("not saved").count(), "{done}");
         times == 1
     };

@@ -125,12 +125,12 @@ pub fn say_if_unsaved(pins: &Pins, policy: &Compiled) {
     let comes_back = in_file(&file).and_then(|config| compiled_for(&config.unwrap_or_default(), pins));
     let then = match comes_back {
         Ok(saved) if saved.says_the_same_as(policy) => return,
-        Ok(_) if seen_by_caller(&file).exists() => format!("what {name} says is"),
-        Ok(_) => format!("the defaults are, because there is no {name}"),
-        Err(error) => format!("nothing is, because of {}", sentence(&error)),
+        Ok(_) if seen_by_caller(&file).exists() => format!("what {name} says will be in force"),
+        Ok(_) => format!("the defaults will be in force, because there is no {name}"),
+        Err(error) => format!("nothing will be in force: {}", sentence(&error)),
     };
     note(&format!(
-        "not saved: when the program is loaded again, {then} in force; with `--save` a change is written to {name}"
+        "not saved: when the program is loaded again, {then}; with `--save` a change is written to {name}"
     ));
 }
 
