@@ -266,6 +266,8 @@ fn what_the_kernel_takes_nothing_in_for_is_answered_by_nobody() {
     host.ip(&format!("address add 255.255.255.255/32 dev {HOST_IF}"));
     host.sysctl(&format!("net/ipv6/conf/{HOST_IF}/disable_ipv6"), "1");
     let _attached = Attached::new(host, HOST_IF);
+    let shown = ctl::run(host, "show addresses").expect_success();
+    assert!(shown.contains("192.0.2.2") && !shown.contains("2001:db8:1::1"), "{shown}");
     let peer = pair.peer.enter(|| Tap::open(PEER_IF));
     for (from, to) in [("192.0.2.1", "255.255.255.255"), ("2001:db8::1", "2001:db8:1::1")] {
         peer.send(&Echo::new(address(from), address(to), vec![0; 56]).frame()).expect("sent");

@@ -1,13 +1,13 @@
 //! `show addresses`: what the program answers for.
 
 use anyhow::Result;
-use icmp_common::abi::{SETTINGS_OWN_HOST, Scope};
+use icmp_common::abi::Scope;
 use serde_json::json;
 
 use super::table::{Column::Left, table};
 use crate::config::words::Named as _;
 use crate::host::netlink::Network;
-use crate::instance::addresses::slots;
+use crate::instance::addresses::{answered, slots};
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::{View, nothing_loaded};
 use crate::output::Output;
@@ -20,16 +20,12 @@ pub(super) fn show() -> Result<Output> {
 fn see(instance: &View) -> Result<Output> {
     let slots = slots(instance, &Network::read_once()?)?;
     let mut rows = Vec::new();
-    let settings = instance.maps.settings()?;
-    let is_own_host = settings.is_some_and(|settings| settings.flags & SETTINGS_OWN_HOST != 0);
-    for own in instance.read(InstanceMaps::addresses)?.addresses() {
-        if !own.is_answered(is_own_host) {
-            continue;
-        }
+    for own in instance.read(answered)? {
         let interface = slots.iter().find(|(slot, _)| *slot == own.scope.0 & 0x1f).map(|(_, name)| name);
         rows.push((interface.cloned(), vlan(own.scope), own.address));
     }
     rows.sort();
+    rows.dedup();
     let vips: Vec<_> = instance.read(InstanceMaps::vips)?.iter().map(|vip| vip.net).collect();
     let gated = instance.read(gated)?;
     let addresses: Vec<_> = rows

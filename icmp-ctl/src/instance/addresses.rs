@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::Result;
-use icmp_common::abi::{ADDRESS_BUCKETS, Interface, SETTINGS_VIPS};
+use icmp_common::abi::{
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_SHARED, Interface, SETTINGS_OWN_HOST, SETTINGS_VIPS, Scope,
+};
 use ipnet::IpNet;
 
 use crate::diagnostics::warn;
@@ -48,23 +50,60 @@ impl Refreshed {
     }
 }
 
+/// The addresses that are answered by what is in force. One that counts on all interfaces is told of each by itself where there are some on which
+/// it does not: those that others' frames come in on, and of IPv6 those that take none in.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn answered(maps: &InstanceMaps) -> Result<Vec<OwnAddress>> {
+    let own_host = maps.settings()?.is_some_and(|settings| settings.flags & SETTINGS_OWN_HOST != 0);
+    Ok(answered_among(&maps.addresses()?.addresses(), own_host, &maps.interfaces()?))
+}
+
+fn answered_among(known: &[OwnAddress], own_host: bool, interfaces: &[Interface]) -> Vec<OwnAddress> {
+    let left: BTreeSet<(IpAddr, u32)> = known
+        .iter()
+        .filter(|own| own.kind == AddressKind::Anywhere)
+        .map(|own| (own.address, own.scope.0))
+        .collect();
+    let attached: Vec<_> = interfaces.iter().filter(|entry| entry.is_attached()).collect();
+    let mut answered = Vec::new();
+    for own in known.iter().filter(|own| own.is_answered(own_host)) {
+        let scope = |entry: &Interface| Scope::new(entry.slot, 0);
+        let takes = |entry: &&&Interface| {
+            entry.flags & INTERFACE_SHARED == 0 && !left.contains(&(own.address, scope(entry).0))
+        };
+        let on: Vec<_> = attached.iter().filter(takes).collect();
+        if own.scope != Scope::ANYWHERE || on.len() == attached.len() {
+            answered.push(*own);
+        } else {
+            answered.extend(on.into_iter().map(|entry| OwnAddress { scope: scope(entry), ..*own }));
+        }
+    }
+    answered
+}
+
 /// That entries found no place.
 fn no_room(left_out: &[OwnAddress]) -> Option<Finding> {
-    let what = format!(
-        "{} addresses do not fit the address tables, {} among them",
-        left_out.len(),
-        left_out.first()?.address
-    );
-    let why = "the kernel answers for those, and a ping that claims to come from one is taken for one from outside; `icmp-ctl detach --all` \
-               and attaching again makes tables that are large enough";
+    let first = left_out.first()?.address;
+    let what = match left_out.len() {
+        1 => format!("{first} does not fit the address tables"),
+        number => format!("{number} addresses do not fit the address tables, {first} among them"),
+    };
+    let why = "the kernel answers for what does not fit, and a ping that claims to come from it is taken for one from outside; `icmp-ctl detach \
+               --all` and attaching again makes tables that are large enough";
     Some(Finding::new("addresses", State::Slow, what, why))
 }
 
 /// That ports of bonds found no place.
 fn no_place(ports: usize) -> Option<Finding> {
-    let what = format!("{ports} ports of bonds do not fit the interface table");
-    let why = "what comes in on them is left to the kernel; detaching another interface makes room";
-    (ports != 0).then(|| Finding::new("addresses", State::Slow, what, why))
+    let what = match ports {
+        0 => return None,
+        1 => "a port of a bond does not fit the interface table".to_owned(),
+        number => format!("{number} ports of bonds do not fit the interface table"),
+    };
+    let why = "what comes in there is left to the kernel; detaching another interface makes room";
+    Some(Finding::new("addresses", State::Slow, what, why))
 }
 
 /// That addresses the host has now have no place in the tables, of whatever is in force.
@@ -201,6 +240,31 @@ pub fn forget_addresses(instance: &mut Instance) {
 mod tests {
     use super::*;
     use crate::host::netlink::Address;
+
+    #[test]
+    fn what_counts_on_all_interfaces_is_told_of_those_on_which_it_does() {
+        let (everywhere, anywhere) = (AddressKind::Everywhere, AddressKind::Anywhere);
+        let own =
+            |text: &str, scope, kind| OwnAddress { address: text.parse().expect("an address"), scope, kind };
+        let known = [
+            own("203.0.113.1", Scope::ANYWHERE, everywhere),
+            own("2001:db8::1", Scope::ANYWHERE, everywhere),
+            own("2001:db8::1", Scope::new(1, 0), anywhere),
+        ];
+        let entry = |slot, flags| Interface { ifindex: slot, slot, flags, ..Interface::default() };
+        for (interfaces, v4, v6) in [
+            (vec![], vec![Scope::ANYWHERE], vec![Scope::ANYWHERE]),
+            (vec![entry(1, 0)], vec![Scope::ANYWHERE], vec![]),
+            (vec![entry(1, 0), entry(2, 0)], vec![Scope::ANYWHERE], vec![Scope::new(2, 0)]),
+            (vec![entry(2, 0)], vec![Scope::ANYWHERE], vec![Scope::ANYWHERE]),
+            (vec![entry(2, 0), entry(3, INTERFACE_SHARED)], vec![Scope::new(2, 0)], vec![Scope::new(2, 0)]),
+        ] {
+            let answered = answered_among(&known, false, &interfaces);
+            let of = |is_v6| answered.iter().filter(move |own| own.address.is_ipv6() == is_v6);
+            let scopes = [false, true].map(|is_v6| of(is_v6).map(|own| own.scope).collect::<Vec<_>>());
+            assert_eq!(scopes, [v4, v6], "{interfaces:?}");
+        }
+    }
 
     #[test]
     fn tables_are_as_large_as_the_host_needs() {

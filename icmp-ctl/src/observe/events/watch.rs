@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
-use icmp_common::abi::{Capture, CaptureCpu, Gate, NO_RULE, SETTINGS_OWN_HOST, Tap};
+use icmp_common::abi::{self, Capture, CaptureCpu, Gate, NO_RULE, Tap};
 use icmp_common::reason::Reason;
 use nix::time::ClockId;
 
@@ -16,6 +16,7 @@ use crate::capture::packet::source;
 use crate::config::units::Rate;
 use crate::failure::{Exit, exit_of};
 use crate::host::netlink::{Link, links_once};
+use crate::instance::addresses::answered;
 use crate::instance::capture::Capturing;
 use crate::instance::links::Whereabouts;
 use crate::instance::maps::InstanceMaps;
@@ -61,6 +62,7 @@ pub struct Watch {
 struct Published {
     /// The switch, and whether a confirmation is awaited: while one is, the program changes over by itself.
     switch: (u32, bool),
+    interfaces: Vec<abi::Interface>,
     addresses: BTreeSet<IpAddr>,
     gates: Vec<(Vip, Gate)>,
     /// Prefix lengths of sources.
@@ -152,9 +154,12 @@ impl Watch {
 
     fn published(&mut self, pins: &Pins) -> Result<&Published> {
         let switch = (pins.maps.switch()?, pins.maps.pending()?.is_some());
-        let published = match self.published.take().filter(|published| published.switch == switch) {
+        let interfaces = pins.maps.interfaces()?.to_vec();
+        let is_as_before =
+            |published: &Published| published.switch == switch && published.interfaces == interfaces;
+        let published = match self.published.take().filter(is_as_before) {
             Some(published) => published,
-            None => pins.read(|maps| published(maps, switch))?,
+            None => pins.read(|maps| published(maps, switch, interfaces.clone()))?,
         };
         Ok(self.published.insert(published))
     }
@@ -178,17 +183,16 @@ pub fn wanted(every: u32) -> Result<Capture> {
     })
 }
 
-fn published(maps: &InstanceMaps, switch: (u32, bool)) -> Result<Published> {
+fn published(maps: &InstanceMaps, switch: (u32, bool), interfaces: Vec<abi::Interface>) -> Result<Published> {
     let policy = maps.policy()?;
     let settings = policy.as_ref().map(|policy| &policy.settings);
-    let own_host = settings.is_some_and(|settings| settings.flags & SETTINGS_OWN_HOST != 0);
     let (v4, v6) = settings.map_or((32, 128), |settings| prefix_lengths(&settings.source));
     let vips = policy.as_ref().map(|policy| policy.vips()).unwrap_or_default();
     let gates = vips.iter().filter_map(|vip| Some((vip.net, vip.gate?)));
-    let own = maps.addresses()?.addresses();
     Ok(Published {
         switch,
-        addresses: own.iter().filter(|own| own.is_answered(own_host)).map(|own| own.address).collect(),
+        interfaces,
+        addresses: answered(maps)?.into_iter().map(|own| own.address).collect(),
         gates: gates
             .map(|(net, gate)| (Vip { vip: net.to_string(), check: check_text(&gate) }, gate))
             .collect(),
