@@ -154,7 +154,10 @@ impl Knobs {
         let strips_tags = self.interface & 2 != 0;
         let is_shared = self.interface & 4 != 0;
         let flags = if strips_tags { INTERFACE_STRIPS_TAGS } else { 0 };
-        let entry = Interface { flags: flags | if is_shared { INTERFACE_SHARED } else { 0 }, ..interface() };
+        let flags = flags | if is_shared { INTERFACE_SHARED } else { 0 };
+        let is_narrow = self.interface & 16 != 0;
+        let (mtu4, mtu6) = if is_narrow { (60, 80) } else { (0, 0) };
+        let entry = Interface { flags, mtu4, mtu6, ..interface() };
         if self.interface & 8 != 0 {
             tables.add_interface(Interface {
                 ifindex: entry.ifindex + INTERFACE_ENTRIES,
@@ -179,6 +182,7 @@ impl Knobs {
             has_to_answer: self.limits_nothing()
                 && is_entered
                 && !strips_tags
+                && !is_narrow
                 && self.cut == 0
                 && self.switch == 0,
             tables,

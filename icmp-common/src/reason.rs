@@ -131,7 +131,7 @@ reasons! {
     GroupEcho "group-echo" Pass
     /// Echo request with a code other than zero.
     EchoCode "echo-code" Pass
-    /// Its answer would be longer than a path MTU that was reported in the last ten minutes.
+    /// Its answer would be longer than the MTU of the link, or than a path MTU that was reported in the last ten minutes.
     BeyondPathMtu "beyond-path-mtu" Pass
     /// ICMP checksum that does not verify.
     BadIcmpChecksum "bad-icmp-checksum" Pass

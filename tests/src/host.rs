@@ -178,7 +178,8 @@ pub fn interface() -> Interface {
         slot: SLOT,
         mac: u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]),
         flags: 0,
-        reserved: 0,
+        mtu4: 0,
+        mtu6: 0,
     }
 }
 

@@ -138,6 +138,17 @@ fn mtr_reports_the_host_behind_a_router_without_loss() {
     }
 }
 
+/// As a router announces it (RFC 4861 section 4.6.4).
+#[test]
+fn a_ping_longer_than_the_mtu_that_ipv6_has_on_the_link_is_answered_by_the_kernel() {
+    let Some(world) = World::new(&["ping"]) else { return };
+    world.pair.host.sysctl("net/ipv6/conf/host0/mtu", "1280");
+    let host = world.attach();
+    host.answers(3, || world.ping("2001:db8::2", 3, 1232));
+    host.leaves_to_the_kernel(3, || world.ping("2001:db8::2", 3, 1233));
+    host.answers(3, || world.ping("192.0.2.2", 3, 1472));
+}
+
 #[test]
 fn the_host_learns_the_mtu_of_a_smaller_link_on_its_way() {
     let Some(world) = World::new(&["ping"]) else { return };

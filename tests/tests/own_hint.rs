@@ -99,7 +99,8 @@ fn host(policy: &Compiled, table: &AddressTable, hint: Vec<OwnFirst>) -> HostTab
             slot: slot(interface),
             mac,
             flags: 0,
-            reserved: 0,
+            mtu4: 0,
+            mtu6: 0,
         });
     }
     tables

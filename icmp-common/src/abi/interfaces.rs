@@ -21,8 +21,10 @@ pub struct Interface {
     pub mac: u64,
     /// [`INTERFACE_STRIPS_TAGS`], [`INTERFACE_SHARED`] and [`INTERFACE_PORT`].
     pub flags: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bytes of the longest IPv4 packet that is sent on it without being fragmented; 0 where that is not known.
+    pub mtu4: u16,
+    /// The same of IPv6.
+    pub mtu6: u16,
 }
 
 impl Interface {

@@ -156,7 +156,7 @@ fn answer<F: Apart, T: Tables>(
     {
         return Err(reason);
     }
-    if mtu::is_exceeded(tables, headers.ip_len(family), family) {
+    if mtu::is_exceeded(tables, ingress.interface, headers.ip_len(family), family) {
         return Err(Reason::BeyondPathMtu);
     }
     if let Some(reason) = reply::unverified(frame, tables, ingress, link, headers, family) {

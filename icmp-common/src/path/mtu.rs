@@ -1,9 +1,9 @@
-//! The path MTU towards whoever pings: the smallest one that routers have reported of late.
+//! The path MTU towards whoever pings: that of the link, or the smallest one that routers have reported of late.
 //!
-//! Owns the one word that is kept of it. Which path an answer would take is not known here, so that an answer longer than the MTU of any
+//! Owns the one word that is kept of reports. Which path an answer would take is not known here, so that an answer longer than the MTU of any
 //! path is the kernel's, which knows each one (docs/adr/0021-path-mtu.md). It does not own which report is to be believed (`policy.rs`).
 
-use crate::abi::Settings;
+use crate::abi::{Interface, Settings};
 use crate::limiter::Shared;
 use crate::path::checks::MIN_MTU_V6;
 use crate::tables::Tables;
@@ -41,10 +41,17 @@ const LEAST_BELIEVED: u32 = 552;
 /// Bytes of the longest IPv4 packet.
 const LONGEST: u64 = u16::MAX as u64;
 
-/// True where an IP packet of `len` bytes is longer than an MTU that was reported of late. For IPv6 that is 1280 at least, whatever IPv4 has
-/// been told.
+/// True where an IP packet of `len` bytes is longer than the MTU of the link that it came in on, or than one that was reported of late. For IPv6
+/// that is 1280 at least, whatever IPv4 has been told.
 #[inline(always)]
-pub(crate) fn is_exceeded<T: Tables>(tables: &T, len: usize, family: Family) -> bool {
+pub(crate) fn is_exceeded<T: Tables>(tables: &T, interface: &Interface, len: usize, family: Family) -> bool {
+    let of_link = match family {
+        Family::V4 => interface.mtu4,
+        Family::V6 => interface.mtu6,
+    };
+    if of_link != 0 && len > of_link as usize {
+        return true;
+    }
     if matches!(family, Family::V6) && len <= MIN_MTU_V6 as usize {
         return false;
     }
@@ -91,17 +98,29 @@ mod tests {
     fn the_smallest_report_that_still_holds_lasts_as_long_as_the_last_one() {
         let (tables, settings) = host(1 << 32);
         let lifetime = LIFETIME_EPOCHS << settings.epoch_shift;
-        assert!(!is_exceeded(&tables, 65_535, Family::V4), "nobody has reported anything");
+        assert!(
+            !is_exceeded(&tables, &testing::interface(), 65_535, Family::V4),
+            "nobody has reported anything"
+        );
         note(&tables, &settings, 1280);
         tables.set_ticks((1 << 32) + lifetime - 1);
         note(&tables, &settings, 1400);
-        assert!(is_exceeded(&tables, 1281, Family::V4) && !is_exceeded(&tables, 1280, Family::V4));
+        assert!(
+            is_exceeded(&tables, &testing::interface(), 1281, Family::V4)
+                && !is_exceeded(&tables, &testing::interface(), 1280, Family::V4)
+        );
         tables.set_ticks((1 << 32) + 2 * lifetime - 2);
-        assert!(is_exceeded(&tables, 1281, Family::V6), "for as long as the second report");
+        assert!(
+            is_exceeded(&tables, &testing::interface(), 1281, Family::V6),
+            "for as long as the second report"
+        );
         tables.set_ticks((1 << 32) + 2 * lifetime - 1);
-        assert!(!is_exceeded(&tables, 1281, Family::V6));
+        assert!(!is_exceeded(&tables, &testing::interface(), 1281, Family::V6));
         note(&tables, &settings, 1400);
-        assert!(is_exceeded(&tables, 1401, Family::V4) && !is_exceeded(&tables, 1400, Family::V4));
+        assert!(
+            is_exceeded(&tables, &testing::interface(), 1401, Family::V4)
+                && !is_exceeded(&tables, &testing::interface(), 1400, Family::V4)
+        );
     }
 
     #[test]
@@ -115,7 +134,25 @@ mod tests {
             (1280, Family::V6, false),
             (1281, Family::V6, true),
         ] {
-            assert_eq!(is_exceeded(&tables, len, family), exceeded, "{len} bytes of {family:?}");
+            assert_eq!(
+                is_exceeded(&tables, &testing::interface(), len, family),
+                exceeded,
+                "{len} bytes of {family:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_longer_than_what_the_link_carries_is_the_kernels() {
+        let (tables, _settings) = host(1 << 32);
+        let interface = Interface { mtu4: 1000, mtu6: 1280, ..testing::interface() };
+        for (len, family, exceeded) in [
+            (1000, Family::V4, false),
+            (1001, Family::V4, true),
+            (1280, Family::V6, false),
+            (1281, Family::V6, true),
+        ] {
+            assert_eq!(is_exceeded(&tables, &interface, len, family), exceeded, "{len} bytes of {family:?}");
         }
     }
 
@@ -123,6 +160,6 @@ mod tests {
     fn an_mtu_longer_than_any_packet_is_no_limit() {
         let (tables, settings) = host(1 << 32);
         note(&tables, &settings, u32::MAX);
-        assert!(!is_exceeded(&tables, 65_535, Family::V4));
+        assert!(!is_exceeded(&tables, &testing::interface(), 65_535, Family::V4));
     }
 }

@@ -161,7 +161,7 @@ pub(super) fn tables(settings: Settings, rules: Box<Rules>) -> HostTables {
 
 /// The interface's entry.
 pub(super) fn interface() -> Interface {
-    Interface { ifindex: IFINDEX, slot: SLOT, mac: ethernet::address(MAC), flags: 0, reserved: 0 }
+    Interface { ifindex: IFINDEX, slot: SLOT, mac: ethernet::address(MAC), flags: 0, mtu4: 0, mtu6: 0 }
 }
 
 /// What becomes of a frame.

@@ -81,7 +81,31 @@ pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
         |of: &Link| network.links.iter().any(|other| takes_all(other) && other.lower == Some(of.index));
     let taker = taker(network, link).filter(|taker| !is_taken(link) && !is_taken(taker));
     let mac = taker.map_or(NOBODYS_MAC, mac_of);
-    Interface { ifindex: link.index, slot, mac, flags: flags(network, link), reserved: 0 }
+    let (mtu4, mtu6) = mtus(network, link, taker);
+    Interface { ifindex: link.index, slot, mac, flags: flags(network, link), mtu4, mtu6 }
+}
+
+/// The least MTUs of IPv4 and IPv6 of what sends the kernel's answers to what comes in on an interface: it, whoever takes its frames in, and the VLAN
+/// devices above those. What one of them cannot send in one piece is left to the kernel whichever sends it.
+fn mtus<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> (u16, u16) {
+    let in_vlans = takers_in_vlans(network, link).into_iter().map(|(device, _)| device);
+    let mut senders: Vec<&Link> = [link].into_iter().chain(taker).chain(in_vlans).collect();
+    let mut at = 0;
+    while let Some(below) = senders.get(at).map(|below| below.index) {
+        for device in network.links.iter().filter(|device| device.up) {
+            let is_above = device.vlan.is_some_and(|vlan| vlan.parent == below);
+            if is_above && senders.iter().all(|known| known.index != device.index) {
+                senders.push(device);
+            }
+        }
+        at += 1;
+    }
+    // The loopback interface's is more than any packet has.
+    let least = |of: fn(&Link) -> u32| {
+        let known = senders.iter().map(|sender| of(sender)).filter(|mtu| *mtu != 0);
+        known.min().map_or(0, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX))
+    };
+    (least(|link| link.mtu), least(|link| link.mtu6))
 }
 
 /// Whether nothing of what comes in on the interface below a device is for that interface: the device is a macvlan in passthru mode; or a port of a
@@ -130,6 +154,28 @@ mod tests {
     /// A device of some kind above an interface.
     fn above(index: u32, kind: InfoKind, lower: u32) -> Link {
         Link { kind: Some(kind), lower: Some(lower), ..link(index, true, None) }
+    }
+
+    #[test]
+    fn the_least_mtu_of_what_sends_answers_is_that_of_the_interface() {
+        let vlan = |index, parent, up, mtu| Link {
+            mtu,
+            ..link(index, up, Some(Vlan { parent, id: index as u16, service: false }))
+        };
+        let links = vec![
+            Link { mtu: 9000, mtu6: 1500, ..link(1, true, None) },
+            vlan(2, 1, true, 4000),
+            vlan(3, 2, true, 3000),
+            vlan(4, 1, false, 1000),
+            vlan(5, 7, true, 1000),
+            Link { mtu: 65_536, ..link(6, true, None) },
+        ];
+        let network = Network { links, ..Network::default() };
+        let mtus = |at: usize| {
+            let entry = interface_entry(&network, &network.links[at], 1);
+            (entry.mtu4, entry.mtu6)
+        };
+        assert_eq!((mtus(0), mtus(5)), ((3000, 1500), (u16::MAX, 0)));
     }
 
     #[test]

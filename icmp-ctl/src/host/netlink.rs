@@ -41,6 +41,8 @@ pub struct Link {
     pub mac: Option<[u8; 6]>,
     /// MTU in bytes.
     pub mtu: u32,
+    /// That of IPv6, which routers may have said to be less (RFC 4861 section 4.6.4); 0 where it takes no part in IPv6.
+    pub mtu6: u32,
     /// Whether it is up, as the administrator wants it.
     pub up: bool,
     /// Whether it is the loopback interface.
@@ -314,7 +316,10 @@ fn link(message: &LinkMessage) -> Link {
             }
             LinkAttribute::Controller(index) => link.controller = Some(*index),
             LinkAttribute::Link(index) => link.lower = Some(*index),
-            LinkAttribute::AfSpecUnspec(families) => link.without_ipv6 = !families.iter().any(takes_ipv6),
+            LinkAttribute::AfSpecUnspec(families) => {
+                link.without_ipv6 = !families.iter().any(takes_ipv6);
+                link.mtu6 = families.iter().find_map(mtu_of_ipv6).unwrap_or_default();
+            }
             LinkAttribute::LinkNetNsId(id) => elsewhere = Some(*id),
             LinkAttribute::Xdp(attributes) => {
                 link.xdp = xdp(attributes);
@@ -393,6 +398,11 @@ fn takes_ipv6(family: &AfSpecUnspec) -> bool {
     let is_off =
         |of: &AfSpecInet6| matches!(of, AfSpecInet6::DevConf(switches) if switches.disable_ipv6 != 0);
     matches!(family, AfSpecUnspec::Inet6(all) if !all.iter().any(is_off))
+}
+
+fn mtu_of_ipv6(family: &AfSpecUnspec) -> Option<u32> {
+    let AfSpecUnspec::Inet6(all) = family else { return None };
+    all.iter().find_map(|of| if let AfSpecInet6::DevConf(of) = of { of.mtu6.try_into().ok() } else { None })
 }
 
 fn is_active(info: &LinkInfo) -> bool {

@@ -263,7 +263,8 @@ impl Own {
             slot: *slot,
             mac: ethernet::address(link.mac.unwrap_or(OWN_MAC)),
             flags: 0,
-            reserved: 0,
+            mtu4: 0,
+            mtu6: 0,
         };
         (table, left_out.len(), links.iter().map(interface).collect())
     }
