@@ -6,7 +6,7 @@ use netlink_packet_route::link::InfoKind;
 
 use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
-use crate::host::interfaces::taker;
+use crate::host::interfaces::{taker, taker_above};
 use crate::host::netlink::{Link, Network};
 
 /// Whether frames come in on an interface.
@@ -58,6 +58,9 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
         Finding::new("addresses", State::Slow, what, why)
             .on(name)
             .fixed_by(format!("icmp-ctl attach {}{mode}", shell_word(above)))
+    } else if let Some(above) = taker_above(network, link) {
+        let what = format!("is below {}, which takes frames for itself", above.name);
+        Finding::new("addresses", State::Slow, what, "all pings are left to the kernel").on(name)
     } else if !has_vips && !has_address(network, link.index) {
         let what = "has no address, and neither has a VLAN device on it";
         let why = format!(
@@ -98,8 +101,9 @@ mod tests {
         let vrf = Link { kind: Some(InfoKind::Vrf), ..link(7) };
         let vlan = Link { vlan: Some(Vlan { parent: 2, id: 7, service: false }), ..link(3) };
         let filtering = Link { vlan_filtering: true, kind: Some(InfoKind::Bridge), ..link(5) };
+        let macvlan = Link { lower: Some(11), takes_below: true, ..link(10) };
         let network = Network {
-            links: vec![link(1), link(2), vlan, bridge, bond, vrf, switch, filtering],
+            links: vec![link(1), link(2), vlan, bridge, bond, vrf, switch, filtering, macvlan],
             addresses: [1, 3]
                 .map(|ifindex| Address {
                     ifindex,
@@ -121,6 +125,7 @@ mod tests {
             (String::new(), String::new()),
             "the second has a VLAN device"
         );
+        assert!(of(&link(11)).contains("is below if10, which takes frames for itself"));
         assert!(of(&Link { up: false, ..link(1) }).contains("ip link set dev if1 up"));
         assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
         assert_eq!(of(&Link { controller: Some(9), active: true, ..link(4) }), "");

@@ -77,9 +77,8 @@ pub fn takers_in_vlans<'a>(network: &'a Network, link: &Link) -> Vec<(&'a Link, 
 
 /// An interface's own entry.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
-    let is_taken =
-        |of: &Link| network.links.iter().any(|other| takes_all(other) && other.lower == Some(of.index));
-    let taker = taker(network, link).filter(|taker| !is_taken(link) && !is_taken(taker));
+    let taker = taker(network, link)
+        .filter(|taker| [link, taker].into_iter().all(|of| taker_above(network, of).is_none()));
     let mac = taker.map_or(NOBODYS_MAC, mac_of);
     let (mtu4, mtu6) = mtus(network, link, taker);
     Interface { ifindex: link.index, slot, mac, flags: flags(network, link), mtu4, mtu6 }
@@ -108,16 +107,22 @@ fn mtus<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> (u
     (least(|link| link.mtu), least(|link| link.mtu6))
 }
 
-/// Whether nothing of what comes in on the interface below a device is for that interface: the device is a macvlan in passthru mode; or a port of a
-/// switch, whose frames come in on the conduit with a tag behind them, perhaps, that tells which port they are of (net/dsa/tag_trailer.c). Before
-/// Linux 6.1 these ports have no kind, as network cards, which have no interface below.
-fn takes_all(device: &Link) -> bool {
+/// The device above an interface that takes its frames for itself.
+pub(super) fn taker_above<'a>(network: &'a Network, of: &Link) -> Option<&'a Link> {
+    let all = network.links.iter().chain(&network.takers_elsewhere);
+    all.filter(|above| takes_below(above)).find(|above| above.lower == Some(of.index))
+}
+
+/// Whether what comes in on the interface below a device may not be for that interface, whoever has its address: the device is a macvlan of a mode that
+/// takes it; or a port of a switch, whose frames come in on the conduit with a tag behind them, perhaps, that tells which port they are of
+/// (net/dsa/tag_trailer.c). Before Linux 6.1 these ports have no kind, as network cards, which have no interface below.
+fn takes_below(device: &Link) -> bool {
     let is_port_of_switch = match &device.kind {
         None => device.vlan.is_none(),
         Some(InfoKind::Other(kind)) => kind == "dsa",
         Some(_) => false,
     };
-    device.passthru || is_port_of_switch
+    device.takes_below || is_port_of_switch
 }
 
 fn flags(network: &Network, link: &Link) -> u32 {
@@ -179,11 +184,16 @@ mod tests {
     }
 
     #[test]
-    fn below_a_macvlan_in_passthru_mode_nothing_is_for_the_interface() {
-        let other = |passthru| Link { passthru, ..above(2, InfoKind::MacVlan, 1) };
-        for (passthru, mac) in [(false, ethernet::address([2; 6])), (true, NOBODYS_MAC)] {
-            let network = Network { links: vec![link(1, true, None), other(passthru)], ..Network::default() };
-            assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "passthru: {passthru}");
+    fn below_a_macvlan_that_takes_frames_for_itself_nothing_is_for_the_interface() {
+        let other = |takes_below| Link { takes_below, ..above(2, InfoKind::MacVlan, 1) };
+        for (takes_below, mac) in [(false, ethernet::address([2; 6])), (true, NOBODYS_MAC)] {
+            let here = Network { links: vec![link(1, true, None), other(takes_below)], ..Network::default() };
+            let links = vec![link(1, true, None)];
+            let elsewhere =
+                Network { links, takers_elsewhere: vec![other(takes_below)], ..Network::default() };
+            for network in [here, elsewhere] {
+                assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "{takes_below}");
+            }
         }
     }
 

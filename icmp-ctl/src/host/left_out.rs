@@ -50,8 +50,19 @@ pub(super) fn left_out(known: &[u32]) -> Result<Vec<LeftOut>> {
 /// # Errors
 /// The kernel does not tell.
 pub(super) fn one_link(ifindex: u32, namespace: Option<i32>) -> Result<Option<LinkMessage>> {
-    let read = |answer: Vec<u8>| message(&answer).with_context(|| format!("reading the interface {ifindex}"));
+    let read = |answer: Vec<u8>| {
+        message(answer.get(HEADER..).unwrap_or_default())
+            .with_context(|| format!("reading the interface {ifindex}"))
+    };
     link(ifindex, namespace)?.map(read).transpose()
+}
+
+/// All interfaces of another network namespace, by this one's number for it.
+///
+/// # Errors
+/// As [`netlink::links_of`].
+pub(super) fn links_of(namespace: i32) -> Result<Vec<LinkMessage>> {
+    netlink::links_of(namespace)?.iter().map(|body| message(body)).collect()
 }
 
 /// All addresses.
@@ -70,8 +81,7 @@ fn address(body: &[u8]) -> Result<AddressMessage> {
     Ok(message)
 }
 
-fn message(answer: &[u8]) -> Result<LinkMessage> {
-    let body = answer.get(HEADER..).unwrap_or_default();
+fn message(body: &[u8]) -> Result<LinkMessage> {
     let mut message = LinkMessage::default();
     message.header = LinkHeader::parse(body).map_err(|error| anyhow!("{error}"))?;
     let family = message.header.interface_family;

@@ -17,14 +17,16 @@ use netlink_packet_route::address::{
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BondMode, BondPortState, BridgePortState, InfoBond, InfoBondPort, InfoBridge,
     InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, InfoVrf,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanMode, Prop, VlanProtocol, XdpAttached,
+    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanFlags, MacVlanMode, Prop, VlanProtocol,
+    XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
 use crate::host::bridge_vlans::{self, VlanRange};
 use crate::host::groups::{self, Group};
-use crate::host::left_out::{addresses, left_out, one_link};
+use crate::host::left_out::{addresses, left_out, links_of, one_link};
 use crate::host::local_routes;
+use crate::kernel::netlink::{namespaces, own_number};
 
 /// An interface.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -72,8 +74,9 @@ pub struct Link {
     pub vlan_filtering: bool,
     /// Whether it is a bridge whose VLANs have service tags (802.1ad).
     pub service_vlans: bool,
-    /// Whether it is a macvlan or macvtap that takes all frames of the interface below (mode passthru).
-    pub passthru: bool,
+    /// Whether it is a macvlan or macvtap that takes frames for the interface below itself: all (mode passthru), or those of some sources (mode
+    /// source with the flag `nodst`).
+    pub takes_below: bool,
     /// The routing table of a VRF.
     pub table: Option<u32>,
 }
@@ -154,6 +157,9 @@ pub struct Network {
     /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
     /// a macvlan device is there also where it was moved to another namespace.
     pub taken_in: Vec<(u32, [u8; 6])>,
+    /// Devices of other namespaces that are above interfaces here and take frames for those themselves ([`Link::takes_below`]), as far as they can be
+    /// seen.
+    pub takers_elsewhere: Vec<Link>,
     /// The VLANs of bridges that filter them and of their ports, by the index of the interface.
     pub bridge_vlans: BTreeMap<u32, Vec<VlanRange>>,
     /// How often interfaces, by their index, take in the group of all hosts: once for themselves and once for each device above that is up.
@@ -177,7 +183,8 @@ impl Network {
             .try_collect::<Vec<_>>()
             .await
             .context("reading which MAC addresses interfaces take in")?;
-        let taken_in = neighbours.iter().filter_map(taken_in).collect();
+        let taken_in: Vec<_> = neighbours.iter().filter_map(taken_in).collect();
+        let takers_elsewhere = takers_elsewhere(&links, &taken_in);
         let filters_vlans = links.iter().any(|link| link.vlan_filtering);
         let bridge_vlans = if filters_vlans { bridge_vlans::read()? } else { BTreeMap::new() };
         let (usable, unusable): (Vec<_>, Vec<_>) =
@@ -206,6 +213,7 @@ impl Network {
             local_prefixes: of_routes.prefixes,
             groups: groups::read(),
             taken_in,
+            takers_elsewhere,
             bridge_vlans,
             all_hosts: groups::all_hosts_taken_in(),
         })
@@ -269,6 +277,22 @@ async fn links(handle: &rtnetlink::Handle) -> Result<Vec<Link>> {
     let others = left_out(&known)?.into_iter();
     links.extend(others.map(|one| Link { named_otherwise: !one.has_text_name, ..link(&one.message) }));
     Ok(links)
+}
+
+/// Looked for where an interface takes in a MAC address that no device here has: of many namespaces each has to be asked. What cannot be seen is left
+/// out.
+fn takers_elsewhere(links: &[Link], taken_in: &[(u32, [u8; 6])]) -> Vec<Link> {
+    if taken_in.iter().all(|(_, mac)| links.iter().any(|link| link.mac == Some(*mac))) {
+        return Vec::new();
+    }
+    let of = |namespace: &i32| links_of(*namespace).unwrap_or_default();
+    let all: Vec<_> = namespaces().unwrap_or_default().iter().flat_map(of).collect();
+    let own = own_number().ok().flatten();
+    let here = |above: Link| {
+        let (namespace, below) = above.lower_elsewhere?;
+        Some(Link { lower: Some(below), ..above }).filter(|_| Some(namespace) == own)
+    };
+    all.iter().map(link).filter(|link| link.takes_below).filter_map(here).collect()
 }
 
 /// The other end of a veth, wherever it is; `None` where it cannot be seen from here.
@@ -335,7 +359,7 @@ fn link(message: &LinkMessage) -> Link {
                 let is_of_bridge = |wanted| infos.iter().any(|info| is_of_bridge(info, wanted));
                 link.vlan_filtering = is_of_bridge(&InfoBridge::VlanFiltering(true));
                 link.service_vlans = is_of_bridge(&InfoBridge::VlanProtocol(VlanProtocol::Ieee8021Ad));
-                link.passthru = infos.iter().any(is_passthru);
+                link.takes_below = infos.iter().any(takes_below);
                 link.table = infos.iter().find_map(table);
             }
             _ => {}
@@ -435,13 +459,19 @@ fn table(info: &LinkInfo) -> Option<u32> {
     attributes.iter().find_map(|one| if let InfoVrf::TableId(table) = one { Some(*table) } else { None })
 }
 
-fn is_passthru(info: &LinkInfo) -> bool {
+fn takes_below(info: &LinkInfo) -> bool {
     match info {
         LinkInfo::Data(InfoData::MacVlan(attributes)) => {
+            let has_no_destination = |one: &InfoMacVlan| matches!(one, InfoMacVlan::Flags(flags) if flags.contains(MacVlanFlags::NoDst));
             attributes.contains(&InfoMacVlan::Mode(MacVlanMode::Passthrough))
+                || attributes.contains(&InfoMacVlan::Mode(MacVlanMode::Source))
+                    && attributes.iter().any(has_no_destination)
         }
         LinkInfo::Data(InfoData::MacVtap(attributes)) => {
+            let has_no_destination = |one: &InfoMacVtap| matches!(one, InfoMacVtap::Flags(flags) if flags.contains(MacVlanFlags::NoDst));
             attributes.contains(&InfoMacVtap::Mode(MacVlanMode::Passthrough))
+                || attributes.contains(&InfoMacVtap::Mode(MacVlanMode::Source))
+                    && attributes.iter().any(has_no_destination)
         }
         _ => false,
     }

@@ -12,18 +12,22 @@ use nix::sys::socket::{
     AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, setsockopt,
     socket,
 };
+use nix::unistd::gettid;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 /// Netlink numbers used here (include/uapi/linux/netlink.h, if_link.h).
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+const RTM_NEWLINK: u16 = 16;
 const RTM_GETLINK: u16 = 18;
 const RTM_SETLINK: u16 = 19;
 const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNSID: u16 = 88;
+const RTM_GETNSID: u16 = 90;
 const RTM_NEWVLAN: u16 = 112;
 const RTM_GETVLAN: u16 = 114;
 const NLM_F_REQUEST: u16 = 1;
@@ -32,6 +36,9 @@ const NLM_F_REQUEST_ACK: u16 = 1 | 4;
 const NLM_F_CAPPED: u16 = 0x100;
 const NLM_F_DUMP_INTR: u16 = 0x10;
 const IFLA_TARGET_NETNSID: u16 = 46;
+/// Attributes of numbers of network namespaces (include/uapi/linux/net_namespace.h).
+const NETNSA_NSID: u16 = 1;
+const NETNSA_PID: u16 = 2;
 const IFLA_XDP_NESTED: u16 = 43 | 0x8000;
 const IFLA_XDP_FD: u16 = 1;
 const IFLA_XDP_FLAGS: u16 = 3;
@@ -53,6 +60,8 @@ const RTNLGRP_IPV6_MCADDR: i32 = 38;
 /// Bytes of struct nlmsghdr, and of struct ifaddrmsg.
 const HEADER: usize = 16;
 const ADDRESS_HEADER: usize = 8;
+/// Length of struct rtgenmsg, with what makes it a multiple of four.
+const NAMESPACE_HEADER: usize = 4;
 /// Length of struct rtmsg, and where the type of a route is in it.
 const ROUTE_HEADER: usize = 12;
 const ROUTE_TYPE: usize = 7;
@@ -176,6 +185,45 @@ pub(crate) fn link(ifindex: u32, namespace: Option<i32>) -> Result<Option<Vec<u8
         Errno::ENODEV => Ok(None),
         errno => Err(errno).with_context(|| format!("reading the interface of index {ifindex}")),
     }
+}
+
+/// What the kernel says of all interfaces of another network namespace, by this one's number for it, each as the body of a message of RTM_NEWLINK.
+///
+/// # Errors
+/// The kernel does not tell, or who asks may not administer that namespace.
+pub(crate) fn links_of(namespace: i32) -> Result<Vec<Vec<u8>>> {
+    let mut body = interface(0);
+    body.extend(attribute(IFLA_TARGET_NETNSID, &namespace.to_ne_bytes()));
+    dump(RTM_GETLINK, RTM_NEWLINK, &body).context("reading the interfaces of another network namespace")
+}
+
+/// The numbers that this network namespace has for others, of which it has one where an interface was moved there.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn namespaces() -> Result<Vec<i32>> {
+    let all = dump(RTM_GETNSID, RTM_NEWNSID, &[0; NAMESPACE_HEADER]);
+    let all = all.context("reading the numbers of network namespaces")?;
+    Ok(all.iter().filter_map(|body| number_in(body)).collect())
+}
+
+/// The number that this network namespace has for itself, which it gets when another one is asked for what is above interfaces of this one.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn own_number() -> Result<Option<i32>> {
+    let mut body = vec![0; NAMESPACE_HEADER];
+    body.extend(attribute(NETNSA_PID, &gettid().as_raw().to_ne_bytes()));
+    let socket = asked(&message(RTM_GETNSID, NLM_F_REQUEST, &body))?;
+    let mut reply = vec![0; LONGEST];
+    let length = received(&socket, &mut reply)?;
+    ensure!(length >= HEADER && word16(&reply, 4) == RTM_NEWNSID, "an answer that is none");
+    Ok(number_in(&reply[HEADER..length]))
+}
+
+fn number_in(body: &[u8]) -> Option<i32> {
+    let mut numbers = attributes(body.get(NAMESPACE_HEADER..)?).filter(|(kind, _)| *kind == NETNSA_NSID);
+    numbers.next()?.1.try_into().ok().map(i32::from_ne_bytes)
 }
 
 /// All addresses that the kernel lists, each as the body of a message of RTM_NEWADDR.
