@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use icmp_tests::can_run;
-use icmp_tests::ctl::{Attached, UNLIMITED};
+use icmp_tests::ctl::{self, Attached, UNLIMITED};
 use icmp_tests::netns::{HOST_IF, HOST_MAC, Namespace, PEER_IF, PEER_MAC, Pair, join, quiet};
 use icmp_tests::packet::{self, Echo};
 use icmp_tests::wire::Tap;
@@ -136,6 +136,39 @@ fn mtr_reports_the_host_behind_a_router_without_loss() {
             }
         });
     }
+}
+
+/// An answer of XDP goes back with what the request came in with, which such a tunnel drops.
+#[test]
+fn pings_that_come_out_of_an_external_tunnel_are_answered_by_the_kernel() {
+    let Some(world) = World::new(&["ping"]) else { return };
+    let Pair { host, peer, .. } = &world.pair;
+    for (namespace, tunnel, mac, other, address, others) in [
+        (
+            peer,
+            "type vxlan id 100 remote 192.0.2.2 dev peer0",
+            "02:00:00:00:01:01",
+            "02:00:00:00:01:02",
+            "10.7.0.1",
+            "10.7.0.2",
+        ),
+        (host, "type vxlan external", "02:00:00:00:01:02", "02:00:00:00:01:01", "10.7.0.2", "10.7.0.1"),
+    ] {
+        namespace.ip(&format!("link add vx0 address {mac} {tunnel} dstport 4789"));
+        namespace.ip(&format!("address add {address}/32 dev vx0"));
+        namespace.ip("link set vx0 up");
+        namespace.ip(&format!("neighbour add {others} lladdr {other} dev vx0"));
+    }
+    peer.ip("route add 10.7.0.2/32 dev vx0");
+    host.ip("route add 10.7.0.1/32 encap ip id 100 dst 192.0.2.1 dev vx0");
+    let alone = peer.ping(&["-c", "2", "-i", "0.01", "10.7.0.2"]);
+    let said = ctl::run(host, "attach vx0");
+    assert!(said.stderr.contains("a tunnel in mode `external`"), "{said}");
+    let with = peer.ping(&["-c", "2", "-i", "0.01", "10.7.0.2"]);
+    for said in [alone, with] {
+        assert!(said.contains(" 0% packet loss"), "{said}");
+    }
+    let _detached = ctl::run(host, "detach vx0").expect_success();
 }
 
 /// As a router announces it (RFC 4861 section 4.6.4).

@@ -6,7 +6,7 @@ use netlink_packet_route::link::InfoKind;
 
 use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
-use crate::host::interfaces::{taker, taker_above};
+use crate::host::interfaces::{taker, taker_above, tunnel_below};
 use crate::host::netlink::{Link, Network};
 
 /// Whether frames come in on an interface.
@@ -24,6 +24,11 @@ pub fn up(link: &Link) -> Finding {
 /// Whether any ping is for an interface; `has_vips` is whether any address of others is answered for.
 pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
     let name = &link.name;
+    if let Some(tunnel) = tunnel_below(network, link) {
+        let what = format!("frames come out of {}, a tunnel in mode `external`", tunnel.name);
+        let why = "no answer of XDP finds its way back into it, so that all pings are left to the kernel";
+        return Finding::new("addresses", State::Slow, what, why).on(name);
+    }
     let controller =
         link.controller.and_then(|index| network.links.iter().find(|other| other.index == index));
     // In a VRF an interface has its own addresses.
@@ -137,5 +142,6 @@ mod tests {
         assert_eq!(of(&Link { controller: Some(7), ..link(1) }), "", "in a VRF its addresses are its own");
         assert!(of(&link(4)).contains("no address"));
         assert_eq!(addressed(&network, &link(4), true).state, State::Fine, "VIPs are everywhere");
+        assert!(of(&Link { external: true, ..link(1) }).contains("tunnel in mode `external`"));
     }
 }

@@ -77,8 +77,8 @@ pub fn takers_in_vlans<'a>(network: &'a Network, link: &Link) -> Vec<(&'a Link, 
 
 /// An interface's own entry.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
-    let taker = taker(network, link)
-        .filter(|taker| [link, taker].into_iter().all(|of| taker_above(network, of).is_none()));
+    let is_answered = |of: &Link| taker_above(network, of).is_none() && tunnel_below(network, of).is_none();
+    let taker = taker(network, link).filter(|taker| is_answered(link) && is_answered(taker));
     let mac = taker.map_or(NOBODYS_MAC, mac_of);
     let (mtu4, mtu6) = mtus(network, link, taker);
     Interface { ifindex: link.index, slot, mac, flags: flags(network, link), mtu4, mtu6 }
@@ -105,6 +105,19 @@ fn mtus<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> (u
         known.min().map_or(0, |mtu| u16::try_from(mtu).unwrap_or(u16::MAX))
     };
     (least(|link| link.mtu), least(|link| link.mtu6))
+}
+
+/// The tunnel that what comes in on an interface, or on the one below it, comes out of, where an answer does not find its way back into it
+/// ([`Link::external`]).
+pub(super) fn tunnel_below<'a>(network: &'a Network, mut link: &'a Link) -> Option<&'a Link> {
+    for _ in 0..DEPTH {
+        if link.external {
+            return Some(link);
+        }
+        let shows_below = matches!(link.kind, Some(InfoKind::Vlan | InfoKind::MacVlan | InfoKind::MacVtap));
+        link = network.links.iter().find(|below| shows_below && link.lower == Some(below.index))?;
+    }
+    None
 }
 
 /// The device above an interface that takes its frames for itself.
@@ -194,6 +207,20 @@ mod tests {
             for network in [here, elsewhere] {
                 assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "{takes_below}");
             }
+        }
+    }
+
+    #[test]
+    fn what_comes_out_of_a_tunnel_that_no_answer_finds_back_into_is_answered_by_nobody() {
+        let tunnel = |external| Link { external, ..above(1, InfoKind::Vxlan, 9) };
+        let vlan = Link { kind: Some(InfoKind::Vlan), lower: Some(1), ..link(2, true, None) };
+        for (external, mac) in [(false, ethernet::address([2; 6])), (true, NOBODYS_MAC)] {
+            // The tunnel runs over the last one, which knows nothing of what is in it.
+            let links =
+                vec![tunnel(external), vlan.clone(), above(3, InfoKind::MacVlan, 2), link(9, true, None)];
+            let network = Network { links, ..Network::default() };
+            let macs = network.links.iter().map(|link| interface_entry(&network, link, 1).mac);
+            assert_eq!(macs.collect::<Vec<_>>(), [mac, mac, mac, ethernet::address([2; 6])], "{external}");
         }
     }
 

@@ -16,9 +16,9 @@ use netlink_packet_route::address::{
 };
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, BondMode, BondPortState, BridgePortState, InfoBond, InfoBondPort, InfoBridge,
-    InfoBridgePort, InfoData, InfoKind, InfoMacVlan, InfoMacVtap, InfoPortData, InfoVlan, InfoVrf,
-    LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, MacVlanFlags, MacVlanMode, Prop, VlanProtocol,
-    XdpAttached,
+    InfoBridgePort, InfoData, InfoGeneve, InfoGre, InfoGre6, InfoKind, InfoMacVlan, InfoMacVtap,
+    InfoPortData, InfoVlan, InfoVrf, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp,
+    MacVlanFlags, MacVlanMode, Prop, VlanProtocol, XdpAttached,
 };
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 
@@ -77,6 +77,9 @@ pub struct Link {
     /// Whether it is a macvlan or macvtap that takes frames for the interface below itself: all (mode passthru), or those of some sources (mode
     /// source with the flag `nodst`).
     pub takes_below: bool,
+    /// Whether it is a tunnel that is told with each packet where to send it (`external`). One that came in and is sent back by XDP has with it where it
+    /// came from, and the tunnel drops it (`vxlan_xmit` in drivers/net/vxlan/vxlan_core.c).
+    pub external: bool,
     /// The routing table of a VRF.
     pub table: Option<u32>,
 }
@@ -360,6 +363,7 @@ fn link(message: &LinkMessage) -> Link {
                 link.vlan_filtering = is_of_bridge(&InfoBridge::VlanFiltering(true));
                 link.service_vlans = is_of_bridge(&InfoBridge::VlanProtocol(VlanProtocol::Ieee8021Ad));
                 link.takes_below = infos.iter().any(takes_below);
+                link.external = infos.iter().any(is_external);
                 link.table = infos.iter().find_map(table);
             }
             _ => {}
@@ -472,6 +476,20 @@ fn takes_below(info: &LinkInfo) -> bool {
             attributes.contains(&InfoMacVtap::Mode(MacVlanMode::Passthrough))
                 || attributes.contains(&InfoMacVtap::Mode(MacVlanMode::Source))
                     && attributes.iter().any(has_no_destination)
+        }
+        _ => false,
+    }
+}
+
+fn is_external(info: &LinkInfo) -> bool {
+    match info {
+        LinkInfo::Data(InfoData::Vxlan(attributes)) => attributes.contains(&InfoVxlan::CollectMetadata(true)),
+        LinkInfo::Data(InfoData::Geneve(attributes)) => attributes.contains(&InfoGeneve::CollectMetadata),
+        LinkInfo::Data(InfoData::GreTap(attributes) | InfoData::ErSpan(attributes)) => {
+            attributes.contains(&InfoGre::CollectMetadata)
+        }
+        LinkInfo::Data(InfoData::GreTap6(attributes) | InfoData::Ip6ErSpan(attributes)) => {
+            attributes.contains(&InfoGre6::CollectMetadata)
         }
         _ => false,
     }
