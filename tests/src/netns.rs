@@ -252,6 +252,10 @@ pub const HOST_IPV4: [&str; 3] = ["192.0.2.2/24", "192.0.2.77/24", "198.51.100.2
 pub const HOST_IPV6: [&str; 3] = ["2001:db8::2/64", "2001:db8:0:1::2/128", "fe80::ff:fe00:2/64"];
 /// Addresses that the host has on another interface, where a test gives it one.
 pub const ELSEWHERE: [&str; 2] = ["203.0.113.77/32", "2001:db8:77::77/128"];
+/// The anycast address that the host has on [`HOST_IF`] where it is a router.
+pub const ANYCAST: &str = "2001:db8::";
+/// A broadcast and an anycast address of another interface, likewise.
+pub const GROUPS_ELSEWHERE: [&str; 2] = ["203.0.113.127", "2001:db8:e::"];
 /// IPv4 address of the peer, which is the host's gateway.
 pub const PEER_IPV4: &str = "192.0.2.1/24";
 /// IPv6 addresses of the peer.

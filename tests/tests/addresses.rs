@@ -160,6 +160,58 @@ fn messages_to_the_anycast_address_of_a_router_go_by_its_policy_and_are_not_answ
 }
 
 #[test]
+fn broadcast_and_anycast_addresses_of_another_interface_go_by_the_policy_and_are_no_sources() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.sysctl("net/ipv6/conf/all/forwarding", "1");
+    another_interface(host);
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    let send = |from: &str, to: &str, kind| {
+        let ping = Echo::new(address(from), address(to), vec![0; 16]);
+        peer.send(&Echo { kind, ..ping }.frame()).expect("sent");
+    };
+    send("192.0.2.1", "203.0.113.255", Some(ADDRESS_MASK_REQUEST));
+    send("2001:db8::1", "2001:db8:e::", Some(NODE_INFORMATION_QUERY));
+    for (from, to) in [
+        ("203.0.113.255", "192.0.2.2"),
+        ("2001:db8:e::", "2001:db8::2"),
+        ("2001:db8::", "2001:db8::2"),
+        ("192.0.2.1", "203.0.113.255"),
+    ] {
+        send(from, to, None);
+    }
+    let counters = counted(host, "not-own-address", 1);
+    let [dropped, own, martian] =
+        ["policy-drop", "own-source", "martian-source"].map(|reason| counters.packets(reason));
+    assert_eq!((dropped, own, martian, counters.answered()), (2, 2, 1, 0));
+}
+
+#[test]
+fn of_the_addresses_of_an_interface_that_is_down_the_kernel_takes_in_for_ipv4_alone() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.sysctl("net/ipv6/conf/all/forwarding", "1");
+    another_interface(host);
+    host.sysctl("net/ipv6/conf/other0/keep_addr_on_down", "1");
+    host.ip("link set other0 down");
+    let kept = host.enter(Network::read_once).expect("the kernel tells").addresses;
+    assert!(kept.iter().any(|one| one.address == address("2001:db8:e::1")), "{kept:?}");
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    for (from, to, kind) in [
+        ("192.0.2.1", "203.0.113.1", ADDRESS_MASK_REQUEST),
+        ("192.0.2.1", "203.0.113.255", ADDRESS_MASK_REQUEST),
+        ("2001:db8::1", "2001:db8:e::1", NODE_INFORMATION_QUERY),
+    ] {
+        let message = Echo::new(address(from), address(to), vec![0; 16]);
+        peer.send(&Echo { kind: Some(kind), ..message }.frame()).expect("sent");
+    }
+    let counters = counted(host, "not-own-address", 2);
+    assert_eq!((counters.packets("policy-drop"), counters.packets("not-own-address")), (1, 2));
+}
+
+#[test]
 fn on_a_port_of_a_bridge_no_message_to_a_group_is_touched() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;
@@ -274,6 +326,15 @@ fn what_the_kernel_takes_nothing_in_for_is_answered_by_nobody() {
     }
     let counters = counted(host, "not-own-address", 1);
     assert_eq!((counters.packets("group-echo"), counters.answered()), (1, 0));
+}
+
+/// Another interface that has addresses of both families.
+fn another_interface(host: &Namespace) {
+    host.ip("link add other0 type veth peer name other1");
+    host.ip("link set other1 up");
+    host.ip("link set other0 up");
+    host.ip("address add 203.0.113.1/24 dev other0");
+    host.ip("address add 2001:db8:e::1/64 dev other0 nodad");
 }
 
 /// A message that the shipped policy drops, to a group.

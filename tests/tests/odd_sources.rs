@@ -12,12 +12,12 @@ use icmp_ctl::host::address_table::OwnAddress;
 use icmp_ctl::instance::program::Entry;
 use icmp_tests::ctl::UNLIMITED;
 use icmp_tests::host;
-use icmp_tests::netns::{ELSEWHERE, HOST_IF, HOST_MAC, PEER_IF, PEER_MAC, Pair};
+use icmp_tests::netns::{ANYCAST, ELSEWHERE, GROUPS_ELSEWHERE, HOST_IF, HOST_MAC, PEER_IF, PEER_MAC, Pair};
 use icmp_tests::packet::{self, ETHERTYPE_IPV4, Echo, Layers, Tag, put16};
 use icmp_tests::vectors::from_hex;
 use icmp_tests::wire::Tap;
 
-const SOURCES4: [&str; 17] = [
+const SOURCES4: [&str; 18] = [
     "0.0.0.0",
     "0.1.2.3",
     "127.0.0.1",
@@ -35,8 +35,9 @@ const SOURCES4: [&str; 17] = [
     "192.0.2.2",
     "192.0.2.77",
     "198.51.100.2",
+    GROUPS_ELSEWHERE[0],
 ];
-const SOURCES6: [&str; 14] = [
+const SOURCES6: [&str; 16] = [
     "::",
     "::1",
     "::2",
@@ -51,10 +52,20 @@ const SOURCES6: [&str; 14] = [
     "2001:db8::2",
     "2001:db8:0:1::2",
     "fe80::ff:fe00:2",
+    ANYCAST,
+    GROUPS_ELSEWHERE[1],
 ];
-const DESTINATIONS4: [&str; 6] =
-    ["192.0.2.2", "224.0.0.1", "255.255.255.255", "192.0.2.255", "203.0.113.77", "127.0.0.1"];
-const DESTINATIONS6: [&str; 4] = ["2001:db8::2", "fe80::ff:fe00:2", "ff02::1", "2001:db8:77::77"];
+const DESTINATIONS4: [&str; 7] = [
+    "192.0.2.2",
+    "224.0.0.1",
+    "255.255.255.255",
+    "192.0.2.255",
+    "203.0.113.77",
+    "127.0.0.1",
+    GROUPS_ELSEWHERE[0],
+];
+const DESTINATIONS6: [&str; 6] =
+    ["2001:db8::2", "fe80::ff:fe00:2", "ff02::1", "2001:db8:77::77", ANYCAST, GROUPS_ELSEWHERE[1]];
 
 fn address(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|e| panic!("{text}: {e}"))
@@ -89,6 +100,8 @@ fn odd_sources_are_never_answered_and_what_the_kernel_acts_on_goes_through_polic
     }
     compare_with_the_kernel(&frames(), |what| {
         let is_elsewhere = what.ends_with("to 127.0.0.1")
+            || what.ends_with(ANYCAST)
+            || GROUPS_ELSEWHERE.iter().any(|address| what.ends_with(address))
             || ELSEWHERE.iter().any(|address| what.ends_with(address.split('/').next().expect("an address")));
         let is_ordinary = what.contains("from 1.0.0.1 ")
             || what.contains("from 223.255")
@@ -117,6 +130,14 @@ fn compare_with_the_kernel(entries: &[(String, Vec<Vec<u8>>)], may_be_answered: 
     pair.host.sysctl("net/ipv4/icmp_echo_ignore_broadcasts", "0");
     for address in ELSEWHERE {
         pair.host.ip(&format!("address add {address} dev lo"));
+    }
+    // A router has anycast addresses.
+    pair.host.sysctl("net/ipv6/conf/all/forwarding", "1");
+    pair.host.ip("link add other0 type veth peer name other1");
+    pair.host.ip("link set other1 up");
+    pair.host.ip("link set other0 up");
+    for address in ["203.0.113.65/26", "2001:db8:e::1/64"] {
+        pair.host.ip(&format!("address add {address} dev other0"));
     }
     let tap = pair.peer.enter(|| Tap::open_for_incoming(PEER_IF));
     let received = || [pair.host.snmp("Icmp", "InMsgs"), pair.host.snmp("Icmp6", "InMsgs")];

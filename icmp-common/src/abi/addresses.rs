@@ -110,7 +110,7 @@ pub enum AddressKind {
     /// The host's own on some interface: no source of a frame from outside. As a destination it may be another host's by another routing
     /// table (VRFs).
     Somewhere = 4,
-    /// The same, and the kernel's as a destination.
+    /// The same, and the kernel's as a destination; or a broadcast or anycast address of another interface, which is neither.
     Anywhere = 5,
     /// The same, and answered where all of the host's addresses are ([`crate::abi::SETTINGS_OWN_HOST`]).
     Host = 6,

@@ -239,9 +239,8 @@ fn own_v4<F: Apart, T: Tables>(
         return Err(Reason::MartianSource);
     }
     let kind = kind4::<F, T>(tables, about, source)?;
-    // A broadcast address of an own prefix, which the kernel takes for a source where `rp_filter` is off.
-    let is_group = kind == kind_bits(AddressKind::Group);
-    Ok(answerable(target, is_own(kind), !is_group && !ipv4::is_martian_source(source)))
+    // A broadcast address of an own prefix the kernel takes for a source where `rp_filter` is off.
+    Ok(answerable(target, kind, !ipv4::is_martian_source(source)))
 }
 
 #[inline(always)]
@@ -271,7 +270,8 @@ fn own_v6<F: Apart, T: Tables>(
         return Err(Reason::MartianSource);
     }
     let kind = kind6::<F, T>(tables, about, source)?;
-    Ok(answerable(target, is_own(kind), !ipv6::is_martian_source(source.0)))
+    // An anycast address of its own it takes for a source as well.
+    Ok(answerable(target, kind, !ipv6::is_martian_source(source.0)))
 }
 
 /// A group's messages on an interface that other hosts' frames come in on are for those hosts, too, and not touched.
@@ -294,12 +294,12 @@ const fn elsewhere(flags: u32, kind: u32, is_loopback: bool) -> Result<Target, R
     }
 }
 
-/// The same target, if its source is another host's, and of one host.
+/// The same target, if its source is another host's, and of one host, by what the table says of it.
 #[inline(always)]
-fn answerable(target: Target, is_own: bool, is_of_one_host: bool) -> Target {
+fn answerable(target: Target, kind: u32, is_of_one_host: bool) -> Target {
     match target {
-        Target::Own if is_own => Target::FromOwn,
-        Target::Own if !is_of_one_host => Target::Unanswerable,
+        Target::Own if is_own(kind) => Target::FromOwn,
+        Target::Own if !is_of_one_host || kind == kind_bits(AddressKind::Group) => Target::Unanswerable,
         _ => target,
     }
 }
@@ -464,6 +464,19 @@ mod tests {
         for flags in [0, SETTINGS_OWN_HOST] {
             assert_eq!(elsewhere(flags, 0, true), Ok(Target::Elsewhere), "127.0.0.1");
             assert_eq!(elsewhere(flags, 0, false), nobodys);
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_a_group_of_the_hosts_cannot_be_answered() {
+        for (kind, expected) in [
+            (0, Target::Own),
+            (kind_bits(AddressKind::Own), Target::FromOwn),
+            (kind_bits(AddressKind::Anywhere), Target::FromOwn),
+            (kind_bits(AddressKind::Group), Target::Unanswerable),
+        ] {
+            assert_eq!(answerable(Target::Own, kind, true), expected, "{kind}");
+            assert_eq!(answerable(Target::Elsewhere, kind, true), Target::Elsewhere, "{kind}");
         }
     }
 

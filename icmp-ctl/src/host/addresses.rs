@@ -109,13 +109,21 @@ impl<'a> Host<'a> {
         for address in network.addresses.iter().filter(|address| is_for_others(&address.address)) {
             host.addresses.entry(address.ifindex).or_default().push(address);
             if let Some(kind) = host.elsewhere_kind(address) {
-                let of_domain = host.elsewhere.entry(host.vrf_of(address.ifindex)).or_default();
-                let known = of_domain.entry(address.address).or_insert(kind);
-                *known = if kind as u8 > *known as u8 { kind } else { *known };
+                host.add_elsewhere(address.ifindex, address.address, kind);
+            }
+            // The kernel has no route to those of an interface that is down.
+            if host.is_up(address.ifindex) {
+                for broadcast in broadcasts(address) {
+                    host.add_elsewhere(address.ifindex, broadcast.into(), AddressKind::Anywhere);
+                }
             }
         }
         for group in &network.groups {
             host.groups.entry(group.ifindex).or_default().push(group.address);
+            // An anycast address.
+            if !group.address.is_multicast() {
+                host.add_elsewhere(group.ifindex, group.address, AddressKind::Anywhere);
+            }
         }
         for device in &network.links {
             if let Some((parent, vlan)) = vlan_of(device) {
@@ -133,10 +141,26 @@ impl<'a> Host<'a> {
         Some(link).filter(is_vrf).or(above.filter(is_vrf)).map(|vrf| vrf.index)
     }
 
-    /// What an address is on other interfaces than its own: no source of another host's, and the kernel's as a destination. `None` for those
-    /// that mean another host on each link, and for groups.
+    fn is_up(&self, ifindex: u32) -> bool {
+        self.links.get(&ifindex).is_some_and(|link| link.up)
+    }
+
+    /// Enters what the host has on an interface among what it has anywhere, but for what means another host on each link and for what no packet
+    /// is for. What an address is on two of them, it is by the kind that says more.
+    fn add_elsewhere(&mut self, ifindex: u32, address: IpAddr, kind: AddressKind) {
+        if is_link_local(&address) || !is_for_others(&address) {
+            return;
+        }
+        let of_domain = self.elsewhere.entry(self.vrf_of(ifindex)).or_default();
+        let known = of_domain.entry(address).or_insert(kind);
+        *known = if kind as u8 > *known as u8 { kind } else { *known };
+    }
+
+    /// What an address is on other interfaces than its own: no source of another host's, and the kernel's as a destination. `None` for groups,
+    /// and for IPv6 addresses that stay on an interface while it is down (`keep_addr_on_down`): the kernel has no local route to them and
+    /// forwards what is for them.
     fn elsewhere_kind(&self, address: &Address) -> Option<AddressKind> {
-        if is_link_local(&address.address) || address.address.is_multicast() {
+        if address.address.is_multicast() || address.address.is_ipv6() && !self.is_up(address.ifindex) {
             return None;
         }
         if self.gated.contains(&address.address) {
@@ -144,7 +168,7 @@ impl<'a> Host<'a> {
         }
         let is_broadcast = matches!(address.address, IpAddr::V4(v4) if self.broadcasts.contains(&v4));
         Some(match self.links.get(&address.ifindex) {
-            // The kernel has no local route to an address of an interface that is down.
+            // Of an interface that is down, the kernel has a local route to an IPv4 address all the same.
             Some(link) if link.up && address.global && !is_broadcast => {
                 if link.loopback || link.kind == Some(InfoKind::Vrf) {
                     AddressKind::Everywhere
@@ -379,6 +403,57 @@ mod tests {
         let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         assert_eq!(kind_of(&own, untagged, "192.0.2.3"), Some(AddressKind::Host), "of the same VRF");
         assert_eq!(kind_of(&own, untagged, "192.0.2.9"), Some(AddressKind::Everywhere), "the VRF's own");
+    }
+
+    #[test]
+    fn broadcast_and_anycast_addresses_of_another_interface_are_the_hosts_anywhere_while_it_is_up() {
+        let group = |text: &str| Group { ifindex: 2, address: text.parse().expect("a group") };
+        for up in [true, false] {
+            let wide = |text| Address { prefix_len: 24, ..address(2, text) };
+            let network = Network {
+                links: vec![link(1, true, None), link(2, up, None)],
+                addresses: vec![
+                    wide("198.51.100.1"),
+                    Address { broadcast: Some(Ipv4Addr::BROADCAST), ..wide("127.0.0.1") },
+                    Address { broadcast: Some(Ipv4Addr::BROADCAST), ..wide("203.0.113.1") },
+                    address(2, "2001:db8:e::1"),
+                ],
+                groups: ["2001:db8:e::", "fe80::", "ff02::1", "224.0.0.9"].map(group).to_vec(),
+                ..Network::default()
+            };
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+            let of = |text| kind_of(&own, Scope::ANYWHERE, text);
+            let while_up = Some(AddressKind::Anywhere).filter(|_| up);
+            assert_eq!(of("198.51.100.255"), while_up);
+            assert_eq!(of("203.0.113.255"), while_up);
+            assert_eq!(
+                of("2001:db8:e::"),
+                Some(AddressKind::Anywhere),
+                "the kernel lists it while it is there"
+            );
+            for text in ["255.255.255.255", "127.0.0.255", "fe80::", "ff02::1", "224.0.0.9"] {
+                assert_eq!(of(text), None, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_ipv6_address_that_stays_on_an_interface_that_is_down_is_nobodys() {
+        let gated = ["2001:db8::/32".parse().expect("a prefix")];
+        for (up, gated, expected) in [
+            (true, &[][..], [Some(AddressKind::Host); 2]),
+            (false, &[], [Some(AddressKind::Anywhere), None]),
+            (false, &gated, [Some(AddressKind::Anywhere), None]),
+        ] {
+            let network = Network {
+                links: vec![link(1, true, None), link(2, up, None)],
+                addresses: ["198.51.100.1", "2001:db8:e::1"].map(|text| address(2, text)).to_vec(),
+                ..Network::default()
+            };
+            let own = own_addresses(&network, &[(1, &network.links[0])], gated);
+            let found = ["198.51.100.1", "2001:db8:e::1"].map(|text| kind_of(&own, Scope::ANYWHERE, text));
+            assert_eq!(found, expected, "up: {up}");
+        }
     }
 
     fn kind_of(own: &[OwnAddress], scope: Scope, text: &str) -> Option<AddressKind> {
