@@ -229,7 +229,20 @@ impl<'a> Host<'a> {
                 let _own = kinds.entry(*address).or_insert(*kind);
             }
         }
+        for kind in kinds.values_mut().filter(|kind| **kind != AddressKind::Group && self.is_silent(ifindex))
+        {
+            *kind = AddressKind::Anywhere;
+        }
         own.extend(kinds.into_iter().map(|(address, kind)| OwnAddress { address, scope, kind }));
+    }
+
+    /// Whether the kernel takes in what comes in on an interface and may have no way for an answer: its VRF is down, or it is a bond or a team that
+    /// is down, of which the ports go on (`bond_handle_frame` in drivers/net/bonding/bond_main.c).
+    fn is_silent(&self, ifindex: u32) -> bool {
+        let has_ports = |link: &&Link| matches!(link.kind, Some(InfoKind::Bond | InfoKind::Team));
+        let vrf = self.vrf_of(ifindex);
+        let aggregate = self.links.get(&ifindex).filter(|link| has_ports(link)).map(|link| link.index);
+        vrf.into_iter().chain(aggregate).any(|index| !self.is_up(index))
     }
 }
 
@@ -453,6 +466,34 @@ mod tests {
             let own = own_addresses(&network, &[(1, &network.links[0])], gated);
             let found = ["198.51.100.1", "2001:db8:e::1"].map(|text| kind_of(&own, Scope::ANYWHERE, text));
             assert_eq!(found, expected, "up: {up}");
+        }
+    }
+
+    #[test]
+    fn what_comes_in_through_a_vrf_or_a_bond_that_is_down_is_the_kernels() {
+        let silent = Some(AddressKind::Anywhere);
+        for (kind, up, own, of_controller) in [
+            (InfoKind::Vrf, true, Some(AddressKind::Own), Some(AddressKind::Everywhere)),
+            (InfoKind::Vrf, false, silent, silent),
+            (InfoKind::Bond, true, Some(AddressKind::Own), Some(AddressKind::Own)),
+            (InfoKind::Bond, false, Some(AddressKind::Own), silent),
+            (InfoKind::Team, false, Some(AddressKind::Own), silent),
+        ] {
+            let is_vrf = kind == InfoKind::Vrf;
+            let what = format!("{kind}, up: {up}");
+            let network = Network {
+                links: vec![
+                    Link { controller: Some(9), active: true, ..link(1, true, None) },
+                    Link { kind: Some(kind), ..link(9, up, None) },
+                ],
+                addresses: vec![address(1, "192.0.2.1"), address(9, "192.0.2.9")],
+                ..Network::default()
+            };
+            let interfaces: Vec<_> = (1..).zip(&network.links).collect();
+            let found = own_addresses(&network, &interfaces, &[]);
+            assert_eq!(kind_of(&found, Scope::new(1, 0), "192.0.2.1"), own, "{what}");
+            let slot = if is_vrf { 1 } else { 2 };
+            assert_eq!(kind_of(&found, Scope::new(slot, 0), "192.0.2.9"), of_controller, "{what}");
         }
     }
 
