@@ -117,6 +117,31 @@ fn a_signal_ends_top_as_its_key_does() {
 }
 
 #[test]
+fn a_terminal_that_claims_to_be_larger_than_any_is_refused_and_left_as_it_was() {
+    let Some(pair) = pair() else { return };
+    if !can_run(&["stty"]) {
+        return;
+    }
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let mut top = Top::start(&mut ctl::command(&pair.host, "top"));
+    top.wait_for("neighbour-discovery");
+    let side = Stdio::from(top.terminal.try_clone().expect("a descriptor"));
+    let status = Command::new("stty").args(["rows", "65535", "columns", "65535"]).stdin(side).status();
+    assert!(status.expect("it runs").success());
+    top.wait_for("says that it has 65535 columns and 65535 rows");
+    assert_eq!(top.child.wait().expect("it ends").code(), Some(1));
+    assert_eq!(tcgetattr(&top.terminal).expect("its state"), top.before);
+    // One that is so from the beginning is not even taken over.
+    let shown = std::mem::take(&mut top.text);
+    let side = || Stdio::from(top.terminal.try_clone().expect("a descriptor"));
+    let mut again = ctl::command(&pair.host, "top");
+    let status = again.stdin(side()).stdout(side()).stderr(side()).status();
+    assert_eq!(status.expect("it runs").code(), Some(1));
+    top.wait_for("65535 rows");
+    assert!(shown.contains(LEAVE_SCREEN) && !top.text.contains(LEAVE_SCREEN), "{:?}", top.text);
+}
+
+#[test]
 fn top_ends_when_its_terminal_is_gone() {
     let Some(pair) = pair() else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);

@@ -9,10 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use ratatui::crossterm::event::{self, Event, KeyEventKind};
+use ratatui::crossterm::terminal::size;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::top::model::{Model, Wish};
@@ -21,6 +22,9 @@ use crate::top::screen::draw;
 
 /// How long a signal, or what was read, may go unnoticed: a terminal's input is waited for in between.
 const NOTICE: Duration = Duration::from_millis(100);
+
+/// Cells of the largest screen that is drawn: 2,000 columns and rows.
+const MOST_CELLS: u32 = 4_000_000;
 
 /// What is told of a terminal whose other end is gone.
 const GONE: PollFlags = PollFlags::POLLHUP.union(PollFlags::POLLERR);
@@ -35,6 +39,7 @@ pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 
     for signal in [SIGINT, SIGTERM, SIGHUP] {
         signal_hook::flag::register(signal, Arc::clone(&ends)).context("watching for signals")?;
     }
+    check_size()?;
     // From here on a panic gives the terminal back before it says anything.
     let mut terminal = ratatui::try_init().context("taking over the terminal")?;
     let shown = (|| -> Result<()> {
@@ -45,6 +50,7 @@ pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 
             while let Some(read) = reader.next()? {
                 model.take(read);
             }
+            check_size()?;
             terminal.draw(|frame| draw(frame, &model, colour)).context("drawing")?;
             if press(&mut model)? == Wish::Leave {
                 break;
@@ -59,6 +65,17 @@ pub fn show(mut model: Model, colour: bool, read: impl FnMut() -> Read + Send + 
     }
     ratatui::try_restore().context("giving the terminal back")?;
     shown
+}
+
+/// A terminal's size is what whoever has opened it says. The screen is kept cell by cell, and of the largest there would be no memory for it.
+fn check_size() -> Result<()> {
+    let (columns, rows) = size().context("asking for the size of the terminal")?;
+    ensure!(
+        u32::from(columns) * u32::from(rows) <= MOST_CELLS,
+        "the terminal says that it has {columns} columns and {rows} rows, for which the screen would take too much memory; `stty columns 80 rows 24` \
+         says how large it is"
+    );
+    Ok(())
 }
 
 /// Waits for keys, no longer than there is nothing else to look at, and does what they ask for. A terminal whose other end is gone, like that of a
