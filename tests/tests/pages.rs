@@ -11,7 +11,7 @@ use icmp_tests::xdp::PassLink;
 
 /// A host and a client, each with an `eth0` at one wire.
 fn run(page: &str) {
-    if !can_run(&["ip", "ping", "nsenter", "tshark", "hping3"]) {
+    if !can_run(&["ip", "ping", "nsenter", "nft", "tcpdump", "tshark", "hping3"]) {
         return;
     }
     let (host, client) = (Namespace::new("host"), Namespace::new("client"));
@@ -51,6 +51,9 @@ macro_rules! pages {
 
 pages! {
     start_prints_what_it_says: "docs/start.md",
+    doctor_prints_what_it_says: "docs/doctor.md",
+    explain_prints_what_it_says: "docs/explain.md",
+    replay_prints_what_it_says: "docs/replay.md",
     capture_prints_what_it_says: "docs/capture.md",
     peers_prints_what_it_says: "docs/peers.md",
     rollout_prints_what_it_says: "docs/handbook/rollout.md",
