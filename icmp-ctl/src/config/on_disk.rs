@@ -1,7 +1,8 @@
 //! The file of a configuration: reading it, and putting another text in its place.
 //!
-//! Owns that there is the old text or the new one at any time, whoever is killed and whatever disk is full; that links to it stay, and its owner
-//! and its mode; and that nothing is lost that somebody has written meanwhile. What the text says is `file.rs`'s.
+//! Owns that there is the old text or the new one at any time, whoever is killed and whatever disk is full; that links to it stay, and its owner,
+//! its mode, its access control list and its extended attributes; and that nothing is lost that somebody has written meanwhile. What the text says is
+//! `file.rs`'s.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};
@@ -9,13 +10,24 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+use rustix::buffer::spare_capacity;
+use rustix::fs::{
+    AtFlags, CWD, StatxAttributes, StatxFlags, XattrFlags, fremovexattr, fsetxattr, getxattr, listxattr,
+    statx,
+};
+use rustix::io::Errno;
 use tempfile::{Builder, NamedTempFile};
 
 use crate::kernel::files::{read_again, seen_by_caller};
 
 /// Mode of a file that is new.
 const MODE: u32 = 0o644;
+
+/// The attribute that is an access control list (acl(5)).
+const ACL: &str = "system.posix_acl_access";
+
+/// Bytes of the longest list of attributes, and of the longest attribute (xattr(7)).
+const LONGEST: usize = 1 << 16;
 
 /// A file as it was read.
 #[derive(Debug)]
@@ -53,7 +65,7 @@ impl OnDisk {
     /// Writes another text beside it, which takes no effect before [`Replacement::finish`].
     ///
     /// # Errors
-    /// It cannot be written there with the owner and the mode of the file; nothing is left of it.
+    /// It cannot be written there with the owner, the mode and the attributes of the file; nothing is left of it.
     pub fn replace(self, text: &str) -> Result<Replacement> {
         let what = format!("writing the configuration {}", self.path.display());
         let written = self.write_beside(text).context(what)?;
@@ -81,6 +93,10 @@ impl OnDisk {
         }
         temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
         temporary.write_all(text.as_bytes())?;
+        if self.text.is_some() {
+            // Writing takes some of them away.
+            keep_attributes(&to, temporary.as_file())?;
+        }
         temporary.as_file().sync_all()?;
         Ok((temporary, to))
     }
@@ -128,6 +144,40 @@ fn refuse_fixed(path: &Path, attributes: &[(StatxAttributes, &'static str)]) -> 
     why.map_or(Ok(()), |(_, why)| bail!("{why}"))
 }
 
+/// Gives a new file the access control list of another one and the attributes that are not of its content, and no list where that has none: a new
+/// one may have its folder's.
+fn keep_attributes(old: &Path, new: &File) -> Result<()> {
+    let mut names = Vec::with_capacity(LONGEST);
+    match listxattr(old, spare_capacity(&mut names)) {
+        Err(Errno::NOTSUP) => return Ok(()),
+        listed => listed.context("reading its attributes")?,
+    };
+    let names = || names.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok());
+    if names().all(|name| name != ACL) {
+        match fremovexattr(new, ACL) {
+            Err(Errno::NODATA | Errno::NOTSUP) => {}
+            removed => removed.context("taking its folder's access control list off")?,
+        }
+    }
+    let is_kept = |name: &&str| *name == ACL || name.starts_with("user.") || is_label(name);
+    for name in names().filter(is_kept) {
+        let mut value = Vec::with_capacity(LONGEST);
+        let kept = getxattr(old, name, spare_capacity(&mut value))
+            .and_then(|_| fsetxattr(new, name, &value, XattrFlags::empty()));
+        match kept {
+            Err(Errno::NOTSUP) => {}
+            kept => kept.with_context(|| format!("keeping its attribute {name}"))?,
+        }
+    }
+    Ok(())
+}
+
+/// Whether an attribute is a security module's, and no measure of the content (`security.ima`) or of that and the other attributes (`security.evm`),
+/// which the kernel makes again.
+fn is_label(name: &str) -> bool {
+    name.starts_with("security.") && name != "security.ima" && name != "security.evm"
+}
+
 /// The file that a path leads to, by however many symbolic links.
 fn behind_links(path: &Path) -> Result<PathBuf> {
     let mut path = std::path::absolute(path)?;
@@ -141,6 +191,9 @@ fn behind_links(path: &Path) -> Result<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use caps::{CapSet, Capability};
+    use rustix::fs::{removexattr, setxattr};
+
     use super::*;
 
     fn folder() -> tempfile::TempDir {
@@ -167,6 +220,66 @@ mod tests {
         assert_eq!(fs::read_link(&link).expect("a link"), Path::new("real.toml"));
         assert_eq!(fs::metadata(&real).expect("there").mode() & 0o7777, 0o640);
         assert_eq!(names(folder.path()), ["link.toml", "real.toml"]);
+    }
+
+    /// An access control list by which a user may do so much, and the mask allows all.
+    fn acl(user: u32, may: u16) -> Vec<u8> {
+        let entry = |tag: u16, may: u16, id: u32| {
+            [&tag.to_le_bytes()[..], &may.to_le_bytes(), &id.to_le_bytes()].concat()
+        };
+        let nobody = u32::MAX;
+        let entries = [(1, 6, nobody), (2, may, user), (4, 4, nobody), (0x10, 7, nobody), (0x20, 4, nobody)];
+        let entries = entries.map(|(tag, may, id)| entry(tag, may, id)).concat();
+        [&2_u32.to_le_bytes()[..], &entries].concat()
+    }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "a skip says why")]
+    fn a_file_keeps_its_attributes_and_gets_no_access_control_list_of_its_folder() {
+        let folder = folder();
+        let path = folder.path().join("c.toml");
+        let attribute = |name: &str| {
+            let mut value = Vec::with_capacity(LONGEST);
+            getxattr(&path, name, spare_capacity(&mut value)).map(|_| value)
+        };
+        let set = |of: &Path, name: &str, value: &[u8]| setxattr(of, name, value, XattrFlags::empty());
+        let labels = ["user.note", "security.icmp-test", "security.selinux"];
+        fs::write(&path, "old").expect("written");
+        if let Err(error) = set(folder.path(), "system.posix_acl_default", &acl(1234, 4)) {
+            println!("skipped: no access control lists here: {error}");
+            return;
+        }
+        for (name, own) in labels.iter().map(|name| (*name, b"of it".to_vec())).chain([(ACL, acl(5678, 6))]) {
+            let is_set = set(&path, name, &own).is_ok();
+            assert!(is_set || name.starts_with("security."), "{name} belongs to root");
+        }
+        let before = [labels[0], labels[1], labels[2], ACL].map(attribute);
+        let put =
+            |text| OnDisk::read(&path).and_then(|file| file.replace(text)).and_then(Replacement::finish);
+        put("new").expect("replaced");
+        assert_eq!([labels[0], labels[1], labels[2], ACL].map(attribute), before);
+        removexattr(&path, ACL).expect("it has one");
+        put("newer").expect("replaced");
+        assert_eq!(attribute(ACL), Err(Errno::NODATA), "the folder's would let another one read it");
+        assert_eq!(attribute(labels[0]), before[0]);
+    }
+
+    #[test]
+    #[expect(clippy::print_stdout, reason = "a skip says why")]
+    fn a_file_with_an_attribute_that_cannot_be_kept_is_left_as_it_is() {
+        let folder = folder();
+        let path = folder.path().join("c.toml");
+        fs::write(&path, "old").expect("written");
+        if let Err(error) = setxattr(&path, "security.icmp-test", b"of it", XattrFlags::empty()) {
+            println!("skipped: no such attribute here: {error}");
+            return;
+        }
+        // Of this thread, which ends with the test.
+        caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).expect("it may");
+        let error = OnDisk::read(&path).expect("there").replace("new").expect_err("only root may set it");
+        assert!(format!("{error:#}").contains("keeping its attribute security.icmp-test"), "{error:#}");
+        assert_eq!(fs::read_to_string(&path).expect("there"), "old");
+        assert_eq!(names(folder.path()), ["c.toml"]);
     }
 
     #[test]
