@@ -2,7 +2,7 @@
 //!
 //! In a block of ```` ```console ```` a line that begins with `# ` is run on the host, one that begins with `client# ` at the other end of the
 //! wire, and the lines below it are what it prints, on either output. `…` stands for any lines, or at the end of a line for its rest. Numbers
-//! are equal to numbers but 0, and as many spaces to any other number of them: how fast, how many and how wide is not held. What a reader does not see
+//! are equal to numbers but 0, and to all in a time of day, and as many spaces to any other number of them: how fast, how many and how wide is not held. What a reader does not see
 //! is done by comments: `<!-- host: COMMAND -->` and `<!-- client: COMMAND -->` are run and have to succeed, and `<!-- file: NAME -->`
 //! writes the block that follows it to a file in the folder that all of them run in. A page is one run, from its top.
 
@@ -167,7 +167,9 @@ fn plain(line: &str) -> String {
                 let unit = rest[number..].chars().next();
                 let is_zero = rest[..number].bytes().all(|digit| b"0.".contains(&digit));
                 let length = number + usize::from(matches!(unit, Some('k' | 'M' | 'G')));
-                (length, if is_zero { '0' } else { '1' })
+                // Of a time of day each part may be zero.
+                let is_time = matches!(unit, Some(':' | 'Z'));
+                (length, if is_zero && !is_time { '0' } else { '1' })
             }
             other => (other.len_utf8(), other),
         };

@@ -51,6 +51,8 @@ macro_rules! pages {
 
 pages! {
     start_prints_what_it_says: "docs/start.md",
+    cli_prints_what_it_says: "docs/cli.md",
+    monitor_prints_what_it_says: "docs/monitor.md",
     doctor_prints_what_it_says: "docs/doctor.md",
     explain_prints_what_it_says: "docs/explain.md",
     replay_prints_what_it_says: "docs/replay.md",
