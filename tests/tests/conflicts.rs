@@ -42,6 +42,20 @@ fn a_ruleset_that_may_refuse_pings_is_warned_about_with_the_rule() {
             "dnat ip to 192.0.2.77",
         ),
         (
+            "chain c { type filter hook prerouting priority -300; ip protocol icmp ip daddr set 192.0.2.99; }"
+                .to_owned(),
+            "ip daddr set 192.0.2.99",
+        ),
+        (
+            "chain c { type filter hook prerouting priority -300; icmp type echo-request icmp type set 0; }"
+                .to_owned(),
+            "icmp type echo-request",
+        ),
+        (
+            format!("chain c {{ {INPUT}; icmpv6 type echo-request ip6 daddr set 2001:db8::99; }}"),
+            "ip6 daddr set 2001:db8::99",
+        ),
+        (
             "chain c { type filter hook prerouting priority 0; ip saddr 10.9.0.0/24 drop; }".to_owned(),
             "ip saddr 10.9.0.0/24 drop",
         ),
@@ -78,6 +92,10 @@ fn a_ruleset_that_lets_pings_through_is_no_reason_for_a_warning() {
         format!("chain c {{ {INPUT}; icmp type redirect drop; tcp dport 22 drop; ct state invalid drop; }}"),
         "chain c { type nat hook prerouting priority -100; tcp dport 80 dnat ip to 192.0.2.77; }".to_owned(),
         "chain c { type filter hook forward priority 0; policy drop; }".to_owned(),
+        "chain c { type filter hook prerouting priority -300; ip ttl set 64; ip dscp set cs1; ip6 hoplimit set 64; \
+         ip6 flowlabel set 7; meta mark set 1; ct mark set 1; meta priority set 1:3; tcp dport set 22; }"
+            .to_owned(),
+        "chain c { type nat hook output priority -100; ip daddr 10.9.0.0/24 dnat ip to 192.0.2.77; }".to_owned(),
     ] {
         let done = check_under(&host, &chains);
         assert!(done.code == Some(0) && !done.stderr.contains("WARNING"), "{chains}: {done}");

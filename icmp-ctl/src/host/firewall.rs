@@ -75,13 +75,13 @@ impl Packet {
         }
     }
 
-    /// Whether chains at this hook see it.
-    pub(super) fn meets(self, hook: &str) -> bool {
+    /// Whether chains at this hook see it. Of what connection tracking calls a connection, address translation asks about the first packet alone.
+    pub(super) fn meets(self, hook: &str, is_nat: bool) -> bool {
         let hooks: &[_] = match self.direction {
             Direction::Request => &["ingress", "prerouting", "input"],
             Direction::Reply => &["output", "postrouting", "egress"],
         };
-        hooks.contains(&hook)
+        hooks.contains(&hook) && !(is_nat && self.direction == Direction::Reply)
     }
 }
 
@@ -129,6 +129,11 @@ pub(super) enum Verdict {
     Goto(String),
     /// The chain that jumped here goes on.
     Return,
+}
+
+/// Whether a target of iptables has pings end, or go elsewhere, or their replies come from elsewhere.
+pub(super) fn refuses(target: &str) -> bool {
+    ["DROP", "REJECT", "DNAT", "NETMAP", "DNPT", "SNPT", "NFQUEUE", "QUEUE", "TARPIT"].contains(&target)
 }
 
 /// A rule, as one packet meets it.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use icmp_common::types::Family;
 
-use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict};
+use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict, refuses};
 
 /// The chains that a packet may meet.
 pub(super) fn chains(saved: &str, packet: Packet) -> Vec<Chain> {
@@ -24,7 +24,7 @@ pub(super) fn chains(saved: &str, packet: Packet) -> Vec<Chain> {
                 name: format!("{table} {name}"),
                 title: format!("chain {name} of iptables-legacy's table {table}"),
                 // A chain of the user's has no policy.
-                hooked: policy != "-" && packet.meets(&name.to_lowercase()),
+                hooked: policy != "-" && packet.meets(&name.to_lowercase(), table == "nat"),
                 some_devices: false,
                 drops: policy == "DROP",
                 rules: Vec::new(),
@@ -56,8 +56,8 @@ fn outcomes(table: &str, rule: &str, packet: Packet) -> Vec<(Match, Verdict)> {
             "-j" => {
                 verdict = Some(match next {
                     "ACCEPT" => Verdict::Accept,
-                    "DROP" | "REJECT" | "DNAT" | "NFQUEUE" | "QUEUE" | "TARPIT" => Verdict::Refuse,
                     "RETURN" => Verdict::Return,
+                    target if refuses(target) => Verdict::Refuse,
                     // A chain, or a target that lets the packet go on, such as LOG.
                     other => Verdict::Jump(format!("{table} {other}")),
                 });
@@ -140,6 +140,7 @@ mod tests {
             "-p icmp -j own",
             "-m conntrack --ctstate NEW -j DROP",
             "-m comment --comment \"not -j ACCEPT\" -j DROP",
+            "-d 192.0.2.0/24 -j NETMAP --to 198.51.100.0/24",
         ] {
             assert!(refused(rule), "{rule}");
         }
@@ -149,6 +150,8 @@ mod tests {
             "-m conntrack --ctstate INVALID -j DROP",
             "-i lo -j DROP",
             "-p icmp -j LOG",
+            "-j TTL --ttl-set 64",
+            "-j MARK --set-xmark 0x1/0xffffffff",
             "-p icmp -j ACCEPT",
             "! -p icmp -j DROP",
         ] {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use icmp_common::types::Family;
 use serde_json::Value;
 
-use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict};
+use crate::host::firewall::{Chain, Match, Packet, Rule, Verdict, refuses};
 
 /// Elements of verdict maps, by `FAMILY TABLE NAME`.
 pub(super) type VerdictMaps = BTreeMap<String, Vec<Value>>;
@@ -59,7 +59,7 @@ pub(super) fn chains(ruleset: &Value, maps: &VerdictMaps, listing: &str, packet:
                 rules: rules.remove(&name).unwrap_or_default(),
                 name,
                 title: format!("chain {} of table {}", word(&chain["name"]), table_of(chain)),
-                hooked: packet.meets(word(&chain["hook"])),
+                hooked: packet.meets(word(&chain["hook"]), chain["type"] == "nat"),
                 some_devices: word(&chain["family"]) == "bridge"
                     || ["ingress", "egress"].contains(&word(&chain["hook"])),
                 drops: chain["policy"] == "drop",
@@ -128,8 +128,8 @@ fn texts(listing: &str) -> BTreeMap<(String, u64), &str> {
 }
 
 /// Statements behind which a rule goes on, whatever the packet.
-const FOR_EVERY_PACKET: [&str; 10] =
-    ["counter", "last", "log", "mangle", "notrack", "dup", "ct helper", "ct timeout", "ct expectation", "xt"];
+const FOR_EVERY_PACKET: [&str; 9] =
+    ["counter", "last", "log", "notrack", "dup", "ct helper", "ct timeout", "ct expectation", "xt"];
 
 /// What a rule may do with a packet: its conditions hold together, then comes one verdict, or a map of them.
 fn outcomes(rule: &Value, packet: Packet, maps: &VerdictMaps) -> Vec<(Match, Verdict)> {
@@ -141,6 +141,12 @@ fn outcomes(rule: &Value, packet: Packet, maps: &VerdictMaps) -> Vec<(Match, Ver
         };
         match kind.as_str() {
             "match" => so_far = so_far.min(condition(body, packet)),
+            // nft has put a condition before it that it does not list.
+            "mangle" if is_of_another_protocol(&body["key"], packet) => so_far = Match::Never,
+            "mangle" => {
+                let how = so_far.min(rewrites(body)).min(finds(&body["value"], packet));
+                outcomes.push((how, Verdict::Refuse));
+            }
             "xt" if body["type"] == "match" => so_far = so_far.min(extension(word(&body["name"]))),
             "vmap" => {
                 let elements = match named(&body["data"]) {
@@ -156,7 +162,7 @@ fn outcomes(rule: &Value, packet: Packet, maps: &VerdictMaps) -> Vec<(Match, Ver
                 }
             }
             _ => match verdict(rule, expression, packet) {
-                Some(verdict) => outcomes.push((so_far.min(translates(body, packet)), verdict)),
+                Some(verdict) => outcomes.push((so_far.min(finds(&body["addr"], packet)), verdict)),
                 None if FOR_EVERY_PACKET.contains(&kind.as_str()) => {}
                 // Limits, meters and what is entered into a set end the rule for some packets and not for others.
                 None => so_far = so_far.min(Match::Maybe),
@@ -181,16 +187,31 @@ fn verdict(rule: &Value, expression: &Value, packet: Packet) -> Option<Verdict> 
         "jump" => Verdict::Jump(target()),
         "goto" => Verdict::Goto(target()),
         "return" => Verdict::Return,
-        "xt" if ["DROP", "REJECT", "DNAT", "NFQUEUE", "TARPIT"].contains(&word(&body["name"])) => {
-            Verdict::Refuse
-        }
+        "xt" if refuses(word(&body["name"])) => Verdict::Refuse,
         _ => return None,
     })
 }
 
-/// How sure it is that a verdict finds what it needs: an address to translate to may be looked up in a map.
-fn translates(verdict: &Value, packet: Packet) -> Match {
-    match verdict["addr"]["map"].get("key") {
+/// How sure it is that a ping is not answered any more, or by another host, because of what a rule sets in it. TTL, DSCP, ECN and marks change nothing of
+/// that.
+fn rewrites(mangle: &Value) -> Match {
+    let (payload, meta) = (&mangle["key"]["payload"], &mangle["key"]["meta"]["key"]);
+    match (word(&payload["protocol"]), word(&payload["field"])) {
+        // At the ingress the kernel takes nothing in after that.
+        _ if payload.is_null() && meta == "pkttype" && mangle["value"] == "other" => Match::Maybe,
+        _ if payload.is_null() => Match::Never,
+        ("ip" | "ip6", "daddr" | "protocol" | "nexthdr") | ("icmp" | "icmpv6", "type") => Match::Always,
+        ("ip", "id") | ("ether", "saddr") | (_, "ttl" | "hoplimit" | "dscp" | "ecn" | "flowlabel") => {
+            Match::Never
+        }
+        // nft 1.0.6 has type and code of ICMP as a port of some transport protocol.
+        _ => Match::Maybe,
+    }
+}
+
+/// How sure it is that a rule finds the value that it needs, for example an address to translate to, which may be looked up in a map.
+fn finds(value: &Value, packet: Packet) -> Match {
+    match value["map"].get("key") {
         None => Match::Always,
         Some(key) if is_of_another_protocol(key, packet) => Match::Never,
         Some(_) => Match::Maybe,
@@ -307,7 +328,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::host::firewall::{Direction, Refusal, refusals};
+    use crate::host::firewall::{self, Direction, Refusal, refusals};
 
     const REQUEST: Packet = Packet { family: Family::V4, direction: Direction::Request, code: 0 };
 
@@ -400,6 +421,53 @@ mod tests {
         ] {
             let found = refused("accept", json!([rule]), REQUEST);
             assert_eq!(found.first().map(|refusal| refusal.certain), refusals, "{rule}");
+        }
+    }
+
+    #[test]
+    fn a_rule_that_sets_something_in_pings_refuses_them_where_they_are_answered_no_more_or_by_another_host() {
+        let payload =
+            |protocol: &str, field: &str| json!({ "payload": { "protocol": protocol, "field": field } });
+        let meta = |key: &str| json!({ "meta": { "key": key } });
+        let map = json!({ "map": { "key": payload("ip", "saddr"), "data": "@m" } });
+        let raw = json!({ "payload": { "base": "th", "offset": 0, "len": 8 } });
+        for (refusal, key, value) in [
+            (Some(true), payload("ip", "daddr"), json!("192.0.2.99")),
+            (Some(false), payload("ip", "daddr"), map),
+            (Some(false), payload("ip", "saddr"), json!("192.0.2.99")),
+            (Some(true), payload("icmp", "type"), json!("echo-reply")),
+            (Some(false), payload("th", "sport"), json!({ "&": [payload("th", "sport"), 255] })),
+            (Some(false), raw, json!(0)),
+            (Some(false), payload("icmp", "id"), json!(3)),
+            (Some(false), meta("pkttype"), json!("other")),
+            (None, meta("pkttype"), json!("host")),
+            (None, payload("ip6", "daddr"), json!("2001:db8::99")),
+            (None, payload("tcp", "dport"), json!(22)),
+            (None, payload("ip", "ttl"), json!(3)),
+            (None, payload("ip", "dscp"), json!("cs1")),
+            (None, payload("ip", "ecn"), json!("ect1")),
+            (None, meta("mark"), json!(3)),
+            (None, meta("priority"), json!("1:3")),
+            (None, json!({ "ct": { "key": "mark" } }), json!(3)),
+        ] {
+            let rule = json!([{ "mangle": { "key": key, "value": value } }]);
+            let found = refused("accept", json!([rule]), REQUEST);
+            assert_eq!(found.first().map(|refusal| refusal.certain), refusal, "{rule}");
+        }
+        let of_tcp = json!([{ "mangle": { "key": payload("tcp", "dport"), "value": 22 } }, { "drop": null }]);
+        assert_eq!(refused("accept", json!([of_tcp]), REQUEST), [], "it is a condition, too");
+    }
+
+    #[test]
+    fn no_reply_meets_a_chain_of_nat() {
+        for (kind, direction, refusals) in
+            [("nat", Direction::Request, 1), ("nat", Direction::Reply, 0), ("filter", Direction::Reply, 1)]
+        {
+            let hook = if direction == Direction::Request { "prerouting" } else { "output" };
+            let chain = json!({ "chain": { "family": "ip", "table": "t", "name": "c", "type": kind, "hook": hook, "policy": "drop" } });
+            let packet = Packet { direction, ..REQUEST };
+            let chains = chains(&json!({ "nftables": [chain] }), &VerdictMaps::new(), "", packet);
+            assert_eq!(firewall::refusals(&chains).len(), refusals, "{kind} {direction:?}");
         }
     }
 
