@@ -1,4 +1,4 @@
-//! `cargo xtask dashboard`: the picture of the dashboard for Grafana in the documentation.
+//! The picture of the dashboard for Grafana in the documentation.
 //!
 //! Owns what the picture shows: two hosts with `icmp-ctl serve`, a client that pings and floods them, and a Prometheus
 //! that scrapes both. Grafana's own components draw it (`xtask/src/dashboard`), because no registry has a Grafana.
@@ -97,10 +97,7 @@ const STORY: [(u64, u64, &str, &[&str]); 5] = [
 ];
 const SECONDS: u64 = 150;
 
-pub(crate) fn verb() -> Result<()> {
-    run::require_root(
-        "the dashboard's hosts are network namespaces with a program in the kernel, and making them",
-    )?;
+pub(crate) fn picture() -> Result<()> {
     setup::ready(setup::Purpose::Dashboard)?;
     run::heading("Build icmp-ctl");
     let icmp_ctl = build::icmp_ctl(&[])?.program;

@@ -23,19 +23,8 @@ const BEGIN: &str = "Two network namespaces joined by a cable, and no program ye
 const HEADING: &str = "\x1b[1m== ";
 const PAUSE: f64 = 3.0;
 
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    /// Record it as docs/demo.svg
-    #[arg(long)]
-    record: bool,
-}
-
-pub(crate) fn verb(args: &Args) -> Result<()> {
-    run::require_root("the demo makes network namespaces and loads a program into the kernel, and")?;
-    if args.record { record() } else { play() }
-}
-
-fn record() -> Result<()> {
+/// Records it as docs/demo.svg.
+pub(crate) fn record() -> Result<()> {
     setup::ready(setup::Purpose::Record)?;
     run::heading("Record");
     let root = run::root()?;
@@ -89,7 +78,8 @@ fn readable(recorded: &str) -> Result<String> {
     Ok(lines.join("\n") + "\n")
 }
 
-fn play() -> Result<()> {
+pub(crate) fn verb() -> Result<()> {
+    run::require_root("the demo makes network namespaces and loads a program into the kernel, and")?;
     setup::ready(setup::Purpose::Demo)?;
 
     run::heading("Build icmp-ctl, with the XDP program inside it");

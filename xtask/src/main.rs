@@ -18,6 +18,7 @@ mod dist;
 mod fuzz;
 mod interrupt;
 mod netns;
+mod pictures;
 mod release;
 mod run;
 mod setup;
@@ -45,9 +46,9 @@ enum Verb {
     /// Install what building, the demo or the tests need and is missing here
     Setup(setup::Args),
     /// See in a minute what this is for: two namespaces, real pings, a flood, the counters
-    Demo(demo::Args),
-    /// Draw the picture of Grafana's dashboard: two hosts, floods, Prometheus, and Grafana's own components
-    Dashboard,
+    Demo,
+    /// Draw the pictures of the documentation: screens of top, the recorded demo, Grafana's dashboard
+    Pictures,
     /// Run formatting, lints, the verifier's budget and every test, on this machine's kernel
     Test(test::Args),
     /// Find out in less than a minute what needs no kernel: formatting, lints, the packet path's tests
@@ -78,8 +79,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = interrupt::watch().and_then(|()| match cli.verb {
         Verb::Setup(args) => setup::verb(&args),
-        Verb::Demo(args) => demo::verb(&args),
-        Verb::Dashboard => dashboard::verb(),
+        Verb::Demo => demo::verb(),
+        Verb::Pictures => pictures::verb(),
         Verb::Test(args) => test::verb(&args),
         Verb::Check => check::verb(),
         Verb::Book => book::verb(),

@@ -34,9 +34,9 @@ pub(crate) enum Purpose {
     Build,
     /// `cargo xtask demo`
     Demo,
-    /// `cargo xtask demo --record`
+    /// The recorded demo, for `cargo xtask pictures`
     Record,
-    /// `cargo xtask dashboard`
+    /// The dashboard, for the same
     Dashboard,
     /// `cargo xtask verifier`
     Verifier,
