@@ -123,7 +123,7 @@ fine    link            is up
 fine    addresses       pings are for it, or for a VLAN device on it
 fine    vlan-tags       in the frame, or no VLANs to tell apart
 fine    mtu             1500, every frame fits one buffer
-fine    traffic-control nothing at its ingress
+fine    traffic-control nothing at ingress and egress
 fine    peer            its other end has an XDP program
 ",
         "{done}"
@@ -284,6 +284,45 @@ fn filters_of_traffic_control_that_answered_pings_do_not_reach_are_named() {
     let found = doctor(host, HOST_IF);
     let worst = found.worst("traffic-control");
     assert!(worst["state"] == "unknown" && worst["what"].as_str().expect("text").contains("u32"), "{worst}");
+}
+
+#[test]
+fn filters_at_the_egress_and_on_the_bridge_above_are_named_with_their_device_and_hook() {
+    let Some(pair) = pair(&["tc"]) else { return };
+    let host = &pair.host;
+    let tc = |words: &str| host.run("tc", &words.split(' ').collect::<Vec<_>>());
+    let filter = |place: &str| tc(&format!("filter add dev {place} protocol ip u32 match u32 0 0"));
+    host.ip("link add br0 type bridge");
+    host.ip("link set br0 up");
+    host.ip(&format!("link set {HOST_IF} master br0"));
+    for (device, qdisc, place, said) in [
+        (HOST_IF, "clsact", "egress", "egress of host0"),
+        // A qdisc of the ingress alone lists its filters at whatever hook it is asked about.
+        (HOST_IF, "handle ffff: ingress", "parent ffff:", "ingress of host0"),
+        (HOST_IF, "root handle 1: htb", "parent 1:", "egress of host0"),
+        ("br0", "clsact", "ingress", "ingress of br0"),
+        ("br0", "clsact", "egress", "egress of br0"),
+    ] {
+        let made = [tc(&format!("qdisc add dev {device} {qdisc}")), filter(&format!("{device} {place}"))];
+        if let Some(failed) = made.iter().find(|made| made.code != DONE) {
+            println!("skipped: this kernel has none of these: {failed}");
+        } else {
+            let found = doctor(host, HOST_IF);
+            let there = found.findings.iter().filter(|finding| finding["check"] == "traffic-control");
+            let there: Vec<_> =
+                there.map(|finding| (finding["state"].as_str(), finding["what"].as_str())).collect();
+            let [(Some("unknown"), Some(what))] = there[..] else {
+                panic!("{device} {qdisc} {place}: {there:?}");
+            };
+            let said = format!("at the {said} is a u32 filter");
+            assert!(what.starts_with(&said), "{device} {qdisc} {place}: {what}");
+            let attached = ctl::run(host, &format!("attach {HOST_IF}"));
+            assert!(attached.stderr.contains(&said), "{attached}");
+            let _done = ctl::run(host, &format!("detach {HOST_IF}")).expect_success();
+        }
+        let kind = qdisc.split(' ').find(|word| ["root", "ingress"].contains(word)).unwrap_or("clsact");
+        let _undone = tc(&format!("qdisc del dev {device} {kind}"));
+    }
 }
 
 #[test]

@@ -2,6 +2,9 @@
 //!
 //! Owns the entry. The kernel's answers are `netlink.rs`'s, the addresses of an interface `addresses.rs`'s.
 
+use std::collections::BTreeSet;
+use std::iter::successors;
+
 use icmp_common::abi::{INTERFACE_PORT, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface};
 use icmp_common::wire::ethernet;
 use netlink_packet_route::link::InfoKind;
@@ -37,12 +40,15 @@ pub fn aggregate<'a>(links: &'a [Link], link: &Link) -> Option<&'a Link> {
 /// drivers/net/bonding/bond_main.c, Linux 5.15). What comes in on a port that stands by the bond does not take in, so there is no entry for it.
 pub fn interface_entries(network: &Network, link: &Link, slot: u32) -> (Interface, Vec<Interface>) {
     let own = interface_entry(network, link, slot);
-    let is_port = |port: &&Link| {
-        link.kind == Some(InfoKind::Bond) && port.controller == Some(link.index) && port.active
-    };
     let entry =
         |port: &Link| Interface { ifindex: port.index, flags: flags(network, port) | INTERFACE_PORT, ..own };
-    (own, network.links.iter().filter(is_port).map(entry).collect())
+    (own, ports(network, link).map(entry).collect())
+}
+
+/// The ports of a bond whose frames it takes in.
+pub(super) fn ports<'a>(network: &'a Network, link: &Link) -> impl Iterator<Item = &'a Link> {
+    let bond = Some(link.index).filter(|_| link.kind == Some(InfoKind::Bond));
+    network.links.iter().filter(move |port| bond.is_some() && port.controller == bond && port.active)
 }
 
 /// The device that an interface is a port of, or the VRF that it is in.
@@ -84,9 +90,8 @@ pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
     Interface { ifindex: link.index, slot, mac, flags: flags(network, link), mtu4, mtu6 }
 }
 
-/// The least MTUs of IPv4 and IPv6 of what sends the kernel's answers to what comes in on an interface: it, whoever takes its frames in, and the VLAN
-/// devices above those. What one of them cannot send in one piece is left to the kernel whichever sends it.
-fn mtus<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> (u16, u16) {
+/// What sends the kernel's answers to what comes in on an interface: it, whoever takes its frames in, and the VLAN devices above those.
+fn senders<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> Vec<&'a Link> {
     let in_vlans = takers_in_vlans(network, link).into_iter().map(|(device, _)| device);
     let mut senders: Vec<&Link> = [link].into_iter().chain(taker).chain(in_vlans).collect();
     let mut at = 0;
@@ -99,6 +104,25 @@ fn mtus<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> (u
         }
         at += 1;
     }
+    senders
+}
+
+/// All that what comes in on an interface, or the kernel's answer to it, may come through in this host, each once: what sends answers, the bond or team
+/// that it is a port of with what is above that, and their VRFs.
+pub(super) fn passed_through<'a>(network: &'a Network, link: &'a Link) -> Vec<&'a Link> {
+    let from = successors(Some(link), |link| aggregate(&network.links, link)).take(DEPTH as usize);
+    let mut all: Vec<_> = from.flat_map(|one| senders(network, one, taker(network, one))).collect();
+    let vrfs: Vec<_> = all.iter().filter_map(|one| vrf_of(network, one)).collect();
+    all.extend(vrfs);
+    let mut known = BTreeSet::new();
+    all.retain(|one| known.insert(one.index));
+    all
+}
+
+/// The least MTUs of IPv4 and IPv6 of what sends the kernel's answers to what comes in on an interface. What one of them cannot send in one piece is
+/// left to the kernel whichever sends it.
+fn mtus<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> (u16, u16) {
+    let senders = senders(network, link, taker);
     // The loopback interface's is more than any packet has.
     let least = |of: fn(&Link) -> u32| {
         let known = senders.iter().map(|sender| of(sender)).filter(|mtu| *mtu != 0);
@@ -194,6 +218,30 @@ mod tests {
             (entry.mtu4, entry.mtu6)
         };
         assert_eq!((mtus(0), mtus(5)), ((3000, 1500), (u16::MAX, 0)));
+    }
+
+    #[test]
+    fn frames_pass_through_what_takes_them_in_and_the_bond_the_bridge_and_the_vrf_above() {
+        let port_of = |index, controller| Link {
+            controller: Some(controller),
+            active: true,
+            ..link(index, true, None)
+        };
+        let of = |kind, link| Link { kind: Some(kind), ..link };
+        let links = vec![
+            port_of(1, 2),
+            of(InfoKind::Bond, port_of(2, 3)),
+            of(InfoKind::Bridge, link(3, true, None)),
+            Link { vlan: Some(Vlan { parent: 3, id: 100, service: false }), ..port_of(4, 5) },
+            of(InfoKind::Vrf, link(5, true, None)),
+            link(6, true, None),
+        ];
+        let network = Network { links, ..Network::default() };
+        let of = |at: usize| {
+            let all = passed_through(&network, &network.links[at]).into_iter();
+            all.map(|link| link.index).collect::<Vec<_>>()
+        };
+        assert_eq!((of(0), of(3), of(5)), (vec![1, 2, 3, 4, 5], vec![4, 5], vec![6]));
     }
 
     #[test]

@@ -26,6 +26,10 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
+const RTM_NEWQDISC: u16 = 36;
+const RTM_GETQDISC: u16 = 38;
+const RTM_NEWTFILTER: u16 = 44;
+const RTM_GETTFILTER: u16 = 46;
 const RTM_NEWNSID: u16 = 88;
 const RTM_GETNSID: u16 = 90;
 const RTM_NEWVLAN: u16 = 112;
@@ -65,6 +69,11 @@ const NAMESPACE_HEADER: usize = 4;
 /// Length of struct rtmsg, and where the type of a route is in it.
 const ROUTE_HEADER: usize = 12;
 const ROUTE_TYPE: usize = 7;
+/// Length of struct tcmsg, and where the index of the interface, the number of what it is about and that of what is above that are in it.
+pub(crate) const TRAFFIC_HEADER: usize = 20;
+pub(crate) const TRAFFIC_IFINDEX: usize = 4;
+pub(crate) const TRAFFIC_HANDLE: usize = 8;
+const TRAFFIC_PARENT: usize = 12;
 /// Length of struct br_vlan_msg.
 pub(crate) const VLAN_HEADER: usize = 8;
 /// Bytes of the longest answer: no dump has more at a time.
@@ -265,6 +274,26 @@ pub(crate) fn bridge_vlans() -> Result<Vec<Vec<u8>>> {
     dump(RTM_GETVLAN, RTM_NEWVLAN, &body).context("reading the VLANs of bridges")
 }
 
+/// The queueing disciplines of all interfaces, each as the body of a message of RTM_NEWQDISC.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn qdiscs() -> Result<Vec<Vec<u8>>> {
+    dump(RTM_GETQDISC, RTM_NEWQDISC, &[0; TRAFFIC_HEADER]).context("reading the queueing disciplines")
+}
+
+/// The filters of traffic control of an interface that belong to a queueing discipline, or to a part of one, each as the body of a message of
+/// RTM_NEWTFILTER.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn filters(ifindex: u32, parent: u32) -> Result<Vec<Vec<u8>>> {
+    let mut body = vec![0; TRAFFIC_HEADER];
+    body[TRAFFIC_IFINDEX..][..4].copy_from_slice(&ifindex.to_ne_bytes());
+    body[TRAFFIC_PARENT..][..4].copy_from_slice(&parent.to_ne_bytes());
+    dump(RTM_GETTFILTER, RTM_NEWTFILTER, &body).context("reading the filters of traffic control")
+}
+
 /// Everything that the kernel answers a message with, which it does with messages of this kind: their bodies. It is asked again where that has changed
 /// while it was told, of which some may be missing then.
 fn dump(question: u16, answer: u16, body: &[u8]) -> Result<Vec<Vec<u8>>> {
@@ -428,7 +457,7 @@ pub(super) fn word16(bytes: &[u8], at: usize) -> u16 {
     u16::from_ne_bytes([bytes[at], bytes[at + 1]])
 }
 
-pub(super) fn word32(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn word32(bytes: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
 }
 

@@ -43,8 +43,8 @@ pub fn attached(place: Place<'_>) -> Vec<Finding> {
         idle::addressed(network, link, has_vips),
         vlan_stripping::tags(network, link),
         mtu::fits(link),
-        traffic_control::is_bypassed(link),
     ];
+    findings.extend(traffic_control::bypassed(place));
     findings.extend(addresses::unanswered(network, link));
     findings.extend(queues::enough(link));
     findings.extend(peer::takes_answers(place));
