@@ -5,6 +5,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::netns::SECOND_MAC;
 use crate::packet::{self, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Echo, Layers, Tag, put16};
 
 /// Random numbers that are the same on every machine and in every version: SplitMix64 (Steele, Lea, Flood 2014).
@@ -365,7 +366,7 @@ const ODD_MACS: [[u8; 6]; 8] = [
     [2, 0, 0, 0, 0, 2],
     [2, 0, 0, 0, 0, 1],
     [2, 0, 0, 0, 0, 9],
-    [2, 0, 0, 0, 1, 2],
+    SECOND_MAC,
     [0xff; 6],
     [0; 6],
     [0x01, 0x00, 0x5e, 0, 0, 1],

@@ -23,7 +23,7 @@ use icmp_ctl::instance::program::{Entry, LoadOptions};
 use icmp_ctl::kernel::clock::Tick;
 use icmp_ctl::policy::compile::compile_policy;
 
-use crate::netns::{ANYCAST, ELSEWHERE, GROUPS_ELSEWHERE, HOST_IPV4, HOST_IPV6, HOST_MAC};
+use crate::netns::{ANYCAST, ELSEWHERE, GROUPS_ELSEWHERE, HOST_IPV4, HOST_IPV6, HOST_MAC, SECOND_MAC};
 
 /// The interface that frames of `BPF_PROG_TEST_RUN` come in on: loopback.
 const IFINDEX: u32 = 1;
@@ -214,6 +214,7 @@ pub fn address_list(vlans: &[u16]) -> Vec<OwnAddress> {
     for group in ["224.0.0.1", "ff02::1", "ff02::2", "ff02::1:ff00:2", ANYCAST] {
         all.push(entry(group, 0, AddressKind::Group));
     }
+    all.push(OwnAddress::of_mac(SECOND_MAC, scope(0)));
     for text in ELSEWHERE.into_iter().chain(GROUPS_ELSEWHERE) {
         let address = address(text);
         all.push(OwnAddress { address, scope: Scope::ANYWHERE, kind: AddressKind::Anywhere });

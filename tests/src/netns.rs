@@ -244,6 +244,8 @@ pub const HOST_IF: &str = "host0";
 pub const PEER_IF: &str = "peer0";
 /// The MAC address of [`HOST_IF`].
 pub const HOST_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+/// Another one that the host takes frames in by on [`HOST_IF`], where a test gives it one.
+pub const SECOND_MAC: [u8; 6] = [2, 0, 0, 0, 1, 2];
 /// The MAC address of [`PEER_IF`].
 pub const PEER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 /// IPv4 addresses of the host; the first is the one to talk to.

@@ -35,6 +35,11 @@ pub const fn own_bit(address: u64) -> (usize, u64) {
     ((bits >> 6) as usize & (OWN_WORDS - 1), 1 << (bits & 63))
 }
 
+/// The first half of what stands for a MAC address in the table of IPv6 addresses, of which it is the second half, as [`crate::wire::ethernet::address`]
+/// makes it a number: another one than the interface's, in frames to which the host takes in what comes in there. The prefix is reserved (RFC 4291
+/// section 4), so no host has an address in it.
+pub const OTHER_MAC: u64 = 0x006d_6163_0000_0000;
+
 /// Buckets of `ADDRESSES4` and of `ADDRESSES6` in one buffer of a default load; the maps hold two buffers.
 pub const ADDRESS_BUCKETS: u32 = 1024;
 /// Addresses in one bucket.
@@ -105,7 +110,7 @@ pub enum AddressKind {
     Own = 1,
     /// A group the host belongs to: the broadcast address of one of its prefixes, a multicast address, or a router's anycast address.
     Group = 2,
-    /// Not an address: the scope is configured at all.
+    /// Not an address: the scope is configured at all; or a MAC address ([`OTHER_MAC`]).
     Present = 3,
     /// The host's own on some interface: no source of a frame from outside. As a destination it may be another host's by another routing
     /// table (VRFs).

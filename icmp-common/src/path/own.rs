@@ -4,7 +4,7 @@
 //! (`tables.rs`) or which addresses a host has (icmp-ctl). The usual packet, for the first address of its interface and from an address
 //! that is in no table, is told by a few comparisons; everything else is looked up apart.
 
-use crate::abi::{AddressKind, INTERFACE_SHARED, OwnFirst, PrefixKind, Scope, own_bit};
+use crate::abi::{AddressKind, INTERFACE_SHARED, OTHER_MAC, OwnFirst, PrefixKind, Scope, own_bit};
 use crate::frame::Frame;
 use crate::outcome::{Step, end};
 use crate::path::Ingress;
@@ -29,8 +29,8 @@ pub enum Target {
     Unanswerable,
     /// The same, from an address of the host's own.
     FromOwn,
-    /// A unicast address that the host has on another interface, and that only the kernel answers on any
-    /// (docs/adr/0008-address-ownership.md).
+    /// A unicast address that the host has on another interface, and that only the kernel answers on any; or one of the host's in a frame to
+    /// another MAC address of its own (docs/adr/0008-address-ownership.md).
     Elsewhere,
     /// A broadcast or multicast address whose members include the host.
     Group,
@@ -150,26 +150,41 @@ fn checked<F: Apart, T: Tables>(
     mac: u64,
     flags: u32,
 ) -> Result<Target, Reason> {
-    let is_group_frame = link(frame, tables, about, mac)?;
+    let on_link = link(frame, tables, about, mac)?;
+    // What is for another MAC address of the host is for nobody else, whoever else's frames come in.
+    let flags = if matches!(on_link, Target::Elsewhere) { flags & !INTERFACE_SHARED } else { flags };
     let Ip { source, destination, .. } = parse::ip_again(frame, about).ok_or(Reason::Truncated)?;
     let target = match about.family() {
         Family::V4 => own_v4(frame, tables, about, flags, source.0 as u32, destination.0 as u32),
         Family::V6 => own_v6(frame, tables, about, flags, source, destination),
     }?;
-    Ok(if is_group_frame && !matches!(target, Target::Group) { Target::LinkGroup } else { target })
+    Ok(match (on_link, target) {
+        (Target::LinkGroup, target) if !matches!(target, Target::Group) => Target::LinkGroup,
+        // The answer would come from another MAC address than the kernel's.
+        (Target::Elsewhere, Target::Own) => Target::Elsewhere,
+        _ => target,
+    })
 }
 
-/// who the frame is for on the link; true where that is a group. Frames of a VLAN that is not configured are nobody's here.
+/// what a packet for the host itself is by who its frame is for on the link. Frames of a VLAN that is not configured are nobody's here.
 #[inline(always)]
-fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) -> Result<bool, Reason> {
+fn link<F: Frame, T: Tables>(frame: &mut F, tables: &T, about: About, mac: u64) -> Result<Target, Reason> {
     let destination = link::destination_mac(frame).ok_or(Reason::Truncated)?;
-    if destination != mac && destination & ethernet::GROUP_BIT == 0 {
-        return Err(Reason::ForeignMac);
-    }
+    let on_link = if destination == mac {
+        Target::Own
+    } else if destination & ethernet::GROUP_BIT != 0 {
+        Target::LinkGroup
+    } else {
+        let known = tables::kind6::<F, T>(tables, about.addresses(), (OTHER_MAC, destination), scope(about));
+        if known != Some(kind_bits(AddressKind::Present)) {
+            return Err(Reason::ForeignMac);
+        }
+        Target::Elsewhere
+    };
     if about.vlan() != 0 && kind4::<F, T>(tables, about, 0)? != kind_bits(AddressKind::Present) {
         return Err(Reason::UnknownVlan);
     }
-    Ok(destination != mac)
+    Ok(on_link)
 }
 
 /// Where the packet came in, as the address table knows it.
@@ -381,13 +396,22 @@ mod tests {
             assert_eq!(from_far(None, 0), Ok(Target::Own));
             assert_eq!(from_far(Some(OTHER), 0), Err(Reason::ForeignMac));
             assert_eq!(from_far(Some(BROADCAST), 0), Ok(Target::LinkGroup));
+            for flags in [0, INTERFACE_SHARED] {
+                let of_second = whose(family, Some(testing::SECOND_MAC), 0, flags, FAR4, None);
+                assert_eq!(of_second, Ok(Target::Elsewhere), "another MAC address of the host's");
+            }
+            assert_eq!(from_far(Some(testing::SECOND_MAC), 5), Err(Reason::ForeignMac), "not in this VLAN");
             assert_eq!(from_far(None, 5), Err(Reason::UnknownVlan));
         }
         for (flags, whose_it_is) in [(0, Ok(Target::Group)), (INTERFACE_SHARED, Err(Reason::NotOwnAddress))] {
             let everybody = Some(u32::MAX);
+            let of_second = whose(Family::V4, Some(testing::SECOND_MAC), 0, flags, FAR4, everybody);
+            assert_eq!(of_second, Ok(Target::Group), "for nobody else by its MAC address");
             assert_eq!(whose(Family::V4, Some(BROADCAST), 0, flags, FAR4, everybody), whose_it_is);
         }
-        assert_eq!(whose(Family::V4, None, 0, 0, FAR4, Some(FAR4)), Err(Reason::NotOwnAddress));
+        for mac in [None, Some(testing::SECOND_MAC)] {
+            assert_eq!(whose(Family::V4, mac, 0, 0, FAR4, Some(FAR4)), Err(Reason::NotOwnAddress));
+        }
     }
 
     /// What becomes of an echo request to an address in a VIP prefix at a tick, where the word of its gate is this.

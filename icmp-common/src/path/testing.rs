@@ -10,8 +10,8 @@ use std::vec::Vec;
 use crate::abi::{
     ADDRESS_BUCKETS, AddressBucket4, AddressBucket6, AddressKind, BUDGETS, CODE_BLOCKS, GATES, Gate,
     INTERFACE_ENTRIES, Interface, LENGTHS, LENGTHS4, LENGTHS6, Level, Limit, MAX_RULES, Mask, NAME_LEN,
-    OwnFirst, PEER_PREFIXES, PREFIX_VALUES, PeerPrefix, PrefixKind, ROUTERS, RULES_LENGTH, Rule, Rules,
-    SCOPE_SLOTS, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, Scope, Search,
+    OTHER_MAC, OwnFirst, PEER_PREFIXES, PREFIX_VALUES, PeerPrefix, PrefixKind, ROUTERS, RULES_LENGTH, Rule,
+    Rules, SCOPE_SLOTS, SETTINGS_ECHO, SETTINGS_PRESENT, SETTINGS_RULES, SETTINGS_VERIFY_FULL, Scope, Search,
     Search4, Search6, Settings, Step6, TYPE_ENTRIES, TypeRules, VLANS,
 };
 use crate::checksum::tests::rfc1071;
@@ -29,6 +29,8 @@ use crate::wire::{ethernet, icmpv4, ipv4, ipv6};
 pub(super) const IFINDEX: u32 = 3;
 pub(super) const SLOT: u32 = 1;
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// Another one of the host's, on the same interface.
+pub(super) const SECOND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 8];
 /// 192.0.2.1, the host's.
 const OWN4: u32 = 0xc000_0201;
 /// 2001:db8::1, the host's.
@@ -143,6 +145,8 @@ pub(super) fn tables(settings: Settings, rules: Box<Rules>) -> HostTables {
         assert!(insert4(&mut addresses4, OWN4, scope, kind));
         assert!(insert6(&mut addresses6, OWN6.0, OWN6.1, scope, kind));
     }
+    let other = (OTHER_MAC, ethernet::address(SECOND_MAC));
+    assert!(insert6(&mut addresses6, other.0, other.1, Scope::new(SLOT, 0), AddressKind::Present));
     let mut tables = HostTables::new(Layouts {
         settings,
         rules,

@@ -48,7 +48,8 @@ fn see(instance: &View, names: &[String]) -> Result<Output> {
     warnings.extend(past.iter().filter(|finding| finding.state != State::Fine).map(Finding::text));
     let (build, memory, pressure) =
         (instance.build(), instance.maps.limiter_bytes(), instance.maps.pressure());
-    let addresses = instance.read(InstanceMaps::addresses)?.addresses().len();
+    let known = instance.read(InstanceMaps::addresses)?.addresses();
+    let addresses = known.iter().filter(|own| !own.is_mac()).count();
     let pending = instance.maps.pending()?.map(|left| left.as_secs_f64());
     let listed = rows.iter().map(|row| {
         let text = |key: &str| row[key].as_str().unwrap_or_default().to_owned();

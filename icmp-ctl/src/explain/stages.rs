@@ -329,7 +329,7 @@ const fn words(target: Target) -> (&'static str, &'static str) {
         Target::FromOwn => ("from-own", "for the host, from an address of its own"),
         Target::Elsewhere => (
             "elsewhere",
-            "for an address that the host has on another interface, and that the kernel alone answers here",
+            "for an address that the host has on another interface, or in a frame to another MAC address of the host; the kernel alone answers",
         ),
         Target::Group => ("group", "for a group that the host belongs to"),
         Target::LinkGroup => ("link-group", "for an address of the host, in a frame to a group"),

@@ -3,10 +3,14 @@
 //! Owns the table's construction and its reading back; where an entry goes and how it is found is icmp-common's. Which addresses a host has
 //! is `netlink.rs`'s, writing the maps `instance/maps.rs`'s.
 
+use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use icmp_common::abi::{AddressBucket4, AddressBucket6, AddressKind, OwnFirst, SCOPE_SLOTS, Scope, own_bit};
+use icmp_common::abi::{
+    AddressBucket4, AddressBucket6, AddressKind, OTHER_MAC, OwnFirst, SCOPE_SLOTS, Scope, own_bit,
+};
 use icmp_common::tables::{insert4, insert6};
+use icmp_common::wire::ethernet;
 
 use crate::diagnostics::count;
 
@@ -22,12 +26,36 @@ pub struct OwnAddress {
 }
 
 impl OwnAddress {
+    /// That frames to this MAC address are the host's, too.
+    pub fn of_mac(mac: [u8; 6], scope: Scope) -> Self {
+        let bits = u128::from(OTHER_MAC) << 64 | u128::from(ethernet::address(mac));
+        Self { address: Ipv6Addr::from(bits).into(), scope, kind: AddressKind::Present }
+    }
+
+    /// Whether it is one of those.
+    pub fn is_mac(&self) -> bool {
+        self.kind == AddressKind::Present && self.address.is_ipv6()
+    }
+
     /// Whether it is answered, where all addresses of the host are answered everywhere or not.
     pub fn is_answered(&self, own_host: bool) -> bool {
         match self.kind {
             AddressKind::Own | AddressKind::Everywhere => true,
             AddressKind::Host => own_host,
             _ => false,
+        }
+    }
+}
+
+impl Display for OwnAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.address {
+            IpAddr::V6(address) if self.is_mac() => {
+                let [first, rest @ .., _, _] = (address.to_bits() as u64).to_ne_bytes();
+                write!(f, "{first:02x}")?;
+                rest.iter().try_for_each(|byte| write!(f, ":{byte:02x}"))
+            }
+            address => address.fmt(f),
         }
     }
 }
@@ -71,9 +99,10 @@ impl AddressTable {
     pub fn own_first(&self) -> Vec<OwnFirst> {
         let mut first = vec![OwnFirst::default(); SCOPE_SLOTS as usize];
         let addresses = self.addresses();
-        // Nobody sends from a multicast address whose packets the kernel would act on.
         let mut any = OwnFirst::default();
-        for own in addresses.iter().filter(|own| !own.address.is_multicast()) {
+        // Nobody sends from a multicast address whose packets the kernel would act on.
+        let is_source = |own: &&OwnAddress| own.kind != AddressKind::Present && !own.address.is_multicast();
+        for own in addresses.iter().filter(is_source) {
             let (set, address) = match own.address {
                 IpAddr::V4(address) => (&mut any.any4, u64::from(address.to_bits())),
                 IpAddr::V6(address) => (&mut any.any6, address.to_bits() as u64),
@@ -179,6 +208,16 @@ mod tests {
             found.swap_remove(position);
         }
         assert!(found.is_empty());
+    }
+
+    #[test]
+    fn a_mac_address_is_written_as_one_and_is_no_source() {
+        let mac = OwnAddress::of_mac([2, 0, 0x5e, 0, 1, 0x33], Scope::new(1, 0));
+        assert_eq!(mac.to_string(), "02:00:5e:00:01:33");
+        assert_eq!(own("2001:db8::2", 1, 0).to_string(), "2001:db8::2");
+        let (table, _) = AddressTable::build(&[mac], ADDRESS_BUCKETS);
+        assert!(table.addresses() == [mac] && mac.is_mac() && !mac.is_answered(true));
+        assert!(table.own_first().iter().all(|first| *first == OwnFirst::default()));
     }
 
     #[test]

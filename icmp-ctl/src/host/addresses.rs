@@ -11,8 +11,9 @@ use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
-use crate::host::interfaces::{taker, takers_in_vlans};
+use crate::host::interfaces::{NOBODYS_MAC, interface_entry, taker, takers_in_vlans};
 use crate::host::netlink::{Address, Link, Network};
+use crate::host::other_macs::OtherMacs;
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.
 fn vlan_of(device: &Link) -> Option<(u32, u32)> {
@@ -45,27 +46,48 @@ fn is_link_local(address: &IpAddr) -> bool {
 /// check decides.
 pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)], gated: &[IpNet]) -> Vec<OwnAddress> {
     let host = Host::new(network, gated);
+    let macs = OtherMacs::new(network);
     let mut own = Vec::new();
     for (slot, link) in interfaces {
-        let Some(taker) = taker(network, link) else { continue };
-        host.add(&mut own, taker.index, Scope::new(*slot, 0));
+        let mac = interface_entry(network, link, *slot).mac;
+        let taker = taker(network, link);
+        let below = macs.below(link);
+        // Where nothing is for the interface although nobody else takes its frames in, it is not known whose they are.
+        let others = |device: u32, scope: Scope| {
+            let of = if taker.is_some() && mac == NOBODYS_MAC {
+                BTreeSet::new()
+            } else {
+                macs.of(&below, device, mac)
+            };
+            of.into_iter().map(move |mac| OwnAddress::of_mac(mac, scope))
+        };
+        if let Some(taker) = taker {
+            let scope = Scope::new(*slot, 0);
+            host.add(&mut own, taker.index, scope, true);
+            own.extend(others(taker.index, scope));
+        }
         for (taker, id) in takers_in_vlans(network, link) {
-            host.add_vlan(&mut own, taker.index, Scope::new(*slot, id.into()));
+            let scope = Scope::new(*slot, id.into());
+            host.add_vlan(&mut own, taker.index, scope, true);
+            own.extend(others(taker.index, scope));
         }
-        // VLAN devices on a port have its frames before the bridge has, and the port's MAC address.
-        if taker.mac != link.mac {
-            continue;
-        }
+        // VLAN devices on a port have its frames before the bridge has: those for the port's MAC address, which is not answered.
+        let is_answered = taker.is_some_and(|taker| taker.mac == link.mac);
         for (device, vlan) in host.vlans_of(link.index) {
-            host.add_vlan(&mut own, *device, Scope::new(*slot, *vlan));
+            let scope = Scope::new(*slot, *vlan);
+            host.add_vlan(&mut own, *device, scope, is_answered);
+            own.extend(others(*device, scope));
             for (inner_device, inner) in host.vlans_of(*device) {
-                host.add_vlan(&mut own, *inner_device, Scope::new(*slot, vlan & 0xfff | inner << 12));
+                let scope = Scope::new(*slot, vlan & 0xfff | inner << 12);
+                host.add_vlan(&mut own, *inner_device, scope, is_answered);
+                own.extend(others(*inner_device, scope));
             }
         }
     }
     let attached: BTreeSet<IpAddr> = own.iter().map(|own| own.address).collect();
     own.extend(host.anywhere());
     own.sort_by_key(|own| match own.kind {
+        AddressKind::Present if own.is_mac() => 5,
         AddressKind::Present => 0,
         AddressKind::Own | AddressKind::Everywhere => 1,
         _ if own.kind != AddressKind::Group && attached.contains(&own.address) => 2,
@@ -195,13 +217,13 @@ impl<'a> Host<'a> {
         self.vlans.get(&ifindex).map_or(&[], Vec::as_slice)
     }
 
-    fn add_vlan(&self, own: &mut Vec<OwnAddress>, device: u32, scope: Scope) {
+    fn add_vlan(&self, own: &mut Vec<OwnAddress>, device: u32, scope: Scope, is_answered: bool) {
         own.push(OwnAddress { address: Ipv4Addr::UNSPECIFIED.into(), scope, kind: AddressKind::Present });
-        self.add(own, device, scope);
+        self.add(own, device, scope, is_answered);
     }
 
-    /// What an interface has, each address once.
-    fn add(&self, own: &mut Vec<OwnAddress>, ifindex: u32, scope: Scope) {
+    /// What an interface has, each address once; all that is no group is the kernel's where nothing is answered.
+    fn add(&self, own: &mut Vec<OwnAddress>, ifindex: u32, scope: Scope, is_answered: bool) {
         let mut kinds: BTreeMap<IpAddr, AddressKind> = BTreeMap::new();
         for address in self.addresses.get(&ifindex).into_iter().flatten() {
             // A group that is joined with `ip address add … autojoin` is listed as an address, too.
@@ -229,8 +251,8 @@ impl<'a> Host<'a> {
                 let _own = kinds.entry(*address).or_insert(*kind);
             }
         }
-        for kind in kinds.values_mut().filter(|kind| **kind != AddressKind::Group && self.is_silent(ifindex))
-        {
+        let is_answered = is_answered && !self.is_silent(ifindex);
+        for kind in kinds.values_mut().filter(|kind| !is_answered && **kind != AddressKind::Group) {
             *kind = AddressKind::Anywhere;
         }
         own.extend(kinds.into_iter().map(|(address, kind)| OwnAddress { address, scope, kind }));
@@ -321,6 +343,50 @@ mod tests {
         let own: Vec<_> = own.map(|own| (own.scope, own.address.to_string())).collect();
         let expected = [(Scope::new(1, 0), "192.0.2.9"), (Scope::new(1, 100), "192.0.2.100")];
         assert_eq!(own, expected.map(|(scope, text)| (scope, text.to_owned())));
+    }
+
+    #[test]
+    fn in_vlans_of_a_port_what_is_for_the_ports_mac_address_is_the_kernels() {
+        let on_port = Some(Vlan { parent: 1, id: 100, service: false });
+        for (mac, active, kind, others) in [
+            ([4; 6], true, AddressKind::Anywhere, &[(0, 2), (100, 2), (100, 6)][..]),
+            ([2; 6], true, AddressKind::Own, &[(100, 6)]),
+            // The bridge takes nothing in, and the VLAN device does.
+            ([4; 6], false, AddressKind::Anywhere, &[(100, 2), (100, 6)]),
+        ] {
+            let network = Network {
+                links: vec![
+                    Link { controller: Some(9), active, ..link(1, true, None) },
+                    Link { mac: Some([6; 6]), ..link(2, true, on_port) },
+                    Link { kind: Some(InfoKind::Bridge), mac: Some(mac), ..link(9, true, None) },
+                ],
+                addresses: vec![address(2, "192.0.2.2"), address(9, "192.0.2.9")],
+                ..Network::default()
+            };
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+            assert_eq!(kind_of(&own, Scope::new(1, 100), "192.0.2.2"), Some(kind), "{mac:?} {active}");
+            let of_macs: Vec<_> = own.iter().filter(|own| own.is_mac()).copied().collect();
+            let expected =
+                others.iter().map(|(vlan, mac)| OwnAddress::of_mac([*mac; 6], Scope::new(1, *vlan)));
+            assert_eq!(of_macs, expected.collect::<Vec<_>>(), "{mac:?} {active}");
+        }
+    }
+
+    #[test]
+    fn below_a_macvlan_that_takes_its_frames_no_mac_address_is_the_hosts() {
+        let other = Link {
+            takes_below: true,
+            kind: Some(InfoKind::MacVlan),
+            lower: Some(1),
+            mac: Some([4; 6]),
+            ..link(2, true, None)
+        };
+        for takes_below in [false, true] {
+            let links = vec![link(1, true, None), Link { takes_below, ..other.clone() }];
+            let network = Network { links, ..Network::default() };
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+            assert_eq!(own.iter().filter(|own| own.is_mac()).count(), usize::from(!takes_below));
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub(super) const WITHOUT_IPV6: &str =
     "the kernel takes in no IPv6 on this interface, because of `disable_ipv6` or an MTU below 1280";
 
 /// No frame is addressed to this, because an address has six bytes and not eight.
-const NOBODYS_MAC: u64 = u64::MAX;
+pub(super) const NOBODYS_MAC: u64 = u64::MAX;
 
 fn mac_of(link: &Link) -> u64 {
     link.mac.map_or(NOBODYS_MAC, ethernet::address)

@@ -17,6 +17,7 @@ mod left_out;
 mod local_routes;
 pub mod netlink;
 mod nftables;
+mod other_macs;
 pub mod passed;
 pub mod patterns;
 pub mod received;

@@ -85,7 +85,7 @@ fn answered_among(known: &[OwnAddress], own_host: bool, interfaces: &[Interface]
 
 /// That entries found no place.
 fn no_room(left_out: &[OwnAddress]) -> Option<Finding> {
-    let first = left_out.first()?.address;
+    let first = left_out.first()?;
     let what = match left_out.len() {
         1 => format!("{first} does not fit the address tables"),
         number => format!("{number} addresses do not fit the address tables, {first} among them"),
