@@ -107,7 +107,14 @@ pub struct Gated {
 /// # Errors
 /// A map or the clock cannot be read.
 pub fn gated(maps: &InstanceMaps) -> Result<Vec<Gated>> {
-    let vips = maps.vips()?;
+    gated_of(maps, &maps.vips()?)
+}
+
+/// The same of these VIPs, which are in force.
+///
+/// # Errors
+/// Likewise.
+pub fn gated_of(maps: &InstanceMaps, vips: &[compiled::Vip]) -> Result<Vec<Gated>> {
     let gated = vips.iter().filter_map(|vip| Some((vip.net, vip.gate?)));
     let now = ticks()?;
     gated.map(|(net, gate)| Ok(Gated { net, gate, is_healthy: now < maps.gates.lease(&gate)? })).collect()

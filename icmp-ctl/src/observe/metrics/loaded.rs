@@ -13,6 +13,7 @@ use icmp_common::reason::Reason;
 
 use crate::host::netlink::Link;
 use crate::host::received::received_once;
+use crate::instance::compiled::Vip;
 use crate::instance::maps::InstanceMaps;
 use crate::instance::pins::View;
 use crate::instance::program::Entry;
@@ -23,7 +24,7 @@ use crate::observe::levels::{levels, used};
 use crate::observe::metrics::peers::Peers;
 use crate::observe::peers::is_tracking;
 use crate::policy::difference::describe;
-use crate::policy::gates::{check_text, gated};
+use crate::policy::gates::{check_text, gated_of};
 
 /// What the maps held; nothing where nothing is loaded.
 #[derive(Debug, Default)]
@@ -61,6 +62,7 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) fn read(instance: &View, links: &[Link]) -> Result<Self> {
         let rule_counters = instance.maps.rule_counters()?;
+        let OfPolicy { hash, vips } = of_policy(instance)?;
         let mut loaded = Self {
             build: instance.build(),
             rules: instance.read(InstanceMaps::named_rule_counters)?,
@@ -68,7 +70,7 @@ impl Loaded {
                 .iter()
                 .map(|check| (*check, rule_counters[check_counter(*check) as usize].hits))
                 .collect(),
-            config_hash: Some(config_hash(instance)?),
+            config_hash: Some(hash),
             confirmation_pending: Some(instance.maps.pending()?.is_some()),
             under_pressure: instance.maps.pressure(),
             applied_at: instance
@@ -76,7 +78,7 @@ impl Loaded {
                 .and_then(|at| Some(at.duration_since(UNIX_EPOCH).ok()?.as_secs_f64())),
             ..Self::default()
         };
-        for vip in instance.read(gated)? {
+        for vip in instance.read(|maps| gated_of(maps, &vips))? {
             loaded.vips.push((vip.net.to_string(), check_text(&vip.gate), vip.is_healthy));
         }
         let entries = instance.maps.interfaces()?;
@@ -121,20 +123,31 @@ impl Loaded {
 /// only together with one of these.
 type InForce = (Option<SystemTime>, u32, Option<Settings>);
 
-/// The hash of the configuration in force, which is found out anew where that has changed: it takes reading all prefixes.
-fn config_hash(instance: &View) -> Result<u64> {
-    static LAST: Mutex<Option<(InForce, u64)>> = Mutex::new(None);
+/// What there is to say of the policy in force that takes reading all its prefixes.
+#[derive(Clone, Debug, Default)]
+struct OfPolicy {
+    /// Of the whole configuration.
+    hash: u64,
+    vips: Vec<Vip>,
+}
+
+/// Finds it out, anew where the policy has changed.
+fn of_policy(instance: &View) -> Result<OfPolicy> {
+    static LAST: Mutex<Option<(InForce, OfPolicy)>> = Mutex::new(None);
     let in_force = (instance.applied_at(), instance.maps.switch()?, instance.maps.settings()?);
     // Whoever has panicked with it has left what was there before.
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((_, hash)) = last.filter(|(known, _)| *known == in_force) {
-        return Ok(hash);
+    if let Some((_, of_policy)) = last.as_ref().filter(|(known, _)| *known == in_force) {
+        return Ok(of_policy.clone());
     }
     let policy = instance.read(InstanceMaps::policy)?;
     let tick = Tick::of_this_kernel()?;
-    let hash = policy.map_or(0, |policy| hash(&describe(&policy, tick)));
-    *last = Some((in_force, hash));
-    Ok(hash)
+    let of_policy = policy.map_or_else(OfPolicy::default, |policy| OfPolicy {
+        hash: hash(&describe(&policy, tick)),
+        vips: policy.vips(),
+    });
+    *last = Some((in_force, of_policy.clone()));
+    Ok(of_policy)
 }
 
 /// A number that is another one for another configuration, and the same on every host: FNV-1a (draft-eastlake-fnv), of which a sample, a
