@@ -311,6 +311,49 @@ fn a_local_route_of_one_address_is_answered_and_one_of_a_prefix_told_of_until_it
 }
 
 #[test]
+fn an_address_whose_local_route_was_deleted_is_answered_once_it_has_one_again() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let without = ["192.0.2.40", "2001:db8::40"];
+    let others = ["192.0.2.2", "2001:db8::2", "192.0.2.41"];
+    let change = |verb: &str| {
+        for (address, length) in without.iter().zip([24, 64]) {
+            host.ip(&format!("address {verb} {address}/{length} dev {HOST_IF}"));
+        }
+    };
+    host.ip(&format!("address add 192.0.2.41/24 dev {HOST_IF} noprefixroute"));
+    change("add");
+    for address in without {
+        host.ip(&format!("route del local {address} dev {HOST_IF} table local"));
+    }
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    let ping_all = || {
+        // What comes last is counted last.
+        for to in others.iter().chain(&without) {
+            let from = if to.contains(':') { "2001:db8::1" } else { "192.0.2.1" };
+            peer.send(&Echo::new(address(from), address(to), vec![0; 56]).frame()).expect("sent");
+        }
+    };
+    let is_told = || {
+        let found = ctl::run(host, &format!("doctor {HOST_IF} -j")).stdout;
+        found.contains("192.0.2.40 and 1 more are not answered")
+    };
+    {
+        let _attached = Attached::new(host, HOST_IF);
+        ping_all();
+        let counters = counted(host, "not-own-address", 2);
+        assert_eq!((counters.packets("not-own-address"), counters.answered()), (2, 3));
+        assert!(is_told());
+    }
+    change("del");
+    change("add");
+    let _attached = Attached::new(host, HOST_IF);
+    ping_all();
+    assert_eq!(counted(host, "answered", 5).answered(), 5);
+    assert!(!is_told(), "both have one again");
+}
+
+#[test]
 fn what_the_kernel_takes_nothing_in_for_is_answered_by_nobody() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

@@ -111,6 +111,8 @@ struct Host<'a> {
     broadcasts: BTreeSet<Ipv4Addr>,
     /// Addresses that are found as VIPs.
     gated: BTreeSet<IpAddr>,
+    /// [`Network::without_route`].
+    without_route: &'a BTreeSet<(u32, IpAddr)>,
 }
 
 impl<'a> Host<'a> {
@@ -127,6 +129,7 @@ impl<'a> Host<'a> {
             vlans: BTreeMap::new(),
             broadcasts: network.addresses.iter().flat_map(broadcasts).collect(),
             gated: all.filter(is_gated).collect(),
+            without_route: &network.without_route,
         };
         for address in network.addresses.iter().filter(|address| is_for_others(&address.address)) {
             host.addresses.entry(address.ifindex).or_default().push(address);
@@ -178,11 +181,17 @@ impl<'a> Host<'a> {
         *known = if kind as u8 > *known as u8 { kind } else { *known };
     }
 
+    /// Whether the kernel has a local route to an address; without one it forwards what is for that. It has none to IPv6 addresses that stay on an
+    /// interface while it is down (`keep_addr_on_down`).
+    fn has_route(&self, address: &Address) -> bool {
+        (address.address.is_ipv4() || self.is_up(address.ifindex))
+            && !self.without_route.contains(&(address.ifindex, address.address))
+    }
+
     /// What an address is on other interfaces than its own: no source of another host's, and the kernel's as a destination. `None` for groups,
-    /// and for IPv6 addresses that stay on an interface while it is down (`keep_addr_on_down`): the kernel has no local route to them and
-    /// forwards what is for them.
+    /// and where there is no route to it.
     fn elsewhere_kind(&self, address: &Address) -> Option<AddressKind> {
-        if address.address.is_multicast() || address.address.is_ipv6() && !self.is_up(address.ifindex) {
+        if address.address.is_multicast() || !self.has_route(address) {
             return None;
         }
         if self.gated.contains(&address.address) {
@@ -227,7 +236,7 @@ impl<'a> Host<'a> {
         let mut kinds: BTreeMap<IpAddr, AddressKind> = BTreeMap::new();
         for address in self.addresses.get(&ifindex).into_iter().flatten() {
             // A group that is joined with `ip address add … autojoin` is listed as an address, too.
-            if !address.address.is_multicast() {
+            if !address.address.is_multicast() && !self.without_route.contains(&(ifindex, address.address)) {
                 kinds.insert(address.address, AddressKind::Own);
             }
             kinds.extend(broadcasts(address).map(|v4| (v4.into(), AddressKind::Group)));
@@ -306,6 +315,27 @@ mod tests {
         let network = Network { links: vec![link(1, true, None)], addresses, ..Network::default() };
         let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
         assert_eq!(own.iter().map(|own| own.address.to_string()).collect::<Vec<_>>(), [""; 0]);
+    }
+
+    #[test]
+    fn an_address_without_a_local_route_is_nobodys_and_its_broadcast_address_stays() {
+        let addresses =
+            vec![Address { prefix_len: 24, ..address(1, "192.0.2.1") }, address(1, "2001:db8::1")];
+        for (without_route, expected) in [
+            (vec![], &["192.0.2.1", "192.0.2.255", "2001:db8::1"][..]),
+            (vec![(1, addresses[0].address)], &["192.0.2.255", "2001:db8::1"]),
+            (vec![(1, addresses[1].address), (2, addresses[0].address)], &["192.0.2.1", "192.0.2.255"]),
+        ] {
+            let network = Network {
+                links: vec![link(1, true, None)],
+                addresses: addresses.clone(),
+                without_route: without_route.into_iter().collect(),
+                ..Network::default()
+            };
+            let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+            let texts: BTreeSet<_> = own.iter().map(|own| own.address.to_string()).collect();
+            assert_eq!(texts.iter().map(String::as_str).collect::<Vec<_>>(), expected);
+        }
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! Owns which of them stand for an address and which for a whole prefix. Of prefixes `checks/addresses.rs` tells.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
@@ -21,7 +22,8 @@ const RTA_OIF: u16 = 4;
 
 /// One of them.
 struct Route {
-    ifindex: u32,
+    /// `None` of one that leads to several.
+    ifindex: Option<u32>,
     net: IpNet,
     /// The kernel has made it for an address.
     is_kernels: bool,
@@ -33,6 +35,15 @@ pub(super) struct LocalRoutes {
     pub(super) addresses: Vec<(u32, IpAddr)>,
     /// Whole prefixes that other hosts can send to.
     pub(super) prefixes: Vec<IpNet>,
+    /// What all of them are for.
+    all: BTreeSet<IpNet>,
+}
+
+impl LocalRoutes {
+    /// Whether there is one for an address, whatever interface it is of.
+    pub(super) fn have(&self, address: IpAddr) -> bool {
+        self.all.contains(&address.into()) || self.all.iter().any(|net| net.contains(&address))
+    }
 }
 
 /// Those of the host and of its VRFs, each of which is an index and a table, without addresses that are known. A route in the table of a VRF is the
@@ -50,26 +61,32 @@ pub(super) fn read(
     };
     let mut routes = of_table(libc::RT_TABLE_LOCAL.into())?;
     for (vrf, table) in vrfs {
-        let of_vrf =
-            |route: Route| if is_in(route.ifindex, *vrf) { route } else { Route { ifindex: *vrf, ..route } };
+        let of_vrf = |route: Route| {
+            if route.ifindex.is_some_and(|index| is_in(index, *vrf)) {
+                route
+            } else {
+                Route { ifindex: Some(*vrf), ..route }
+            }
+        };
         routes.extend(of_table(*table)?.into_iter().map(of_vrf));
     }
     Ok(sorted(routes, is_known))
 }
 
 fn sorted(routes: Vec<Route>, is_known: impl Fn(&IpAddr) -> bool) -> LocalRoutes {
-    let (mut addresses, mut prefixes) = (Vec::new(), Vec::new());
+    let (mut addresses, mut prefixes, mut all) = (Vec::new(), Vec::new(), BTreeSet::new());
     for Route { ifindex, net, is_kernels } in routes {
+        all.insert(net);
         let address = net.addr();
         if net.prefix_len() != net.max_prefix_len() {
             prefixes.extend(Some(net).filter(|_| !is_of_host_or_link(address)));
         } else if !is_kernels && !is_known(&address) {
-            addresses.push((ifindex, address));
+            addresses.extend(ifindex.map(|index| (index, address)));
         }
     }
     prefixes.sort_unstable();
     prefixes.dedup();
-    LocalRoutes { addresses, prefixes }
+    LocalRoutes { addresses, prefixes, all }
 }
 
 fn is_of_host_or_link(address: IpAddr) -> bool {
@@ -99,7 +116,7 @@ fn route(body: &[u8]) -> Option<Route> {
         _ => return None,
     };
     let net = IpNet::new(address, header[PREFIX_LEN]).ok()?;
-    Some(Route { ifindex: ifindex?, net, is_kernels: header[PROTOCOL] == libc::RTPROT_KERNEL })
+    Some(Route { ifindex, net, is_kernels: header[PROTOCOL] == libc::RTPROT_KERNEL })
 }
 
 #[cfg(test)]
@@ -133,9 +150,28 @@ mod tests {
             });
             body.extend(attribute(RTA_OIF, &7_u32.to_ne_bytes()));
             let route = route(&body).expect("a route");
-            let LocalRoutes { addresses, prefixes } = sorted(vec![route], |address| *address == own);
+            let LocalRoutes { addresses, prefixes, .. } = sorted(vec![route], |address| *address == own);
             assert_eq!(addresses, [(7, net.addr())][..usize::from(exact)], "{net} by {protocol}");
             assert_eq!(prefixes, [net][..usize::from(prefix)], "{net} by {protocol}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_route_of_its_own_or_of_a_prefix_around_it_wherever_that_leads() {
+        let routes = ["192.0.2.2/32", "127.0.0.0/8", "2001:db8:1::/64"].map(|net| Route {
+            ifindex: None,
+            net: net.parse().expect("a prefix"),
+            is_kernels: false,
+        });
+        let routes = sorted(routes.into(), |_| false);
+        for (address, has) in [
+            ("192.0.2.2", true),
+            ("127.0.0.9", true),
+            ("2001:db8:1::9", true),
+            ("192.0.2.40", false),
+            ("2001:db8::40", false),
+        ] {
+            assert_eq!(routes.have(address.parse().expect("an address")), has, "{address}");
         }
     }
 }

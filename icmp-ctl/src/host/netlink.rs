@@ -153,6 +153,9 @@ pub struct Network {
     pub addresses: Vec<Address>,
     /// Addresses that may not be used: tentative and duplicate ones.
     pub unusable: Vec<Unusable>,
+    /// Addresses, each with its interface's index, that the kernel does not take packets in for, because somebody has deleted their local routes.
+    /// Of interfaces that are down or in a VRF this is not said.
+    pub without_route: BTreeSet<(u32, IpAddr)>,
     /// Prefixes, longer than one address, that the kernel takes in as a whole because of a local route.
     pub local_prefixes: Vec<IpNet>,
     /// All groups.
@@ -201,6 +204,14 @@ impl Network {
         let is_in =
             |ifindex, vrf| links.iter().any(|link| link.index == ifindex && link.controller == Some(vrf));
         let of_routes = local_routes::read(&vrfs, is_in, is_known)?;
+        let is_judged = |ifindex| {
+            let link = links.iter().find(|link| link.index == ifindex && link.up && link.table.is_none());
+            link.is_some_and(|link| vrfs.iter().all(|(vrf, _)| link.controller != Some(*vrf)))
+        };
+        let without_route = addresses.iter().filter(|one| {
+            !one.address.is_multicast() && !of_routes.have(one.address) && is_judged(one.ifindex)
+        });
+        let without_route = without_route.map(|one| (one.ifindex, one.address)).collect();
         addresses.extend(of_routes.addresses.into_iter().map(|(ifindex, address)| Address {
             ifindex,
             address,
@@ -213,6 +224,7 @@ impl Network {
             links,
             addresses,
             unusable,
+            without_route,
             local_prefixes: of_routes.prefixes,
             groups: groups::read(),
             taken_in,

@@ -29,6 +29,8 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
             own.address == *address && own.scope == Scope::new(1, 0) && own.kind == AddressKind::Group
         })
     };
+    let without_route = network.without_route.iter().filter(|(ifindex, _)| *ifindex == link.index);
+    let without_route = without_route.map(|(_, address)| *address);
     let of_link = network.addresses.iter().filter(|address| address.ifindex == link.index);
     let of_link: Vec<_> = of_link.map(|address| address.address).collect();
     let broadcast: Vec<_> =
@@ -56,6 +58,12 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
             "the kernel answers no other host from it",
         ),
         (State::Slow, kernels.collect(), WITHOUT_IPV6),
+        (
+            State::Unknown,
+            without_route.collect(),
+            "it has no local route any more, and without one in another table the kernel does not take in what is for it; taking the address off and \
+             adding it again brings the route back",
+        ),
     ]
     .into_iter()
     .filter_map(|(state, addresses, why)| {
@@ -147,6 +155,9 @@ mod tests {
                 unusable("2001:db8::3", 3, false),
                 unusable("2001:db8::4", 9, true),
             ],
+            without_route: [(3, "192.0.2.40"), (9, "192.0.2.41")]
+                .map(|(ifindex, text)| (ifindex, text.parse().expect("an address")))
+                .into(),
             ..Network::default()
         };
         let found = unanswered(&network, &link);
@@ -158,6 +169,7 @@ mod tests {
                 (State::Unknown, "2001:db8::3 is not answered"),
                 (State::Slow, "192.0.2.255 is not answered"),
                 (State::Slow, "127.0.0.9 is not answered"),
+                (State::Unknown, "192.0.2.40 is not answered"),
             ]
         );
         assert_eq!(
