@@ -146,7 +146,7 @@ impl Capturing {
             lost: sum.lost + cpu.0.lost,
             ..sum
         };
-        Ok(cpus.iter().flatten().filter(of_this).fold(CaptureCpu::default(), sum))
+        Ok(cpus.elements().flatten().filter(of_this).fold(CaptureCpu::default(), sum))
     }
 
     /// How long the program has captured nothing, because this process did not run.

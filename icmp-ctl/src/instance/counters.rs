@@ -60,7 +60,7 @@ impl InstanceMaps {
     pub fn rule_counters(&self) -> Result<Vec<RuleCounter>> {
         let counters = read_batch_per_cpu(&self.rule_counters, 0, RULE_COUNTERS)
             .context("reading the counters of rules")?;
-        let sum = |cpus: Vec<Pod<RuleCounter>>| {
+        let sum = |cpus: &[Pod<RuleCounter>]| {
             cpus.iter().fold(RuleCounter::default(), |sum, cpu| RuleCounter {
                 hits: sum.hits + cpu.0.hits,
                 limited: sum.limited + cpu.0.limited,
@@ -68,7 +68,7 @@ impl InstanceMaps {
                 would_limit: sum.would_limit + cpu.0.would_limit,
             })
         };
-        Ok(counters.into_iter().map(sum).collect())
+        Ok(counters.elements().map(sum).collect())
     }
 
     /// The buckets of budgets and, behind them, of rules (`icmp_common::budget`).
@@ -136,8 +136,8 @@ impl InstanceMaps {
     pub fn heavy_hitters(&self) -> Result<Vec<(u32, usize, HeavyHitter)>> {
         let elements =
             read_batch_per_cpu(&self.heavy_hitters, 0, HEAVY_HITTERS).context("reading the heavy hitters")?;
-        let entries = (0..).zip(elements).flat_map(|(index, element)| {
-            element.into_iter().enumerate().map(move |(cpu, entry)| (index, cpu, entry.0))
+        let entries = (0..).zip(elements.elements()).flat_map(|(index, element)| {
+            element.iter().enumerate().map(move |(cpu, entry)| (index, cpu, entry.0))
         });
         Ok(entries.filter(|(.., heavy_hitter)| heavy_hitter.source.ip_version != 0).collect())
     }
@@ -153,7 +153,7 @@ impl InstanceMaps {
         let places =
             (0..COUNTER_ROWS).flat_map(|row| (0..REASONS).map(move |reason| (row as u8, reason as u8)));
         let sums =
-            elements.iter().map(|cpus| cpus.iter().fold(Counter::default(), |sum, cpu| sum.plus(cpu.0)));
+            elements.elements().map(|cpus| cpus.iter().fold(Counter::default(), |sum, cpu| sum.plus(cpu.0)));
         Ok(places.zip(sums).filter(|(_, counter)| counter.packets != 0).collect())
     }
 

@@ -240,13 +240,26 @@ pub(crate) fn read_batch<V: Pod>(map: &Array<MapData, V>, first: u32, wanted: u3
     Ok(values)
 }
 
-/// Reads so many consecutive elements of a per-CPU array, which may be none: of each the values of all CPUs. The kernel does so since Linux
-/// 5.13 (commit f008d732ab18).
+/// Consecutive elements of a per-CPU array.
+pub(crate) struct PerCpu<V> {
+    /// The values of all CPUs of the first element, then those of the next: in one piece, as there are thousands.
+    values: Vec<V>,
+    cpus: usize,
+}
+
+impl<V> PerCpu<V> {
+    /// Of each element the values of all CPUs.
+    pub(crate) fn elements(&self) -> std::slice::Chunks<'_, V> {
+        self.values.chunks(self.cpus)
+    }
+}
+
+/// Reads so many consecutive elements of a per-CPU array, which may be none. The kernel does so since Linux 5.13 (commit f008d732ab18).
 pub(crate) fn read_batch_per_cpu<V: Pod>(
     map: &PerCpuArray<MapData, V>,
     first: u32,
     wanted: u32,
-) -> Result<Vec<Vec<V>>> {
+) -> Result<PerCpu<V>> {
     let cpus = nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
     // Each value begins at a multiple of eight bytes.
     let words = size_of::<V>().div_ceil(size_of::<u64>());
@@ -256,7 +269,7 @@ pub(crate) fn read_batch_per_cpu<V: Pod>(
         // SAFETY: there are as many bytes as a value has, and any bytes are a value of plain data.
         unsafe { words.as_ptr().cast::<V>().read_unaligned() }
     };
-    Ok(values.chunks(words * cpus).map(|element| element.chunks(words).map(value).collect()).collect())
+    Ok(PerCpu { values: values.chunks(words).map(value).collect(), cpus })
 }
 
 /// Reads so many consecutive elements to where there is room for them.
