@@ -13,12 +13,13 @@ const DRAWN_BY_TESTS: [(&str, &[&str]); 2] =
 
 pub(crate) fn verb() -> Result<()> {
     run::require_root("the pictures show programs in the kernel and network namespaces, and making them")?;
+    // First, because it installs what building needs.
+    demo::record()?;
     run::heading("Screens of top, and the packet path");
     for (package, tests) in DRAWN_BY_TESTS {
         let mut test = build::cargo()?;
         test.args(["test", "--quiet", "--package", package]).args(tests).env("ICMP_TESTS_BLESS", "1");
         run::stream(&mut test)?;
     }
-    demo::record()?;
     dashboard::picture()
 }
