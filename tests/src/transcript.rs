@@ -56,8 +56,12 @@ impl World<'_> {
                         None if code == Some(0) => {}
                         Some(prints) if matches(&prints, &printed.lines().collect::<Vec<_>>()) => {}
                         Some(prints) if is_blessing => blessed.push((line, prints.len(), printed)),
-                        _ => {
-                            return Err(format!("{}:{line}: {command}\nprints\n{printed}", page.display()));
+                        prints => {
+                            let said = prints.unwrap_or_default().join("\n");
+                            let page = page.display();
+                            return Err(format!(
+                                "{page}:{line}: {command}\nprints\n{printed}\nwhere it says\n{said}"
+                            ));
                         }
                     }
                 }
