@@ -329,7 +329,8 @@ const fn words(target: Target) -> (&'static str, &'static str) {
         Target::FromOwn => ("from-own", "for the host, from an address of its own"),
         Target::Elsewhere => (
             "elsewhere",
-            "for an address that the host has on another interface, or in a frame to another MAC address of the host; the kernel alone answers",
+            "for an address that the host has on another interface, in a frame to another MAC address of the host, or through a device that is down; the \
+             kernel alone answers",
         ),
         Target::Group => ("group", "for a group that the host belongs to"),
         Target::LinkGroup => ("link-group", "for an address of the host, in a frame to a group"),

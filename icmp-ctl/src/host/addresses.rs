@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
-use crate::host::interfaces::{NOBODYS_MAC, interface_entry, taker, takers_in_vlans};
+use crate::host::interfaces::{NOBODYS_MAC, interface_entry, silenced_by, taker, takers_in_vlans};
 use crate::host::netlink::{Address, Link, Network};
 use crate::host::other_macs::OtherMacs;
 
@@ -267,13 +267,10 @@ impl<'a> Host<'a> {
         own.extend(kinds.into_iter().map(|(address, kind)| OwnAddress { address, scope, kind }));
     }
 
-    /// Whether the kernel takes in what comes in on an interface and may have no way for an answer: its VRF is down, or it is a bond or a team that
-    /// is down, of which the ports go on (`bond_handle_frame` in drivers/net/bonding/bond_main.c).
+    /// Whether the kernel may have no way for an answer to what comes in on an interface.
     fn is_silent(&self, ifindex: u32) -> bool {
-        let has_ports = |link: &&Link| matches!(link.kind, Some(InfoKind::Bond | InfoKind::Team));
-        let vrf = self.vrf_of(ifindex);
-        let aggregate = self.links.get(&ifindex).filter(|link| has_ports(link)).map(|link| link.index);
-        vrf.into_iter().chain(aggregate).any(|index| !self.is_up(index))
+        let by_index = |index| self.links.get(&index).copied();
+        by_index(ifindex).is_some_and(|link| silenced_by(link, by_index).is_some())
     }
 }
 

@@ -2,23 +2,50 @@
 //!
 //! Owns the reasons that can be seen from outside and what helps against each. Nothing of it is an error: an interface may come up later.
 
+use std::collections::BTreeSet;
+
 use netlink_packet_route::link::InfoKind;
 
 use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
-use crate::host::interfaces::{taker, taker_above, tunnel_below};
+use crate::host::interfaces::{senders, silenced_by, taker, taker_above, tunnel_below};
 use crate::host::netlink::{Link, Network};
 
-/// Whether frames come in on an interface.
-pub fn up(link: &Link) -> Finding {
+/// Whether frames come in on an interface, and whether the kernel has a way for answers where these are taken in.
+pub fn up(network: &Network, link: &Link) -> Vec<Finding> {
     let name = &link.name;
-    if link.up {
-        Finding::fine("link", "is up").on(name)
-    } else {
-        Finding::new("link", State::Broken, "is down", "no frame comes in")
+    let broken = |what: String, why: &str, down: &Link| {
+        Finding::new("link", State::Broken, what, why)
             .on(name)
-            .fixed_by(format!("ip link set dev {} up", shell_word(name)))
+            .fixed_by(format!("ip link set dev {} up", shell_word(&down.name)))
+    };
+    let by_index = |index| network.links.iter().find(|other| other.index == index);
+    let mut findings = Vec::new();
+    if !link.up && silenced_by(link, by_index).is_none_or(|down| down.index != link.index) {
+        findings.push(broken("is down".to_owned(), "no frame comes in", link));
     }
+    let mut known = BTreeSet::new();
+    for device in senders(network, link, taker(network, link)) {
+        let Some(down) = silenced_by(device, by_index).filter(|down| known.insert(down.index)) else {
+            continue;
+        };
+        let who =
+            if device.index == link.index { String::new() } else { format!("{} above it ", device.name) };
+        let what = match down.kind {
+            _ if down.index == device.index => format!("{who}is down"),
+            Some(InfoKind::Vrf) => format!("{who}is in the VRF {}, which is down", down.name),
+            _ => format!("{who}is above {}, which is down", down.name),
+        };
+        findings.push(broken(
+            what,
+            "pings that come in there are left to the kernel, which finds no way for answers",
+            down,
+        ));
+    }
+    if findings.is_empty() {
+        findings.push(Finding::fine("link", "is up").on(name));
+    }
+    findings
 }
 
 /// Whether any ping is for an interface; `has_vips` is whether any address of others is answered for.
@@ -55,6 +82,17 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
                 "all pings are left to the kernel, unless {name} and {above} have one VLAN in common that is `pvid untagged` on both (`bridge vlan show`)"
             );
             return Finding::new("addresses", State::Slow, what, why).on(name);
+        }
+        if controller.kind == Some(InfoKind::Bridge) && !controller.up {
+            let what = format!("is a port of {above}, which is down");
+            return Finding::new(
+                "addresses",
+                State::Broken,
+                what,
+                "the kernel takes nothing in that comes in on it",
+            )
+            .on(name)
+            .fixed_by(format!("ip link set dev {} up", shell_word(above)));
         }
         // Frames of a bridge come in at it a second time, where a generic program sees them.
         let mode = if controller.kind == Some(InfoKind::Bridge) { " --mode generic" } else { "" };
@@ -122,8 +160,8 @@ mod tests {
             ..Network::default()
         };
         let of = |link: &Link| {
-            let findings = [up(link), addressed(&network, link, false)];
-            findings.iter().filter(|it| it.state != State::Fine).map(Finding::text).collect::<String>()
+            let all = [up(&network, link), vec![addressed(&network, link, false)]].concat();
+            all.iter().filter(|it| it.state != State::Fine).map(Finding::text).collect::<String>()
         };
         assert_eq!(
             (of(&link(1)), of(&link(2))),
@@ -143,5 +181,55 @@ mod tests {
         assert!(of(&link(4)).contains("no address"));
         assert_eq!(addressed(&network, &link(4), true).state, State::Fine, "VIPs are everywhere");
         assert!(of(&Link { external: true, ..link(1) }).contains("tunnel in mode `external`"));
+    }
+
+    #[test]
+    fn a_device_that_is_down_is_named_where_it_leaves_the_kernel_without_a_way_for_answers() {
+        let of = |kind, link| Link { kind: Some(kind), ..link };
+        let down = |kind, index| Link { up: false, ..of(kind, link(index)) };
+        let port = |index, controller| Link { controller: Some(controller), active: true, ..link(index) };
+        let vlan = |link, parent| Link { vlan: Some(Vlan { parent, id: 7, service: false }), ..link };
+        let no_way = "left to the kernel, which finds no way for answers; `ip link set dev";
+        // The first link is attached.
+        let cases: [(&str, Vec<Link>, String); 9] = [
+            ("all up", vec![port(1, 9), of(InfoKind::Vrf, link(9))], String::new()),
+            (
+                "a VRF",
+                vec![port(1, 9), down(InfoKind::Vrf, 9)],
+                format!("is in the VRF if9, which is down; pings that come in there are {no_way} if9 up` helps"),
+            ),
+            (
+                "a bridge in a VRF",
+                vec![port(1, 8), of(InfoKind::Bridge, port(8, 9)), down(InfoKind::Vrf, 9)],
+                "if8 above it is in the VRF if9, which is down".to_owned(),
+            ),
+            (
+                "a VLAN device in a VRF",
+                vec![link(1), vlan(port(2, 9), 1), down(InfoKind::Vrf, 9)],
+                "if2 above it is in the VRF if9, which is down".to_owned(),
+            ),
+            ("a bond", vec![down(InfoKind::Bond, 1)], format!("is down; pings that come in there are {no_way}")),
+            ("a team", vec![down(InfoKind::Team, 1)], format!("is down; pings that come in there are {no_way}")),
+            (
+                "a VLAN device on a bond",
+                vec![vlan(link(1), 9), down(InfoKind::Bond, 9)],
+                "if1: is above if9, which is down".to_owned(),
+            ),
+            ("a card", vec![Link { up: false, ..link(1) }], "is down; no frame comes in".to_owned()),
+            (
+                "a bridge",
+                vec![Link { active: false, ..port(1, 9) }, down(InfoKind::Bridge, 9)],
+                "is a port of if9, which is down; the kernel takes nothing in that comes in on it; `ip link set dev if9 up`"
+                    .to_owned(),
+            ),
+        ];
+        for (what, links, expected) in cases {
+            let network = Network { links, ..Network::default() };
+            let attached = &network.links[0];
+            let all = [up(&network, attached), vec![addressed(&network, attached, true)]].concat();
+            let told: Vec<_> = all.iter().filter(|it| it.state != State::Fine).map(Finding::text).collect();
+            let is_told = told.len() == 1 && told[0].contains(&expected);
+            assert!(is_told || expected.is_empty() && told.is_empty(), "{what}: {told:?}");
+        }
     }
 }

@@ -61,6 +61,19 @@ pub fn vrf_of<'a>(network: &'a Network, link: &Link) -> Option<&'a Link> {
     controller_of(network, link).filter(|controller| controller.kind == Some(InfoKind::Vrf))
 }
 
+/// The device that is down and because of which the kernel takes in what comes in by an interface and may have no way for an answer: its VRF; or the
+/// bond or team that it is or is above, of which the ports go on (`bond_handle_frame` in drivers/net/bonding/bond_main.c).
+pub(super) fn silenced_by<'a>(
+    link: &'a Link,
+    by_index: impl Fn(u32) -> Option<&'a Link>,
+) -> Option<&'a Link> {
+    let is_vrf = |device: &&Link| device.kind == Some(InfoKind::Vrf);
+    let has_ports = |device: &&Link| matches!(device.kind, Some(InfoKind::Bond | InfoKind::Team));
+    let vrf = [Some(link), link.controller.and_then(&by_index)].into_iter().flatten().find(is_vrf);
+    let below = successors(Some(link), |link| by_index(link.vlan?.parent)).take(DEPTH as usize);
+    vrf.into_iter().chain(below.filter(has_ports)).find(|device| !device.up)
+}
+
 /// Which interface takes in the frames of one that have no tag: itself, or the bridge it is a port of, or a VLAN device on that. `None` where
 /// the bridge does not take them in, or where it is a port of a device that deals them out by rules of its own, VLANs among them (Open vSwitch).
 pub fn taker<'a>(network: &'a Network, link: &'a Link) -> Option<&'a Link> {
@@ -91,7 +104,7 @@ pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
 }
 
 /// What sends the kernel's answers to what comes in on an interface: it, whoever takes its frames in, and the VLAN devices above those.
-fn senders<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> Vec<&'a Link> {
+pub(super) fn senders<'a>(network: &'a Network, link: &'a Link, taker: Option<&'a Link>) -> Vec<&'a Link> {
     let in_vlans = takers_in_vlans(network, link).into_iter().map(|(device, _)| device);
     let mut senders: Vec<&Link> = [link].into_iter().chain(taker).chain(in_vlans).collect();
     let mut at = 0;

@@ -286,6 +286,20 @@ fn what_comes_in_through_a_vrf_or_a_bond_that_is_down_is_the_kernels() {
     }
 }
 
+#[test]
+fn what_comes_in_by_a_vlan_device_that_stays_up_above_a_bond_that_is_down_is_the_kernels() {
+    let vlan = Some(Vlan { parent: 9, id: 100, service: false });
+    for (up, expected) in [(true, AddressKind::Own), (false, AddressKind::Anywhere)] {
+        let network = Network {
+            links: vec![Link { kind: Some(InfoKind::Bond), ..link(9, up, None) }, link(2, true, vlan)],
+            addresses: vec![address(2, "192.0.2.1")],
+            ..Network::default()
+        };
+        let found = own_addresses(&network, &[(1, &network.links[0])], &[]);
+        assert_eq!(kind_of(&found, Scope::new(1, 100), "192.0.2.1"), Some(expected), "up: {up}");
+    }
+}
+
 fn kind_of(own: &[OwnAddress], scope: Scope, text: &str) -> Option<AddressKind> {
     let address: IpAddr = text.parse().expect("an address");
     own.iter().find(|own| own.scope == scope && own.address == address).map(|own| own.kind)

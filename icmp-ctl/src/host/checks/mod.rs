@@ -30,7 +30,7 @@ pub struct Place<'a> {
 
 /// Whether frames come in on an interface at all, and whether what is answered there arrives.
 pub fn way(place: Place<'_>) -> Vec<Finding> {
-    let mut findings = vec![idle::up(place.link)];
+    let mut findings = idle::up(place.network, place.link);
     findings.extend(peer::takes_answers(place));
     findings
 }
@@ -38,12 +38,10 @@ pub fn way(place: Place<'_>) -> Vec<Finding> {
 /// What may be in the way of a program that is on an interface.
 pub fn attached(place: Place<'_>) -> Vec<Finding> {
     let Place { network, link, has_vips, .. } = place;
-    let mut findings = vec![
-        idle::up(link),
-        idle::addressed(network, link, has_vips),
-        vlan_stripping::tags(network, link),
-        mtu::fits(link),
-    ];
+    let mut findings = idle::up(network, link);
+    findings.push(idle::addressed(network, link, has_vips));
+    findings.push(vlan_stripping::tags(network, link));
+    findings.push(mtu::fits(link));
     findings.extend(traffic_control::bypassed(place));
     findings.extend(addresses::unanswered(network, link));
     findings.extend(queues::enough(link));
