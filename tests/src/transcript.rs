@@ -137,6 +137,43 @@ fn steps(text: &str) -> Vec<Step<'_>> {
     steps
 }
 
+/// A block of code that a reader of a page sees.
+pub struct Block<'p> {
+    /// The line that it begins with, or the one before.
+    pub line: usize,
+    /// What stands behind its first fence; `None` where it is indented instead.
+    pub kind: Option<&'p str>,
+    /// What is in it.
+    pub lines: Vec<&'p str>,
+}
+
+/// All blocks of a page, but for those in comments.
+pub fn blocks(text: &str) -> Vec<Block<'_>> {
+    let mut blocks: Vec<Block<'_>> = Vec::new();
+    let mut lines = text.lines().enumerate();
+    let mut before = "";
+    while let Some((line, now)) = lines.next() {
+        if now == "<!--" {
+            lines.by_ref().find(|(_, line)| *line == "-->");
+        } else if let Some(kind) = now.strip_prefix("```") {
+            let inside = lines.by_ref().map(|(_, line)| line).take_while(|line| *line != "```");
+            blocks.push(Block { line: line + 1, kind: Some(kind), lines: inside.collect() });
+        } else if let Some(code) = now.strip_prefix("    ") {
+            match blocks.last_mut() {
+                Some(block) if block.kind.is_none() && block.line + block.lines.len() == line => {
+                    block.lines.push(code.trim_start());
+                }
+                _ if before.is_empty() => {
+                    blocks.push(Block { line, kind: None, lines: vec![code.trim_start()] });
+                }
+                _ => {}
+            }
+        }
+        before = now;
+    }
+    blocks
+}
+
 /// The command that a line of a block is, and whether it is for the host.
 fn command(line: &str) -> Option<(bool, &str)> {
     line.strip_prefix("# ")
