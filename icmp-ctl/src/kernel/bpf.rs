@@ -261,15 +261,14 @@ pub(crate) fn read_batch_per_cpu<V: Pod>(
     wanted: u32,
 ) -> Result<PerCpu<V>> {
     let cpus = nr_cpus().map_err(|(path, error)| anyhow!("counting the CPUs in {path}: {error}"))?;
-    // Each value begins at a multiple of eight bytes.
-    let words = size_of::<V>().div_ceil(size_of::<u64>());
-    let mut values = vec![0_u64; words * cpus * wanted as usize];
-    look_up_batch(map.map(), first, wanted, values.as_mut_ptr())?;
-    let value = |words: &[u64]| {
-        // SAFETY: there are as many bytes as a value has, and any bytes are a value of plain data.
-        unsafe { words.as_ptr().cast::<V>().read_unaligned() }
-    };
-    Ok(PerCpu { values: values.chunks(words).map(value).collect(), cpus })
+    // The kernel begins each value at a multiple of eight bytes.
+    const { assert!(size_of::<V>().is_multiple_of(size_of::<u64>())) };
+    let count = cpus * wanted as usize;
+    let mut values: Vec<V> = Vec::with_capacity(count);
+    look_up_batch(map.map(), first, wanted, values.as_mut_ptr().cast())?;
+    // SAFETY: there is room for so many, the kernel has just written them, and any bytes are a value of plain data.
+    unsafe { values.set_len(count) };
+    Ok(PerCpu { values, cpus })
 }
 
 /// Reads so many consecutive elements to where there is room for them.
