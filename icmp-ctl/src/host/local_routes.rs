@@ -1,8 +1,9 @@
 //! Routes by which the kernel takes packets in as the host's own (type `local`), beside those that it makes for each address by itself.
 //!
-//! Owns which of them stand for an address and which for a whole prefix. Of prefixes `checks/addresses.rs` tells.
+//! Owns which of them stand for an address and which for a whole prefix, and which addresses have none. Of prefixes and of these addresses
+//! `checks/addresses.rs` tells.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Result;
@@ -22,6 +23,8 @@ const RTA_OIF: u16 = 4;
 
 /// One of them.
 struct Route {
+    /// Index of the VRF whose table it is in.
+    vrf: Option<u32>,
     /// `None` of one that leads to several.
     ifindex: Option<u32>,
     net: IpNet,
@@ -35,14 +38,28 @@ pub(super) struct LocalRoutes {
     pub(super) addresses: Vec<(u32, IpAddr)>,
     /// Whole prefixes that other hosts can send to.
     pub(super) prefixes: Vec<IpNet>,
-    /// What all of them are for.
-    all: BTreeSet<IpNet>,
+    /// What all of them are for, by the VRF whose table they are in.
+    all: BTreeMap<Option<u32>, BTreeSet<IpNet>>,
 }
 
 impl LocalRoutes {
-    /// Whether there is one for an address, whatever interface it is of.
-    pub(super) fn have(&self, address: IpAddr) -> bool {
-        self.all.contains(&address.into()) || self.all.iter().any(|net| net.contains(&address))
+    /// Those of these addresses, each with the index of its interface, that have none in the table that is looked at there, whatever interface a route
+    /// leads to: that of a VRF, or the host's. Of interfaces that are not among the `domains` nothing is said.
+    pub(super) fn missing(
+        &self,
+        addresses: impl Iterator<Item = (u32, IpAddr)>,
+        domains: &BTreeMap<u32, Option<u32>>,
+    ) -> BTreeSet<(u32, IpAddr)> {
+        let is_missing = |(ifindex, address): &(u32, IpAddr)| {
+            !address.is_multicast()
+                && domains.get(ifindex).is_some_and(|domain| !self.have(*address, *domain))
+        };
+        addresses.filter(is_missing).collect()
+    }
+
+    fn have(&self, address: IpAddr, vrf: Option<u32>) -> bool {
+        let Some(nets) = self.all.get(&vrf) else { return false };
+        nets.contains(&address.into()) || nets.iter().any(|net| net.contains(&address))
     }
 }
 
@@ -56,27 +73,18 @@ pub(super) fn read(
     is_in: impl Fn(u32, u32) -> bool,
     is_known: impl Fn(&IpAddr) -> bool,
 ) -> Result<LocalRoutes> {
-    let of_table = |table: u32| -> Result<Vec<Route>> {
-        Ok(local_routes(table)?.iter().filter_map(|body| route(body)).collect())
-    };
-    let mut routes = of_table(libc::RT_TABLE_LOCAL.into())?;
-    for (vrf, table) in vrfs {
-        let of_vrf = |route: Route| {
-            if route.ifindex.is_some_and(|index| is_in(index, *vrf)) {
-                route
-            } else {
-                Route { ifindex: Some(*vrf), ..route }
-            }
-        };
-        routes.extend(of_table(*table)?.into_iter().map(of_vrf));
+    let mut routes = Vec::new();
+    let main = (None, libc::RT_TABLE_LOCAL.into());
+    for (vrf, table) in [main].into_iter().chain(vrfs.iter().map(|(vrf, table)| (Some(*vrf), *table))) {
+        routes.extend(local_routes(table)?.iter().filter_map(|body| route(body, vrf, &is_in)));
     }
     Ok(sorted(routes, is_known))
 }
 
 fn sorted(routes: Vec<Route>, is_known: impl Fn(&IpAddr) -> bool) -> LocalRoutes {
-    let (mut addresses, mut prefixes, mut all) = (Vec::new(), Vec::new(), BTreeSet::new());
-    for Route { ifindex, net, is_kernels } in routes {
-        all.insert(net);
+    let (mut addresses, mut prefixes, mut all) = (Vec::new(), Vec::new(), BTreeMap::new());
+    for Route { vrf, ifindex, net, is_kernels } in routes {
+        all.entry(vrf).or_insert_with(BTreeSet::new).insert(net);
         let address = net.addr();
         if net.prefix_len() != net.max_prefix_len() {
             prefixes.extend(Some(net).filter(|_| !is_of_host_or_link(address)));
@@ -97,7 +105,7 @@ fn is_of_host_or_link(address: IpAddr) -> bool {
     is_link_local || address.is_loopback() || address.is_multicast()
 }
 
-fn route(body: &[u8]) -> Option<Route> {
+fn route(body: &[u8], vrf: Option<u32>, is_in: impl Fn(u32, u32) -> bool) -> Option<Route> {
     let header = body.get(..HEADER)?;
     let (mut destination, mut ifindex) = (None, None);
     for (kind, value) in attributes(&body[HEADER..]) {
@@ -116,13 +124,28 @@ fn route(body: &[u8]) -> Option<Route> {
         _ => return None,
     };
     let net = IpNet::new(address, header[PREFIX_LEN]).ok()?;
-    Some(Route { ifindex, net, is_kernels: header[PROTOCOL] == libc::RTPROT_KERNEL })
+    if let Some(vrf) = vrf {
+        ifindex = ifindex.filter(|index| is_in(*index, vrf)).or(Some(vrf));
+    }
+    Some(Route { vrf, ifindex, net, is_kernels: header[PROTOCOL] == libc::RTPROT_KERNEL })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::kernel::netlink::attribute;
+
+    /// As the kernel tells of a route that leads to interface 7.
+    fn body(net: IpNet, protocol: u8) -> Vec<u8> {
+        let family = if net.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let mut body = vec![family as u8, net.prefix_len(), 0, 0, 0, protocol, 0, 0, 0, 0, 0, 0];
+        body.extend(match net.addr() {
+            IpAddr::V4(v4) => attribute(RTA_DST, &v4.octets()),
+            IpAddr::V6(v6) => attribute(RTA_DST, &v6.octets()),
+        });
+        body.extend(attribute(RTA_OIF, &7_u32.to_ne_bytes()));
+        body
+    }
 
     #[test]
     fn a_route_of_one_address_is_an_address_and_a_longer_one_a_prefix_but_where_no_other_host_sends_to() {
@@ -142,14 +165,7 @@ mod tests {
             ("ff00::/8", libc::RTPROT_STATIC, false, false),
         ] {
             let net: IpNet = net.parse().expect("a prefix");
-            let family = if net.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-            let mut body = vec![family as u8, net.prefix_len(), 0, 0, 0, protocol, 0, 0, 0, 0, 0, 0];
-            body.extend(match net.addr() {
-                IpAddr::V4(v4) => attribute(RTA_DST, &v4.octets()),
-                IpAddr::V6(v6) => attribute(RTA_DST, &v6.octets()),
-            });
-            body.extend(attribute(RTA_OIF, &7_u32.to_ne_bytes()));
-            let route = route(&body).expect("a route");
+            let route = route(&body(net, protocol), None, |_, _| false).expect("a route");
             let LocalRoutes { addresses, prefixes, .. } = sorted(vec![route], |address| *address == own);
             assert_eq!(addresses, [(7, net.addr())][..usize::from(exact)], "{net} by {protocol}");
             assert_eq!(prefixes, [net][..usize::from(prefix)], "{net} by {protocol}");
@@ -157,21 +173,42 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_a_route_of_its_own_or_of_a_prefix_around_it_wherever_that_leads() {
-        let routes = ["192.0.2.2/32", "127.0.0.0/8", "2001:db8:1::/64"].map(|net| Route {
-            ifindex: None,
-            net: net.parse().expect("a prefix"),
-            is_kernels: false,
-        });
-        let routes = sorted(routes.into(), |_| false);
+    fn a_route_in_the_table_of_a_vrf_is_of_its_interface_where_that_is_in_it_and_else_of_the_vrf() {
+        let net: IpNet = "203.0.113.5/32".parse().expect("a prefix");
+        for (vrf, is_in, ifindex) in [(None, false, 7), (Some(9), true, 7), (Some(9), false, 9)] {
+            let route = route(&body(net, libc::RTPROT_STATIC), vrf, |_, _| is_in).expect("a route");
+            let found = sorted(vec![route], |_| false).addresses;
+            assert_eq!(found, [(ifindex, net.addr())], "{vrf:?} {is_in}");
+        }
+    }
+
+    #[test]
+    fn an_address_has_a_route_of_its_own_or_of_a_prefix_around_it_in_the_table_of_its_interface() {
+        let of_main =
+            ["192.0.2.2/32", "127.0.0.0/8", "2001:db8:1::/64", "198.51.100.1/32"].map(|net| (None, net));
+        let of_vrf = ["192.0.2.40/32", "203.0.113.0/24", "2001:db8::40/128"].map(|net| (Some(9), net));
+        let read = |(vrf, net): (Option<u32>, &str)| {
+            route(&body(net.parse().expect("a prefix"), libc::RTPROT_KERNEL), vrf, |_, _| true)
+        };
+        let routes = sorted(of_main.into_iter().chain(of_vrf).filter_map(read).collect(), |_| false);
+        let domains = [(1, None), (3, Some(9))].into();
+        // By interface: one, one that is in a VRF, and one of which nothing is said.
         for (address, has) in [
-            ("192.0.2.2", true),
-            ("127.0.0.9", true),
-            ("2001:db8:1::9", true),
-            ("192.0.2.40", false),
-            ("2001:db8::40", false),
+            ("192.0.2.2", [true, false, true]),
+            ("127.0.0.9", [true, false, true]),
+            ("2001:db8:1::9", [true, false, true]),
+            ("198.51.100.1", [true, false, true]),
+            ("192.0.2.40", [false, true, true]),
+            ("203.0.113.7", [false, true, true]),
+            ("2001:db8::40", [false, true, true]),
+            ("192.0.2.41", [false, false, true]),
+            ("224.0.0.9", [true; 3]),
         ] {
-            assert_eq!(routes.have(address.parse().expect("an address")), has, "{address}");
+            for (ifindex, has) in [1, 3, 2].into_iter().zip(has) {
+                let address: IpAddr = address.parse().expect("an address");
+                let missing = routes.missing([(ifindex, address)].into_iter(), &domains);
+                assert_eq!(missing.is_empty(), has, "{address} of {ifindex}");
+            }
         }
     }
 }

@@ -154,7 +154,7 @@ pub struct Network {
     /// Addresses that may not be used: tentative and duplicate ones.
     pub unusable: Vec<Unusable>,
     /// Addresses, each with its interface's index, that the kernel does not take packets in for, because somebody has deleted their local routes.
-    /// Of interfaces that are down or in a VRF this is not said.
+    /// Of interfaces that are down this is not said.
     pub without_route: BTreeSet<(u32, IpAddr)>,
     /// Prefixes, longer than one address, that the kernel takes in as a whole because of a local route.
     pub local_prefixes: Vec<IpNet>,
@@ -204,14 +204,8 @@ impl Network {
         let is_in =
             |ifindex, vrf| links.iter().any(|link| link.index == ifindex && link.controller == Some(vrf));
         let of_routes = local_routes::read(&vrfs, is_in, is_known)?;
-        let is_judged = |ifindex| {
-            let link = links.iter().find(|link| link.index == ifindex && link.up && link.table.is_none());
-            link.is_some_and(|link| vrfs.iter().all(|(vrf, _)| link.controller != Some(*vrf)))
-        };
-        let without_route = addresses.iter().filter(|one| {
-            !one.address.is_multicast() && !of_routes.have(one.address) && is_judged(one.ifindex)
-        });
-        let without_route = without_route.map(|one| (one.ifindex, one.address)).collect();
+        let of_interfaces = addresses.iter().map(|one| (one.ifindex, one.address));
+        let without_route = of_routes.missing(of_interfaces, &domains(&links));
         addresses.extend(of_routes.addresses.into_iter().map(|(ifindex, address)| Address {
             ifindex,
             address,
@@ -292,6 +286,15 @@ async fn links(handle: &rtnetlink::Handle) -> Result<Vec<Link>> {
     let others = left_out(&known)?.into_iter();
     links.extend(others.map(|one| Link { named_otherwise: !one.has_text_name, ..link(&one.message) }));
     Ok(links)
+}
+
+/// The interfaces that are up, each with the VRF that it is or is in.
+fn domains(links: &[Link]) -> BTreeMap<u32, Option<u32>> {
+    let vrfs: BTreeSet<_> = links.iter().filter(|link| link.table.is_some()).map(|vrf| vrf.index).collect();
+    let domain = |link: &Link| {
+        [Some(link.index), link.controller].into_iter().flatten().find(|one| vrfs.contains(one))
+    };
+    links.iter().filter(|link| link.up).map(|link| (link.index, domain(link))).collect()
 }
 
 /// Looked for where an interface takes in a MAC address that no device here has: of many namespaces each has to be asked. What cannot be seen is left
@@ -559,5 +562,15 @@ mod tests {
         assert_eq!(link(&message).vlan, Some(Vlan { parent: 2, id: 100, service: false }));
         message.attributes.push(LinkAttribute::LinkNetNsId(0));
         assert_eq!(link(&message).vlan, None);
+    }
+
+    #[test]
+    fn an_interface_is_of_the_vrf_that_it_is_or_is_in_and_a_port_of_anything_else_is_not() {
+        let link = |index, controller| Link { index, controller, up: true, ..Link::default() };
+        let vrf = Link { table: Some(10), ..link(9, None) };
+        let links = [link(1, None), link(3, Some(9)), link(4, Some(8)), link(8, None), vrf];
+        let down = Link { up: false, ..link(2, Some(9)) };
+        let expected = [(1, None), (3, Some(9)), (4, None), (8, None), (9, Some(9))];
+        assert_eq!(domains(&[&links[..], &[down]].concat()), expected.into());
     }
 }
