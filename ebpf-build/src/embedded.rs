@@ -1,6 +1,7 @@
-//! What of an object is embedded in a program.
+//! The part of an object that is embedded in a program.
 //!
-//! Owns that it is all but the DWARF sections, five sixths of it: BTF has the maps' types and the lines of the verifier's log, and nobody reads the rest.
+//! Owns that it is all but the DWARF sections, which are five sixths of an object and are not read: BTF has the maps' types, and the lines for
+//! the verifier's log.
 
 use anyhow::{Context as _, Result};
 use object::build::elf::{Builder, SectionData};

@@ -1,9 +1,9 @@
 //! For build scripts: builds an eBPF package of this workspace and puts the object into `OUT_DIR`.
 //!
-//! Owns the compiler's flags and the choice of the toolchain, so that a program that is measured is made as the one that is shipped.
+//! Owns the compiler's flags and the choice of the toolchain, so a measured program is built like the shipped one.
 //!
-//! Not aya-build: that fixes the compiler's flags, and the programs need two of their own (below), and it watches the eBPF crate only,
-//! so that an edit in icmp-common would leave the old program embedded.
+//! aya-build is not used: it fixes the compiler's flags, and the programs need two of their own (below); and it watches the eBPF crate only, so
+//! an edit in icmp-common would leave the old program embedded.
 #![forbid(unsafe_code)]
 
 mod embedded;

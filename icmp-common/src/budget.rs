@@ -1,7 +1,7 @@
-//! The budgets' buckets, and what a CPU draws from a budget.
+//! The budgets' buckets, and the token batches that each CPU takes from them.
 //!
-//! Owns the places of the budgets' and rules' buckets (docs/map-abi.md) and the batches that CPUs take. What a bucket holds is the
-//! limiter's, who is charged to which budget the policy's.
+//! Owns the indices of the buckets of budgets and rules (docs/map-abi.md), and the batches. The limiter owns what a bucket holds; the policy
+//! owns which budget a message is charged to.
 
 use crate::abi::{BUDGETS, Batches, NEXT, RULE_SLOTS, Settings};
 use crate::limiter;

@@ -1,11 +1,11 @@
 //! The Internet checksum: summing, and updating a stored checksum when a few words change.
 //!
-//! Owns the arithmetic of RFC 1071 and RFC 1624 and nothing of who needs it. Two types keep two meanings apart: a
-//! [`Sum`] rolls, and a `u16` in network order is what stands in a header.
+//! Owns the arithmetic of RFC 1071 and RFC 1624, and not its uses. Two types keep two meanings apart: a [`Sum`] rolls, and a `u16` in network
+//! order is the value in a header.
 //!
-//! Byte order: the ones' complement sum is the same whichever order the 16-bit words are read in, as long as it is the
-//! same order throughout (RFC 1071 section 2 (B)). Everything here reads words in the machine's own order ("native"), so
-//! no byte is ever swapped; a constant that is added has to be brought into that order first.
+//! Byte order: the ones' complement sum is the same whichever order the 16-bit words are read in, as long as it is the same order throughout
+//! (RFC 1071 section 2 (B)). All words are read in the machine's own order ("native"), so no byte is ever swapped; a constant that is added has
+//! to be brought into that order first.
 
 /// A ones' complement sum that has not been folded yet.
 ///

@@ -1,7 +1,7 @@
 //! Access to the bytes of a received frame, the same for kernel memory and host memory.
 //!
-//! Owns the one way to reach packet bytes: a *window*, one bounds check for one header, a reference to a fixed-size
-//! array that is then read at constant indices. It knows nothing of what the bytes mean.
+//! Owns the one way to reach packet bytes: a *window*, one bounds check for one header, a reference to a fixed-size array that is then read at
+//! constant indices. It does not know what the bytes mean.
 
 /// A received frame that starts with its Ethernet header.
 pub trait Frame {

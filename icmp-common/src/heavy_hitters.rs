@@ -1,8 +1,8 @@
 //! Heavy hitters: the sources that send most echo requests, found in fixed memory.
 //!
-//! Owns the sampling and what becomes of an entry when a sampled request meets it: a majority vote, in which a source that sends
-//! more than all others of its entry together stays. It does not own where entries lie. Counts are of samples, one in
-//! [`SAMPLE`]; a source's windows are the present one and the one before, so that what is shown is what happens now.
+//! Owns the sampling, and how an entry changes with a sampled request: a majority vote, in which a source that sends more than all other
+//! sources of its entry together keeps the entry. It does not own where entries lie. Counts are of samples, one request in [`SAMPLE`]; an entry
+//! covers the current window and the one before, so `show sources` shows the present.
 
 use crate::abi::{HeavyHitter, Sampling, Source};
 

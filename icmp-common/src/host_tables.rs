@@ -1,7 +1,7 @@
 //! The packet path on the host: [`Tables`] in ordinary memory.
 //!
-//! Owns a stand-in for the maps and the clock, so that the very same pipeline runs without a kernel. It takes layouts as they lie in the
-//! maps, and makes none: that is icmp-ctl's. The differential test holds kernel and host against each other.
+//! Owns a stand-in for the maps and the clock, so that the same packet path runs without a kernel. It takes layouts as they lie in the maps;
+//! icmp-ctl makes them. The differential test compares kernel and host.
 
 use std::boxed::Box;
 use std::cell::{Cell, RefCell, RefMut};

@@ -1,12 +1,12 @@
-//! Known sources: who was served at a normal rate over a while, remembered in one reputation entry a source.
+//! Known sources: sources that were served at a normal rate over a while, each remembered in one reputation entry.
 //!
-//! Owns what an entry holds and how it changes: pure, entry and time come in, entry comes out. It does not own where entries lie, or what
-//! a reputation is good for (`path/limit.rs`). Entries are written by plain stores: a lost race forgets one epoch of one source.
+//! Owns the content of an entry and how it changes; entry and time are arguments, the new entry is the result. It does not own where entries
+//! lie, or what a reputation is used for (`path/limit.rs`). Entries are written by plain stores: a lost race loses one epoch of one source.
 //!
-//! Time is counted in epochs of about four seconds ([`crate::abi::Settings::epoch_shift`]). A source is known after
-//! [`STREAK`] epochs in which it was served, none of them more than [`LONGEST_GAP`] after the one before. An entry is given to another
-//! source only when its own has been silent for [`UNKNOWN_TIMEOUT`] epochs, or for [`KNOWN_TIMEOUT`] if it is known: a flood of sources that come
-//! once cannot push a known one out, and none of them lasts (docs/adr/0006-limiter.md).
+//! Time is counted in epochs of about four seconds ([`crate::abi::Settings::epoch_shift`]). A source is known after [`STREAK`] epochs in which
+//! it was served, none of them more than [`LONGEST_GAP`] after the one before. An entry is given to another source only when its own has been
+//! silent for [`UNKNOWN_TIMEOUT`] epochs, or for [`KNOWN_TIMEOUT`] if it is known. So a flood of sources that send one packet each cannot
+//! displace a known source, and none of them becomes known (docs/adr/0006-limiter.md).
 
 /// Epochs of service that make a source known.
 pub const STREAK: u32 = 8;

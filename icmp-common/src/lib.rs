@@ -1,11 +1,11 @@
-//! The ICMP packet path: everything about it that can be thought without a kernel.
+//! The ICMP packet path, without a kernel.
 //!
-//! Owns frames, wire formats, checksums, parsing, policy, the limiter's arithmetic, verdicts, the pipeline and the map
-//! ABI. It does not own a clock, a map or a socket: those reach it through [`frame::Frame`] and [`tables::Tables`], so
-//! that the same code runs in the kernel behind the verifier, and in host tests.
+//! Owns frames, wire formats, checksums, parsing, policy, the limiter's arithmetic, verdicts, the packet path and the map ABI. It does not own a
+//! clock, a map or a socket: the packet path reaches them through [`frame::Frame`] and [`tables::Tables`], so the same code runs in the kernel
+//! behind the verifier, and in host tests.
 //!
-//! Code here obeys the verifier (docs/verifier.md): windows instead of slices, constant indices, everything in the
-//! packet path inlined, nothing that can panic.
+//! The code keeps to what the verifier accepts (docs/verifier.md): windows instead of slices, constant indices, everything in the packet path
+//! inlined, no panic.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,15 +1,15 @@
-//! The limiter's arithmetic: GCRA buckets, pairs of them, and how a packet is charged.
+//! The limiter's arithmetic: GCRA buckets, pairs of buckets, and how a packet is charged.
 //!
-//! Owns GCRA buckets (RFC 4443 section 2.4(f) recommends a token bucket; GCRA is one that fits a word), a source's two of them with
-//! conservative update, and the batches a CPU takes from a budget. Pure: state, limit and time come in, state and decision
-//! go out. It owns no clock, no map, and does not know who shares a bucket.
+//! Owns GCRA buckets (RFC 4443 section 2.4(f) recommends a token bucket; GCRA is one that fits in a word), the two buckets of a source with
+//! conservative update, and the token batches that a CPU takes from a budget. State, limit and time are arguments, new state and decision the
+//! result. It owns no clock and no map, and does not know which sources share a bucket.
 //!
-//! A bucket's word is the instant at which the bucket was, or will have been, *empty*, not the usual theoretical arrival time. The two
-//! differ by the burst, and so an exhausted bucket stays exhausted when its limit is changed: nobody gets a fresh burst out
-//! of a change (docs/adr/0006-limiter.md). An untouched bucket, zero, is full.
+//! A bucket's word is the instant at which the bucket was, or will have been, *empty*, not the usual theoretical arrival time. The two differ by
+//! the burst, so an exhausted bucket stays exhausted when its limit is changed: a change gives no source a fresh burst
+//! (docs/adr/0006-limiter.md). An untouched bucket, zero, is full.
 //!
-//! Time is counted in [`UNITS_PER_TICK`] parts of a jiffy. A clock that stands still gives nothing; one that jumps back stops a
-//! bucket for [`MAX_SKEW`] at most; one that jumps ahead fills it, no further than its burst.
+//! Time is counted in [`UNITS_PER_TICK`] parts of a jiffy. While a clock stands still, no bucket fills. A clock that jumps back stops a bucket
+//! for [`MAX_SKEW`] at most; a clock that jumps ahead fills it, no further than its burst.
 
 use crate::abi::{LINE_WORDS, Limit};
 use crate::wire::ipv6::Halves;

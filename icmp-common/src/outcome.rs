@@ -1,6 +1,6 @@
 //! How a frame ended.
 //!
-//! Owns the pair of a reason and a row that every frame ends in, and the form in which the packet path's steps hand an end upwards.
+//! Owns the reason and the row that every frame ends in, and the form in which the steps of the packet path return an end.
 
 use crate::reason::{Reason, Verdict};
 

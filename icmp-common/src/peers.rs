@@ -1,14 +1,14 @@
-//! Peers: what the sequence numbers and the arrival of their echo requests tell of the path from them to this host.
+//! Peers: loss, reordering and jitter of the path from a sender to this host, by the sequence numbers and times of its echo requests.
 //!
-//! Owns what becomes of a peer's entry with each request that is answered, and whose place a new one may take. It does not own where entries
-//! lie, their lock, or a clock. Each request says how many were sent before it, so that what is missing was lost, or is still on its way: the
-//! 64 requests up to the latest one are a window of bits, as against replay in IPsec (RFC 4303 section 3.4.3), of which a set one that comes
-//! again is a duplicate, and one that is set later than those behind it was reordered. The jitter is that of RFC 3550 section 6.4.1, for a
+//! Owns how a peer's entry changes with each answered request, and which entry a new peer may replace. It does not own where entries lie, their
+//! lock, or a clock. The sequence number of a request says how many were sent before it, so a missing one was lost, or is still on its way. The
+//! 64 requests up to the latest one are a window of bits, as against replay in IPsec (RFC 4303 section 3.4.3): a request whose bit is already
+//! set is a duplicate, and one whose bit is set after those of later ones was reordered. The jitter is that of RFC 3550 section 6.4.1, for a
 //! sender that sends at equal intervals.
 //!
-//! A sender that starts again loses nothing by it: neither what was missing before nor what lies between its numbers counts anew. Some number their
-//! requests over several destinations (fping), so that by how much a sender counts on is learnt; and some write numbers in their own byte
-//! order, which is learnt alike.
+//! If a sender starts again, nothing counts as lost: neither the requests that were missing before, nor the numbers between the old and the new
+//! ones. Some senders number their requests over several destinations (fping), so the step from one number to the next is learnt; some write
+//! numbers in their own byte order, which is learnt as well.
 
 use crate::abi::{PEER_LITTLE_ENDIAN, PEER_WAYS, Peer, PeerPrefix};
 use crate::frame::Frame;

@@ -1,7 +1,7 @@
-//! What is done with each ICMP type: actions, budgets, and the table the packet path reads.
+//! The action for each ICMP type: actions, budgets, and the table that the packet path reads.
 //!
-//! Owns the meaning of an action and the compiled table of all 512 types. It does not own the defaults (`types.rs`), the
-//! limiter's arithmetic (`limiter.rs`), or how a reply is built (`path/reply.rs`): policy is not mechanism.
+//! Owns the meaning of an action and the compiled table of all 512 types. It does not own the defaults (`types.rs`), the limiter's arithmetic
+//! (`limiter.rs`), or how a reply is built (`path/reply.rs`).
 
 use crate::abi::{BUDGETS, Decision, TYPE_ENTRIES, TypeEntry};
 use crate::types::{Action, Budget, FIRST_TYPE_ROW, Family, ROWS, row_indices};

@@ -1,10 +1,9 @@
-//! Prefixes: the longest one around an address, in a few steps.
+//! Prefixes: the longest one that contains an address, in a few steps.
 //!
-//! Owns how prefixes lie in the maps, where an entry of them goes and how the longest is found; making the tables from a list is
-//! icmp-ctl's `prefixes.rs`. The search does not ask for one length after the other but halves them (Waldvogel et al., SIGCOMM 1997): an
-//! entry at one length says that there may be longer ones, none that there are only shorter ones. Longer prefixes leave markers on
-//! their way for that, and each entry has the value of the longest prefix around it, so that nothing is asked for twice
-//! (docs/adr/0011).
+//! Owns how prefixes lie in the maps, the place of an entry, and the search for the longest; icmp-ctl's `prefixes.rs` makes the tables from a
+//! list. The search does not try one length after the other but halves the lengths (Waldvogel et al., SIGCOMM 1997): an entry at one length
+//! means that there may be longer ones, no entry means that there are only shorter ones. For that, longer prefixes leave markers at the lengths
+//! that the search tries first, and each entry has the value of the longest prefix around it, so no length is searched twice (docs/adr/0011).
 
 use crate::abi::{
     INDEX_MASK, LENGTHS4, LENGTHS6, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_WAYS4, PREFIX_WAYS6,

@@ -1,7 +1,7 @@
 //! Why a frame ended the way it did: one list for the program, the CLI, JSON, the metrics and the documentation.
 //!
-//! Owns the reasons, their names and the verdict each belongs to. Every frame ends in exactly one reason, every reason
-//! belongs to exactly one verdict, and what was received equals the sum over the reasons.
+//! Owns the reasons, their names and the verdict of each. Every frame ends in exactly one reason, every reason belongs to exactly one verdict,
+//! and the frames received equal the sum over the reasons.
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Match rules, evaluated before the type table.
 //!
-//! Owns the compiled form of up to 64 ordered rules and how a message is matched against all of them at once; compiling is icmp-ctl's,
-//! what a rule's action means is the pipeline's. Each rule is a bit, the first one bit 0. Every condition is a table that gives the
-//! rules that allow a value, so a message costs one lookup for each kind of condition in use, however many rules there are: the
-//! lookups are intersected, and the lowest bit that is left is the rule (docs/policy.md).
+//! Owns the compiled form of up to 64 ordered rules and how a message is matched against all of them at once. icmp-ctl compiles rules; the
+//! packet path owns what an action means. Each rule is a bit, the first one bit 0. Every condition is a table that gives the rules that allow a
+//! value, so a message costs one lookup for each kind of condition in use, however many rules there are: the lookups are intersected, and the
+//! lowest bit that is left is the rule (docs/policy.md).
 
 use crate::abi::{
     CODE_BLOCKS, LENGTHS, MAX_RULES, PREFIX_VALUES, PrefixKind, RULES_FROM4, RULES_FROM6, RULES_HOP_LIMIT,

@@ -1,8 +1,8 @@
-//! What the packet path needs from outside: maps and the clock, behind one trait.
+//! The maps and the clock, as the packet path sees them: one trait.
 //!
-//! Owns the trait and the lookups that are the same wherever the tables lie: an interface by its index, an address by its
-//! bucket; and beside each lookup where an entry goes to be found by it. The kernel's side is icmp-ebpf's `maps.rs`, the host's is
-//! `host_tables.rs`. A lookup that fails is `None`, and `None` ends in a pass.
+//! Owns the trait and the lookups that are the same wherever the tables lie: an interface by its index, an address by its bucket; and beside
+//! each lookup the place where an entry has to be written to be found. The kernel's side is icmp-ebpf's `maps.rs`, the host's is
+//! `host_tables.rs`. A lookup that fails is `None`, and then the frame is passed.
 
 use core::ops::DerefMut;
 

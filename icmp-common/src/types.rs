@@ -1,7 +1,7 @@
-//! Every ICMP type: what it is called, what is done with it by default, and the clause behind that.
+//! Every ICMP type: its name, its default action, and the clause behind that.
 //!
-//! Owns the rows made from data/icmp-types.tsv and their numbering in the counter map. It decides nothing about a packet;
-//! the policy does, from a table that starts as these defaults.
+//! Owns the rows made from data/icmp-types.tsv and their numbers in the counter map. It decides nothing about a packet; the policy does, from a
+//! table that starts as these defaults.
 
 use crate::wire::{icmpv4, icmpv6};
 

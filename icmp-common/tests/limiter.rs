@@ -1,6 +1,6 @@
 //! Properties of the limiter's arithmetic, against token buckets counted in whole units.
 //!
-//! Owns what holds for every limit, every clock and every interleaving. The limiter in the running kernel is icmp-tests' matter.
+//! Owns the properties that hold for every limit, every clock and every interleaving. icmp-tests has the limiter in the running kernel.
 
 use icmp_common::abi::Limit;
 use std::cell::{Cell, RefCell};

@@ -1,7 +1,7 @@
-//! How often a source is refused although it is due more, because others share its buckets.
+//! How often a source is refused below its limit because other sources share its buckets.
 //!
-//! Owns the comparison of two tables of the same size: two rows, and lines of eight buckets, of which each source has
-//! two, as the limiter has them. That neither admits too much is `limiter_model.rs`'s.
+//! Owns the comparison of two tables of the same size: two rows, and lines of eight buckets, of which each source has two, as in the limiter.
+//! `limiter_model.rs` shows that neither admits too much.
 
 use icmp_common::abi::Limit;
 use std::cell::Cell;

@@ -1,6 +1,7 @@
-//! How often two sources meet in the limiter's tables, over many secrets.
+//! How often two sources share places in the limiter's tables, over many secrets.
 //!
-//! Owns the pairs of sources that a weaker hash would lead to one place whatever the secret. Who shares which secret is `path/limit.rs`'s.
+//! Owns the pairs of sources that a weaker hash would lead to one place whatever the secret. Which secret is for which table is
+//! `path/limit.rs`'s.
 
 use icmp_common::limiter::{hash4, hash6};
 use icmp_common::wire::ipv6::Halves;

@@ -1,7 +1,7 @@
 //! Every interleaving of three CPUs that charge one source and its neighbours, on the code that runs in the kernel.
 //!
 //! Owns the model: a scheduler that may switch CPUs at every access to a shared bucket, and a search of all states that can be reached.
-//! What holds for one CPU and any limit is `limiter.rs`'s; how often buckets collide is `limiter_collisions.rs`'s.
+//! `limiter.rs` has the properties of one CPU and any limit, `limiter_collisions.rs` how often buckets collide.
 
 use icmp_common::abi::Limit;
 use std::cell::RefCell;

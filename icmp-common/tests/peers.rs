@@ -1,4 +1,4 @@
-//! What is noted of peers, against a plain model of a path, and sentence by sentence.
+//! The entries of peers, against a plain model of a path, and sentence by sentence.
 
 use std::collections::BTreeSet;
 

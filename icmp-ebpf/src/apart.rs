@@ -1,7 +1,7 @@
 //! The steps of the packet path that are functions of their own in the kernel.
 //!
 //! Owns one function for each of icmp-common's `path::apart` steps, and the calls to them. They are global functions with BTF (Linux 5.6): the
-//! verifier follows each by itself, with arguments of which it knows no more than their types, and a call to one as a call to a helper.
+//! verifier checks each by itself, knowing only the types of its arguments, and treats a call to one like a call to a helper.
 
 use core::arch::asm;
 

@@ -1,7 +1,6 @@
 //! The packet path in the kernel: the XDP context as a frame, the maps as tables, icmp-common's verdict as an XDP action.
 //!
-//! Owns nothing that is decided about a packet (`icmp-common`), no entry points and no panic handler: those are the program's, in
-//! `main.rs`, and the bench has its own.
+//! Owns no decision about a packet (`icmp-common`), no entry points and no panic handler: those are in `main.rs`, and the bench has its own.
 #![no_std]
 #![feature(asm_experimental_arch)]
 #![feature(core_intrinsics)]

@@ -1,7 +1,7 @@
 //! The XDP program: entry points, panic handler and licence around the library of this crate. Nothing else.
 //!
-//! Two entry points, because the kernel fixes at load whether a program takes frames in several buffers, and the same two in front of another
-//! program, so that who has none pays nothing for it; the controller loads and attaches the one the interface needs.
+//! There are two entry points, because the kernel fixes at load whether a program takes frames in several buffers; and the same two for use in
+//! front of another program, so that the first two stay free of that cost. The controller loads and attaches the one that the interface needs.
 #![no_std]
 #![no_main]
 

@@ -1,6 +1,7 @@
-//! The maps and the clock: the kernel's side of icmp-common's `Tables`. Layouts are icmp-common's `abi`.
+//! The maps and the clock: the kernel's side of icmp-common's `Tables`.
 //!
-//! Sizes given here are those of a default load; the controller may set others for the limiter's tables and for addresses.
+//! icmp-common's `abi` owns the layouts. The sizes here are those of a default load; the controller may set others for the limiter's tables, the
+//! addresses and the peers. The comments of the maps are in docs/reference/maps.md.
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
@@ -39,7 +40,7 @@ const DEFAULT_LINES: usize = 1 << 13;
 /// Flag of an array whose values begin at a page (`BPF_F_MMAPABLE`, Linux 5.5), so that a line of a table is a cache line.
 const MMAPABLE: usize = 1 << 10;
 
-/// What the controller alone writes, in a section of its own, which is a map with one value. The program knows its address when it is
+/// A value that only the controller writes, in a section of its own, which is a map of one entry. The program knows its address when it is
 /// loaded: no lookup, and none of the registers that a call to one would cost.
 #[repr(transparent)]
 struct Fixed<T>(UnsafeCell<T>);
@@ -65,78 +66,108 @@ impl<T, const N: usize> Fixed<[T; N]> {
     }
 }
 
+/// Which buffers are active, and when a change that awaits confirmation is rolled back. Written by the controller, read by both.
 #[used]
 #[unsafe(link_section = ".data.SWITCH")]
 static SWITCH: Fixed<[u64; 2]> = Fixed::ZERO;
+/// Limits, budgets and the type table, in two buffers. Written by the controller, read by both.
 #[used]
 #[unsafe(link_section = ".data.SETTINGS")]
 static SETTINGS: Fixed<[Settings; BUFFERS]> = Fixed::ZERO;
+/// The attached interfaces and their ports. Written by the controller, read by both.
 #[used]
 #[unsafe(link_section = ".data.IFACES")]
 static INTERFACES: Fixed<[Interface; INTERFACE_ENTRIES as usize]> = Fixed::ZERO;
+/// The addresses that are compared first, by 32 × buffer + slot. Written by the controller, read by both.
 #[used]
 #[unsafe(link_section = ".data.OWN")]
 static OWN_FIRST: Fixed<[OwnFirst; BUFFERS * SCOPE_SLOTS as usize]> = Fixed::ZERO;
+/// Whether VIPs with a check are healthy, by 32 × buffer of the rules + gate. Written by the controller, read by both.
 #[used]
 #[unsafe(link_section = ".data.GATES")]
 static GATES: Fixed<[GateState; BUFFERS * GATE_ENTRIES]> = Fixed::ZERO;
+/// What `icmp-ctl capture` captures. Written by the controller, read by both.
 #[used]
 #[unsafe(link_section = ".data.CAPTURE")]
 static CAPTURE: Fixed<[Capture; 1]> = Fixed::ZERO;
+/// Which frames are copied for events. Written by the controller, read by both.
 #[used]
 #[unsafe(link_section = ".data.EVENTS")]
 static EVENTS: Fixed<[Capture; 1]> = Fixed::ZERO;
-/// The secret of the limiter's hash, from the kernel's random numbers; its words, and what makes them a power of two.
+/// Random words, drawn at load and never changed: 0 and 1 for the hash of IPv4 sources that gives their buckets, 2 to 5 for that of IPv6, 6 and
+/// 7 and 8 to 11 for the hashes of everything else about a source; the other four are zero. Written by the controller, at load, read by the
+/// program.
 #[used]
 #[unsafe(link_section = ".data.SECRET")]
 static SECRET: Fixed<[u64; SECRETS.next_power_of_two()]> = Fixed::ZERO;
+/// IPv4 addresses, by buffer × buckets + bucket; buckets are set at load. Written by the controller, read by both.
 #[btf_map]
 static ADDRESSES4: Array<AddressBucket4, { BUFFERS * ADDRESS_BUCKETS as usize }> = Array::new();
+/// IPv6 addresses and MAC addresses, by buffer × buckets + bucket; buckets are set at load. Written by the controller, read by both.
 #[btf_map]
 static ADDRESSES6: Array<AddressBucket6, { BUFFERS * ADDRESS_BUCKETS as usize }> = Array::new();
+/// Compiled rules, by buffer. Written by the controller, read by both.
 #[btf_map]
 static RULES: Array<Rules, BUFFERS> = Array::new();
+/// IPv4 prefixes, by buffer × 32,768 + bucket. Written by the controller, read by both.
 #[btf_map]
 static PREFIXES4: Array<PrefixBucket4, { BUFFERS * PREFIX_BUCKETS4 as usize }> = Array::new();
+/// IPv6 prefixes, by buffer × 65,536 + bucket. Written by the controller, read by both.
 #[btf_map]
 static PREFIXES6: Array<PrefixBucket6, { BUFFERS * PREFIX_BUCKETS6 as usize }> = Array::new();
+/// Counters of rules and checks, by slot. Written by the program, and cleared by the controller for a new rule; read by both.
 #[btf_map]
 static RULE_COUNTERS: PerCpuArray<RuleCounter, { RULE_COUNTER_ENTRIES as usize }> = PerCpuArray::new();
+/// Buckets: of the 16 budgets at 8 × budget, each in a cache line of its own, and from 128 on of the 128 slots of rules. Written by the
+/// program, and cleared by the controller for a new rule; read by the program.
 #[btf_map]
 static BUDGETS: Array<u64, { budget::BUCKETS as usize }> = Array::new();
+/// Buckets of sources; lines are set at load by `memory`. Written and read by the program.
 #[btf_map]
 static SOURCES: Array<Line, DEFAULT_LINES, MMAPABLE> = Array::new();
+/// Buckets of prefixes of sources; half as many lines as `SOURCES`. Written and read by the program.
 #[btf_map]
 static PREFIXES: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
+/// Reputation entries of known sources; half as many lines as `SOURCES`. Written and read by the program.
 #[btf_map]
 static REPUTATIONS: Array<Line, { DEFAULT_LINES / 2 }, MMAPABLE> = Array::new();
+/// The last epoch in which a known source was served, by the highest 12 bits of its second hash. Written and read by the program.
 #[btf_map]
 static LAST_SERVED: Array<u64, { known_sources::LAST_SERVED_ENTRIES as usize }> = Array::new();
+/// The smallest path MTU of late: the MTU in bits 0 to 15, the tick at which it expires in 16 to 63. Written and read by the program.
 #[btf_map]
 static PATH_MTU: Array<u64, 1> = Array::new();
+/// State of each CPU. Written by the program, read by both.
 #[btf_map]
 static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
+/// Sources that send most echo requests. Written by the program, read by both.
 #[btf_map]
 static HEAVY_HITTERS: PerCpuArray<HeavyHitter, { HEAVY_HITTER_ENTRIES as usize }> = PerCpuArray::new();
+/// Frames by interface, type and reason. Written by the program, cleared by the controller, read by both.
 #[btf_map]
 static COUNTERS: PerCpuArray<Counter, { COUNTER_ENTRIES as usize }> = PerCpuArray::new();
+/// The bucket of the rate of captures (0) and of events (1). Written and read by the program.
 #[btf_map]
 static TAP_BUCKETS: Array<u64, { TAPS as usize }> = Array::new();
+/// Counters of captures (0) and of events (1). Written by the program, read by both.
 #[btf_map]
 static TAP_CPU: PerCpuArray<CaptureCpu, { TAPS as usize }> = PerCpuArray::new();
-/// Of [`Captured`]; libbpf takes no ring buffer whose records are said to have a size.
+/// Captured frames. libbpf takes no ring buffer whose records have a declared size. Written by the program, read by the controller.
 #[btf_map]
 static CAPTURED: RingBuf<(), CAPTURED_RING> = RingBuf::new();
-/// As [`CAPTURED`].
+/// Frames that are copied for events. Written by the program, read by the controller.
 #[btf_map]
 static EVENT_FRAMES: RingBuf<(), EVENT_RING> = RingBuf::new();
+/// Tracked peers, by the highest bits of the sum of two hashes: of the source, with the words of `SECRET` for buckets, and of the destination,
+/// with the others, mixed by the finalizer of MurmurHash3. Buckets are set at load by `track`. Written by the program, read by both.
 #[btf_map]
 static PEERS: Array<PeerBucket, { PEER_BUCKETS as usize }, MMAPABLE> = Array::new();
-/// Programs that get what is passed, by the slot of the interface. The kernel lets only programs of one kind into an array, the one that
-/// calls them included, so that those for frames in several buffers have one of their own.
+/// Programs behind `icmp_ctl_chain`, by the slot of the interface; in an empty slot the frame is passed. The kernel admits only programs of one
+/// kind to an array, the calling one included, so `icmp_ctl_chain_frags` has an array of its own. Written by the controller, read by the
+/// program.
 #[btf_map]
 static CHAIN: ProgramArray<{ SLOTS as usize }> = ProgramArray::new();
-/// See [`CHAIN`].
+/// As [`CHAIN`], behind `icmp_ctl_chain_frags`. Written by the controller, read by the program.
 #[btf_map]
 static CHAIN_FRAGS: ProgramArray<{ SLOTS as usize }> = ProgramArray::new();
 
@@ -153,7 +184,7 @@ static PEER_SHIFT: Global<u32> = Global::new(64 - PEER_BUCKETS.ilog2());
 pub struct Maps;
 
 impl Maps {
-    /// Goes on in the other program of an interface; comes back where there is none.
+    /// Continues in the other program of an interface; returns if there is none.
     #[inline(always)]
     pub(crate) fn hand_on(ctx: &XdpContext, buffers: Buffers, slot: u32) {
         let chain = match buffers {
@@ -165,7 +196,7 @@ impl Maps {
     }
 }
 
-/// What is told of whose frames are captured.
+/// The set-up of a receiver of captured frames.
 #[inline(always)]
 fn told(tap: Tap) -> &'static Fixed<[Capture; 1]> {
     match tap {
@@ -174,7 +205,7 @@ fn told(tap: Tap) -> &'static Fixed<[Capture; 1]> {
     }
 }
 
-/// Copies a frame to who captures; false where there is no room left.
+/// Copies a frame to its receiver; false if there is no room left.
 #[inline(always)]
 pub(crate) fn save(frame: &XdpFrame<'_>, tap: Tap, about: &CapturedAbout) -> bool {
     let entry = match tap {

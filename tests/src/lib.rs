@@ -10,6 +10,7 @@
 //! | [`wire`] | packet sockets: what really crossed the wire |
 //! | [`process`] | programs under test: run to the end, or watched line by line |
 //! | [`folder`] | files that a test writes |
+//! | [`made`] | files of the repository that are made from the program |
 //! | [`ctl`] | finding and calling `icmp-ctl`, reading its JSON |
 //! | [`host`] | the host of the vectors, in the kernel's maps and in memory |
 //! | [`packet`] | building and verifying echo frames |
@@ -33,6 +34,7 @@ pub mod generate;
 pub mod host;
 pub mod http;
 pub mod interpreter;
+pub mod made;
 pub mod netns;
 pub mod older;
 pub mod oracle;

@@ -1,10 +1,8 @@
 //! The reference in docs/reference, made from the program.
 //!
-//! Owns that it says what the program says. `ICMP_TESTS_BLESS=1` writes it anew instead.
+//! Owns that it says what the program says; the page of the maps is `map_abi.rs`'s. `ICMP_TESTS_BLESS=1` writes the pages anew.
 
 use std::fmt::Write as _;
-use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 use icmp_common::reason::{Reason, Verdict};
@@ -15,22 +13,9 @@ use icmp_ctl::observe::metrics::families::{FAMILIES, Kind};
 use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
+use icmp_tests::made;
 use icmp_tests::process::run;
 use serde_json::Value;
-
-/// Holds a file of the repository to what the program says.
-fn is_as_the_program_says(file: &str, said: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
-    if std::env::var_os("ICMP_TESTS_BLESS").is_some() {
-        return fs::write(&path, said).expect("a file of the repository");
-    }
-    let there = fs::read_to_string(&path).unwrap_or_default();
-    let differs = there.lines().zip(said.lines()).find(|(there, said)| there != said);
-    assert!(
-        there == said,
-        "{file} is not what the program says: {differs:?}; ICMP_TESTS_BLESS=1 writes it anew"
-    );
-}
 
 fn icmp_ctl(arguments: &[&str]) -> String {
     // For the width of a page, whoever runs this.
@@ -59,7 +44,7 @@ fn the_page_of_commands_is_their_help() {
                     [cli.md](../cli.md).\n"
         .to_owned();
     add_help(&mut page, &[]);
-    is_as_the_program_says("docs/reference/commands.md", &page);
+    made::holds("docs/reference/commands.md", &page);
 }
 
 #[test]
@@ -82,7 +67,7 @@ fn the_page_of_the_configuration_is_its_manual_page() {
          file:\n\n```toml\n#:schema /usr/share/icmp-ctl/icmp-ctl.schema.json\n```\n\n```text\n{}\n```\n",
         lines.join("\n").trim()
     );
-    is_as_the_program_says("docs/reference/configuration.md", &page);
+    made::holds("docs/reference/configuration.md", &page);
 }
 
 /// A line without what makes it bold on a terminal: each character, a backspace, and the character again.
@@ -102,7 +87,7 @@ fn printed(line: &str) -> String {
 fn the_schema_for_editors_is_that_of_the_keys() {
     let schema = serde_json::to_string_pretty(&schema().expect("a schema")).expect("JSON");
     assert!(!schema.contains("\"description\": \"`["), "a table is described, and not by its name alone");
-    is_as_the_program_says("deploy/icmp-ctl.schema.json", &(schema + "\n"));
+    made::holds("deploy/icmp-ctl.schema.json", &(schema + "\n"));
 }
 
 #[test]
@@ -112,18 +97,19 @@ fn the_page_of_reasons_and_exit_codes_is_that_of_the_code() {
                     [packet-path.md](../packet-path.md#stages).\n"
         .to_owned();
     for verdict in Verdict::ALL {
-        write!(page, "\n## {}\n\n| reason | why |\n|---|---|\n", verdict.name())
+        write!(page, "\n## {}\n\n| number | reason | why |\n|---|---|---|\n", verdict.name())
             .expect("a string takes everything");
         for reason in Reason::ALL.iter().filter(|reason| reason.verdict() == verdict) {
             let why = reason.description().trim().replace('|', "\\|");
-            writeln!(page, "| `{}` | {why} |", reason.name()).expect("a string takes everything");
+            writeln!(page, "| {} | `{}` | {why} |", *reason as usize, reason.name())
+                .expect("a string takes everything");
         }
     }
     page += "\n## Exit codes\n\n| code | meaning |\n|---|---|\n| 0 | done |\n";
     for exit in Exit::ALL {
         writeln!(page, "| {} | {} |", exit as u8, exit.meaning()).expect("a string takes everything");
     }
-    is_as_the_program_says("docs/reference/reasons.md", &page);
+    made::holds("docs/reference/reasons.md", &page);
 }
 
 #[test]
@@ -141,14 +127,14 @@ fn the_page_of_metrics_is_their_table() {
         writeln!(page, "| `{}` | {kind} | {} | {} |", family.name(), labels.join(", "), family.help)
             .expect("a string takes everything");
     }
-    is_as_the_program_says("docs/reference/metrics.md", &page);
+    made::holds("docs/reference/metrics.md", &page);
 }
 
 #[test]
 fn the_page_and_the_schema_of_events_are_those_of_the_code() {
     let schema = Event::json_schema();
     let text = serde_json::to_string_pretty(&schema).expect("JSON");
-    is_as_the_program_says("deploy/icmp-ctl-event.schema.json", &(text + "\n"));
+    made::holds("deploy/icmp-ctl-event.schema.json", &(text + "\n"));
 
     let mut page =
         "# Events\n\nWhat `icmp-ctl monitor -j`, the webhook and the command of `[events]` are told \
@@ -166,7 +152,7 @@ fn the_page_and_the_schema_of_events_are_those_of_the_code() {
         }
         add_fields(&mut page, &fields(&alike[0]));
     }
-    is_as_the_program_says("docs/reference/events.md", &page);
+    made::holds("docs/reference/events.md", &page);
 }
 
 /// What an event has beside its name.

@@ -1,11 +1,13 @@
-//! What was counted, by interface, type and reason.
+//! Counters of frames, by interface, type and reason.
 
 use crate::abi::NEXT;
 use crate::abi::interfaces::SLOTS;
 use crate::reason::REASONS;
 use crate::types::COUNTER_ROWS;
 
-/// One counter, an entry of `COUNTERS` (per CPU). Layout: 16 bytes.
+/// One counter, an entry of `COUNTERS` (per CPU). The index is (slot × rows + row) × reasons + reason. Slot 0 is for interfaces that are not
+/// entered. Row 0 is neither IPv4 nor IPv6, 1 and 2 are IPv4 and IPv6 without a readable type, then comes one for each row of
+/// `icmp-common/data/icmp-types.tsv`, in the order of the file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Counter {

@@ -1,51 +1,52 @@
-//! What belongs to one CPU alone.
+//! Per-CPU state: token batches, sampling, heavy hitters.
 
 use crate::abi::NEXT;
 use crate::abi::settings::BUDGETS;
 
-/// What belongs to one CPU alone; the one entry of `CPU` (per CPU). Layout: 112 bytes.
+/// State of one CPU; the one entry of `CPU` (per CPU).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Cpu {
-    /// Tokens it has taken from the budgets.
+    /// Tokens that the CPU has taken from the budgets.
     pub batches: Batches,
-    /// When it is to sample a request.
+    /// When the CPU samples its next request.
     pub sampling: Sampling,
-    /// When it last found the reply budget exhausted.
+    /// When the CPU last found the reply budget exhausted.
     pub exhausted: Exhausted,
 }
 
-/// Tokens a CPU has taken from the budgets and not spent. Layout: 80 bytes.
+/// Tokens that a CPU has taken from the budgets and not spent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Batches {
-    /// To what they belong: settings and a span of time ([`crate::budget::generation`]). They end with it.
+    /// Settings and span of time that the tokens belong to ([`crate::budget::generation`]): the byte of the switch in bits 0 to 7, ticks / 256
+    /// above. Tokens of another generation are void.
     pub generation: u64,
-    /// Echo requests until the CPU has to stop and look: at its token batch, or because a request is to be sampled.
+    /// Echo requests until the batch ends, or a request is to be sampled.
     pub until_stop: u32,
     /// Zero.
     pub reserved: u32,
-    /// Packets left of each budget; of the replies, without those in `until_stop`.
+    /// Tokens left of each budget; of the replies, without those in `until_stop`.
     pub tokens: [u32; BUDGETS],
 }
 
-/// When a CPU samples its next echo request. Layout: 16 bytes.
+/// When a CPU samples its next echo request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Sampling {
-    /// State of the random numbers.
+    /// State of the random number generator that picks the samples.
     pub state: u64,
-    /// Echo requests until then, without those in [`Batches::until_stop`].
+    /// Echo requests until the next sample, without those in [`Batches::until_stop`].
     pub left: u32,
-    /// Which of [`crate::heavy_hitters::SAMPLE`] requests one after the other the last sample is.
+    /// Position of the last sample among [`crate::heavy_hitters::SAMPLE`] (32) requests in a row.
     pub position: u32,
 }
 
-/// When a CPU last found the reply budget exhausted. Layout: 16 bytes.
+/// When a CPU last found the reply budget exhausted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Exhausted {
-    /// Tick.
+    /// The tick.
     pub at: u64,
     /// Epoch of that tick ([`crate::known_sources`]).
     pub epoch: u64,
@@ -55,31 +56,32 @@ pub const HEAVY_HITTER_BITS: u32 = 12 - NEXT;
 /// Entries of `HEAVY_HITTERS`, per CPU.
 pub const HEAVY_HITTERS: u32 = 1 << HEAVY_HITTER_BITS;
 
-/// A source and what it has sent: an entry of `HEAVY_HITTERS` (per CPU). Layout: 56 bytes.
+/// A source of echo requests and its samples: an entry of `HEAVY_HITTERS` (per CPU), at an index from the source's hash. A window is a quarter
+/// of an epoch, about a second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct HeavyHitter {
-    /// Who it is.
+    /// The source.
     pub source: Source,
-    /// Number of the window that `seen`, `limited` and `others` are of.
+    /// Number of the current window, which `seen`, `limited` and `others` count.
     pub window: u32,
-    /// Samples in that window.
+    /// Samples of this source in the window.
     pub seen: u32,
-    /// Those of them that were over a limit.
+    /// Samples of this source that were over a limit.
     pub limited: u32,
-    /// `seen` of the window before.
+    /// `seen` in the window before.
     pub seen_before: u32,
-    /// `limited` of the window before.
+    /// `limited` in the window before.
     pub limited_before: u32,
-    /// Samples of all other sources of this entry.
+    /// Samples of other sources of this entry in the window.
     pub others: u32,
-    /// `others` of the window before.
+    /// `others` in the window before.
     pub others_before: u32,
-    /// Lead over all other sources of this entry in these two windows.
+    /// Majority counter: the lead over other sources of this entry in these two windows.
     pub votes: u32,
 }
 
-/// A source as its level of the limiter sees it: masked. Layout: 24 bytes.
+/// A source, masked as by the limiter's per-source level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Source {

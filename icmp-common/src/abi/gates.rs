@@ -1,23 +1,23 @@
-//! VIPs that are answered while a check says that their service lives.
+//! Gates: VIPs that are answered only while a check reports that their service is healthy.
 
-/// Gates of a policy: VIP prefixes with a check. Index `n` of the policy's prefix values is gate `n - 1`.
+/// Gates of a policy. Index n of the policy's prefix values is gate n - 1.
 pub const GATES: usize = 32;
 
-/// What a gate is: an entry of [`crate::abi::Rules::gates`], which the controller alone reads. Layout: 256 bytes.
+/// A VIP prefix with a check: an entry of `gates` in [`crate::abi::Rules`], which only the controller reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Gate {
-    /// What is checked, as text; zero behind its end.
+    /// The check, as text; zero behind its end.
     pub check: [u8; GATE_CHECK_LEN],
     /// Milliseconds between two checks.
     pub interval: u32,
-    /// Milliseconds that one may take.
+    /// Milliseconds until a check has failed.
     pub timeout: u32,
-    /// How many one after the other have to succeed until it counts as healthy.
+    /// Successful checks in a row until the VIP counts as healthy.
     pub rise: u32,
-    /// How many one after the other have to fail until it counts as unhealthy.
+    /// Failed checks in a row until the VIP counts as unhealthy.
     pub fall: u32,
-    /// What is done with echo requests while it is unhealthy: [`UNHEALTHY_PASS`] or [`UNHEALTHY_DROP`]; 0 where there is no gate.
+    /// Action for echo requests while the VIP is unhealthy: [`UNHEALTHY_PASS`] or [`UNHEALTHY_DROP`]; 0 in a free entry.
     pub unhealthy: u32,
     /// Zero.
     pub reserved: [u32; 3],
@@ -26,9 +26,9 @@ pub struct Gate {
 /// Bytes of the text of a check.
 pub const GATE_CHECK_LEN: usize = 224;
 
-/// Echo requests to it go to the kernel's stack.
+/// Echo requests to an unhealthy VIP are passed to the kernel.
 pub const UNHEALTHY_PASS: u32 = 1;
-/// Echo requests to it are dropped.
+/// Echo requests to an unhealthy VIP are dropped.
 pub const UNHEALTHY_DROP: u32 = 2;
 
 impl Gate {
@@ -43,7 +43,7 @@ impl Gate {
         reserved: [0; 3],
     };
 
-    /// Its state with a lease until a tick; with one until 0 it is unhealthy.
+    /// Its state with a lease until a tick; with a lease until 0 it is unhealthy.
     pub fn state(&self, until: u64) -> GateState {
         let bits = match self.unhealthy {
             0 => return GateState::default(),
@@ -53,7 +53,7 @@ impl Gate {
         GateState { word: bits | until & GATE_UNTIL, id: self.id() }
     }
 
-    /// What tells it from others: those that are alike in all fields are checked together (FNV-1a, 64 bits).
+    /// A hash of all fields (FNV-1a, 64 bits): gates that are alike in all fields are checked together.
     pub fn id(&self) -> u64 {
         let numbers =
             [self.interval, self.timeout, self.rise, self.fall, self.unhealthy].map(u32::to_ne_bytes);
@@ -63,21 +63,22 @@ impl Gate {
     }
 }
 
-/// Whether a gate is healthy: an entry of `GATES`. Layout: 16 bytes.
+/// Whether a gate is healthy: an entry of `GATES`, at 32 × the buffer of the rules + the gate. The controller writes all of them at once; each
+/// word is aligned, so the program reads it whole.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct GateState {
-    /// `GATE_*` bits, and the lease.
+    /// `GATE_*` bits, and the lease; 0 gates nothing.
     pub word: u64,
-    /// [`Gate::id`] of the gate that it is about.
+    /// Hash of the gate's fields (FNV-1a, 64 bits): gates that are alike have the same, and one lease.
     pub id: u64,
 }
 
-/// In the word of a [`GateState`]: there is a gate. Without it a VIP is answered always.
+/// In the word of a [`GateState`]: there is a gate.
 pub const GATE_CHECKED: u64 = 1 << 62;
-/// In the word of a [`GateState`]: what comes while it is unhealthy is dropped.
+/// In the word of a [`GateState`]: echo requests are dropped while the VIP is unhealthy.
 pub const GATE_DROPS: u64 = 1 << 63;
-/// In the word of a [`GateState`]: the tick until which it is healthy, its lease. That tick is no part of it.
+/// In the word of a [`GateState`]: the tick at which the lease ends; before it the VIP is healthy.
 pub const GATE_UNTIL: u64 = GATE_CHECKED - 1;
 
 /// Position in `GATES` of the gate that an index of prefix values is, by the buffer of rules that has it; `None` where none can be.

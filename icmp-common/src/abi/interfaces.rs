@@ -1,29 +1,31 @@
-//! The interfaces an instance is attached to.
+//! The interfaces that an instance is attached to.
 
 use crate::abi::NEXT;
 
-/// Interfaces an instance can be attached to. Slot 0 counts frames of interfaces the controller has not entered yet.
+/// Interfaces that an instance can be attached to. Slot 0 counts frames of interfaces that the controller has not entered.
 pub const MAX_INTERFACES: u32 = 16;
 /// Slots in the counter map.
 pub const SLOTS: u32 = MAX_INTERFACES + 1;
 /// Entries of the `INTERFACES` map; a power of two.
 pub const INTERFACE_ENTRIES: u32 = 32 << NEXT;
 
-/// One attached interface, or a port of one, an entry of `INTERFACES`. Layout: 24 bytes.
+/// An attached interface, or a port of one: an entry of `INTERFACES`, at `ifindex % 32` or at the next free place after it. Frames of an
+/// interface that is not in the table are passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Interface {
-    /// Kernel index; 0 marks a free entry.
+    /// Index of the interface; 0 in a free entry.
     pub ifindex: u32,
-    /// Its slot in the counter map and in address scopes, 1 to [`MAX_INTERFACES`].
+    /// Slot of the interface in the counters and in address scopes, 1 to [`MAX_INTERFACES`].
     pub slot: u32,
-    /// MAC address: six bytes as in a frame, then two zeroes.
+    /// MAC address: six bytes as in a frame, then two zeroes. If no ping is answered on the interface (below a macvlan in passthru mode, which
+    /// takes all frames, or on a tunnel in mode `external`), it is 0xffffffffffffffff, which no frame is addressed to.
     pub mac: u64,
     /// [`INTERFACE_STRIPS_TAGS`], [`INTERFACE_SHARED`] and [`INTERFACE_PORT`].
     pub flags: u32,
-    /// Bytes of the longest IPv4 packet that is sent on it without being fragmented; 0 where that is not known.
+    /// Bytes of the longest IPv4 packet that is sent on the interface without fragmentation; 0 if that is not known.
     pub mtu4: u16,
-    /// The same of IPv6.
+    /// The same for IPv6.
     pub mtu6: u16,
 }
 
@@ -34,10 +36,10 @@ impl Interface {
     }
 }
 
-/// It is a port of the attached interface whose slot it has, and its frames are that one's. The controller alone asks.
+/// The entry is of a port of the attached interface that has the same slot. Only the controller reads this flag.
 pub const INTERFACE_PORT: u32 = 4;
-/// Frames for other hosts come in on it as well: it is a port of a bridge, or has devices with MAC addresses of their own on it.
+/// Frames for other hosts come in on the interface as well: it is a port of a bridge, or has devices with MAC addresses of their own on it.
 pub const INTERFACE_SHARED: u32 = 2;
-/// VLAN tags may be missing from its frames and VLANs are told apart on it: no echo request is answered, tagged or not, because a tag that is
-/// seen may be the inner one of two.
+/// VLAN tags may be missing from the interface's frames, and VLANs are in use on it: no echo request is answered, tagged or not, because a tag
+/// that is seen may be the inner one of two.
 pub const INTERFACE_STRIPS_TAGS: u32 = 1;

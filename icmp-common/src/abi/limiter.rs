@@ -1,12 +1,10 @@
-//! Lines of the tables that sources and prefixes are limited by.
+//! The limiter's hash tables.
 
-/// Words of a hash table that lie together: an entry of `SOURCES`, `PREFIXES` and `REPUTATIONS`. Layout: 64 bytes, a cache line.
-///
-/// Whoever is looked for has two of them, by a hash.
+/// A cache line of words: an entry of `SOURCES`, `PREFIXES` and `REPUTATIONS`. A source or prefix has two of the words, by a hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Line {
-    /// Buckets of the limiter, or reputation entries of [`crate::known_sources`].
+    /// Buckets of the limiter, or reputation entries.
     pub words: [u64; LINE_WORDS],
 }
 

@@ -1,7 +1,8 @@
-//! What lies in the maps: the layouts the program and the controller share.
+//! The map ABI: the layouts that the program and the controller share.
 //!
-//! Owns names, layouts and sizes (docs/map-abi.md). A change here is a new [`VERSION`], and with it a new pin directory.
-//! All values are in the machine's own byte order; no layout has padding, flags are `u32`, sizes are asserted below.
+//! Owns names, layouts and sizes; docs/reference/maps.md is made from the comments here and from the object, docs/map-abi.md says how the maps
+//! work together. A change here needs a new [`VERSION`], and so a new pin directory. All values are in the machine's byte order; no layout has
+//! padding, flags are `u32`, sizes are asserted below.
 
 mod addresses;
 mod capture;

@@ -1,4 +1,4 @@
-//! A compiled policy: rules as tables of bits, and what they counted.
+//! Rules: a compiled policy as tables of bits, and the counters of its rules.
 
 use crate::abi::gates::{GATES, Gate};
 use crate::abi::prefixes::{PREFIX_VALUES, Search};
@@ -25,66 +25,66 @@ pub const NAME_LEN: usize = 32;
 /// Routers that may be named for the router advertisement guard.
 pub const ROUTERS: usize = 8;
 
-/// The rules that allow a type. Layout: 16 bytes.
+/// The rules that allow a type.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TypeRules {
-    /// With any code, where `block` is 0.
+    /// The rules that allow the type with any code, if `block` is 0.
     pub rules: u64,
-    /// Otherwise which of [`Rules::codes`] has the rules, counted from 1.
+    /// Otherwise the block of `codes` with the rules, counted from 1.
     pub block: u32,
     /// Zero.
     pub reserved: u32,
 }
 
-/// What a rule does. Layout: 24 bytes.
+/// Limit and action of a rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Rule {
-    /// The rule's own limit; an interval of 0 is none.
+    /// The rule's own limit; with an interval of 0 it has none.
     pub limit: Limit,
     /// A [`crate::policy::Action`] as a number.
     pub action: u32,
-    /// Its place among the rule counters and buckets, for as long as a rule of this name exists.
+    /// Slot of the rule's counter and bucket, which it keeps as long as a rule of this name exists.
     pub slot: u32,
 }
 
-/// A compiled policy: one of two buffers of `RULES`. Layout: see the size in `abi.rs`.
+/// A compiled policy: one of two buffers of `RULES`. In each table, bit n of a word is set if rule n allows the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Rules {
-    /// `RULES_*` flags: which tables have to be asked.
+    /// `RULES_*` flags: the tables that have conditions.
     pub conditions: u32,
     /// How many rules there are.
     pub count: u32,
-    /// Rules that count only what they would do.
+    /// Rules in audit, which only count what they would do.
     pub audited: u64,
     /// Rules that allow any source.
     pub any_source: u64,
     /// Rules that allow any destination.
     pub any_destination: u64,
-    /// By family and type.
+    /// Rules by family and type.
     pub types: [TypeRules; TYPE_ENTRIES],
-    /// By code, for types with rules for single codes.
+    /// Rules by code, for types with rules for single codes.
     pub codes: [[u64; 256]; CODE_BLOCKS],
-    /// By TTL or hop limit.
+    /// Rules by TTL or hop limit.
     pub hop_limits: [u64; 256],
-    /// By length of the ICMP message.
+    /// Rules by length of the ICMP message.
     pub lengths: [u64; LENGTHS],
-    /// By VLAN.
+    /// Rules by VLAN.
     pub vlans: [u64; VLANS],
-    /// What they do.
+    /// Limit and action of each rule.
     pub rules: [Rule; MAX_RULES],
-    /// What they are called.
+    /// Names of the rules, zero behind the end.
     pub names: [[u8; NAME_LEN]; MAX_RULES],
-    /// Sources that router advertisements may have, as big-endian halves; unused ones are zero.
+    /// Routers that the router advertisement guard accepts, as big-endian halves; unused entries are zero.
     pub routers: [[u64; 2]; ROUTERS],
-    /// How the prefixes of the buffer are searched, those of VIPs too.
+    /// How the prefixes of the buffer are searched, those of VIPs among them.
     pub search: Search,
-    /// What is found: the rules that have a prefix among their sources or destinations, 1 for a VIP, or 2 and the number of its gate. The
-    /// first is 0, and then come those of the gates in their order.
+    /// Values of the prefixes, by [`PrefixKind`](crate::abi::PrefixKind). A value covers those of wider prefixes of its kind. Value 0 is 0, then
+    /// come those of the gates in their order.
     pub prefix_values: [u64; PREFIX_VALUES],
-    /// VIPs with a check; those that there are come first.
+    /// VIPs with a check; free entries come last.
     pub gates: [Gate; GATES],
 }
 
@@ -103,16 +103,17 @@ pub const RULES_LENGTH: u32 = 32;
 /// There are conditions on the VLAN.
 pub const RULES_VLAN: u32 = 64;
 
-/// How often a rule decided. Layout: 32 bytes.
+/// How often a rule or check decided: an entry of `RULE_COUNTERS` (per CPU). The slots of rules come first, then the checks: quote, path MTU,
+/// neighbour discovery, router guard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct RuleCounter {
-    /// Messages it decided; for a check, messages that failed it.
+    /// Messages that the rule decided; for a check, messages that failed it.
     pub hits: u64,
-    /// Those of them that were over its own limit.
+    /// Messages of these that were over the rule's own limit.
     pub limited: u64,
-    /// Messages it would have decided, were it not audited.
+    /// Messages that the rule would have decided if it were not in audit.
     pub would_hit: u64,
-    /// Those of them that would have been over its own limit.
+    /// Messages of these that would have been over the rule's own limit.
     pub would_limit: u64,
 }

@@ -1,8 +1,8 @@
-//! What the controller can change at run time but addresses and rules: limits, budgets, the type table.
+//! Settings: limits, budgets and the type table, which the controller can change at run time.
 
 use crate::types::Family;
 
-/// Bits of an address that a limiter level looks at. Layout: 24 bytes.
+/// Bits of an address that a level of the limiter looks at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Mask {
@@ -16,18 +16,18 @@ pub struct Mask {
     pub reserved: u32,
 }
 
-/// One level of the limiter: who shares a bucket, and what the bucket holds. Layout: 40 bytes.
+/// One level of the limiter: which addresses share a bucket, and its rate and burst.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Level {
     /// Rate and burst.
     pub limit: Limit,
-    /// Who shares.
+    /// Addresses that are equal under the mask share a bucket.
     pub mask: Mask,
 }
 
-/// Everything the controller can change at run time but addresses: one of two buffers of `SETTINGS`. Layout: see the size below. What
-/// an echo request needs comes first, in 128 bytes.
+/// One of two buffers of `SETTINGS`. What an echo request needs comes first, in 128 bytes. In a buffer of zeroes nothing is present, and every
+/// frame is passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Settings {
@@ -37,56 +37,57 @@ pub struct Settings {
     pub ttl: u32,
     /// Hop limit of IPv6 answers, 1 to 255.
     pub hop_limit: u32,
-    /// Log2 of the ticks in an epoch of [`crate::known_sources`], about four seconds.
+    /// Log2 of the ticks in an epoch, which is about four seconds.
     pub epoch_shift: u32,
-    /// Per-source level of echo.
+    /// Per-source level of echo requests.
     pub source: Level,
-    /// Per-prefix level of echo.
+    /// Per-prefix level of echo requests.
     pub prefix: Level,
-    /// How many peers are to be tracked; 0 where [`SETTINGS_PEERS`] is not set.
+    /// How many peers are to be tracked; 0 without [`SETTINGS_PEERS`].
     pub peers: u32,
-    /// How many of `tracked` say whose requests are; 0 where everybody's are.
+    /// Entries of `tracked` in use; with 0, every sender is tracked.
     pub peer_prefixes: u32,
     /// Buffer of `RULES` and of the prefixes that belongs to these settings. Settings that change nothing in them share the buffer.
     pub rules: u32,
-    /// Two bits for each [`Check`]: a [`crate::path::checks::Mode`] as a number.
+    /// Two bits for each check, in the order quote, path MTU, neighbour discovery, router guard: 0 off, 1 count, 2 drop.
     pub checks: u32,
-    /// Rate and burst of each [`crate::policy::Budget`].
+    /// Rate and burst of each budget: 0 replies, 1 known sources, 2 errors, 3 path MTU, 4 neighbour discovery, 5 multicast listener, 6 queries, 7
+    /// redirects, 8 unverified; other places are not used. Budget 1 is the part of budget 0 that known sources have while that is exhausted; the
+    /// controller makes it an eighth. Budget 8 is charged for messages that fail a check that is only counted.
     pub budgets: [Limit; BUDGETS],
-    /// Packets a CPU takes from each budget at once, at least 1.
+    /// Tokens that a CPU takes from each budget at once, at least 1.
     pub batches: [u32; BUDGETS],
-    /// The [`crate::policy::Preset`] the types were made from, as a number.
+    /// The preset that `types` was made from: 0 host, 1 router, 2 strict, 3 observe.
     pub preset: u32,
     /// Zero.
     pub reserved: u32,
-    /// What is done with each type.
+    /// The type table: 256 types of ICMP, then 256 of ICMPv6.
     pub types: [TypeEntry; TYPE_ENTRIES],
-    /// The sources that are tracked ([`crate::peers`]).
+    /// Prefixes of the peers that are tracked.
     pub tracked: [PeerPrefix; PEER_PREFIXES],
 }
 
-/// This buffer is in use; an all-zero buffer means pass.
+/// The buffer is in use.
 pub const SETTINGS_PRESENT: u32 = 1;
-/// Echo requests are answered (off: passed to the kernel within the limits).
+/// Echo requests are answered; otherwise they are passed to the kernel within the limits.
 pub const SETTINGS_ECHO: u32 = 2;
-/// The ICMP checksum is verified before answering.
+/// The ICMP checksum is verified before a request is answered.
 pub const SETTINGS_VERIFY_FULL: u32 = 4;
 /// There are VIP prefixes.
 pub const SETTINGS_VIPS: u32 = 8;
 /// There are rules.
 pub const SETTINGS_RULES: u32 = 16;
-/// Nothing is answered, dropped or limited; what would have been is counted.
+/// Preset `observe`: nothing is answered, dropped or limited, and what would have been is counted.
 pub const SETTINGS_OBSERVE: u32 = 64;
 /// Peers are tracked.
 pub const SETTINGS_PEERS: u32 = 128;
-/// The host's addresses count on every interface: the difference between [`crate::abi::AddressKind::Host`] and the next kind, where the
-/// table has it.
+/// `own = "host"`: the host's addresses are answered on every interface. The bit is the difference between the kinds `Host` and `Everywhere`.
 pub const SETTINGS_OWN_HOST: u32 = 32;
 
-/// Prefixes of tracked sources that there can be; a power of two.
+/// Prefixes of tracked peers that there can be; a power of two.
 pub const PEER_PREFIXES: usize = 16;
 
-/// A prefix of sources that are tracked. An IPv4 prefix is written as an IPv6 one (RFC 4291 section 2.5.5.2). Layout: 32 bytes.
+/// A prefix of peers that are tracked. An IPv4 prefix is written as an IPv6 one, below `::ffff:0:0/96` (RFC 4291 section 2.5.5.2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct PeerPrefix {
@@ -103,31 +104,30 @@ pub struct PeerPrefix {
 /// Places for budgets; a power of two, so that an index from a table can be masked.
 pub const BUDGETS: usize = 16;
 
-/// What the packet path does with one type: the decision for most codes, and for the one code that has a row of its own.
-///
-/// Layout: 8 bytes, no padding. Fields are numbers because the value comes out of a map; an unknown action passes.
+/// What the packet path does with one type: the decision for most codes, and for the one code that has a row of its own. Fields are numbers
+/// because the value comes out of a map.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct TypeEntry {
-    /// Decision for every code but `other_code`.
+    /// Decision for every code except `other_code`.
     pub main: Decision,
     /// Decision for `other_code`.
     pub other: Decision,
-    /// The code that `other` is about.
+    /// The code that `other` is for.
     pub other_code: u8,
-    /// 1 where `other` applies at all.
+    /// 1 if there is such a code.
     pub has_other: u8,
 }
 
-/// One decision of a [`TypeEntry`]. Layout: 3 bytes.
+/// One decision of a [`TypeEntry`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Decision {
-    /// An [`Action`] as a number.
+    /// 0 pass, 1 answer, 2 limit, 3 drop; any other number passes.
     pub action: u8,
-    /// A [`Budget`] as a number.
+    /// Number of the budget that a limited message is charged to.
     pub budget: u8,
-    /// Row of the counter map the message is counted in.
+    /// Row in which the message is counted.
     pub row: u8,
 }
 
@@ -148,13 +148,13 @@ pub const fn type_index(family: Family, icmp_type: u8) -> usize {
     (family as usize) << 8 | icmp_type as usize
 }
 
-/// A rate and a burst. Layout: 16 bytes.
+/// A rate and a burst, in units of time: 2^-24 of a tick.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Limit {
-    /// Units of time one packet costs; 0 is unlimited.
+    /// Units of time that one packet costs; 0 is unlimited.
     pub interval: u64,
-    /// Units of time a full bucket holds: the burst times the interval. Less than an interval admits nothing.
+    /// Units of time that a full bucket holds: the burst times the interval. A capacity below the interval admits nothing.
     pub capacity: u64,
 }
 

@@ -1,18 +1,17 @@
-//! Which buffers are in force.
+//! The switch: which buffers are active.
 
-/// What entry [`SWITCH_BITS`] of `SWITCH` says: which buffer of `SETTINGS` (bit 0) and of the address tables (bit 1) is in force, and in
-/// bits 3 to 7 how often it has changed, which token batches go by. All of it is one byte, so no reader can see a mix.
+/// In word [`SWITCH_BITS`] of `SWITCH`: the active buffer of `SETTINGS`. All bits of the word are in one byte, so no reader sees half a change.
 pub const SWITCH_SETTINGS: u32 = 1;
-/// See [`SWITCH_SETTINGS`].
+/// In the same word: the active buffer of the address tables and of `OWN_FIRST`.
 pub const SWITCH_ADDRESSES: u32 = 2;
-/// The settings await confirmation: from the instant in entry [`SWITCH_ROLLBACK_AT`] on, the other buffer is in force. The program looks
-/// at the clock, so this needs no process that lives until then.
+/// In the same word: the settings await confirmation. From the instant in word [`SWITCH_ROLLBACK_AT`] on, the program uses the other buffer. The
+/// program reads the clock, so no process has to live until then.
 pub const SWITCH_AWAITS: u32 = 4;
 
-/// One change, where they are counted; what exceeds the byte is cut off.
+/// In the same word, one change: bits 3 to 7 count changes, those of interfaces included. Token batches of a CPU belong to one count.
 pub const SWITCH_CHANGE: u32 = 8;
 
-/// Entry of `SWITCH` with the bits.
+/// Word of `SWITCH` with the bits.
 pub const SWITCH_BITS: u32 = 0;
-/// Entry of `SWITCH` with nanoseconds of CLOCK_MONOTONIC; written only while [`SWITCH_AWAITS`] is off.
+/// Word of `SWITCH` with nanoseconds of CLOCK_MONOTONIC; written only while [`SWITCH_AWAITS`] is off.
 pub const SWITCH_ROLLBACK_AT: u32 = 1;

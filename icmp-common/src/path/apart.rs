@@ -1,7 +1,7 @@
-//! Steps that few frames need, or that many ways lead to: each is a function that the verifier checks by itself.
+//! Steps that few frames need, or that many branches lead to: each is a function that the verifier checks by itself.
 //!
-//! Owns the list of these steps and how they are told of a frame. It does not own what they do. In the kernel such a step is a call (9 ns),
-//! and the verifier follows it once, whatever the frames that come there have in common; on the host it is the function itself.
+//! Owns the list of these steps and their arguments. It does not own what they do. In the kernel such a step is a call (9 ns), and the verifier
+//! follows it once, whatever state the branches that lead to it have; on the host it is the function itself.
 
 use crate::abi::{CapturedAbout, PrefixKind, Tap};
 use crate::frame::Frame;

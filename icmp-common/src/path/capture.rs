@@ -1,7 +1,7 @@
-//! Which frames are captured, and what is said of them.
+//! Which frames are captured, and the record of each.
 //!
-//! Owns the filter behind the reason, which every frame is asked about (`path::process`): one in so many, one rule's, so many a second. It does
-//! not own how a frame is copied out: in the kernel that is a ring buffer, on the host there is none.
+//! Owns the filter after the reason, which runs for every frame (`path::process`): by reason, interface and rule, one frame in so many, so many
+//! a second. It does not own how a frame is copied out: in the kernel to a ring buffer, on the host not at all.
 
 use crate::abi::{CapturedAbout, NO_RULE, Tap};
 use crate::limiter;

@@ -1,7 +1,7 @@
-//! What a message has to be to make sense, as far as one packet shows it.
+//! Checks of a message's content, as far as one packet shows it.
 //!
-//! Owns the checks of quoted packets, path MTU values and neighbour discovery. They look; what
-//! becomes of a message that fails is `policy.rs`'s, by the operator's choice. A message is never held to more than its RFC demands.
+//! Owns the checks of quoted packets, path MTU values and neighbour discovery. `policy.rs` owns the action for a
+//! message that fails, which the operator chooses. A check demands no more of a message than its RFC does.
 
 use crate::abi::{CHECKS, ROUTERS, RULE_SLOTS, Settings};
 use crate::frame::{Frame, field};

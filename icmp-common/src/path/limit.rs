@@ -1,11 +1,11 @@
 //! The limits of an echo request: the total reply budget, its source, its source's prefix.
 //!
-//! Owns their order, who is refused while the total is exhausted, and what is noted of a sender. It does not own bucket arithmetic
-//! (`limiter.rs`), token batches (`budget.rs`), what makes a source known (`known_sources.rs`) or the list of who sends most (`heavy_hitters.rs`).
+//! Owns their order, which sources are refused while the reply budget is exhausted, and what is recorded of a sender. It does not own bucket
+//! arithmetic (`limiter.rs`), token batches (`budget.rs`), what makes a source known (`known_sources.rs`) or the heavy hitters
+//! (`heavy_hitters.rs`).
 //!
-//! A CPU takes tokens of the total in batches, and stops to look when a batch is at its end or a request is to be sampled; between two
-//! stops the total costs a request one decrement. Everything that a request needs at a stop, and what is noted of its sender now and
-//! then, runs apart.
+//! A CPU takes tokens of the reply budget in batches. It stops when a batch ends or a request is to be sampled; between two stops the reply
+//! budget costs a request one decrement. The work at a stop, and what is recorded of a sender, runs apart.
 
 use crate::abi::{Exhausted, HEAVY_HITTER_BITS, Mask, Settings, Source};
 use crate::budget::{self, Draw, budget_bucket};

@@ -1,6 +1,6 @@
-//! The link layer: whom a frame is for, who has sent it, and what lies behind its tags.
+//! The link layer: destination and source of a frame, and what follows its VLAN tags.
 //!
-//! Owns every check of the Ethernet header and of VLAN tags. It does not own which VLANs there are (`own.rs`).
+//! Owns every check of the Ethernet header and of VLAN tags. It does not own which VLANs exist (`own.rs`).
 
 use crate::frame::{Frame, field};
 use crate::outcome::{Step, end};

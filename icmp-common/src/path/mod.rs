@@ -1,9 +1,8 @@
-//! The packet's way, top to bottom: parse -> own? -> policy -> limit -> reply -> count. The order, and nothing else.
+//! The steps of the packet path in order: parse -> own? -> policy -> limit -> reply -> count.
 //!
-//! Owns in which order the steps are taken and what a frame ends in. Each step is a file beside this one, and each check is written in one
-//! place (docs/packet-path.md has the table). Passing is always correct, answering must be earned: whatever a step is not sure of ends in
-//! a reason whose verdict is pass. Steps look; only `reply` writes, and only when nothing is left to be checked. Source and destination are
-//! always those of the request.
+//! Owns the order of the steps and the outcome of a frame, and nothing else. Each step is a file beside this one, and each check is written in
+//! one place (docs/packet-path.md has the table). To pass a frame is always correct: if a step is not sure, the frame ends in a reason whose
+//! verdict is pass. Only `reply` writes, and only after all checks. Source and destination are always those of the request.
 //!
 //! The rules that comments name are in docs/packet-path.md.
 

@@ -1,7 +1,7 @@
-//! The path MTU towards whoever pings: that of the link, or the smallest one that routers have reported of late.
+//! The path MTU towards a sender: that of the link, or the smallest one that routers have reported recently.
 //!
-//! Owns the one word that is kept of reports. Which path an answer would take is not known here, so that an answer longer than the MTU of any
-//! path is the kernel's, which knows each one (docs/adr/0021-path-mtu.md). It does not own which report is to be believed (`policy.rs`).
+//! Owns the word in which reports are kept. The route of an answer is not known here, so an answer that is longer than the MTU of any path is
+//! passed to the kernel, which knows each path (docs/adr/0021-path-mtu.md). It does not own which report is believed (`policy.rs`).
 
 use crate::abi::{Interface, Settings};
 use crate::limiter::Shared;

@@ -1,8 +1,8 @@
-//! Whose a packet is: addressed to the host, to a group it belongs to, or to somebody else; and whether its source is another host.
+//! Whether a packet is for the host, for a group of the host, or for another host; and whether its source is another host.
 //!
 //! Owns every check of MAC addresses, VLANs and IP addresses that decides whether a packet is touched at all. It does not own the tables
-//! (`tables.rs`) or which addresses a host has (icmp-ctl). The usual packet, for the first address of its interface and from an address
-//! that is in no table, is told by a few comparisons; everything else is looked up apart.
+//! (`tables.rs`) or which addresses a host has (icmp-ctl). The usual packet, for the first address of its interface and from an address that is
+//! in no table, is recognized by a few comparisons; for all others the tables are searched apart.
 
 use crate::abi::{AddressKind, INTERFACE_SHARED, OTHER_MAC, OwnFirst, PrefixKind, Scope, own_bit};
 use crate::frame::Frame;

@@ -1,8 +1,8 @@
 //! Headers to facts, or to the reason why there are none.
 //!
-//! Owns every check of IP's headers, up to lengths and the IPv4 checksum. It asks no table. Whether a packet is the usual one (no options,
-//! no fragment, lengths in order, checksum intact) is told at once by few operations. It does not own the search for the message of another
-//! ([`unusual`]); tests below hold both against the rules.
+//! Owns every check of IP's headers, up to lengths and the IPv4 checksum. It searches no table. Whether a packet is the usual one (no options,
+//! no fragment, lengths in order, checksum intact) takes few operations. It does not own the search for the message in other packets
+//! ([`unusual`]); tests below compare both with the rules.
 //!
 //! [`unusual`]: crate::path::unusual
 

@@ -1,6 +1,7 @@
-//! Who was answered, as far as peers are tracked.
+//! Tracking of answered peers.
 //!
-//! Owns which answers are noted, and the lock of a bucket. What is noted, and whose place a new peer may take, is `peers.rs`'s at the root.
+//! Owns which answers are recorded, and the lock of a bucket. `peers.rs` at the root owns what is recorded, and which entry a new peer may
+//! replace.
 
 use crate::abi::{PEER_PREFIXES, Settings};
 use crate::frame::{Frame, field};

@@ -1,8 +1,8 @@
-//! What is to become of a message for this host: by the checks of its kind, the operator's rules, and the type table.
+//! The action for a message to this host: by the checks of its type, the operator's rules, and the type table.
 //!
-//! Owns the order of the three, and what is charged to a rule's limit or to the budget of a kind. It does not own the checks
-//! (`checks.rs`), how rules are matched (`rules.rs`), or what an echo request is charged to (`limit.rs`). An echo request that no rule has
-//! to be asked about and that the type table answers is told at once; everything else is evaluated apart.
+//! Owns the order of the three, and what is charged to a rule's limit or to the budget of a type. It does not own the checks (`checks.rs`), how
+//! rules are matched (`rules.rs`), or what an echo request is charged to (`limit.rs`). An echo request that no rule concerns and that the type
+//! table answers is decided at once; everything else is evaluated apart.
 
 use crate::abi::{BUDGETS, Decision, Limit, NO_RULE, Rule, SETTINGS_RULES, Settings, Tap, type_index};
 use crate::budget::{self, Draw, rule_bucket};

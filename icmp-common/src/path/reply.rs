@@ -1,6 +1,6 @@
-//! A request's reply: whether its checksum permits one, and how the one becomes the other.
+//! The reply to a request: whether the request's checksum permits one, and how the request becomes the reply.
 //!
-//! Owns the sum over a message and every write to a frame. That a reply is to be sent was found out before.
+//! Owns the sum over a message and every write to a frame. It does not decide whether a reply is sent: the steps before have.
 
 use crate::abi::{SETTINGS_VERIFY_FULL, Settings};
 use crate::checksum::{Sum, echo_reply_v4, echo_reply_v6, update_u16, update_u32};

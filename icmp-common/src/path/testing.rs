@@ -1,7 +1,7 @@
-//! What the tests beside the steps share: a host, and the frames that are sent to it.
+//! What the tests beside the steps share: a host, and frames for it.
 //!
-//! Owns a host with one address of each family, no limit, and no rule or a plain one, and well-formed messages for it. What a test is about, it changes
-//! itself.
+//! Owns a host with one address of each family, no limit, and no rule or a plain one, and well-formed messages for it. Each test changes the
+//! part that it is about.
 
 use core::ops::Range;
 use std::boxed::Box;

@@ -1,7 +1,7 @@
-//! Where the ICMP message is in a packet that is not the usual one, or why it has none.
+//! The position of the ICMP message in an unusual packet, or the reason why it has none.
 //!
-//! Owns the word that says so ([`Unusual`]) and the search: through IPv4 options and extension headers, in first fragments and beyond the
-//! first buffer. Such a packet goes the same way as every other but is never answered. It does not own which packets come here
+//! Owns the word with the result ([`Unusual`]) and the search: through IPv4 options and extension headers, in first fragments and beyond the
+//! first buffer. Such a packet goes through the same steps as every other but is never answered. It does not own which packets are unusual
 //! (`parse.rs`).
 
 use crate::frame::{Frame, field};
