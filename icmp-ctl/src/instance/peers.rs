@@ -40,8 +40,10 @@ impl InstanceMaps {
         let table = MappedArray::new(&self.peers).context("reading the table of peers")?;
         let places = u64::from(self.peer_buckets()) * PEER_WAYS as u64;
         let mut room = Room { places, ..Room::default() };
+        let mut bucket = Pod(PeerBucket { version: 0, peers: Peers::NONE });
         for words in table.values().filter(|words| version(words).load(Ordering::Relaxed) != 0) {
-            let peers = unchanged(words);
+            copy_unchanged(words, &mut bucket);
+            let peers = &bucket.0.peers;
             room.without_place += peers.without_place;
             peers.places.iter().filter(|peer| peer.first_at != 0).for_each(&mut see);
         }
@@ -54,18 +56,18 @@ fn version(words: &[AtomicU64]) -> &AtomicU64 {
     &words[offset_of!(PeerBucket, version) / size_of::<u64>()]
 }
 
-/// What a bucket holds while nobody writes to it.
-fn unchanged(words: &[AtomicU64]) -> Peers {
+/// Copies what a bucket holds while nobody writes to it.
+fn copy_unchanged(words: &[AtomicU64], bucket: &mut Pod<PeerBucket>) {
     let mut tries = TRIES;
     loop {
         let before = version(words).load(Ordering::Acquire);
-        let Pod(bucket): Pod<PeerBucket> = MappedArray::copy(words);
+        MappedArray::copy(words, bucket);
         // What was copied was so before this is asked.
         fence(Ordering::Acquire);
         let is_whole = before.is_multiple_of(2) && version(words).load(Ordering::Relaxed) == before;
         tries -= 1;
         if is_whole || tries == 0 {
-            return bucket.peers;
+            return;
         }
         spin_loop();
     }

@@ -51,18 +51,15 @@ impl<V: Pod> MappedArray<V> {
         words.chunks_exact(Self::WORDS)
     }
 
-    /// The value that words are just now, word by word: some may be of before a change and some of after it.
-    pub(crate) fn copy(words: &[AtomicU64]) -> V {
+    /// Copies words to a value as they are just now, word by word: some may be of before a change and some of after it.
+    pub(crate) fn copy(words: &[AtomicU64], value: &mut V) {
         assert_eq!(words.len(), Self::WORDS, "the words of one value");
-        let mut value = std::mem::MaybeUninit::<V>::uninit();
-        let to = value.as_mut_ptr().cast::<u64>();
+        let to = std::ptr::from_mut(value).cast::<u64>();
         for (at, word) in words.iter().enumerate() {
             let to = to.wrapping_add(at);
-            // SAFETY: a value has as many words, and begins where one may.
+            // SAFETY: a value has as many words and begins where one may, and any bytes are a value of plain data.
             unsafe { to.write(word.load(Ordering::Relaxed)) };
         }
-        // SAFETY: all its words were written, and any bytes are a value of plain data.
-        unsafe { value.assume_init() }
     }
 }
 

@@ -3,7 +3,6 @@
 //! Owns what is made of the entries of the table of peers: addresses, names, and figures in units. What an entry means is icmp-common's
 //! `peers`.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use anyhow::Result;
@@ -104,12 +103,17 @@ pub fn is_tracking(settings: &Settings) -> bool {
 /// # Errors
 /// The table or the clock cannot be read.
 pub fn each(instance: &View, named: &[NamedPeer], mut see: impl FnMut(Row)) -> Result<Room> {
-    let names: BTreeMap<Halves, usize> =
+    let mut names: Vec<(Halves, usize)> =
         named.iter().enumerate().map(|(at, peer)| (halves(peer.address.to_canonical()), at)).collect();
+    names.sort_unstable();
+    let name = |source: Halves| {
+        let place = names.binary_search_by_key(&source, |(address, _)| *address).ok()?;
+        Some(names[place].1)
+    };
     let now = monotonic_ns()?;
     instance.maps.each_peer(|peer| {
         see(Row {
-            named: names.get(&(peer.source_high, peer.source_low)).copied(),
+            named: name((peer.source_high, peer.source_low)),
             silent: now.saturating_sub(peer.last_at),
             since: now.saturating_sub(peer.first_at),
             is_current: !peer.is_gone(now),
