@@ -264,22 +264,44 @@ fn who_sends_most_and_who_is_limited_most_is_shown() {
     // Far below what is sent, so that a busy machine's pings are too many as well.
     let config = "[limits]\nper-source = { rate = \"10/s\", burst = 10 }\n";
     let _attached = Attached::configured(&pair.host, HOST_IF, config);
+    let expected = [Some("192.0.2.1"), Some("2001:db8::/64")];
+    let shown = sources_of_two_families(&pair, |shown| {
+        let is_expected = |list: &str| [0, 1].map(|n| shown[list][n]["source"].as_str()) == expected;
+        shown["sources"] == 2 && is_expected("heavy_hitters") && is_expected("limited")
+    });
+    assert_eq!(shown["flood_from_everywhere"], false, "{shown}");
+}
+
+#[test]
+fn requests_that_a_rule_answers_with_a_limit_of_its_own_are_no_samples() {
+    if !can_run(&["ip", "nsenter", "ping"]) {
+        return;
+    }
+    let pair = Pair::new(1500);
+    let rule = "[[policy.rule]]\nname = \"monitors\"\nfrom = \"192.0.2.1\"\ntype = \"echo-request\"\naction = \"answer\"\n";
+    let _attached = Attached::configured(&pair.host, HOST_IF, &format!("{rule}limit = \"10k/s\"\n"));
+    // The other source sends a fifth of what this one sends.
+    let shown = sources_of_two_families(&pair, |shown| !shown["heavy_hitters"][0].is_null());
+    let sources = shown["heavy_hitters"].as_array().expect("a list");
+    assert!(sources.iter().all(|source| source["source"] == "2001:db8::/64"), "{shown}");
+    let rules = ctl::run(&pair.host, "rule list -j").expect_success();
+    let rules: serde_json::Value = serde_json::from_str(&rules).expect("JSON");
+    assert!(rules["rules"][0]["hits"].as_u64() > Some(0), "{rules}");
+}
+
+/// What `show sources` has while both addresses of the host are pinged, as soon as that is enough.
+fn sources_of_two_families(pair: &Pair, is_enough: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
     let _pings = [("192.0.2.2", "0.001"), ("2001:db8::2", "0.005")]
         .map(|(target, interval)| pair.peer.watch("ping", &["-q", "-i", interval, target]));
-    // What is shown is what happens now, so it is asked while it does.
     let deadline = Instant::now() + Duration::from_secs(30);
-    let mut shown = serde_json::Value::Null;
-    let expected = [Some("192.0.2.1"), Some("2001:db8::/64")];
-    while shown["sources"] != 2
-        || ["heavy_hitters", "limited"]
-            .iter()
-            .any(|list| [0, 1].map(|n| shown[list][n]["source"].as_str()) != expected)
-    {
-        assert!(Instant::now() < deadline, "{shown}");
+    loop {
         let text = ctl::run(&pair.host, "show sources -j").expect_success();
-        shown = serde_json::from_str(&text).expect("JSON");
+        let shown = serde_json::from_str(&text).expect("JSON");
+        if is_enough(&shown) {
+            return shown;
+        }
+        assert!(Instant::now() < deadline, "{shown}");
     }
-    assert_eq!(shown["flood_from_everywhere"], false, "{shown}");
 }
 
 /// Fifty monitors that have pinged once a second for a minute, fifty strangers who start with the flood, and a flood from

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use icmp_common::abi::VERSION;
+use icmp_ctl::instance::migration;
 use icmp_ctl::instance::program::BUILD;
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
@@ -236,6 +237,16 @@ fn maps_of_another_layout_are_carried_over_under_load_to_the_last_count() {
     let _said = ctl::run_of(next_abi, host, "upgrade").expect_success();
     drop(detached);
     drop(attached);
+}
+
+#[test]
+fn the_page_names_the_oldest_version_whose_maps_are_taken_over() {
+    let oldest = (1..VERSION).find(|version| migration::from(*version).is_some()).expect("one version");
+    assert!((oldest..=VERSION).all(|version| migration::from(version).is_some()), "versions in between");
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/upgrade.md");
+    let words = fs::read_to_string(page).expect("the page");
+    let words = words.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains(&format!("takes over from version {oldest} on;")), "from version {oldest} on");
 }
 
 /// Version 6 had the bit of `observe` where `own = "host"` has its own now, and is made of version 8 by giving the pins its name. The rest of
