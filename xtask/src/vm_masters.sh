@@ -116,6 +116,46 @@ without_serve
 for device in bond0 host0 host1; do $ip link del $device; done
 with_client $ip link del cbond
 
+# The kernel's answers leave by any port, so the client takes them in at both. What comes in for another port's MAC address is the kernel's.
+for mode in balance-alb balance-tlb; do
+    row="a bond, $mode"
+    $ip link add bond0 address $host_mac type bond mode $mode miimon 20
+    for number in 0 1; do
+        $ip link add host$number type veth peer name client$number address 02:00:00:00:01:00 netns $client
+        with_client $ip link set client$number up
+        $ip link set host$number master bond0
+    done
+    $ip link set bond0 up
+    $ip link set bond0 type bond active_slave host0
+    $ip addr add $untagged/24 dev bond0
+    $ip neigh replace 192.0.2.2 lladdr 02:00:00:00:01:00 dev bond0
+    with_client $ip addr add 192.0.2.2/24 dev client0
+    plain='' attached='' by_the_program=''
+    # to DEVICE NUMBER: of two pings to its MAC address out of the client's port of this number, how many are answered.
+    to() {
+        with_client $ip route replace $untagged/32 dev "client$2" src 192.0.2.2
+        with_client $ip neigh replace $untagged lladdr "$(cat "/sys/class/net/$1/address")" dev "client$2"
+        received $untagged
+    }
+    # In an emulator the first packets may find ports that are not up yet.
+    for _ in 1 2 3; do [ "$(to bond0 0)" = 2 ] && break; done
+    for way in "bond0 0" "host1 1"; do
+        # shellcheck disable=SC2086
+        plain="$plain $(to $way)"
+    done
+    check "$row: attach" icmp-ctl attach bond0
+    for way in "bond0 0" "host1 1"; do
+        before=$(answered)
+        # shellcheck disable=SC2086
+        attached="$attached $(to $way)" by_the_program="$by_the_program $(($(answered) - before))"
+    done
+    if [ "$attached $by_the_program" = "$plain  2 0" ]; then pass "$row: like the kernel alone, which answers$plain"; else
+        fail "$row: the kernel alone answers$plain, with the program$attached of which it$by_the_program"
+    fi
+    icmp-ctl detach --all >/dev/null
+    for device in bond0 host0 host1; do $ip link del $device; done
+done
+
 row="a VRF"
 $ip link add host0 address $host_mac type veth peer name client0 netns $client
 $ip link add vrf0 type vrf table 10
@@ -132,19 +172,42 @@ $ip addr add 198.51.100.2/32 dev dummy0
 with_client $ip route add 198.51.100.0/24 via $untagged
 # Its address, that of the VRF, and one that is not in its table.
 addresses="$untagged 198.51.100.1 198.51.100.2"
-plain=''
-for address in $addresses; do plain="$plain $(received "$address")"; done
 check "$row: attach" icmp-ctl attach host0 --mode generic
 # There is no way back but by its table.
 refused "$row: explain" 0 'nothing that is known of stops it' icmp-ctl explain --from 192.0.2.2 --to 198.51.100.1 --type 8/1
-attached='' by_the_program=''
-for address in $addresses; do
-    before=$(answered)
-    attached="$attached $(received "$address")" by_the_program="$by_the_program $(($(answered) - before))"
-done
-if [ "$attached" = "$plain" ] && [ "$by_the_program" = " 2 2 0" ]; then pass "$row: its table decides"; else
-    fail "$row: the kernel alone answers$plain, with the program$attached of which it$by_the_program"
-fi
+icmp-ctl detach --all >/dev/null
+
+# vrf_decides BY_THE_PROGRAM: so many pings to each address are answered by the program, and as many at all as by the kernel alone.
+vrf_decides() {
+    plain='' attached='' by_the_program=''
+    for address in $addresses; do plain="$plain $(received "$address")"; done
+    check "$row: attach" icmp-ctl attach host0 --mode generic
+    for address in $addresses; do
+        before=$(answered)
+        attached="$attached $(received "$address")" by_the_program="$by_the_program $(($(answered) - before))"
+    done
+    if [ "$attached" = "$plain" ] && [ "$by_the_program" = "$1" ]; then pass "$row: like the kernel alone, which answers$plain"; else
+        fail "$row: the kernel alone answers$plain, with the program$attached of which it$by_the_program"
+    fi
+}
+vrf_decides " 2 2 0"
+icmp-ctl detach --all >/dev/null
+row="a VRF that is down"
+$ip link set vrf0 down
+vrf_decides " 0 0 0"
+is "$row: pings that the kernel alone answers" "${plain% *}" " 0 0"
+refused "$row: explain" 0 'is in the VRF vrf0, which is down' icmp-ctl explain --from 192.0.2.2 --to $untagged
+refused "$row: doctor" 1 'fix: ip link set dev vrf0 up' icmp-ctl doctor host0
+icmp-ctl detach --all >/dev/null
+$ip link set vrf0 up
+row="a VRF from whose table a local route was deleted"
+# A card that is down has the other one too, and a local route to it in the table that is looked at first.
+$ip addr add 192.0.2.7/24 dev host0
+$ip route del local 192.0.2.7 dev host0 table 10
+with_client $ip neigh replace 192.0.2.7 lladdr $host_mac dev client0
+addresses="192.0.2.7 198.51.100.1 198.51.100.2"
+vrf_decides " 0 2 0"
+is "$row: pings that the kernel alone answers" "${plain% *}" " 0 2"
 icmp-ctl detach --all >/dev/null
 $ip link del vrf0
 

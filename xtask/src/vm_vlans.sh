@@ -144,6 +144,42 @@ $ip link set host0.100 down
 $ip route add 10.0.100.0/24 dev host0
 like_the_kernel "a VLAN device that is down" "--mode generic" host0 2:2 $untagged client0 0:0 $untagged client0.100
 
+# tags_in_the_frame: neither end of the veth takes them out.
+tags_in_the_frame() {
+    check "rxvlan off" ethtool -K host0 rxvlan off
+    check "client: txvlan off" with_client ethtool -K client0 txvlan off tx-vlan-stag-hw-insert off
+}
+
+# Its frames are for its own MAC address and for that of the interface below.
+world
+$ip addr add $untagged/24 dev host0
+vlan host0 100 $tagged
+$ip link set host0.100 address 02:00:00:00:00:0b
+tags_in_the_frame
+like_the_kernel "a VLAN device with a MAC address of its own" "--mode generic" host0 2:2 $untagged client0 2:2 $tagged client0.100
+host_mac=02:00:00:00:00:0b
+like_the_kernel "the MAC address of a VLAN device" "--mode generic" host0 0:0 $untagged client0 2:2 $tagged client0.100
+host_mac=02:00:00:00:00:0a
+
+# It has its frames before the bridge has.
+world
+$ip link add br0 address $host_mac type bridge
+$ip link set host0 master br0
+$ip link set br0 up
+$ip addr add $untagged/24 dev br0
+vlan host0 100 $tagged
+tags_in_the_frame
+for device in host0 br0; do
+    like_the_kernel "a VLAN device on a bridge port, $device" "--mode generic" $device 2:2 $untagged client0 2:2 $tagged client0.100
+done
+host_mac=02:00:00:00:00:0c
+$ip link set host0 address $host_mac
+for device in host0 br0; do
+    like_the_kernel "a VLAN device on a bridge port, to the port's MAC address, $device" "--mode generic" $device \
+        2:2 $untagged client0 2:2 $tagged client0.100
+done
+host_mac=02:00:00:00:00:0a
+
 world
 $ip link add br0 address $host_mac type bridge
 $ip link set host0 master br0
@@ -229,3 +265,7 @@ like_the_kernel "network card without rxvlan" "--mode generic --disable-rx-vlan-
     2:2 $untagged client0 2:2 $tagged client0.100 2:2 $untagged client0.100 0:0 10.0.31.1 client0.100.31
 # In both VLANs. Not those for the untagged address in VLAN 100: it is that of another device.
 by_the_program "network card without rxvlan" 8
+$ip link set host0.100 address 02:00:00:00:00:0b
+like_the_kernel "network card, a VLAN device with a MAC address of its own" "--mode generic --disable-rx-vlan-offload" host0 \
+    2:2 $untagged client0 2:2 $tagged client0.100
+by_the_program "network card, a VLAN device with a MAC address of its own" 8
