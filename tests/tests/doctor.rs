@@ -291,19 +291,28 @@ fn filters_at_the_egress_and_on_the_bridge_above_are_named_with_their_device_and
     let Some(pair) = pair(&["tc"]) else { return };
     let host = &pair.host;
     let tc = |words: &str| host.run("tc", &words.split(' ').collect::<Vec<_>>());
-    let filter = |place: &str| tc(&format!("filter add dev {place} protocol ip u32 match u32 0 0"));
+    let filter = |place: &str| tc(&format!("filter add {place} protocol ip u32 match u32 0 0"));
     host.ip("link add br0 type bridge");
     host.ip("link set br0 up");
     host.ip(&format!("link set {HOST_IF} master br0"));
     for (device, qdisc, place, said) in [
-        (HOST_IF, "clsact", "egress", "egress of host0"),
+        (HOST_IF, "clsact", "dev host0 egress", "egress of host0"),
+        (HOST_IF, "clsact", "dev host0 ingress chain 5", "ingress of host0"),
+        (HOST_IF, "egress_block 5 clsact", "block 5", "egress of host0"),
         // A qdisc of the ingress alone lists its filters at whatever hook it is asked about.
-        (HOST_IF, "handle ffff: ingress", "parent ffff:", "ingress of host0"),
-        (HOST_IF, "root handle 1: htb", "parent 1:", "egress of host0"),
-        ("br0", "clsact", "ingress", "ingress of br0"),
-        ("br0", "clsact", "egress", "egress of br0"),
+        (HOST_IF, "handle ffff: ingress", "dev host0 parent ffff:", "ingress of host0"),
+        (HOST_IF, "root handle 1: htb", "dev host0 parent 1:", "egress of host0"),
+        (HOST_IF, "root handle 1: htb", "dev host0 parent 1:7", "egress of host0"),
+        (HOST_IF, "root handle 1: htb", "dev host0 parent 1:7 chain 5", "egress of host0"),
+        ("br0", "clsact", "dev br0 ingress", "ingress of br0"),
+        ("br0", "clsact", "dev br0 egress", "egress of br0"),
+        ("br0", "root handle 1: htb", "dev br0 parent 1:7", "egress of br0"),
     ] {
-        let made = [tc(&format!("qdisc add dev {device} {qdisc}")), filter(&format!("{device} {place}"))];
+        let mut made = vec![tc(&format!("qdisc add dev {device} {qdisc}"))];
+        if place.contains("1:7") {
+            made.push(tc(&format!("class add dev {device} parent 1: classid 1:7 htb rate 1gbit")));
+        }
+        made.push(filter(place));
         if let Some(failed) = made.iter().find(|made| made.code != DONE) {
             println!("skipped: this kernel has none of these: {failed}");
         } else {

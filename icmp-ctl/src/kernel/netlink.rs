@@ -28,6 +28,8 @@ const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
+const RTM_NEWTCLASS: u16 = 40;
+const RTM_GETTCLASS: u16 = 42;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
 const RTM_NEWNSID: u16 = 88;
@@ -282,16 +284,31 @@ pub(crate) fn qdiscs() -> Result<Vec<Vec<u8>>> {
     dump(RTM_GETQDISC, RTM_NEWQDISC, &[0; TRAFFIC_HEADER]).context("reading the queueing disciplines")
 }
 
+/// The classes of the queueing disciplines of an interface, each as the body of a message of RTM_NEWTCLASS.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn classes(ifindex: u32) -> Result<Vec<Vec<u8>>> {
+    let body = of_traffic(ifindex, 0);
+    dump(RTM_GETTCLASS, RTM_NEWTCLASS, &body).context("reading the classes of traffic control")
+}
+
 /// The filters of traffic control of an interface that belong to a queueing discipline, or to a part of one, each as the body of a message of
-/// RTM_NEWTFILTER.
+/// RTM_NEWTFILTER; those of all chains. With 0 they belong to what queues all that goes out.
 ///
 /// # Errors
 /// The kernel does not tell.
 pub(crate) fn filters(ifindex: u32, parent: u32) -> Result<Vec<Vec<u8>>> {
-    let mut body = vec![0; TRAFFIC_HEADER];
+    let body = of_traffic(ifindex, parent);
+    dump(RTM_GETTFILTER, RTM_NEWTFILTER, &body).context("reading the filters of traffic control")
+}
+
+/// A question about traffic control.
+fn of_traffic(ifindex: u32, parent: u32) -> [u8; TRAFFIC_HEADER] {
+    let mut body = [0; TRAFFIC_HEADER];
     body[TRAFFIC_IFINDEX..][..4].copy_from_slice(&ifindex.to_ne_bytes());
     body[TRAFFIC_PARENT..][..4].copy_from_slice(&parent.to_ne_bytes());
-    dump(RTM_GETTFILTER, RTM_NEWTFILTER, &body).context("reading the filters of traffic control")
+    body
 }
 
 /// Everything that the kernel answers a message with, which it does with messages of this kind: their bodies. It is asked again where that has changed

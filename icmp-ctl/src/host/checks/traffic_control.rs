@@ -17,7 +17,7 @@ use crate::host::checks::Place;
 use crate::host::interfaces::{passed_through, ports};
 use crate::host::netlink::Link;
 use crate::kernel::netlink::{
-    TRAFFIC_HANDLE, TRAFFIC_HEADER, TRAFFIC_IFINDEX, attributes, filters, qdiscs, word32,
+    TRAFFIC_HANDLE, TRAFFIC_HEADER, TRAFFIC_IFINDEX, attributes, classes, filters, qdiscs, word32,
 };
 
 const CHECK: &str = "traffic-control";
@@ -87,8 +87,12 @@ fn names(devices: &[&str]) -> String {
 /// What is at a hook of a device, as it is called in a sentence.
 fn there(device: &Link, qdiscs: &[Qdisc], hook: TcAttachType) -> Result<Vec<String>> {
     let own = qdiscs.iter().filter(|qdisc| qdisc.ifindex == device.index);
+    let mut parents: BTreeSet<u32> = own.filter_map(|qdisc| qdisc.parent_at(hook)).collect();
+    if hook == TcAttachType::Egress {
+        parents.extend(classes(device.index)?.iter().map(|class| word32(class, TRAFFIC_HANDLE)));
+    }
     let mut kinds = BTreeSet::new();
-    for parent in own.filter_map(|qdisc| qdisc.parent_at(hook)) {
+    for parent in parents {
         for filter in filters(device.index, parent)? {
             kinds.insert(kind(&filter)?);
         }
@@ -121,14 +125,14 @@ impl Qdisc {
         Ok(Self { ifindex: word32(body, TRAFFIC_IFINDEX), handle: word32(body, TRAFFIC_HANDLE), kind })
     }
 
-    /// Whose filters to ask for at a hook. Those of a discipline that queues sort what goes out, and may drop it or send it elsewhere.
+    /// Whose filters to ask for at a hook. Those of a discipline that queues, and of its classes, sort what goes out, and may drop it or send it
+    /// elsewhere. The one that a device has from the start has no number, which is how it is asked about.
     fn parent_at(&self, hook: TcAttachType) -> Option<u32> {
         match (self.kind.as_str(), hook) {
             ("ingress" | "clsact", TcAttachType::Ingress) => Some(INGRESS),
             ("clsact", TcAttachType::Egress) => Some(EGRESS),
             ("ingress", _) | (_, TcAttachType::Ingress) => None,
-            // That of a device without any has no number.
-            _ => Some(self.handle).filter(|handle| *handle != 0),
+            _ => Some(self.handle),
         }
     }
 }
@@ -138,4 +142,27 @@ fn kind(body: &[u8]) -> Result<String> {
     let mut all = attributes(body.get(TRAFFIC_HEADER..).unwrap_or_default());
     let (_, kind) = all.find(|(kind, _)| *kind == TCA_KIND).context("an answer that is none")?;
     Ok(String::from_utf8_lossy(kind).trim_end_matches('\0').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_discipline_has_filters_at_its_hook_and_one_that_queues_those_of_its_number() {
+        use TcAttachType::{Egress, Ingress};
+        for (kind, handle, at_ingress, at_egress) in [
+            ("ingress", 0xffff_0000, Some(INGRESS), None),
+            ("clsact", 0xffff_0000, Some(INGRESS), Some(EGRESS)),
+            ("htb", 0x0001_0000, None, Some(0x0001_0000)),
+            ("fq_codel", 0, None, Some(0)),
+        ] {
+            let qdisc = Qdisc { ifindex: 1, handle, kind: kind.to_owned() };
+            assert_eq!(
+                [Ingress, Egress].map(|hook| qdisc.parent_at(hook)),
+                [at_ingress, at_egress],
+                "{kind}"
+            );
+        }
+    }
 }
