@@ -1,8 +1,8 @@
-//! Diagnostics: what is said beside the data, on standard error or in the journal.
+//! Diagnostics: messages beside the data, on standard error or in the journal.
 //!
-//! Owns their form and where they go, and that the numbers of the kernel's errors are none of it. They are events of `tracing`; in text and with
-//! `-j` they are lines on standard error, and where that is the journal's, they go there with their fields. One that cannot be written is lost,
-//! and never stops what it is about.
+//! Owns their form and destination, and that they have no error numbers of the kernel. They are events of `tracing`; in text and with `-j` they
+//! are lines on standard error, and if that is the journal, they are entries with fields. A message that cannot be written is lost, and does
+//! not stop the work.
 
 use std::borrow::Cow;
 use std::fmt;

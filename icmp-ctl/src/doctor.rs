@@ -1,6 +1,6 @@
-//! What would stop the program here, or slow it: all checks, in the order in which they are read.
+//! All checks of `doctor`, in the order of its output.
 //!
-//! Owns which interfaces are looked at, and what becomes of what cannot be. It changes nothing. The checks are those of `kernel`, `host` and
+//! Owns which interfaces are checked, and the result for those that cannot be. It changes nothing. The checks are those of `kernel`, `host` and
 //! `instance`, which other verbs make as well.
 
 use std::collections::BTreeSet;

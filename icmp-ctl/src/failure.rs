@@ -1,4 +1,4 @@
-//! How a command ends when it does not succeed: the documented exit codes, attached to errors.
+//! Failures of commands: the documented exit codes, attached to errors.
 
 use std::fmt;
 

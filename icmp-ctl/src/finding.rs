@@ -1,7 +1,7 @@
-//! A finding: what one check of the host has found, for `doctor` and for the verbs that check before they act.
+//! A finding: the result of one check of the host, for `doctor` and for the verbs that check before they act.
 //!
-//! Owns its states, and how it is said as a sentence, as lines and as JSON. What is checked is written in `kernel/requirements.rs`,
-//! `host/checks` and `instance`, once for all who ask.
+//! Owns its states, and its form as a sentence, as lines and as JSON. The checks are in `kernel/requirements.rs`, `host/checks` and `instance`,
+//! once for all verbs.
 
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
-//! Following the host: what has changed is brought into the tables, what was not there or has come back is attached.
+//! Following the host: changes go into the tables, and interfaces that appear or come back are attached.
 //!
-//! Owns what is done then, and that every change, and every failure once, is said. How long the host is left alone in between is `rest.rs`'s.
+//! Owns these steps, and that every change, and every failure once, is reported. `rest.rs` owns the time in between.
 
 mod rest;
 mod rewritten;

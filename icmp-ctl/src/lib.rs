@@ -1,6 +1,6 @@
 //! Loads, configures and observes the XDP ICMP responder.
 //!
-//! A library so that the CLI, the tests and the benches share one way to load, fill and read the program.
+//! A library, so that the CLI, the tests and the benches load, fill and read the program in the same way.
 
 // Standard output and standard error are written in `output.rs` and `diagnostics.rs` only, where it is said what becomes of a failed write.
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -1,6 +1,6 @@
-//! Standard output: what a verb has to tell, and the one place where it is written.
+//! Standard output: the output of a verb, and the one place where it is written.
 //!
-//! Owns what becomes of a write that fails. Data goes to standard output only; everything else is `diagnostics.rs`'s.
+//! Owns the handling of a failed write. Only data goes to standard output; `diagnostics.rs` owns everything else.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd as _;

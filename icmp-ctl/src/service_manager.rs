@@ -1,6 +1,6 @@
-//! The service manager, systemd or what speaks like it: what it is told of `serve` (sd_notify(3)).
+//! The service manager, systemd or a compatible one, and the messages of `serve` to it (sd_notify(3)).
 //!
-//! Owns the words of that protocol, and that nobody waits for a manager that does not read. Without one they go nowhere.
+//! Owns the words of that protocol, and that `serve` does not wait for a manager that does not read. Without a manager nothing is sent.
 
 use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt as _;

@@ -1,4 +1,4 @@
-//! Owns the proof that what `serve` gives up is gone, by trying it.
+//! Owns the proof that `serve` cannot use what it has given up, by trying it.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Error, ErrorKind, Result};

@@ -1,4 +1,4 @@
-//! Owns that what is in force can be written down: as a new text or into one that says something else, it means the same when it is read again.
+//! Owns that the policy in force can be written as a configuration: as a new text or into another one, it means the same when it is read again.
 
 use icmp_ctl::config::edit::edit;
 use icmp_ctl::config::file::Config;

@@ -1,6 +1,6 @@
-//! A file, or whatever else is read, as a stream of what was recorded, whether or not it is compressed.
+//! A capture as a stream of its contents, whether or not it is compressed.
 //!
-//! Owns telling gzip (RFC 1952) and zstd (RFC 8878) by their first bytes, and what went wrong below whoever reads.
+//! Owns recognizing gzip (RFC 1952) and zstd (RFC 8878) by their first bytes, and the errors of decompression.
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,7 +1,7 @@
-//! Frames of every kind of link as Ethernet frames, which is what the packet path reads.
+//! Frames of every link type as Ethernet frames, which the packet path reads.
 //!
-//! Owns the Ethernet header that is put in front where a capture has none, and which frames the capturing host sent itself.
-//! Link types: <https://www.tcpdump.org/linktypes.html>.
+//! Owns the Ethernet header that is added if a capture has none, and which frames the capturing host sent itself. Link types:
+//! <https://www.tcpdump.org/linktypes.html>.
 
 use icmp_common::wire::ethernet;
 

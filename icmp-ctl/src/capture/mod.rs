@@ -1,4 +1,4 @@
-//! Captures: files of frames that were recorded, read as a stream and written.
+//! Captures: files of recorded frames, read as a stream and written.
 //!
 //! Knows nothing of policies and of this host.
 

@@ -1,4 +1,4 @@
-//! A frame in a few words, for lists of who sent and what.
+//! A frame in a few words, for lists of senders and types.
 
 use std::fmt;
 use std::net::IpAddr;

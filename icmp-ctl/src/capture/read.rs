@@ -1,7 +1,7 @@
 //! Reading a capture: pcap (draft-ietf-opsawg-pcap) and pcapng (draft-ietf-opsawg-pcapng), in both byte orders, as a stream.
 //!
-//! Owns when a record was recorded and on what kind of link, and what is said of a file that is cut off or damaged. Memory does not grow
-//! with the file. What a link type means is `ethernet.rs`'s.
+//! Owns the time and link type of a record, and the errors for a file that is cut off or damaged. Memory use does not grow with the file.
+//! `ethernet.rs` has the meaning of link types.
 
 use std::fs::File;
 use std::io::{self, Read};

@@ -1,6 +1,6 @@
 //! zstd (RFC 8878), one frame after the other: the decoder knows one.
 //!
-//! Owns what is given of a frame that is cut off or damaged, and that its checksum is compared: the decoder reads and computes it, no more.
+//! Owns the output for a frame that is cut off or damaged, and the comparison of its checksum, which the decoder only reads and computes.
 
 use std::error::Error;
 use std::io::{self, BufRead, Read};

@@ -1,4 +1,4 @@
-//! What is typed to change what is attached or in force.
+//! Options of the verbs that change what is attached or in force.
 
 use std::path::PathBuf;
 
@@ -19,13 +19,13 @@ pub struct Attach {
     /// Interfaces to attach to, by name or by a pattern like 'eth*' [default: the `interfaces` of -f CONFIG]
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
-    /// How to attach; auto tries native and says loudly when it got generic
+    /// Mode of attachment; auto tries native, and warns if it got generic
     #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
     pub mode: AttachMode,
-    /// Go in front of the XDP program that an interface has, and leave to it what is passed
+    /// Go in front of the XDP program that an interface has, which then gets the frames that are passed
     #[arg(long)]
     pub chain: bool,
-    /// Configuration [default: /etc/icmp-ctl/config.toml where it exists]
+    /// Configuration [default: /etc/icmp-ctl/config.toml if it exists]
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
     pub config: Option<PathBuf>,
     /// Have the driver leave VLAN tags in the frame, so that the program can see them
@@ -34,7 +34,7 @@ pub struct Attach {
     /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]
     pub allow_break: Vec<String>,
-    /// Let this rule's lists have become empty, so that it matches nothing
+    /// Accept that this rule's lists have become empty, so that it matches nothing
     #[arg(long, value_name = "RULE")]
     pub allow_empty: Vec<String>,
 }
@@ -57,16 +57,16 @@ pub struct Apply {
     /// Configuration; - is standard input
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub config: PathBuf,
-    /// Only validate, and print the difference to what is in force
+    /// Only validate, and print the difference from the policy in force
     #[arg(long, conflicts_with = "save")]
     pub check: bool,
-    /// Go back to the policy before by itself after this time, unless `icmp-ctl confirm` is run, whatever happens to this shell
+    /// Return to the previous policy after this time unless `icmp-ctl confirm` is run, even if this shell ends
     #[arg(long, value_name = "TIME", conflicts_with_all = ["check", "save"])]
     pub confirm: Option<ConfirmTimeout>,
     /// Let the policy break this guard: pmtud, errors, neighbour-discovery, multicast-listener
     #[arg(long, value_name = "GUARD")]
     pub allow_break: Vec<String>,
-    /// Let this rule's lists have become empty, so that it matches nothing
+    /// Accept that this rule's lists have become empty, so that it matches nothing
     #[arg(long, value_name = "RULE")]
     pub allow_empty: Vec<String>,
     /// Whether it is saved
@@ -77,13 +77,13 @@ pub struct Apply {
 /// Whether a change is saved, and where.
 #[derive(Clone, Debug, Args)]
 pub struct SaveTo {
-    /// Also write what is in force to the file it comes back from, or to this one
+    /// Also write the policy in force to the file that it is loaded from again, or to this one
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     save: Option<Option<PathBuf>>,
 }
 
 impl SaveTo {
-    /// As what changes what is in force takes it; what has just been read or typed has the words for it.
+    /// The file to save to; the text that was just read or typed has the spelling.
     pub fn wanted<'a>(&'a self, like: Words<'a>) -> Option<Save<'a>> {
         self.save.as_ref().map(|file| Save { file: file.as_deref(), like })
     }
@@ -92,20 +92,20 @@ impl SaveTo {
 /// `rule`
 #[derive(Debug, Subcommand)]
 pub enum Rule {
-    /// List the rules in their order, with what they have decided
+    /// List the rules in order, with their counters
     List,
-    /// Add a rule behind the others, or before one of them
+    /// Add a rule after the others, or before one of them
     Add(Box<RuleAdd>),
     /// Remove a rule; the others keep their counters
     Del(RuleNamed),
-    /// Make an audit rule do what it has counted so far
+    /// Put an audit rule in force
     Promote(RuleNamed),
 }
 
 /// `rule add`
 #[derive(Debug, Args)]
 pub struct RuleAdd {
-    /// Its name
+    /// Name of the rule
     pub name: String,
     /// Only messages of this family: ipv4 or ipv6
     #[arg(long)]
@@ -128,19 +128,19 @@ pub struct RuleAdd {
     /// TTL or hop limit: 255, 1-10 or 200-
     #[arg(long)]
     pub hop_limit: Option<String>,
-    /// What it does: answer, pass, limit or drop
+    /// Action: answer, pass, limit or drop
     #[arg(long)]
     pub action: Word<Action>,
-    /// A limit of its own
+    /// The rule's own limit
     #[arg(long, value_name = "RATE")]
     pub limit: Option<Rate>,
-    /// What may come at once [default: a second's worth]
+    /// Packets that are admitted at once [default: as many as in a second]
     #[arg(long, value_parser = whole::<u64>)]
     pub burst: Option<u64>,
-    /// Only count what it would do
+    /// Only count what the rule would do
     #[arg(long)]
     pub audit: bool,
-    /// The rule it is to come before
+    /// The rule that the new one goes before
     #[arg(long, value_name = "RULE")]
     pub before: Option<String>,
     /// Let the policy break this guard
@@ -154,7 +154,7 @@ pub struct RuleAdd {
 /// `rule del`, `rule promote`
 #[derive(Debug, Args)]
 pub struct RuleNamed {
-    /// Its name
+    /// Name of the rule
     #[arg(value_name = "RULE")]
     pub name: String,
     /// Let the policy break this guard
@@ -168,21 +168,21 @@ pub struct RuleNamed {
 /// `limit`
 #[derive(Debug, Subcommand)]
 pub enum LimitVerb {
-    /// Change one limit at once, for all; nobody gets a fresh burst by it
+    /// Change one limit at once; no source gets a fresh burst
     Set(LimitSet),
-    /// Rates and bursts in force
+    /// Show rates and bursts in force
     Show,
 }
 
 /// `limit set`
 #[derive(Debug, Args)]
 pub struct LimitSet {
-    /// Which one, by its name in `[limits]`
+    /// Name of the limit in `[limits]`
     #[arg(value_name = "LIMIT", value_parser = limit_names())]
     pub limit: LimitName,
     /// Like 100/s, 6000/min, 5k/s, 1.5Mpps; 0 admits nothing, unlimited everything
     pub rate: Rate,
-    /// What may come at once [default: as it is, or two seconds' worth where there is none]
+    /// Packets that are admitted at once [default: the present burst, or as many as in two seconds if there is none]
     #[arg(long, value_name = "PACKETS", value_parser = whole::<u64>)]
     pub burst: Option<u64>,
     /// Let the limit break this guard: pmtud, errors, neighbour-discovery, multicast-listener

@@ -1,4 +1,4 @@
-//! What is typed to look at what is loaded.
+//! Options of the verbs that show what is loaded.
 
 use std::path::PathBuf;
 
@@ -18,7 +18,7 @@ pub struct Interfaces {
 /// `show`
 #[derive(Clone, Debug, Subcommand)]
 pub enum Show {
-    /// What is done with each type, and why
+    /// Action for each type, and why
     Policy(ShowPolicy),
     /// Addresses the program answers for
     Addresses,
@@ -26,7 +26,7 @@ pub enum Show {
     Counters(ShowCounters),
     /// Rates and bursts in force
     Limits,
-    /// All that differs from what is shipped, as the configuration that `apply` takes
+    /// Every value that differs from its default, as a configuration for `apply`
     Config,
     /// All counters, as Prometheus reads them
     Metrics {
@@ -36,7 +36,7 @@ pub enum Show {
     },
     /// Sources that send most echo requests, and those that are limited most
     Sources {
-        /// How many of each
+        /// Number of sources in each list
         #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = from_1::<usize>)]
         top: usize,
     },
@@ -48,10 +48,10 @@ pub struct ShowPolicy {
     /// One type only, by name or number, like echo-request, 8 or 3/4
     #[arg(value_name = "TYPE")]
     pub icmp_type: Option<String>,
-    /// Of ICMP
+    /// Only types of ICMP
     #[arg(short = '4', long, conflicts_with = "ipv6")]
     pub ipv4: bool,
-    /// Of ICMPv6
+    /// Only types of ICMPv6
     #[arg(short = '6', long)]
     pub ipv6: bool,
 }
@@ -62,16 +62,16 @@ pub struct ShowCounters {
     /// Only these interfaces
     #[arg(value_name = "IFACE")]
     pub interfaces: Vec<String>,
-    /// Show rates over so long, like 1s, instead of all that was counted
+    /// Show rates over this time, like 1s, instead of counters
     #[arg(long, value_name = "TIME")]
     pub rate: Option<Span>,
-    /// Go on with a line of rates for each second, or each `--rate`
+    /// Print a line of rates every second, or every `--rate`
     #[arg(short, long)]
     pub watch: bool,
 }
 
 impl ShowCounters {
-    /// Whether it is about what comes in a span of time.
+    /// Whether rates are shown, not counters.
     pub fn is_of_a_time(&self) -> bool {
         self.watch || self.rate.is_some()
     }
@@ -88,10 +88,10 @@ pub struct Top {
 /// `peers`
 #[derive(Debug, Args)]
 pub struct Peers {
-    /// Only these, by address, by prefix, or by name in `[[peers.named]]`
+    /// Only these peers, by address, by prefix, or by name in `[[peers.named]]`
     #[arg(value_name = "PEER")]
     pub who: Vec<String>,
-    /// How many, those that lose most first
+    /// Number of peers, those with most loss first
     #[arg(short = 'n', long, value_name = "N", default_value_t = 20, value_parser = from_1::<usize>)]
     pub top: usize,
 }

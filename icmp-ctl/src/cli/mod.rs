@@ -1,6 +1,6 @@
-//! What users type: verbs, options, and their help.
+//! The command line: verbs, options, and their help.
 //!
-//! Owns the shape of the command line only; what a verb does is in `commands`.
+//! Owns the shape of the command line only; `commands` has what the verbs do.
 
 pub mod change;
 pub mod look;
@@ -19,17 +19,17 @@ use crate::cli::packets::{Capture, Explain, Replay, Suggest};
 /// Where the options of all verbs stand in help: behind a verb's own.
 const LAST: usize = 900;
 
-/// Answers pings inside the network driver, and shows what it does.
+/// Answers pings inside the network driver, limits ICMP, and shows counters and events.
 #[derive(Debug, Parser)]
 #[command(name = "icmp-ctl", version = crate::instance::program::BUILD, arg_required_else_help = true, max_term_width = 80)]
 pub struct Cli {
     /// Print JSON instead of text
     #[arg(short, long, global = true, display_order = LAST)]
     pub json: bool,
-    /// Say more: the clauses behind a policy, the verifier's log
+    /// Print more: the clauses behind a policy, the verifier's log
     #[arg(short, long, global = true, display_order = LAST)]
     pub verbose: bool,
-    /// What to do
+    /// The verb
     #[command(subcommand)]
     pub verb: Verb,
 }
@@ -41,46 +41,46 @@ pub enum Verb {
     Attach(Attach),
     /// Take the program off interfaces; the last one removes it
     Detach(Detach),
-    /// Put the program of this icmp-ctl in the place of the one that is loaded; limits, counters, rules and policy stay
+    /// Replace the loaded program with that of this icmp-ctl; limits, counters, rules and policy stay
     Upgrade {
-        /// Only say what would be done
+        /// Only print what would be done
         #[arg(long)]
         check: bool,
     },
     /// Put a whole configuration in force at one instant
     Apply(Apply),
-    /// Keep what `apply --confirm` put in force
+    /// Keep the policy that `apply --confirm` put in force
     Confirm(SaveTo),
-    /// Take back what `apply --confirm` put in force, before its time is over
+    /// Take back the policy that `apply --confirm` put in force, before its time is over
     Rollback,
-    /// Show what is attached where, and how it is
+    /// Show the attached interfaces and their state
     Status(Interfaces),
-    /// Say what would stop the program here or slow it, each with what helps; exit code 1 if something is broken
+    /// List what would stop the program here or slow it, each with the command that helps; exit code 1 if anything is broken
     Doctor(Interfaces),
-    /// Show what is in force
+    /// Show policy, addresses, counters, limits, configuration, metrics or sources
     #[command(subcommand)]
     Show(Show),
-    /// Watch what happens, on a screen of its own
+    /// Show rates, budgets, types and sources live, on a screen of its own
     Top(Top),
-    /// Tell of events as they happen: floods, pressure, changes of policy, interfaces, addresses and VIPs
+    /// Print events as they happen: floods, pressure, changes of policy, interfaces, addresses and VIPs
     Monitor,
-    /// Show who pings this host, and the loss, duplication, reordering and jitter of their path to here
+    /// Show the hosts that ping this one, and the loss, duplication, reordering and jitter of the path from each
     Peers(Peers),
-    /// Show and change the rules one at a time
+    /// List rules, or change one of them
     #[command(subcommand)]
     Rule(Rule),
     /// Show or change limits
     #[command(subcommand)]
     Limit(LimitVerb),
-    /// Say what becomes of one packet here and why, stage by stage; nothing is counted or charged for it
+    /// Explain how one packet is treated here, stage by stage; it is not counted, and charged to no limit
     Explain(Explain),
-    /// Capture frames with what the program has decided about each, also those it answers and drops
+    /// Capture frames, each with the program's decision, also answered and dropped ones
     Capture(Capture),
-    /// Say what a configuration would have done to a capture; needs no privilege, and loads nothing
+    /// Run a capture through a configuration, and print the result; needs no privilege, and loads nothing
     Replay(Replay),
-    /// Suggest limits that would not have hurt the normal traffic of a capture, as a configuration
+    /// Suggest limits that would not have stopped the normal traffic of a capture, as a configuration
     Suggest(Suggest),
-    /// Follow addresses and serve Prometheus metrics; the program goes on without it
+    /// Follow addresses and serve Prometheus metrics; the program works without it
     Serve(Serve),
     /// Print the script by which a shell completes these command lines
     Completions {
@@ -90,7 +90,7 @@ pub enum Verb {
     },
     /// Write the manual pages of these verbs and of the configuration to a folder
     Man {
-        /// The folder, which is made where there is none
+        /// The folder, which is made if it does not exist
         #[arg(value_name = "DIR")]
         folder: PathBuf,
     },
@@ -99,13 +99,13 @@ pub enum Verb {
 /// `serve`
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// Configuration [default: /etc/icmp-ctl/config.toml where it exists]
+    /// Configuration [default: /etc/icmp-ctl/config.toml if it exists]
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
     pub config: Option<PathBuf>,
-    /// First put this program in the place of one that another build has loaded, as `upgrade` does
+    /// First replace the program of another build, as `upgrade` does
     #[arg(long)]
     pub upgrade: bool,
-    /// Read the configuration again by itself when its text has changed, within ten seconds
+    /// Read the configuration again when its text has changed, within ten seconds
     #[arg(long)]
     pub reload_on_change: bool,
 }

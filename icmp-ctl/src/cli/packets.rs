@@ -1,4 +1,4 @@
-//! What is typed about single packets: those that are explained, captured, and read from a capture.
+//! Options of the verbs about packets: `explain`, `capture`, `replay`, `suggest`.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use crate::config::span::Span;
 use crate::config::units::Rate;
 use crate::config::words::Word;
 
-/// What a packet is given by that has all its fields.
+/// Options that give a packet with all its fields.
 const GIVEN: [&str; 2] = ["hex", "pcap"];
 
 /// `explain`
@@ -26,7 +26,7 @@ pub struct Explain {
     /// Destination of the packet
     #[arg(long, value_name = "ADDRESS", value_parser = address, requires = "from")]
     pub to: Option<IpAddr>,
-    /// Its ICMP type, by name or number, with /CODE for a code
+    /// ICMP type of the packet, by name or number, with /CODE for a code
     #[arg(long = "type", value_name = "TYPE", default_value = "echo-request", requires = "from", conflicts_with_all = GIVEN)]
     pub icmp_type: String,
     /// Bytes behind the first eight of the message, as `ping -s` takes them
@@ -44,19 +44,19 @@ pub struct Explain {
     /// The whole frame as hexadecimal digits, from its Ethernet header on; also as a dump with offsets, as of tcpdump -xx or xxd
     #[arg(long, value_name = "DIGITS")]
     pub hex: Option<String>,
-    /// A capture that has the packet, as of `replay`; - is standard input
+    /// A capture with the packet, as for `replay`; - is standard input
     #[arg(long, value_name = "CAPTURE")]
     pub pcap: Option<PathBuf>,
-    /// Its number in the capture, from 1
+    /// Number of the packet in the capture, from 1
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_1::<u64>, requires = "pcap")]
     pub packet: u64,
-    /// The interface it comes in on [default: the one that is attached, or the first one of -f CONFIG]
+    /// Interface that the packet comes in on [default: the attached one, or the first one of -f CONFIG]
     #[arg(short, long, value_name = "IFACE")]
     pub interface: Option<String>,
-    /// A configuration that is not in force; - is standard input. Every bucket is full then
+    /// Explain with this configuration instead of the one in force, with full buckets; - is standard input
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
     pub config: Option<PathBuf>,
-    /// The host's own addresses, instead of this host's; needs no privilege, and asks no program in the kernel
+    /// Own addresses, instead of this host's; needs no privilege, and runs no program in the kernel
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = own_address, requires = "config",
           conflicts_with = "interface")]
     pub own: Vec<IpNet>,
@@ -71,22 +71,22 @@ pub struct Capture {
     /// Write to this file, as pcapng; - is standard output
     #[arg(short, long, value_name = "FILE")]
     pub write: PathBuf,
-    /// Frames that end in one of these reasons, by the names in `show counters` [default: all about ICMP]
+    /// Frames that end in one of these reasons, by the names in `show counters` [default: all of ICMP messages]
     #[arg(long = "reason", value_name = "REASON", value_delimiter = ',')]
     pub reasons: Vec<Word<Reason>>,
     /// Frames with one of these verdicts: answer, pass, drop or limit
     #[arg(long = "verdict", value_name = "VERDICT", value_delimiter = ',')]
     pub verdicts: Vec<Word<Verdict>>,
-    /// Only what this rule has decided
+    /// Only frames that this rule has decided
     #[arg(long, value_name = "RULE")]
     pub rule: Option<String>,
-    /// One of so many of these frames
+    /// One frame in so many of these
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_1::<u32>)]
     pub every: u32,
-    /// No more than so many frames a second
+    /// At most so many frames a second
     #[arg(long, value_name = "RATE", default_value = "1k/s")]
     pub rate: Rate,
-    /// Bytes of a frame
+    /// At most so many bytes of a frame
     #[arg(short, long, value_name = "BYTES", default_value_t = CAPTURED_BYTES as u32, value_parser = whole::<u32>)]
     pub snapshot_length: u32,
     /// End after so many frames
@@ -106,7 +106,7 @@ pub struct Replay {
     /// Configuration; - is standard input
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
     pub config: PathBuf,
-    /// A second configuration, and what it would have done otherwise
+    /// A second configuration; the differences are printed
     #[arg(long, value_name = "CONFIG")]
     pub against: Option<PathBuf>,
     /// The host's own addresses, like 192.0.2.1 or 192.0.2.1/24 [default: guessed from the capture]
@@ -123,10 +123,10 @@ pub struct Replay {
 /// `suggest`
 #[derive(Debug, Args)]
 pub struct Suggest {
-    /// The capture, as of `replay`: of normal traffic, a day of it or more
+    /// The capture, as for `replay`: of normal traffic, a day of it or more
     #[arg(value_name = "CAPTURE")]
     pub file: PathBuf,
-    /// The host's own addresses, as of `replay` [default: guessed from the capture]
+    /// The host's own addresses, as for `replay` [default: guessed from the capture]
     #[arg(long, value_name = "ADDRESS", value_delimiter = ',', value_parser = own_address)]
     pub own: Vec<IpNet>,
 }

@@ -1,6 +1,6 @@
-//! Reads a command line, and leaves of clap's messages about it what helps.
+//! Reads a command line, and shortens clap's messages to the part that helps.
 //!
-//! Owns nothing of what can be typed; that is `cli/mod.rs`'s and of those beside it.
+//! Does not own what can be typed: that is in `cli/mod.rs` and the files beside it.
 
 use std::ffi::OsString;
 

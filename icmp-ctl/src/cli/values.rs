@@ -1,6 +1,6 @@
-//! Values as they are typed: numbers, addresses, VLANs, names of limits, and how long a confirmation is waited for.
+//! Values on the command line: numbers, addresses, VLANs, names of limits, and the time to confirm.
 //!
-//! Owns only what the command line has for itself; rates, spans and words are as in the configuration, `config/`.
+//! Owns only the values that the configuration does not have; rates, spans and words are in `config/`.
 
 use std::net::IpAddr;
 use std::str::FromStr;

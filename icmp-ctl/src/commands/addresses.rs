@@ -1,4 +1,4 @@
-//! `show addresses`: what the program answers for.
+//! `show addresses`: the addresses that the program answers for.
 
 use anyhow::Result;
 use icmp_common::abi::Scope;

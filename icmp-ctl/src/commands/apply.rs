@@ -1,4 +1,4 @@
-//! `apply`, `confirm` and `rollback`: a whole policy from a file, and what becomes of it.
+//! `apply`, `confirm` and `rollback`: a whole policy from a file, put in force, kept or taken back.
 
 use anyhow::Result;
 use serde_json::{Value, json};

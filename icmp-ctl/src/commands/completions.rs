@@ -1,7 +1,7 @@
 //! `completions`: the scripts by which shells complete command lines.
 //!
-//! Owns how a shell asks. The scripts have this program answer at each TAB (clap_complete), so that what is completed is what is here; what completes
-//! which value is in `values.rs`.
+//! Owns the question of a shell. The scripts run this program at each TAB (clap_complete), so they complete what exists on this host;
+//! `values.rs` has what completes which value.
 
 mod values;
 

@@ -1,4 +1,4 @@
-//! `show config`: what is in force, as the file that `apply` takes.
+//! `show config`: the policy in force, as a file for `apply`.
 
 use anyhow::{Context as _, Result};
 use serde_json::json;

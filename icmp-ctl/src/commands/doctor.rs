@@ -1,4 +1,4 @@
-//! `doctor`: what would stop the program here, or slow it, each with what ends it.
+//! `doctor`: what would stop the program here, or slow it, each with the command that helps.
 
 use anyhow::Result;
 use serde_json::json;

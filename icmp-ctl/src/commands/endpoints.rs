@@ -1,4 +1,4 @@
-//! Where `serve` is asked: for metrics by whoever reaches the address, and for what the verbs that look tell by members of a group.
+//! The endpoints of `serve`: metrics over HTTP, and the sockets for members of the group.
 
 use std::io::ErrorKind;
 

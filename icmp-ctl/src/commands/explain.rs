@@ -1,4 +1,4 @@
-//! `explain`: what becomes of one frame, and why.
+//! `explain`: the result of one frame, and why.
 
 use anyhow::Result;
 use serde_json::{Value, json};

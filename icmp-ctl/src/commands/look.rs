@@ -1,4 +1,4 @@
-//! The verbs that only look, and look once: for whoever has typed them, and for whoever asks `serve` for what they tell.
+//! The verbs that show something once, for the user who typed them and for group members who ask `serve`.
 
 use std::ffi::OsString;
 

@@ -1,7 +1,7 @@
-//! `man`: the manual pages, made from what the program is.
+//! `man`: the manual pages, made from the program.
 //!
-//! Owns the folder that they are written to. What is on them comes from the command line (`man/verbs.rs`) and from the keys of the configuration
-//! (`man/configuration.rs`), so that neither says something else than `--help` or takes another key than is read.
+//! Owns the folder that they are written to. Their contents come from the command line (`man/verbs.rs`) and from the keys of the configuration
+//! (`man/configuration.rs`), so they agree with `--help` and with the keys that are read.
 
 mod configuration;
 mod keys;

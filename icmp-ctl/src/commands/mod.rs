@@ -1,6 +1,6 @@
-//! What each verb does, one file a verb.
+//! The verbs, one file each.
 //!
-//! A verb returns what there is to tell; whoever called it writes that.
+//! A verb returns its output; the caller writes it.
 
 mod addresses;
 mod apply;

@@ -1,4 +1,4 @@
-//! `monitor`: events as they happen, a line each.
+//! `monitor`: events as they happen, one a line.
 
 use std::sync::atomic::Ordering;
 

@@ -1,4 +1,4 @@
-//! `peers`: who pings this host, and the loss, reordering and jitter of the path from there.
+//! `peers`: the hosts that ping this one, and the loss, reordering and jitter of the path from there.
 
 mod text;
 

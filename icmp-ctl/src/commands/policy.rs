@@ -1,4 +1,4 @@
-//! `show policy`: what is in force for each type, and why.
+//! `show policy`: the action in force for each type, and why.
 
 use anyhow::{Context as _, Result};
 use icmp_common::types::Family;

@@ -1,4 +1,4 @@
-//! Frames and bytes by reason, as text and in JSON: the same words wherever they are counted.
+//! Frames and bytes by reason, as text and JSON: the same words in every output.
 
 use icmp_common::reason::Reason;
 use serde_json::{Map, Value, json};

@@ -1,4 +1,4 @@
-//! `rule list`: the rules in their order, with what they have decided.
+//! `rule list`: the rules in order, with their counters.
 
 use anyhow::Result;
 use icmp_common::abi::Limit;

@@ -1,5 +1,5 @@
-//! `serve`: attaches what the configuration names, follows addresses and interfaces, serves metrics. The program goes on without it, unless
-//! the configuration says otherwise.
+//! `serve`: attaches the interfaces of the configuration, follows addresses and interfaces, serves metrics. The program works without it,
+//! unless the configuration says otherwise.
 
 use std::time::Duration;
 

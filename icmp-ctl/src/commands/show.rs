@@ -1,4 +1,4 @@
-//! `show`: what it can show, a file each.
+//! `show`: its subjects, one file each.
 
 use anyhow::Result;
 

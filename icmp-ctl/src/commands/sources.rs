@@ -1,4 +1,4 @@
-//! `show sources`: who sends most echo requests, and who is limited most.
+//! `show sources`: the sources that send most echo requests, and those that are limited most.
 
 use anyhow::{Context as _, Result};
 use icmp_common::heavy_hitters::SAMPLE;

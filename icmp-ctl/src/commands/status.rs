@@ -1,4 +1,4 @@
-//! `status`: what is attached where, and how it is.
+//! `status`: the attached interfaces and their state.
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramInfo;

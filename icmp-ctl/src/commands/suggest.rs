@@ -1,4 +1,4 @@
-//! `suggest`: limits that would not have hurt a capture, as a configuration.
+//! `suggest`: limits that would not have stopped any packet of a capture, as a configuration.
 
 use anyhow::{Context as _, Result};
 use icmp_common::types::Budget;

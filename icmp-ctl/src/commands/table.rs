@@ -1,4 +1,4 @@
-//! Rows: which of them are shown, and as text in columns.
+//! Tables: which rows are shown, and text in columns.
 
 use Column::{Left, Right};
 use anyhow::Result;

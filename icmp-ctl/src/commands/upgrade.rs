@@ -1,4 +1,4 @@
-//! `upgrade`: puts the program of this binary in the place of the one that is loaded.
+//! `upgrade`: replaces the loaded program with that of this binary.
 
 use anyhow::Result;
 use icmp_common::abi::VERSION;

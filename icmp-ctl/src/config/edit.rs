@@ -1,7 +1,7 @@
-//! A configuration's text is made to say something else.
+//! Edits the text of a configuration.
 //!
-//! Owns what stays: every key that says the same as before is left as it was written, with its comments, and so is the order of all. Where the
-//! text is and who reads it meanwhile is `on_disk.rs`'s.
+//! Owns what stays: every key whose value does not change is left as it was written, with its comments, and the order stays. `on_disk.rs` owns
+//! the file.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! `[events]`: who is told of events beside the journal.
+//! `[events]`: receivers of events besides the journal.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,7 +1,6 @@
 //! The configuration as users write it: TOML, every key optional, an unknown key an error with its line.
 //!
-//! Owns the file's shape, its defaults and the checks that need nothing but the file. Turning it into what the program reads is
-//! `policy`'s.
+//! Owns the file's shape, its defaults and the checks that need nothing but the file. `policy` compiles it for the program.
 
 use icmp_common::types::Action;
 use std::collections::BTreeMap;

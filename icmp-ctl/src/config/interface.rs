@@ -1,6 +1,6 @@
-//! Names of interfaces, as the configuration has them.
+//! Names of interfaces in the configuration.
 //!
-//! Owns what no interface can be called. Which interfaces a name means is `host/patterns.rs`'s.
+//! Owns which names no interface can have. `host/patterns.rs` owns which interfaces a name stands for.
 
 use serde::{Deserialize, Deserializer};
 

@@ -1,8 +1,8 @@
-//! The file of a configuration: reading it, and putting another text in its place.
+//! The file of a configuration: reading it, and replacing its text.
 //!
-//! Owns that there is the old text or the new one at any time, whoever is killed and whatever disk is full; that links to it stay, and its owner,
-//! its mode, its access control list and its extended attributes; and that nothing is lost that somebody has written meanwhile. What the text says is
-//! `file.rs`'s.
+//! Owns that at any time the file has the old text or the new one, whichever process is killed and whichever disk is full; that links to it,
+//! its owner, mode, access control list and extended attributes stay; and that text which another process wrote meanwhile is not lost.
+//! `file.rs` owns the meaning of the text.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write as _};

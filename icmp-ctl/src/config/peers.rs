@@ -1,6 +1,6 @@
-//! `[peers]`: who is tracked, and what those are called who are told of by name.
+//! `[peers]`: which peers are tracked, and names for some of them.
 //!
-//! Owns the keys and what a table of so many takes. What is told of a peer is `observe/peers.rs`'s.
+//! Owns the keys and the size of the table. `observe/peers.rs` owns what is shown of a peer.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -1,6 +1,6 @@
-//! What the parser says of a configuration, in the words of whoever wrote the configuration.
+//! The parser's messages in the words of the configuration.
 //!
-//! Owns the translation of serde's messages, which speak of types and fields of this program.
+//! Owns the translation of serde's messages, which name types and fields of this program.
 
 use crate::config::suggestions::did_you_mean;
 

@@ -1,7 +1,7 @@
 //! An address prefix, as users write it.
 //!
-//! Owns the grammar (`192.0.2.0/24`, `192.0.2.1`, `2001:db8::/32`) and what is refused: bits behind the prefix, and IPv4 in the clothes of
-//! IPv6, which no packet has as its source.
+//! Owns the grammar (`192.0.2.0/24`, `192.0.2.1`, `2001:db8::/32`) and what is refused: bits behind the prefix, and IPv4 addresses written as
+//! IPv6 ones, which no packet has as its source.
 
 use std::fmt;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
-//! The keys of the configuration as a JSON Schema: for the manual.
+//! The keys of the configuration as a JSON Schema, for editors and for the manual.
 //!
-//! Owns how what is text in the file is described, and that each key has its default. The keys themselves, and what they are for, are derived where they
-//! are declared.
+//! Owns the description of values that are text in the file, and that each key has its default. The keys and their purposes are derived where
+//! they are declared.
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! `[serve]`, and where `[metrics]` are served: what concerns the daemon alone.
+//! `[serve]`, and the address of `[metrics]`: the keys of the daemon.
 
 use std::fmt;
 use std::net::SocketAddr;

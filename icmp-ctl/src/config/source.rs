@@ -1,6 +1,6 @@
 //! The text of a configuration, for errors that point into it.
 //!
-//! Owns the form of such an error and finding the place; what is wrong there is said by whoever found it.
+//! Owns the form of such an error and finding the place; the code that finds a fault words the message.
 
 use std::fmt;
 use std::ops::Range;

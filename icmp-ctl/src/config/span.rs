@@ -1,6 +1,6 @@
 //! Spans of time, as users write them.
 //!
-//! Owns the grammar (`250ms`, `60s`, `5min`, `1h`). How long a span may be is said by whoever takes one.
+//! Owns the grammar (`250ms`, `60s`, `5min`, `1h`). Each key has its own bounds.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,4 +1,4 @@
-//! What was probably meant by a name that nothing has.
+//! The name that was probably meant by an unknown one.
 
 /// Those of the names that a text may be a misspelling of, the most similar first; none where all are other words.
 pub fn similar<'a>(text: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {

@@ -1,6 +1,6 @@
 //! Tables of the configuration.
 //!
-//! Owns that nothing else stands for one: serde takes a list, too, its elements for the keys' values in their order.
+//! Owns that a list is not taken for a table: serde would take its elements for the values of the keys, in their order.
 
 use std::fmt;
 use std::marker::PhantomData;

@@ -1,6 +1,6 @@
-//! `[[responder.vip]]`: a VIP prefix that is answered while a check says that its service lives.
+//! `[[responder.vip]]`: a VIP prefix that is answered while a check reports its service as healthy.
 //!
-//! Owns the keys of one, their defaults, and the grammar of a check. What a check does is `health/probe.rs`'s.
+//! Owns its keys, their defaults, and the grammar of a check. `health/probe.rs` runs the checks.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A frame in the words of the protocols, for who reads it. Nothing is decided by it.
+//! A frame in the words of the protocols, for readers. Nothing is decided by it.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What became of a frame on both sides, and whether they agree. What is told of it is `stages.rs`'s.
+//! The result of a frame on both sides, and whether they agree. `stages.rs` words it.
 
 use icmp_common::host_tables::Memory;
 use icmp_common::outcome::Outcome;

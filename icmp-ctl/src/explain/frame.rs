@@ -1,4 +1,4 @@
-//! The frame that is to be explained: made from fields, from hexadecimal digits, or taken from a capture.
+//! The frame to be explained: made from options, from hexadecimal digits, or taken from a capture.
 
 use std::net::IpAddr;
 use std::ops::ControlFlow;

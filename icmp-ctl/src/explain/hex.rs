@@ -1,6 +1,6 @@
 //! Hexadecimal digits as people copy them: alone, or as the dump of a frame, with offsets in front and text behind.
 //!
-//! Owns what of a dump is no byte. What might be read otherwise is refused.
+//! Owns which parts of a dump are not bytes. A dump that can be read in two ways is refused.
 
 use crate::diagnostics::count;
 

@@ -1,6 +1,6 @@
-//! What a frame was charged to, and what was left there before and after.
+//! The limits that a frame was charged to, with their levels before and after.
 //!
-//! Owns which limit a bucket belongs to. What was looked at is `watched.rs`'s.
+//! Owns which limit a bucket belongs to. `watched.rs` owns the record of the buckets.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
-//! What is told of a frame: its way through the packet path, a stage each, as text and as JSON.
+//! The stages of a frame's path through the program, as text and as JSON.
 //!
-//! Owns the words. Each stage is read from what the path did while it was watched, from the tables it was watched with, and from the tables of types and
+//! Owns the words. Each stage is made from the record of the packet path, from the tables that it read, and from the tables of types and
 //! reasons.
 
 use std::net::IpAddr;

@@ -1,8 +1,8 @@
-//! The host that a frame comes to, and what becomes of the frame there: in the kernel and on the host.
+//! The host that receives the frame, and the frame's result there: in the kernel and on the host.
 //!
-//! Owns where the copy comes from (what is loaded, a configuration on this host, a configuration alone), and that both sides get the same copy, the
-//! same interface and the same time. The kernel's side is a private program with maps of its own, so that nothing is counted or charged where
-//! frames are handled.
+//! Owns the origin of the copy (what is loaded, a configuration on this host, a configuration alone), and that both sides get the same copy,
+//! the same interface and the same time. The kernel's side is a private program with maps of its own, so nothing is counted or charged in the
+//! loaded one.
 
 use std::time::Duration;
 

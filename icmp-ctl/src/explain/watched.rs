@@ -1,6 +1,6 @@
-//! The packet path on the host while somebody watches: what it has asked the tables, and what it has charged.
+//! The packet path on the host, with a record of its lookups and charges.
 //!
-//! Owns noting it. Tables and frame go through unchanged; the path is icmp-common's, and does not know that it is watched.
+//! Owns the record. Tables and frame are passed through unchanged; the path is icmp-common's, and does not know of the record.
 
 use std::cell::RefCell;
 use std::ops::DerefMut;

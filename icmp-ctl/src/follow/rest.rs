@@ -1,4 +1,4 @@
-//! When the host is looked at: at once after a change, but for no more than a fifth of the time in the long run.
+//! When the host is read: at once after a change, but for no more than a fifth of the time in the long run.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! Whether the configuration's file has another text than it had, for whoever wants it to be read again then.
+//! Whether the text of the configuration's file has changed, for `--reload-on-change`.
 //!
-//! Owns that a file which cannot be read is said once.
+//! Owns that an unreadable file is reported once.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
-//! VIPs with a check are checked for as long as `serve` runs.
+//! Checks of VIPs, for as long as `serve` runs.
 //!
-//! Owns when that is done, how many results one after the other count, and the lease that a healthy VIP has in the program: who dies renews
-//! none, and the program goes on by what is configured for an unhealthy one (docs/vips.md). One check is `probe.rs`'s.
+//! Owns when checks run, how many results in a row count, and the lease of a healthy VIP in the program: if `serve` dies, no lease is renewed,
+//! and the program does what is configured for an unhealthy VIP (docs/vips.md). `probe.rs` has a single check.
 
 mod probe;
 

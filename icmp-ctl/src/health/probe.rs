@@ -1,6 +1,6 @@
 //! One check of a VIP's service.
 //!
-//! Owns what each kind of check asks, and when that is a success. How often, and what follows, is `mod.rs`'s.
+//! Owns what each kind of check does, and what counts as success. `mod.rs` owns the schedule and the consequences.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! The addresses the program answers for: what belongs in the table.
+//! The table of the addresses that the program answers for.
 //!
-//! Owns the table's construction and its reading back; where an entry goes and how it is found is icmp-common's. Which addresses a host has
-//! is `netlink.rs`'s, writing the maps `instance/maps.rs`'s.
+//! Owns building the table and reading it back; icmp-common owns the place of an entry. `netlink.rs` reads the addresses of the host,
+//! `instance/maps.rs` writes the maps.
 
 use std::fmt::{self, Display};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

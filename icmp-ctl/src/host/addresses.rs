@@ -1,7 +1,7 @@
 //! Which addresses belong in the table: the host's own and its groups, per attached interface and per VLAN above it.
 //!
-//! Owns the rules (R-12, R-61: an address counts only on the interface that has it). The kernel's answers are `netlink.rs`'s, the table
-//! `address_table.rs`'s, putting it in force `instance/addresses.rs`'s.
+//! Owns the rules (R-12, R-61: an address counts only on the interface that has it). `netlink.rs` has the kernel's answers, `address_table.rs`
+//! the table, `instance/addresses.rs` puts it in force.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};

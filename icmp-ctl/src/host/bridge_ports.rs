@@ -1,6 +1,6 @@
-//! Which device of the host takes in a port's frames on a bridge that filters VLANs, and has its answers leave as the requests came.
+//! Ports of a bridge that filters VLANs: which device of the host takes in a port's frames and sends its answers the way the requests came.
 //!
-//! Owns the rules. The VLANs are `bridge_vlans.rs`'s, which addresses follow from that is `addresses.rs`'s.
+//! Owns the rules. `bridge_vlans.rs` reads the VLANs; `addresses.rs` decides which addresses follow.
 
 use netlink_packet_route::link::InfoKind;
 

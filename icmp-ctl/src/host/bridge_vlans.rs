@@ -1,6 +1,6 @@
-//! The VLANs of bridges and of their ports, as the kernel says them over rtnetlink.
+//! The VLANs of bridges and of their ports, read over rtnetlink.
 //!
-//! Owns reading them. What follows from them is `bridge_ports.rs`'s.
+//! Owns reading them. `bridge_ports.rs` decides what follows.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;

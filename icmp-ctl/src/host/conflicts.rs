@@ -1,7 +1,7 @@
-//! What the kernel would have refused: the host's own switches and packet filters, which a frame answered here never meets.
+//! What the kernel would have refused: the host's own switches and packet filters, which answered frames bypass.
 //!
-//! Owns asking for them, the warnings, and following the switches where the configuration says so. What rules mean is `firewall.rs`'s. They are those of the network
-//! namespace that the command runs in, at the time it runs.
+//! Owns reading them, the warnings, and following the switches if the configuration says so. `firewall.rs` has the meaning of rules. They are
+//! those of the network namespace in which the command runs, at the time when it runs.
 
 use std::time::{Duration, Instant};
 

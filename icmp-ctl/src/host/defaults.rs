@@ -1,4 +1,4 @@
-//! What the kernel puts in its own answers where the configuration says nothing.
+//! Values of the kernel's own answers, for keys that the configuration does not set.
 
 use anyhow::Result;
 

@@ -1,6 +1,6 @@
-//! Devices above an interface that are in another network namespace, which the kernel lists there only.
+//! Devices above an interface that are in another network namespace; the kernel lists them only there.
 //!
-//! Owns finding them by the traces they leave on the interface. What follows from that is `addresses.rs`'s and `vlan_stripping.rs`'s.
+//! Owns finding them by the traces that they leave on the interface. `addresses.rs` and `vlan_stripping.rs` decide what follows.
 
 use std::collections::BTreeSet;
 

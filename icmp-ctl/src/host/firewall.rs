@@ -1,6 +1,6 @@
-//! A packet filter as this program asks about it: where an echo request, or the reply that the kernel would send, may be refused.
+//! A packet filter: where an echo request, or the reply that the kernel would send, may be refused.
 //!
-//! Owns the walk through chains. What is written in them is read by `nftables.rs` and `iptables.rs`.
+//! Owns the walk through chains. `nftables.rs` and `iptables.rs` read them.
 
 use std::collections::HashMap;
 

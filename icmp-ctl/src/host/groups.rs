@@ -1,5 +1,5 @@
-//! Multicast groups and anycast addresses that the host has joined, and how often its interfaces take in the group of all hosts, as the
-//! kernel lists them in its own files: rtnetlink tells of groups since Linux 6.15 only.
+//! Multicast groups and anycast addresses that the host has joined, and how often its interfaces take in the group of all hosts. They are read
+//! from the kernel's files, because rtnetlink reports groups only since Linux 6.15.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,6 +1,6 @@
-//! Why a program that is attached to an interface may have nothing to do there.
+//! Why an attached program may get no frames.
 //!
-//! Owns the reasons that can be seen from outside and what helps against each. Nothing of it is an error: an interface may come up later.
+//! Owns the reasons that can be seen from outside and the command against each. None of them is an error: an interface may come up later.
 
 use std::collections::BTreeSet;
 

@@ -1,6 +1,6 @@
-//! What the interface table says of an interface: whose frames come in on it.
+//! The entry of an interface: whose frames come in on it.
 //!
-//! Owns the entry. The kernel's answers are `netlink.rs`'s, the addresses of an interface `addresses.rs`'s.
+//! Owns the entry. `netlink.rs` has the kernel's answers, `addresses.rs` the addresses of an interface.
 
 use std::collections::BTreeSet;
 use std::iter::successors;

@@ -1,6 +1,6 @@
 //! The rules of iptables-legacy, from `iptables-legacy-save` and `ip6tables-legacy-save` (iptables-save(8)).
 //!
-//! Owns what each option means for a packet of a ping. What it does not know may match. iptables-nft's rules are nftables'.
+//! Owns the meaning of each option for a packet of a ping. An unknown option may match. iptables-nft's rules are nftables'.
 
 use std::collections::HashMap;
 

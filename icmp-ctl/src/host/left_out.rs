@@ -1,8 +1,8 @@
-//! Interfaces and addresses that the netlink library leaves out: it wants text where the kernel takes any bytes, in names, alternative names and
-//! descriptions (`ip link set dev IFACE alias TEXT`), and in labels of addresses, and gives up the whole for one attribute that it cannot read.
+//! Interfaces and addresses that the netlink library leaves out: the kernel takes any bytes in names, alternative names, descriptions (`ip link
+//! set dev IFACE alias TEXT`) and labels of addresses, and the library drops the whole message for one that is not UTF-8.
 //!
-//! Owns reading them all the same, without what cannot be read. An interface that is not there is taken for gone or moved away, and loses the
-//! program; an address is not answered.
+//! Owns reading them without that attribute. Otherwise such an interface would look as if it were gone, and lose the program, and such an
+//! address would not be answered.
 
 use std::ffi::CStr;
 

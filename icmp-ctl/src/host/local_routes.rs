@@ -1,7 +1,7 @@
-//! Routes by which the kernel takes packets in as the host's own (type `local`), beside those that it makes for each address by itself.
+//! Routes of type `local`, besides those that the kernel makes for each address by itself.
 //!
-//! Owns which of them stand for an address and which for a whole prefix, and which addresses have none. Of prefixes and of these addresses
-//! `checks/addresses.rs` tells.
+//! Owns which of them stand for an address and which for a whole prefix, and which addresses have none. `checks/addresses.rs` reports prefixes
+//! and these addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! The host as it is: its interfaces and addresses, and what of it stands against an answer.
+//! The host: its interfaces and addresses, and what on it is against an answer.
 
 pub mod address_table;
 pub mod addresses;

@@ -1,4 +1,4 @@
-//! What the kernel says about interfaces and addresses, over rtnetlink.
+//! Interfaces and addresses, read over rtnetlink.
 //!
 //! Owns reading links, addresses and groups of the caller's network namespace. It writes nothing.
 

@@ -1,6 +1,6 @@
 //! nftables' rules, from `nft -j -t list ruleset` (libnftables-json(5)).
 //!
-//! Owns what each expression means for a packet of a ping, and which maps must be known for that. What it does not know may match.
+//! Owns the meaning of each expression for a packet of a ping, and which maps must be known for that. An unknown expression may match.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

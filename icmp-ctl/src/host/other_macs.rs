@@ -1,6 +1,6 @@
-//! To which MAC addresses beside an interface's own the kernel takes in what comes in there, for the host itself.
+//! The MAC addresses besides an interface's own for which the kernel takes in frames for the host.
 //!
-//! Owns the rules; whose addresses count in such frames is `addresses.rs`'s.
+//! Owns the rules; `addresses.rs` decides whose addresses count in such frames.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
-//! What becomes of a packet that the program has passed to the kernel, as far as that can be known.
+//! What happens to a packet that the program has passed to the kernel, as far as that can be known.
 //!
-//! Owns which questions are asked of which packet, and for which reasons the kernel drops what was passed. Its switches and packet filters
-//! are `conflicts.rs`'s, its routing `routes.rs`'s.
+//! Owns which questions are asked for which packet, and for which reasons the kernel drops passed packets. `conflicts.rs` has its switches and
+//! packet filters, `routes.rs` its routing.
 
 use std::net::IpAddr;
 

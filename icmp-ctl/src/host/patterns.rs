@@ -1,6 +1,6 @@
-//! Which interfaces a name means: one, by any of its names, or all those that a pattern with `*` and `?` fits.
+//! Which interfaces a name stands for: one, by any of its names, or all that match a pattern with `*` and `?`.
 //!
-//! Owns what a pattern leaves out: what nobody could have attached by its name.
+//! Owns what a pattern leaves out: interfaces that cannot be attached by name.
 
 use wildmatch::WildMatch;
 

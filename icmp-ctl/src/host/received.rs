@@ -1,6 +1,6 @@
-//! How many frames interfaces have received, as their drivers count them.
+//! Frames that interfaces have received, as their drivers count them.
 //!
-//! Owns reading that. It is apart from what interfaces are like, which changes when somebody changes it.
+//! Owns reading them. They are apart from the properties of interfaces, which change only when somebody changes them.
 
 use std::collections::BTreeMap;
 

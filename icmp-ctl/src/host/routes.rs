@@ -1,6 +1,6 @@
-//! What the kernel's routing does with a packet, told by the kernel itself (RTM_GETROUTE, as `ip route get` asks it).
+//! The kernel's routing decision for a packet, from the kernel itself (RTM_GETROUTE, as `ip route get`).
 //!
-//! Owns the question and what an answer means. It is asked of the network namespace that the command runs in, and changes nothing.
+//! Owns the question and the meaning of the answer. It asks in the network namespace of the command, and changes nothing.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What tests of this room share: interfaces as rtnetlink describes them.
+//! What tests in this folder share: interfaces as rtnetlink describes them.
 
 use netlink_packet_route::link::InfoKind;
 

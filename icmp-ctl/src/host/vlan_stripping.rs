@@ -1,6 +1,6 @@
-//! Where a VLAN tag may be gone from a frame before XDP sees it, so that an answer could reach the wrong VLAN.
+//! Where a VLAN tag may be removed from a frame before XDP sees it, so that an answer could reach the wrong VLAN.
 //!
-//! Owns the table of the ways, as code; docs/vlans.md has the same rows with their tests. In doubt a tag counts as gone: then the kernel
+//! Owns the table of these cases, as code; docs/vlans.md has the same rows with their tests. In doubt a tag counts as removed: then the kernel
 //! answers, which knows it.
 
 use anyhow::{Context as _, Result};

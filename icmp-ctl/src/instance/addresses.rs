@@ -1,4 +1,4 @@
-//! An instance's interfaces and addresses follow the host's.
+//! Brings an instance's interfaces and addresses in line with the host.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

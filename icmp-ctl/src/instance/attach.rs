@@ -1,6 +1,6 @@
-//! Puts the program on interfaces: one link each, pinned.
+//! Attaches the program to interfaces: one link each, pinned.
 //!
-//! Owns the order in which modes and entry points are tried, and what is said about what was got.
+//! Owns the order in which modes and entry points are tried, and the messages about the result.
 
 use std::os::fd::AsFd as _;
 

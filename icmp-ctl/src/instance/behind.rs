@@ -1,6 +1,6 @@
-//! The programs that ours are in front of, as pins: one for each interface where that is so; and notes of where ours are in a dispatcher.
+//! Pins of the programs that ours are in front of, one for each such interface; and notes of those in a dispatcher.
 //!
-//! Owns where they are and what they tell. Going in front of a program and putting it back is `chain.rs`'s.
+//! Owns their places and contents. `chain.rs` owns going in front of a program and putting it back.
 
 use std::fs;
 use std::io::ErrorKind;

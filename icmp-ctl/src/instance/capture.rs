@@ -1,7 +1,7 @@
-//! Capturing: the program copies frames out, and a process reads them.
+//! Captures: the program copies frames out, and a process reads them.
 //!
-//! Owns what the program is told to copy and for how long, and the ring buffer it copies to. Nothing is left of it when the process ends: what
-//! was told is taken back, and ends by itself a few seconds later where the process was killed. It does not own what is made of the frames.
+//! Owns what the program copies and for how long, and the ring buffer. Nothing of it stays when the process ends: the capture is taken back,
+//! and ends by itself a few seconds after its process was killed. It does not own the use of the frames.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::Duration;

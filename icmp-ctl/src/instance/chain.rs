@@ -1,9 +1,9 @@
-//! In front of another's program on an interface: its place is taken from one instant to the next, it gets what ours passes, and it is put
-//! back in the same way. Or in libxdp's dispatcher, which calls ours first.
+//! In front of another program on an interface: ours takes its place at one instant, passes frames on to it, and puts it back in the same way.
+//! Or in libxdp's dispatcher, which calls ours first.
 //!
-//! Owns the order of the steps, so that whatever ends a command, the interface has one of the two programs and the pins (`behind.rs`) say which
-//! belongs there. How a dispatcher is exchanged is `dispatcher.rs`'s. How a program is attached stays as it was, by netlink or by its owner's link: only the program is exchanged. What there is
-//! to say about a program in the way is `foreign.rs`'s.
+//! Owns the order of the steps, so that the interface has one of the two programs wherever a command is killed, and the pins (`behind.rs`) say
+//! which belongs there. `dispatcher.rs` exchanges a dispatcher. The kind of attachment stays, netlink or its owner's link: only the program is
+//! exchanged. `foreign.rs` describes the other program.
 
 use std::os::fd::AsFd as _;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Who has changed the policy last: a note among the pins.
 //!
-//! Owns the note's form. It is for who tells of events, and nothing goes by it: where it cannot be made, the change is made all the same.
+//! Owns the note's form. It is for events only: if it cannot be written, the change is made all the same.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,6 +1,6 @@
 //! A whole policy as the program reads it.
 //!
-//! Owns what belongs together when a policy is put in force, and where each of its rules counts. What it means is `policy`'s.
+//! Owns which parts are put in force together, and the slot of each rule's counter. `policy` owns their meaning.
 
 use anyhow::Result;
 use icmp_common::abi::Settings;

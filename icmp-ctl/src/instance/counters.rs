@@ -1,4 +1,4 @@
-//! What the program has counted and who was seen, read from an instance's maps.
+//! Counters and heavy hitters, read from an instance's maps.
 
 use std::collections::BTreeMap;
 use std::sync::Once;

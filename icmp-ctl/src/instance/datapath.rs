@@ -1,7 +1,7 @@
 //! A loaded program that is attached to nothing: BPF_PROG_TEST_RUN for `explain`, tests and the bench.
 //!
-//! Owns loading a private copy of the object, filling its maps and running frames through it. Nothing here is pinned and nothing
-//! survives the process.
+//! Owns loading a private copy of the object, filling its maps and running frames through it. Nothing is pinned, and nothing survives the
+//! process.
 
 use std::collections::BTreeMap;
 

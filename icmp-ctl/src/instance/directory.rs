@@ -1,7 +1,7 @@
-//! Which instances there are in the BPF file system.
+//! The instances in the BPF file system.
 //!
-//! Owns the directory of all instances and who may have made it, and which version of the maps is in the directory of each. What is pinned in an
-//! instance's directory is `pins.rs`'s and `links.rs`'s; what directories are called is `places.rs`'s.
+//! Owns the directory of all instances and who may own it, and the version of each instance's maps. `pins.rs` and `links.rs` own what is pinned
+//! in an instance's directory; `places.rs` owns the names.
 
 use std::fs;
 use std::io::{self, ErrorKind};

@@ -1,7 +1,7 @@
 //! libxdp's dispatcher: an XDP program that calls up to ten others in the order of their priorities, each as an extension of it.
 //!
-//! Owns libxdp's protocol (lib/libxdp/protocol.org of xdp-tools): what a dispatcher says about its programs, where these are pinned, and how
-//! a dispatcher with other programs is made and takes its place. Which of ours is in one, and when, is `chain.rs`'s.
+//! Owns libxdp's protocol (lib/libxdp/protocol.org of xdp-tools): a dispatcher's list of its programs, where these are pinned, and how a
+//! dispatcher with other programs is built and takes its place. `chain.rs` owns when ours is in one.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Another's XDP program on an interface: what it is, who holds it, what takes it off, and how it is exchanged.
+//! Another XDP program on an interface: its name, who holds it, the command that takes it off, and how it is exchanged.
 
 use std::os::fd::BorrowedFd;
 

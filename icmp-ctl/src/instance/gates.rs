@@ -1,6 +1,6 @@
-//! Which VIPs with a check are healthy: the leases that the program looks at.
+//! Leases of VIPs with a check, which the program reads.
 //!
-//! Owns reading and writing `GATES`. What is checked is part of the policy (`compiled.rs`); who checks is `serve`.
+//! Owns reading and writing `GATES`. A check is part of the policy (`compiled.rs`); `serve` runs it.
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData, MapError};

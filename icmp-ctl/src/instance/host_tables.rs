@@ -1,7 +1,7 @@
 //! The tables of the packet path on the host, filled as the controller fills the maps.
 //!
-//! Owns which part of a policy and of the addresses goes into which table; the tables and the packet path over them are
-//! icmp-common's. Interfaces are entered by whoever has them.
+//! Owns which part of a policy and of the addresses goes into which table; icmp-common owns the tables and the packet path. The caller enters
+//! interfaces.
 
 use icmp_common::abi::{OwnFirst, Rules};
 use icmp_common::host_tables::{HostTables, Layouts};

@@ -1,7 +1,7 @@
-//! The links of an instance: which interfaces have the program, and what became of those that were attached.
+//! The links of an instance: which interfaces have the program, and the state of each attachment.
 //!
-//! Owns the pins of links and the names beside them. A link stays with its device wherever that goes: into another network namespace, or
-//! away. Putting the program on an interface is `attach.rs`'s.
+//! Owns the pins of links and the names beside them. A link stays with its device, also in another network namespace, and ends with it.
+//! `attach.rs` puts the program on an interface.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The lock of an instance: one process at a time changes it.
 //!
-//! Owns where the lock is, how long it is waited for, and saying who has it. Whoever only looks takes none.
+//! Owns where the lock is, how long a command waits for it, and naming its holder. Verbs that only look take no lock.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;

@@ -1,8 +1,8 @@
-//! The maps of one instance: what may be read and written, and in which order.
+//! The maps of one instance, read and written in the right order.
 //!
-//! Owns the two buffers of settings and addresses and which of them is active: a change is written to the idle one, published by one byte,
-//! and only written over at the next change, after waiting until no CPU can still be reading it. What the program counts is read in `counters.rs`; where
-//! the maps come from (a fresh load, pins) is `program.rs`'s and `pins.rs`'s.
+//! Owns the two buffers of settings and addresses and which of them is active: a change is written to the idle one, published by one byte, and
+//! only overwritten at the next change, after waiting until no CPU can still be reading it. `counters.rs` reads what the program counts;
+//! `program.rs` (a fresh load) and `pins.rs` open the maps.
 
 use std::time::Duration;
 

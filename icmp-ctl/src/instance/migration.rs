@@ -1,6 +1,6 @@
-//! What becomes of the maps of the version before when this one takes its place, map by map.
+//! How the maps of an earlier version are carried over to this one, map by map.
 //!
-//! Owns the table of the maps that differ, [`from`], and how each kind is carried over while programs write them: the old one until the links
+//! Owns the table of the maps that differ, [`from`], and how each kind is carried over while programs write: the old program until the links
 //! run the new one, the new one from then on. Maps that are not in the table have the same layout and the same meaning: they stay.
 
 use std::path::Path;

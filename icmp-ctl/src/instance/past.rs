@@ -1,7 +1,7 @@
-//! Attachments that frames go past: the link counts some, and the program none.
+//! Attachments that frames bypass: the link counts frames, and the program none.
 //!
-//! Owns how that is found out, without anything kept: by two looks, one second apart. A driver that does not count what the program answers or
-//! drops hides nothing, because the program counts that; and one frame that the program has counted is enough.
+//! Owns finding that out by two looks, one second apart, without any stored state. A driver that does not count answered or dropped frames
+//! hides nothing, because the program counts those; and one frame that the program has counted is enough.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

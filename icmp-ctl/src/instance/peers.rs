@@ -1,6 +1,6 @@
-//! The table of peers, as the program has left it.
+//! The table of peers.
 //!
-//! Owns reading it while CPUs write to it. What the entries tell is icmp-common's `peers`.
+//! Owns reading it while CPUs write to it. icmp-common's `peers` owns the meaning of the entries.
 
 use std::hint::spin_loop;
 use std::mem::offset_of;

@@ -1,7 +1,7 @@
 //! An instance: the program, its maps and its links in one network namespace, as pins in the BPF file system.
 //!
-//! Owns finding and making an instance, and removing what is left of those whose namespace is gone. The pins are the only truth: no process
-//! has to stay for them. Where they are is `directory.rs`'s, links are `links.rs`'s, the lock is `lock.rs`'s.
+//! Owns finding and making an instance, and removing the rest of instances whose namespace is gone. The pins are the only state: no process has
+//! to stay for them. `directory.rs` owns where they are, `links.rs` the links, `lock.rs` the lock.
 
 use std::fs;
 use std::fs::DirBuilder;

@@ -1,6 +1,6 @@
-//! What the directories of instances are called: `/sys/fs/bpf/icmp-ctl/v<ABI>/<namespace>`.
+//! The names of the directories of instances: `/sys/fs/bpf/icmp-ctl/v<ABI>/<namespace>`.
 //!
-//! Owns these paths, and looks at none of them.
+//! Owns these paths, and reads none of them.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
 //! The tables of prefixes, made from a list and read back.
 //!
-//! Owns which lengths are asked for in which order, the markers that longer prefixes leave on the way, and the place of every entry.
-//! The layouts and the search are icmp-common's; writing the tables to the maps is `maps.rs`'s.
+//! Owns the order in which lengths are searched, the markers of longer prefixes, and the place of every entry. icmp-common owns the layouts and
+//! the search; `maps.rs` writes the tables to the maps.
 
 use icmp_common::abi::{
     INDEX_MASK, LENGTHS4, LENGTHS6, MARKER, PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4,

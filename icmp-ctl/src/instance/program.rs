@@ -1,7 +1,7 @@
 //! The eBPF object: embedded, and loaded into the kernel.
 //!
-//! Owns which object this binary carries, how it is loaded (sizes, secret, pins) and which entry point suits an interface. It
-//! does not attach anything and writes no configuration.
+//! Owns which object this binary carries, how it is loaded (sizes, secret, pins) and which entry point suits an interface. It attaches nothing
+//! and writes no configuration.
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -1,7 +1,7 @@
-//! A copy of all that decides about a frame: what is in an instance's maps, or would be.
+//! A copy of everything that decides about a frame: of an instance's maps, or of a configuration.
 //!
-//! Owns reading it, and filling tables in host memory or the maps of a private program with it. It reads only; what is counted is no part of
-//! it, because nothing is decided by that. In the copy the first buffers are in force.
+//! Owns making it, and filling tables in host memory or the maps of a private program with it. It does not copy counters, because they decide
+//! nothing. In the copy the first buffers are active.
 
 use std::sync::Arc;
 

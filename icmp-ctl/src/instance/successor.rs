@@ -1,8 +1,7 @@
-//! The instance that takes another's place: made beside it out of its pins, put in its place at one instant, and cleared away where that was
-//! cut off.
+//! The instance that replaces another: built beside it from its pins, put in its place at one instant, and cleared away after a kill.
 //!
-//! Owns the order that makes a kill at any point harmless: the directory of the version is in force until another one has its name, and
-//! whoever changes the instance next has its links run what is pinned there. What an upgrade is made of is `upgrade.rs`'s.
+//! Owns the order that makes a kill at any point harmless: the directory of the version is in force until another one has its name, and the
+//! next command that changes the instance has its links run what is pinned there. `upgrade.rs` owns the steps of an upgrade.
 
 use std::fs;
 use std::os::fd::AsFd as _;

@@ -1,7 +1,7 @@
-//! An upgrade: the program of this binary takes the place of the one that is loaded, on all interfaces of the network namespace or on none.
+//! An upgrade: the program of this binary replaces the loaded one, on all interfaces of the network namespace or on none.
 //!
-//! Owns what is looked at before anything happens, and the order: load, switch the links, put the successor in place. The pins of the two, and
-//! what is left where that is cut off, are `successor.rs`'s; what becomes of maps whose layout differs is `migration.rs`'s.
+//! Owns the checks before anything changes, and the order: load, update the links, put the successor in place. `successor.rs` owns the pins of
+//! the two, and clearing up after a kill; `migration.rs` owns maps whose layout differs.
 
 use std::path::{Path, PathBuf};
 

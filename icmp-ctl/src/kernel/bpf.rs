@@ -1,7 +1,7 @@
-//! bpf(2) where aya does not offer a command: elements of an array by the thousand, which interface a link is on, detaching it
-//! at once, having it run another program, another's link and program, what may be called from where, and the kernel's tick counter.
+//! bpf(2), as far as aya does not offer it: elements of an array by the thousand, the interface of a link, detaching and updating a link,
+//! another owner's link and program, which program may call which, and the kernel's tick counter.
 //!
-//! Owns the raw calls and nothing of what is made of the answers.
+//! Owns the raw calls, and not the use of their results.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};

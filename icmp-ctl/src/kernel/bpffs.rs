@@ -1,7 +1,7 @@
-//! The BPF file system: there, or made to be there, where pins outlive the command.
+//! The BPF file system: found or mounted in a place where pins outlive the command.
 //!
-//! A pin lives as long as the mount it was made in. A command started by `ip netns exec` runs in a mount namespace of its own with
-//! a fresh /sys, whose pins would be gone with the command; it is moved to the system's mount namespace first.
+//! A pin lives as long as the mount in which it was made. A command started by `ip netns exec` runs in a mount namespace of its own with a
+//! fresh /sys, whose pins would end with the command; so it is moved to the system's mount namespace first.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;

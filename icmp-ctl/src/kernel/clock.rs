@@ -1,4 +1,4 @@
-//! The kernel's clocks as the program reads them: its tick counter, how long a tick is, and the time since boot.
+//! The kernel's clocks as the program reads them: its tick counter, the length of a tick, and the time since boot.
 //!
 //! Owns reading them. `/proc/timer_list` is the one place where the kernel shows its tick counter (kernel/time/timer_list.c).
 

@@ -1,6 +1,6 @@
-//! What another program says, of which nobody knows when it will.
+//! Runs another program and reads its output, for a limited time.
 //!
-//! Owns that none outlives what has asked it: neither its time, nor this process where that ends by [`end_all`].
+//! Owns that no such program outlives its time, or this process if that ends by [`end_all`].
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Read as _};

@@ -1,6 +1,6 @@
-//! What `serve` gives up before it starts: capabilities, new privileges, writing outside the BPF file system, but for its sockets.
+//! What `serve` gives up before it starts: capabilities, new privileges, writing outside the BPF file system and its sockets.
 //!
-//! Owns how it is given up. It does not own what is needed (`requirements.rs`), nor what the unit takes away before (`deploy/systemd`).
+//! Owns how these are given up. It does not own what is needed (`requirements.rs`), nor what the unit takes away before (`deploy/systemd`).
 
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};

@@ -1,8 +1,7 @@
-//! What a driver does with the frames it receives, over ethtool's ioctl: which features are on, how many queues there are, what it counts,
-//! what it is called.
+//! A driver's features, queues, counters and name, over ethtool's ioctl.
 //!
-//! Owns the numbers of include/uapi/linux/ethtool.h. What follows from a tag that is gone is `host/vlan_stripping.rs`'s, from the rest
-//! `host/checks`'s.
+//! Owns the numbers of include/uapi/linux/ethtool.h. `host/vlan_stripping.rs` decides what follows from a removed tag, `host/checks` from the
+//! rest.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 

@@ -1,7 +1,8 @@
-//! Files as whoever calls the command sees them, also after it has entered another mount namespace.
+//! Files as the caller of the command sees them, also after the command has entered another mount namespace.
 //!
-//! Owns what is kept of the first one, telling files apart, reading what may have to be read again, and that a write which may not be is an error. `ip netns exec` shows the command files of that network namespace's own
-//! (`/etc/netns/NAME/` over `/etc/`), and the command leaves that view to reach the pins.
+//! Owns the file descriptors that are kept of the first one, telling files apart, reading what may have to be read again, and that a refused
+//! write is an error. `ip netns exec` shows the command that network namespace's own files (`/etc/netns/NAME/` over `/etc/`), and the command
+//! leaves that view to reach the pins.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};

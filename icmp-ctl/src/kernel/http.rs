@@ -1,6 +1,6 @@
-//! Asks a page over HTTP, and how that was answered.
+//! Fetches a page over HTTP.
 //!
-//! Owns connecting, which `serve` gives up but for the ports that its configuration names. How long it may take is the caller's to say.
+//! Owns connecting, which `serve` gives up except to the ports that its configuration names. The caller sets the time.
 
 use std::error::Error as _;
 use std::io;

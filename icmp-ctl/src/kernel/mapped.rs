@@ -1,6 +1,6 @@
-//! An array of the kernel's in this process' memory, as CPUs are changing it: reading it costs no call.
+//! An array of the kernel in this process' memory, as CPUs are changing it: reading it costs no call.
 //!
-//! Owns the mapping. What is read there while it changes, and when that is whole, is the reader's.
+//! Owns the mapping. The reader owns whether what it has read is consistent.
 
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;

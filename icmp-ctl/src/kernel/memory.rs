@@ -1,7 +1,7 @@
-//! Memory that a process which stays does not need any more.
+//! Memory that a long-running process does not need any more.
 //!
-//! Owns what glibc is told about that. A list of 50,000 prefixes takes 40 MiB while it is read, compiled and compared, and nothing of it stays in
-//! use; but glibc keeps what is freed, and has a heap for each thread.
+//! Owns the settings of glibc for that. A list of 50,000 prefixes takes 40 MiB while it is read, compiled and compared, and none of it stays in
+//! use; but glibc keeps freed memory, and has a heap for each thread.
 
 #[cfg(target_env = "gnu")]
 use nix::libc;

@@ -1,4 +1,4 @@
-//! What is asked of the kernel that aya does not offer.
+//! Interfaces of the kernel that aya does not offer.
 
 pub(crate) mod bpf;
 pub(crate) mod bpffs;

@@ -1,7 +1,7 @@
-//! What a driver can do with XDP, as it tells over the generic netlink family `netdev` (Linux 6.3).
+//! A driver's XDP features, over the generic netlink family `netdev` (Linux 6.3).
 //!
-//! Owns the family's numbers (Documentation/netlink/specs/netdev.yaml). As bytes: the crate that speaks generic netlink brings a second copy of
-//! what rtnetlink is made of.
+//! Owns the family's numbers (Documentation/netlink/specs/netdev.yaml). As bytes: the crate for generic netlink brings a second copy of
+//! rtnetlink's parts.
 
 use std::os::fd::AsRawFd as _;
 

@@ -1,7 +1,7 @@
-//! Netlink as bytes: why a driver refuses a program, because the way aya attaches carries no text of the kernel's, and that something has
-//! changed, of which nobody wants to know what.
+//! Netlink as bytes: why a driver refuses a program, because aya's way to attach carries no text of the kernel; and the notice that something
+//! has changed.
 //!
-//! Owns these sockets and what they say. Links and addresses are read by `host/netlink.rs`.
+//! Owns these sockets and their messages. `host/netlink.rs` reads links and addresses.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 

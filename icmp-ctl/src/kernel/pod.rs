@@ -1,7 +1,7 @@
-//! icmp-common's map layouts as aya wants to see them.
+//! icmp-common's map layouts as aya's `Pod`.
 //!
-//! aya's maps take types that implement its `Pod`; the layouts are icmp-common's, which forbids unsafe code, so the promise
-//! that they are plain data is made here, once for each.
+//! aya's maps take types that implement its `Pod`; icmp-common owns the layouts and forbids unsafe code, so the promise that they are plain
+//! data is made here, once for each.
 
 use icmp_common::abi::{
     AddressBucket4, AddressBucket6, Capture, CaptureCpu, Counter, Cpu, GateState, HeavyHitter, Interface,

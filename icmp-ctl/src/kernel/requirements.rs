@@ -1,4 +1,4 @@
-//! What the kernel has to allow and to have before anything is done.
+//! Privileges and features of the kernel that are checked before anything is done.
 
 use anyhow::{Context as _, Result};
 use caps::{CapSet, Capability, CapsHashSet};

@@ -1,6 +1,6 @@
 //! Sockets of `serve` in the file system: made for a group, and removed at the end.
 //!
-//! Owns their folder, whose group is who may connect. What is said over them is not known here.
+//! Owns their folder, whose group may connect. It does not know the protocol.
 
 use std::fs::{self, Permissions};
 use std::io::{self, ErrorKind};

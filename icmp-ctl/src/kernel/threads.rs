@@ -1,5 +1,4 @@
-//! Threads, for what blocks. That there may be no more of them is an error here, and a panic where the event loop or the standard library starts them by
-//! themselves.
+//! Threads, for blocking calls. If no more threads can be started, that is an error here; the event loop and the standard library panic.
 
 use std::thread::Builder;
 

@@ -1,4 +1,4 @@
-//! User namespaces: in any but the system's, what the kernel asks for is not what a process sees of itself and of files.
+//! User namespaces: in any but the system's, the kernel checks other users and privileges than a process sees.
 //!
 //! Owns which one this process is in, and what is known there of a file's owner.
 

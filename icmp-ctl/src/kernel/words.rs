@@ -1,6 +1,6 @@
 //! Array maps as words of 64 bits, whatever their layout: read and written, and changed while a program writes them.
 //!
-//! Owns that no change of a program's is lost by a change made here. What the words mean is said by whoever asks.
+//! Owns that a change made here loses no change of a program. The caller owns the meaning of the words.
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! The connections of `serve`'s endpoints: how many there may be and for how long, so that whoever opens too many is no harm to the rest.
+//! The connections of `serve`'s endpoints: how many there may be and for how long, so that a client with too many does not harm the others.
 //!
-//! Owns who has to go where there are too many: not who is being answered while others say nothing, and of these one of the network that has
-//! most.
+//! Owns which connection is closed if there are too many: not one that is being answered while others are silent, and of the silent ones one of
+//! the network that has most.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -1,4 +1,4 @@
-//! The page that a browser gets where it asks for no other: what this is, what is attached, and where the rest is.
+//! The front page for browsers: a description, the attached interfaces, and links to the other pages.
 
 use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The metrics, the health and a front page of what is loaded, over HTTP; and answers for who may not read them himself.
+//! The metrics, the health and a front page over HTTP; and answers for group members who may not read the maps.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

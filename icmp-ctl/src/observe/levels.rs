@@ -1,6 +1,6 @@
 //! How full the budgets are, and how many buckets of sources and prefixes are in use.
 //!
-//! Owns what a bucket's word says at a moment. What a bucket is, and how it is drawn from, is `icmp_common::limiter`'s.
+//! Owns the level that a bucket's word means at a moment. `icmp_common::limiter` owns buckets.
 
 use anyhow::Result;
 use icmp_common::abi::{Limit, Settings};

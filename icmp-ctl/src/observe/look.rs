@@ -1,6 +1,6 @@
-//! What the live view shows of a moment.
+//! The figures of one moment for the live view.
 //!
-//! Owns what is read for it, from maps and host. What has come between two moments is `rates.rs`'s to say, and the screen is `top`'s.
+//! Owns what is read, from maps and host. `rates.rs` owns the difference between two moments, `top` the screen.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What the program has counted, for people and for Prometheus.
+//! The program's counters, for people and for Prometheus.
 
 pub mod connections;
 pub mod events;

@@ -1,7 +1,6 @@
-//! Who pings this host, and what is told of the path from there.
+//! Peers, and the figures of the path from each.
 //!
-//! Owns what is made of the entries of the table of peers: addresses, names, and figures in units. What an entry means is icmp-common's
-//! `peers`.
+//! Owns the form of the table's entries: addresses, names, and figures in units. icmp-common's `peers` owns the meaning of an entry.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,6 @@
-//! What happens in a span of time: the counters of two moments, and figures that are read at a glance.
+//! Rates: the difference of the counters of two moments, and figures that are read at a glance.
 //!
-//! Owns the difference, and how a rate is written. When counters are read is decided by whoever shows them.
+//! Owns the difference, and how a rate is written. The caller decides when counters are read.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

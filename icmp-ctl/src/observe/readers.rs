@@ -1,7 +1,6 @@
-//! Who may not open the maps asks `serve`: the questions, and how they go over its socket.
+//! Questions of users who may not open the maps, and how they go over `serve`'s socket.
 //!
-//! Owns the form of questions and answers. Where the socket is and who may connect is `kernel/sockets.rs`'s to say, and what is
-//! answered is the verbs'.
+//! Owns the form of questions and answers. `kernel/sockets.rs` owns where the socket is and who may connect, the verbs own the answers.
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

@@ -1,6 +1,7 @@
-//! Who sends most echo requests, as the program has sampled them.
+//! The sources that send most echo requests, as the program has sampled them.
 //!
-//! Owns making rates of samples, how exact these are, and the estimate of how many sources there are. Sampling is `icmp_common::heavy_hitters`'.
+//! Owns the rates that are made of samples, their error, and the estimate of the number of sources. `icmp_common::heavy_hitters` owns the
+//! sampling.
 
 use icmp_common::abi::{HEAVY_HITTERS, HeavyHitter, Source};
 use std::collections::{BTreeMap, BTreeSet};

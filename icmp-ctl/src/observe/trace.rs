@@ -1,6 +1,6 @@
-//! For development: what the program says of each frame, on stderr.
+//! For development: the program's message about each frame, on stderr.
 //!
-//! Owns reading the ring buffer of a program that was built with the feature `trace`. What is said is icmp-ebpf's `lib.rs`.
+//! Owns reading the ring buffer of a program that was built with the feature `trace`. icmp-ebpf's `lib.rs` owns the messages.
 
 use std::os::fd::AsFd as _;
 

@@ -1,6 +1,6 @@
 //! From a configuration to what the program reads: masks, flags, and the table of all types.
 //!
-//! Owns the translation of everything but limits (`limits.rs`) and rules (`resolve.rs`, `layout.rs`).
+//! Owns the translation of everything except limits (`limits.rs`) and rules (`resolve.rs`, `layout.rs`).
 
 use std::num::NonZeroU8;
 

@@ -1,4 +1,4 @@
-//! Rules that are probably not meant as they are written.
+//! Rules that probably do not mean what they say, for warnings.
 
 use crate::policy::rules::Rule;
 

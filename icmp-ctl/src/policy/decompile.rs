@@ -1,8 +1,8 @@
-//! What is in force becomes a configuration again.
+//! Makes a configuration from the policy in force.
 //!
-//! Owns the way back from what the program reads to what users write. The program keeps no spelling: what another configuration says in its own
-//! words is said in those while it means what is in force, and so are the things that the program does not know, such as where the metrics
-//! are served. How a configuration becomes text is `config/edit.rs`'s.
+//! Owns the way back from what the program reads to what users write. The program keeps no spelling: values of another configuration keep their
+//! spelling as long as they mean what is in force, and so do keys that the program does not know, such as the address of the metrics.
+//! `config/edit.rs` owns how a configuration becomes text.
 
 use std::num::NonZeroU8;
 use std::ops::RangeInclusive;

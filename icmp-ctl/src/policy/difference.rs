@@ -1,4 +1,4 @@
-//! What can differ between two policies, as lines of text, and which of these lines do.
+//! The difference of two policies, as lines of text.
 
 use icmp_common::types::Budget;
 use std::collections::HashSet;

@@ -1,6 +1,6 @@
 //! VIPs with a check, as users write them and as the program has them.
 //!
-//! Owns the translation in both directions, which spans and counts can be, and what on the host makes a check mean nothing.
+//! Owns the translation in both directions, the bounds of spans and counts, and the settings of the host that make a check useless.
 
 use std::path::Path;
 use std::time::Duration;

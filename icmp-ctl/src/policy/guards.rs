@@ -1,7 +1,7 @@
-//! Guards: what no policy takes from a host by accident.
+//! Guards: messages that no policy takes from a host by accident.
 //!
-//! Owns which messages a host needs, the clause that says so, and how little of each is too little. A policy that would drop or
-//! starve them is refused until the guard's name is given.
+//! Owns which messages a host needs, the clause for each, and the smallest limit of each. A policy that would drop or starve them is refused
+//! unless the guard's name is given.
 
 use icmp_common::abi::Settings;
 use icmp_common::abi::{Limit, type_index};

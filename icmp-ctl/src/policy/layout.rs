@@ -1,7 +1,7 @@
-//! Rules as the program reads them, and back: what is shown, changed and compared is taken out of the maps, which are the only truth about
-//! what is in force.
+//! Rules as the program reads them, and back. The maps are the only truth about what is in force, so rules are shown, changed and compared from
+//! there.
 //!
-//! Owns the translation in both directions. The layout and its matching are icmp-common's.
+//! Owns the translation in both directions. icmp-common owns the layout and its matching.
 
 use std::collections::BTreeMap;
 

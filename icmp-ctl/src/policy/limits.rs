@@ -1,7 +1,7 @@
 //! Limits: from rate and burst to what the program counts by, and back.
 //!
-//! Owns what can be expressed, the share of the replies that known sources have, and what a CPU takes of a budget at once. The packet
-//! path's side is `icmp_common::limiter`.
+//! Owns which limits can be expressed, the share of the replies for known sources, and the token batch of a CPU. `icmp_common::limiter` is the
+//! packet path's side.
 
 use icmp_common::types::Budget;
 use std::net::IpAddr;

@@ -1,4 +1,5 @@
-//! A configuration compiled for this host: with what it leaves to the kernel's own settings; and what is said of one that is only looked at.
+//! A configuration compiled for this host, with the values that it leaves to the kernel's settings; and the messages about one that is only
+//! checked.
 
 use anyhow::Result;
 

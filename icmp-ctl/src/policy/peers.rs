@@ -1,6 +1,6 @@
 //! Tracked peers, as users write them and as the program has them.
 //!
-//! Owns the translation in both directions, and which names there can be.
+//! Owns the translation in both directions, and which names are allowed.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! A rule as it is written becomes a rule as it is meant: names and lists are read, and what it leaves open is filled in.
+//! From a rule as it is written to its meaning: names and lists are read, and defaults are filled in.
 //!
 //! Owns the checks of one rule, in a file as on a command line, and the lists of prefixes beside it.
 

@@ -1,6 +1,6 @@
-//! What is in force for each type: the rows of `show policy`.
+//! The action in force for each type: the rows of `show policy`.
 //!
-//! Owns which types are shown together, and the clause behind each. What a row's action means is the packet path's.
+//! Owns which types are shown together, and the clause of each. The packet path owns the meaning of an action.
 
 use icmp_common::abi::{BUDGETS, Decision, RuleCounter, Settings, type_index};
 use icmp_common::path::checks::{Check, Mode, check_counter, mode_shift};

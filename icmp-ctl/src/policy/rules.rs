@@ -1,4 +1,4 @@
-//! A rule as it is meant, and how two of them stand to each other.
+//! A rule's meaning, and how two rules relate.
 
 use icmp_common::abi::{LENGTHS, Limit};
 use icmp_common::types::Action;

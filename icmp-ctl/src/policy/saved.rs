@@ -1,7 +1,7 @@
-//! What is in force and the file it comes back from: whether they say the same, and making them.
+//! The policy in force and the file that it is loaded from again: whether they agree, and saving it.
 //!
-//! Owns which file that is, and what of it is kept. The maps are the only truth about what is in force; the file lends its words, and what the
-//! program does not know. Making the text is `config/edit.rs`'s, replacing the file `config/on_disk.rs`'s.
+//! Owns which file that is, and what of it is kept. The maps are the only truth about the policy in force; the file has the spelling, and the
+//! keys that the program does not know. `config/edit.rs` makes the text, `config/on_disk.rs` replaces the file.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};

@@ -1,6 +1,6 @@
-//! Interfaces get the program and a policy is put in force with it: `attach`, and `serve` when it starts and when it reloads.
+//! Attaches interfaces and puts a policy in force with them: for `attach`, and for `serve` when it starts and when it reloads.
 //!
-//! Owns the order, in which whatever can fail comes before the policy is switched, and what is taken back if something fails.
+//! Owns the order, in which every step that can fail comes before the policy is published, and what is taken back after a failure.
 
 use anyhow::{Context as _, Result};
 use icmp_common::abi::Settings;

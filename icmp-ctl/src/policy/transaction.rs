@@ -1,7 +1,7 @@
-//! The one way in which what is in force changes: read, change, validate, guards, derive, difference, warnings, write, switch.
+//! The one way to change the policy in force: read, change, validate, guards, derive, difference, warnings, write, publish.
 //!
-//! Owns that order, and which of it is done under the instance's lock: only the write and the switch. A file, a verb, the daemon and the
-//! roll-back differ only in what they change, which is a [`Proposal`]. Attaching, where a change may have to be undone, is `start.rs`'s.
+//! Owns that order, and which steps are done under the instance's lock: only the write and the publishing. A file, a verb, the daemon and the
+//! roll-back differ only in their change, a [`Proposal`]. `start.rs` owns attaching, after which a change may have to be undone.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Types and actions by name.
 //!
-//! Owns the way people write types (`echo-request`, `8`, `3/4`). The names are icmp-common's table.
+//! Owns the way people write types (`echo-request`, `8`, `3/4`). icmp-common's table owns the names.
 
 use std::fmt;
 

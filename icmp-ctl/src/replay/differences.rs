@@ -1,6 +1,6 @@
-//! What a second policy would have done otherwise.
+//! The differences that a second policy would make.
 //!
-//! Owns which differences are kept: the first few as they are, all of them as numbers.
+//! Owns which differences are kept: the first few as frames, all as numbers.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,4 @@
-//! The files of a replay: what is read can be read twice; what is written is nothing that is read, or that is written for another reason. It would
-//! be emptied first.
+//! The files of a replay: input can be read twice, and no output file is an input or the other output, because it would be emptied first.
 
 use std::path::{Path, PathBuf};
 

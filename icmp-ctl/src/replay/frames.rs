@@ -1,4 +1,4 @@
-//! The frames of a capture as the program would have got them, each with its time.
+//! The frames of a capture as the program would have received them, each with its time.
 //!
 //! Owns the clock, which is the capture's and never goes back, and which frames the program would not have seen.
 

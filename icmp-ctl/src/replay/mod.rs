@@ -1,6 +1,6 @@
-//! What a policy would have done to a capture, and which limits would have left it alone: the packet path on the host, over recorded frames, in the capture's own time.
+//! A capture through a policy, and limits for a capture: the packet path on the host, over recorded frames, in the capture's own time.
 //!
-//! Reads files only: nothing is loaded, and nothing of this host counts but what a configuration leaves to it.
+//! Reads files only: nothing is loaded, and of this host only the kernel's defaults are used.
 
 pub mod differences;
 pub mod files;

@@ -1,6 +1,6 @@
-//! The host that a capture was made on, as far as it matters for whom it answers: its links, each with a MAC address, addresses and VLANs.
+//! The host of a capture: its links, each with a MAC address, addresses and VLANs.
 //!
-//! Owns what is guessed of it from the beginning of the capture. What an address counts for is `host/addresses.rs`'s.
+//! Owns what is guessed of it from the beginning of the capture. `host/addresses.rs` owns what an address means.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

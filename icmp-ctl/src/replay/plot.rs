@@ -1,6 +1,6 @@
 //! Verdicts over time as a picture.
 //!
-//! Owns what is drawn; how lines become SVG is plotters'.
+//! Owns what is drawn; plotters makes SVG of it.
 
 use std::fs::File;
 use std::io::Write as _;

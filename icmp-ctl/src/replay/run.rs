@@ -1,6 +1,6 @@
-//! The replay itself: each frame of a capture through the packet path, under one policy or two.
+//! The replay: each frame of a capture through the packet path, under one policy or two.
 //!
-//! Owns what is noted of what becomes of them. Memory does not grow with the capture.
+//! Owns what is recorded of the results. Memory does not grow with the capture.
 
 use std::net::IpAddr;
 

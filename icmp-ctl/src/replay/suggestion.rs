@@ -1,6 +1,6 @@
-//! Limits that are suggested for traffic that was measured.
+//! Limits that are suggested for measured traffic.
 //!
-//! Owns which limits these are, how one is raised that the same traffic shows to be too low, and what is said of each.
+//! Owns which limits these are, how a limit is raised that is too low for the same traffic, and the comment on each.
 
 use std::collections::BTreeMap;
 

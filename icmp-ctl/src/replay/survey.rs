@@ -1,6 +1,6 @@
-//! Normal traffic, measured: how much of each kind there is in a second, and how much of it limits would have hurt.
+//! Measures normal traffic: how many messages of each kind in a second, and how many of them limits would have stopped.
 //!
-//! Owns the percentiles and the headroom. What is of which kind the packet path says, under a configuration that limits nothing.
+//! Owns the percentiles and the headroom. The packet path decides the kind of a message, under a configuration without limits.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;

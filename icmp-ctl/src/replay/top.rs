@@ -1,7 +1,7 @@
-//! Who is counted most, in memory that does not grow.
+//! The largest counts, in memory that does not grow.
 //!
-//! Owns the counting (Misra and Gries, "Finding repeated elements", 1982): of whoever is in the list at least so many were counted, and at
-//! most [`Top::missed`] more; whoever is not in it was counted no more often than that.
+//! Owns the counting (Misra and Gries, "Finding repeated elements", 1982): an entry of the list was counted at least as often as shown, and at
+//! most [`Top::missed`] more; one that is not in the list was counted at most that often.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -1,7 +1,7 @@
-//! The live view: what happens now, on a screen that is drawn again every second.
+//! The live view: a screen that is drawn again every second.
 //!
-//! Owns what is kept for it ([`model`]), how it looks ([`screen`]), the terminal it is on ([`terminal`]), and that reading holds up nobody. What is read
-//! is `observe`'s.
+//! Owns its state ([`model`]), its look ([`screen`]), its terminal ([`terminal`]), and that reading delays nothing. `observe` owns what is
+//! read.
 
 pub mod model;
 #[cfg(test)]

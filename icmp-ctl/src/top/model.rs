@@ -1,4 +1,4 @@
-//! What the screen shows and what keys change of that.
+//! The state of the screen, and how keys change it.
 //!
 //! Owns the history of rates, the choice of interface, table, order and filter. It draws nothing, reads no map and knows no terminal.
 

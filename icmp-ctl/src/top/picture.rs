@@ -1,7 +1,7 @@
 //! A screen as a picture, for the documentation.
 //!
-//! Owns how it is drawn: blocks as rectangles, so that they join in every font, and all else as text, each word at its place. It is a dark terminal
-//! with a line around it, which stands out from a light page and from a dark one.
+//! Owns how it is drawn: blocks as rectangles, so that they join in every font, and all else as text, each word at its place. It is a dark
+//! terminal with a line around it, which stands out from a light page and from a dark one.
 
 use std::fmt::Write as _;
 

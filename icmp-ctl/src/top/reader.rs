@@ -1,6 +1,6 @@
-//! Reads beside the screen: whoever is asked may take long to answer, and keys and signals wait for nobody.
+//! Reads beside the screen: an answer may take long, and keys and signals do not wait for it.
 //!
-//! Owns the thread that reads, again and again, for as long as somebody takes what it has read.
+//! Owns the thread that reads, again and again, as long as its results are taken.
 
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::thread;

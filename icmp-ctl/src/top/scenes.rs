@@ -1,6 +1,6 @@
-//! Moments for the screen: what its tests and the pictures in the documentation show.
+//! Scenes for the screen, for its tests and for the pictures in the documentation.
 //!
-//! Owns the figures in them, which are of the size that real hosts have, with the limits that are shipped.
+//! Owns their figures, which are of the size that real hosts have, with the default limits.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
-//! How the live view looks.
+//! The look of the live view.
 //!
-//! Owns the layout, from 80 columns and 24 lines on. Nothing is told by colour alone: what matters is in bold and in words, so that it reads
+//! Owns the layout, from 80 columns and 24 lines on. No information is given by colour alone: what matters is in bold and in words, so it reads
 //! the same on light and dark, and without colours.
 
 use ratatui::Frame;

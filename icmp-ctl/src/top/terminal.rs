@@ -1,7 +1,7 @@
 //! The terminal of the live view.
 //!
-//! Owns taking it over and giving it back as it was, also when the program panics or is told to end by a signal, when to draw, and that nothing goes on
-//! without a terminal.
+//! Owns taking it over and giving it back as it was, also after a panic or a signal, when to draw, and that the live view ends without a
+//! terminal.
 
 use std::io::stdin;
 use std::os::fd::AsFd as _;

@@ -1,4 +1,4 @@
-//! What was decided about a frame, as it is said in a capture.
+//! The decision about a frame, as the words of a comment in a capture.
 
 use icmp_common::abi::CapturedAbout;
 use icmp_common::reason::{Reason, Verdict};

@@ -1,4 +1,4 @@
-//! The file that is captured to: its interfaces, and what is said of each frame.
+//! The file of a capture: its interfaces, and the comment of each frame.
 
 use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;

@@ -1,4 +1,4 @@
-//! What is to be captured, as the program is told.
+//! Which frames are captured, as the program reads it.
 
 use anyhow::{Result, anyhow, bail};
 use icmp_common::abi::{CAPTURED_BYTES, Capture, NO_RULE};

@@ -1,4 +1,4 @@
-//! `capture`: frames as the program has left them, each with what it has decided, as pcapng.
+//! `capture`: frames as the program has left them, each with its decision, as pcapng.
 
 mod decided;
 mod file;

@@ -1,4 +1,4 @@
-//! Owns that what can be known of a value is completed.
+//! Owns that each value that can be known is completed.
 
 use clap::builder::PossibleValue;
 

@@ -1,6 +1,6 @@
-//! What completes a value on a command line.
+//! The candidates for a value on a command line.
 //!
-//! Owns the table of it, by what the help calls the value. Values that clap knows all of, and files, clap completes by itself.
+//! Owns the table of candidates, by the name of the value in the help. clap completes values of which it knows all, and files.
 
 use std::collections::BTreeSet;
 

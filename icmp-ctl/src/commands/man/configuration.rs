@@ -1,6 +1,6 @@
-//! The page of the configuration, from the keys that are read.
+//! The manual page of the configuration, from the keys that are read.
 //!
-//! Owns how a key is shown. Names, defaults and what each is for are in the schema of `config`.
+//! Owns how a key is shown. The schema of `config` has names, defaults and purposes.
 
 use anyhow::Result;
 use clap_mangen::roff::{Roff, bold, roman};

@@ -1,4 +1,4 @@
-//! The pages of `icmp-ctl` and of each verb, from the command line as clap knows it.
+//! The manual pages of `icmp-ctl` and of each verb, from clap's command line.
 
 use anyhow::Result;
 use clap::{Command, CommandFactory as _};

@@ -1,4 +1,4 @@
-//! What `peers` prints.
+//! The output of `peers`.
 
 use super::super::table::{Column::Left, Column::Right, table};
 use crate::observe::peers::{Row, Seen};

@@ -1,4 +1,4 @@
-//! What a replay has to tell, in JSON.
+//! The result of a replay in JSON.
 
 use std::hash::Hash;
 

@@ -1,4 +1,4 @@
-//! What of a capture is left out, or is not whole, as lines.
+//! The parts of a capture that are left out or damaged, as lines.
 
 use crate::diagnostics::count;
 use crate::replay::frames::Frames;

@@ -1,4 +1,4 @@
-//! What is said of the host of a capture.
+//! The addresses that are taken for those of the capture's host, as lines.
 
 use crate::diagnostics::{count, note, warn};
 use crate::instance::compiled::Compiled;

@@ -1,4 +1,4 @@
-//! What a replay has to tell, as text.
+//! The result of a replay as text.
 
 use super::left_out;
 use crate::commands::reasons;

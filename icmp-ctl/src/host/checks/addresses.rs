@@ -1,6 +1,6 @@
 //! Addresses of an interface, and whole prefixes of the host, that will not be answered, and why.
 //!
-//! Owns what is said. Which addresses count where is `host/addresses.rs`'s.
+//! Owns the messages. `host/addresses.rs` decides which addresses count where.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! What the driver of an interface makes of the program: native mode, and frames that it merges before the program sees them.
+//! Checks of a driver: native mode, and frames that it merges before the program sees them.
 
 use crate::diagnostics::shell_word;
 use crate::failure::{has_errno, sentence};

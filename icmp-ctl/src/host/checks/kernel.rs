@@ -1,4 +1,4 @@
-//! What the kernel has for programs of any kind: a compiler, types, memory, a clock.
+//! Checks of the kernel for programs of any kind: a compiler, types, memory, a clock.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,7 @@
-//! What is checked of the kernel and of an interface, each check once, for `doctor` and for `attach`.
+//! The checks of the kernel and of an interface, each written once, for `doctor` and for `attach`.
 //!
-//! Owns which checks there are. What each is about is its file's; those of a packet filter and of the kernel's switches are `conflicts.rs`'s,
-//! of VLAN tags `vlan_stripping.rs`'s, of a link and its addresses `idle.rs`'s.
+//! Owns the list. Each file here has its checks; those of packet filters and of the kernel's switches are in `conflicts.rs`, of VLAN tags in
+//! `vlan_stripping.rs`, of a link and its addresses in `idle.rs`.
 
 pub mod addresses;
 mod driver;

@@ -1,4 +1,4 @@
-//! Whether the program can have frames as large as they come.
+//! Whether the program can take frames of the interface's MTU.
 
 use crate::diagnostics::shell_word;
 use crate::failure::sentence;

@@ -1,4 +1,4 @@
-//! The other end of a veth: what a program sends there from native mode arrives only if that end has one, too (drivers/net/veth.c).
+//! The other end of a veth: a frame sent there in native mode arrives only if that end has a program, too (drivers/net/veth.c).
 
 use netlink_packet_route::link::InfoKind;
 

@@ -1,7 +1,6 @@
-//! Programs and filters of traffic control that neither pings that are answered nor their answers meet: those of the interface, and of what their frames
-//! would come through in the kernel.
+//! Programs and filters of traffic control that answered pings and their answers bypass: those of the interface, and of the devices above it.
 //!
-//! Owns where these are looked for. Which devices a frame comes through is `interfaces.rs`'s.
+//! Owns where these are looked for. `interfaces.rs` owns which devices a frame passes.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,7 +1,7 @@
-//! Floods: when more is stopped than is worth a word, from whom, and when that is over.
+//! Floods: when one begins, from which source, and when it is over.
 //!
-//! Owns the thresholds and the hysteresis. It is told how many frames were stopped, which is exact, and of some of them what they are and from
-//! whom: each stands for as many as there were for each. It has no clock.
+//! Owns the thresholds and the hysteresis. Its input is the number of stopped frames, which is exact, and a sample of them with type and
+//! source: each stands for the same share. It has no clock.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

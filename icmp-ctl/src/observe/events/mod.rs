@@ -1,7 +1,7 @@
-//! What happens, as events: floods, pressure, changes of the policy, of interfaces, addresses, chained programs and VIPs.
+//! Events: floods, pressure, changes of the policy, of interfaces, addresses, chained programs and VIPs.
 //!
-//! Owns the events, their words and their fields, which are the same for `monitor`, the journal and whoever else is told. A flood is found in
-//! [`floods`], a change in [`state`], without a clock or a map; [`watch`] reads those, [`told`] and [`receivers`] tell them.
+//! Owns the events, their words and their fields, which are the same for `monitor`, the journal and the receivers. [`floods`] finds a flood,
+//! [`state`] a change, without a clock or a map; [`watch`] reads their input, [`told`] and [`receivers`] deliver.
 
 pub mod floods;
 pub mod receivers;

@@ -1,8 +1,8 @@
-//! Who is told of events beside the journal: a command, and a page.
+//! Receivers of events besides the journal: a command, and a webhook.
 //!
-//! Owns that they are told one event after the other, again where that fails, and that whoever does not take them holds up nobody: events wait in a
-//! queue with an end, and what finds no place in it is counted, and told as lost. Who they are may change at any time; what waits is told to
-//! who is configured then.
+//! Owns that each gets one event after the other, again after a failure, and that a slow receiver delays nothing else: events wait in a queue
+//! with a limit; those that do not fit are counted, and reported as lost. The receivers may change at any time; waiting events go to those that
+//! are configured then.
 
 use std::fmt;
 use std::time::Duration;

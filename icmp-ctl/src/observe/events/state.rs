@@ -1,6 +1,6 @@
-//! How an instance is, and what has happened where it is otherwise than before.
+//! The state of an instance, and the changes between two states.
 //!
-//! Owns the comparison. What is compared is read in [`super::watch`].
+//! Owns the comparison. [`super::watch`] reads the states.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

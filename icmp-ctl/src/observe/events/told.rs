@@ -1,6 +1,6 @@
-//! Events as they are told: what `serve` has seen, and from where a monitor has them.
+//! Delivered events: the events that `serve` has seen, and a monitor's source of events.
 //!
-//! Owns the few that `serve` keeps for who asks for them, and the thread that watches for it.
+//! Owns the last events, which `serve` keeps for monitors, and the thread that watches.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

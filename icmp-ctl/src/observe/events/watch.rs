@@ -1,7 +1,6 @@
-//! Reads what happens to an instance, a few times a second.
+//! Reads the changes of an instance, a few times a second.
 //!
-//! Owns what is read for it, and how many of the frames that are stopped are looked at. What is made of that is [`super::floods`]' and
-//! [`super::state`]'s.
+//! Owns what is read, and how many stopped frames are sampled. [`super::floods`] and [`super::state`] make events of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

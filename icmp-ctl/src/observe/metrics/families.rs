@@ -1,8 +1,8 @@
 //! The families of metrics: their names, kinds, labels and texts, and the samples of each.
 //!
-//! Owns that a metric is one row, which pages and docs/reference/metrics.md are made from. No address of a packet is ever a label; labels come from
-//! icmp-common's lists, but for what is configured: names of interfaces, rules and peers, and VIPs that have a check. A family without samples is not
-//! on the page.
+//! Owns that a metric is one row, from which pages and docs/reference/metrics.md are made. No address of a packet is ever a label; labels come
+//! from icmp-common's lists, and from the configuration: names of interfaces, rules and peers, and VIPs with a check. A family without samples
+//! is not on the page.
 
 use std::fmt::Error;
 

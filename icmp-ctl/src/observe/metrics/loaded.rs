@@ -1,6 +1,6 @@
-//! What the maps, the kernel and the drivers hold at the time of a scrape.
+//! The contents of the maps, the kernel and the drivers at the time of a scrape.
 //!
-//! Owns what is read, and the hash of the configuration in force. What it is called is `families`'.
+//! Owns what is read, and the hash of the configuration in force. `families` owns the names.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};

@@ -1,7 +1,7 @@
-//! The samples of peers: histograms over all of them, and figures of those whom the configuration gives a name.
+//! The samples of peers: histograms over all of them, and figures of those with a name in the configuration.
 //!
-//! Owns how they are counted, and the bounds. All are of what is in the table now, none is a counter of a peer: one whose place goes to another would jump
-//! back. No address is a label; names are, which are configured.
+//! Owns how they are counted, and the bounds. All describe the current table, none is a counter of a peer: it would jump back when a place goes
+//! to another peer. No address is a label; configured names are.
 
 use anyhow::Result;
 use prometheus_client::metrics::histogram::Histogram;

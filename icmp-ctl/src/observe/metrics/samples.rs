@@ -1,6 +1,6 @@
 //! A sample of a metric.
 //!
-//! Owns the kinds of numbers there are, and how the page is told of each.
+//! Owns the kinds of numbers, and the form of each on the page.
 
 use std::fmt::Error;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! The lines that `peers` prints.
+//! The lines of `peers`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
