@@ -115,13 +115,13 @@ reasons! {
     ForeignMac "foreign-mac" Pass
     /// Unicast packet in a broadcast or multicast frame.
     LinkGroup "link-group" Pass
-    /// Addressed to somebody else, or to an address of another interface.
+    /// Addressed to another host, or to an address of another interface.
     NotOwnAddress "not-own-address" Pass
     /// Source address that no single other host can have.
     MartianSource "martian-source" Pass
     /// Source address or source MAC address is this host's own.
     OwnSource "own-source" Pass
-    /// Nothing is configured for it: no settings, no interface, or a lookup failed.
+    /// No configuration for it: no settings, no interface, or a lookup failed.
     Unconfigured "unconfigured" Pass
     /// The policy passes this type.
     PolicyPass "policy-pass" Pass
@@ -137,13 +137,13 @@ reasons! {
     BadIcmpChecksum "bad-icmp-checksum" Pass
     /// A rule passes it.
     RulePass "rule-pass" Pass
-    /// Echo request to a VIP whose check does not say that it is healthy.
+    /// Echo request to a VIP that is not healthy.
     UnhealthyVip "unhealthy-vip" Pass
-    /// Would have been answered, had the preset not been `observe`.
+    /// Would be answered if the preset were not `observe`.
     WouldAnswer "would-answer" Pass
-    /// Would have been dropped, had the preset not been `observe`.
+    /// Would be dropped if the preset were not `observe`.
     WouldDrop "would-drop" Pass
-    /// Would have been over a limit, had the preset not been `observe`.
+    /// Would be over a limit if the preset were not `observe`.
     WouldLimit "would-limit" Pass
     /// Answered.
     Answered "answered" Answer
@@ -157,9 +157,9 @@ reasons! {
     BadPathMtu "bad-path-mtu" Drop
     /// Neighbour discovery that is malformed, or from beyond the link.
     BadDiscovery "bad-discovery" Drop
-    /// A router advertisement from none of the routers named.
+    /// A router advertisement from none of the named routers.
     RouterGuard "router-guard" Drop
-    /// Echo request to a VIP whose check does not say that it is healthy, and which is dropped then.
+    /// Echo request to a VIP that is not healthy, and is configured to drop then.
     UnhealthyVipDrop "unhealthy-vip-drop" Drop
     /// Over the limit of the rule that it matches.
     LimitedRule "limited-rule" Limit

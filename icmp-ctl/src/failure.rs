@@ -35,7 +35,7 @@ impl Exit {
     pub const fn meaning(self) -> &'static str {
         match self {
             Self::Failed => {
-                "tried, and failed; also a configuration that is refused, an interface that does not exist, another's XDP program; \
+                "tried, and failed; also a configuration that is refused, an interface that does not exist, another XDP program; \
                  `doctor` has found something broken"
             }
             Self::Usage => "usage: an unknown verb or option, a missing argument",

@@ -8,14 +8,14 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::config::vip::{Check, Kind};
 
-/// Who is told of events, beside the log of `serve`.
+/// Receivers of events, besides the log of `serve`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Events {
-    /// The program that is run for each event, and its words; the event is the last one.
+    /// The program that is run for each event, and its arguments; the event is added as the last one.
     #[serde(deserialize_with = "command")]
     pub command: Option<Vec<String>>,
-    /// Where each event is posted.
+    /// Address to which each event is posted.
     pub webhook: Option<Webhook>,
 }
 

@@ -39,20 +39,20 @@ pub const LIST: &str = "file:";
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// What `serve` attaches to.
+    /// Interfaces that `serve` attaches to.
     #[serde(deserialize_with = "interface::names")]
     pub interfaces: Vec<String>,
-    /// Whom the program answers, and how.
+    /// Which requests the program answers, and how.
     #[serde(deserialize_with = "table")]
     pub responder: Responder,
     /// Rates and bursts, each with a default of its own, and the memory of the limiter. Rates are written like 100/s, 6000/min, 5k/s or 1.5Mpps;
     /// 0 admits nothing, and unlimited everything.
     #[serde(deserialize_with = "table")]
     pub limits: Limits,
-    /// What is done with which messages.
+    /// Actions for messages.
     #[serde(deserialize_with = "table")]
     pub policy: Policy,
-    /// Who is tracked of those who ping, and what they are called.
+    /// Which peers are tracked, and names for some of them.
     #[serde(deserialize_with = "table")]
     pub peers: Peers,
     /// The metrics endpoint of `serve`.
@@ -61,7 +61,7 @@ pub struct Config {
     /// The daemon.
     #[serde(deserialize_with = "table")]
     pub serve: Serve,
-    /// Who is told of events, beside the log of `serve`.
+    /// Receivers of events, besides the log of `serve`.
     #[serde(deserialize_with = "table")]
     pub events: Events,
     /// Where it was read, for errors that are found later.
@@ -86,25 +86,25 @@ impl Kept {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Responder {
-    /// Whether echo requests are answered at all; if not, the kernel does it, within the limits.
+    /// Whether echo requests are answered; if not, they are passed to the kernel within the limits.
     pub echo: bool,
     /// Prefixes that are answered although the host does not own them.
     pub vips: Vec<Prefix>,
-    /// Prefixes that are answered while a check says that their service lives.
+    /// Prefixes that are answered while a check reports their service as healthy.
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub vip: Vec<Vip>,
-    /// Whether a VIP prefix may be so wide that it is hardly meant.
+    /// Whether a VIP prefix may be shorter than /8 or, of IPv6, /32.
     pub wide_vips: bool,
     /// How much is verified before an answer.
     pub verify: Word<Verify>,
-    /// TTL of IPv4 answers; the host's `ip_default_ttl` where it is not given.
+    /// TTL of IPv4 answers; the host's `ip_default_ttl` if it is not given.
     // Never zero: RFC 1122 section 3.2.1.7.
     pub ttl: Option<NonZeroU8>,
-    /// Hop limit of IPv6 answers; the host's `hop_limit` where it is not given.
+    /// Hop limit of IPv6 answers; the host's `hop_limit` if it is not given.
     pub hop_limit: Option<NonZeroU8>,
-    /// Where the host's addresses are answered.
+    /// Whether an address of the host is answered on its interface only, or on every interface.
     pub own: Word<Own>,
-    /// Whether echo requests that the host's own switches make it ignore are left to it.
+    /// Whether echo requests are passed to the kernel if its switches make it ignore them.
     pub respect_sysctl: bool,
 }
 
@@ -114,11 +114,11 @@ pub struct Responder {
 pub struct Policy {
     /// The table of all types to start from.
     pub preset: Option<Word<Preset>>,
-    /// Types of ICMP that are treated otherwise than the preset says.
+    /// Types of ICMP with another action than in the preset.
     pub ipv4: BTreeMap<String, Word<Action>>,
-    /// Types of ICMPv6 that are treated otherwise than the preset says.
+    /// Types of ICMPv6 with another action than in the preset.
     pub ipv6: BTreeMap<String, Word<Action>>,
-    /// What is done with messages that make no sense.
+    /// Actions for messages that fail a check.
     #[serde(deserialize_with = "table")]
     pub checks: Checks,
     /// Guards that may be broken, by name.
@@ -172,15 +172,15 @@ impl Checks {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
-    /// What it is called, for as long as it is to keep its counters.
+    /// Name of the rule, which keeps its counters as long as a rule has that name.
     pub name: String,
-    /// The family it is about; both where it is not given and nothing else tells.
+    /// Family of the messages; both if it is not given and no other key implies one.
     #[serde(default)]
     pub family: Option<Word<Family>>,
-    /// Prefixes the message comes from, or `file:` and a path; an empty list matches nobody.
+    /// Prefixes of the source, or `file:` and a path; an empty list matches nothing.
     #[serde(default)]
     pub from: Option<OneOrMany>,
-    /// Prefixes the message is addressed to, likewise.
+    /// Prefixes of the destination, likewise.
     #[serde(default)]
     pub to: Option<OneOrMany>,
     /// Types, by name or number, with `/code` for one code.
@@ -195,15 +195,15 @@ pub struct Rule {
     /// TTL or hop limit: `255`, `1-10` or `200-`.
     #[serde(default)]
     pub hop_limit: Option<OneOrMany>,
-    /// What is done.
+    /// The action.
     pub action: Word<Action>,
-    /// A limit of its own, which stands for all others.
+    /// The rule's own limit, instead of all others.
     #[serde(default)]
     pub limit: Option<Rate>,
-    /// What may come at once; a second's worth where it is not given.
+    /// Packets that are admitted at once; as many as in a second if it is not given.
     #[serde(default)]
     pub burst: Option<u64>,
-    /// Count what it would do, and do nothing.
+    /// Whether the rule only counts what it would do.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub audit: bool,
 }
@@ -254,7 +254,7 @@ impl Named for Verify {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Metrics {
-    /// Where it listens: at an address with a port, or at a socket like unix:/run/icmp-ctl/NAME.
+    /// Address and port of the endpoint, or a socket like unix:/run/icmp-ctl/NAME.
     pub listen: Listen,
 }
 

@@ -43,7 +43,7 @@ pub struct Limits {
     /// Redirects.
     #[serde(deserialize_with = "limit")]
     pub redirects: Bucket,
-    /// Messages that fail a check which only counts them.
+    /// Messages that fail a check that is only counted.
     #[serde(deserialize_with = "limit")]
     pub unverified: Bucket,
 }

@@ -17,10 +17,10 @@ use crate::config::tables::tables;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Peers {
-    /// How many peers are tracked, or the prefixes that they ping from; nobody where it is not given.
+    /// Number of peers that are tracked, or prefixes of their addresses; none if it is not given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub track: Option<Track>,
-    /// Those that metrics tell of by name.
+    /// Peers with a name of their own in metrics.
     #[serde(deserialize_with = "tables", skip_serializing_if = "Vec::is_empty")]
     pub named: Vec<NamedPeer>,
 }
@@ -119,9 +119,9 @@ impl Serialize for Track {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct NamedPeer {
-    /// What metrics and `peers` call it.
+    /// Name of the peer in metrics and in `peers`.
     pub name: String,
-    /// The address that its requests come from.
+    /// Source address of the peer's requests.
     pub address: IpAddr,
 }
 

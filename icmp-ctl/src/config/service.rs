@@ -14,7 +14,7 @@ use crate::kernel::sockets::{FOLDER, is_for_readers};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Serve {
-    /// What becomes of the program when `serve` is stopped; it stays where nothing is said.
+    /// Whether the program stays when `serve` is stopped, or is taken off; it stays by default.
     pub on_stop: Option<Word<OnStop>>,
 }
 

@@ -20,23 +20,23 @@ use crate::config::words::{Named, Word};
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Vip {
-    /// The prefix, all addresses of which go the same way.
+    /// The prefix, whose addresses have one check.
     pub prefix: Prefix,
-    /// What is checked.
+    /// The check.
     pub check: Check,
-    /// Time between two checks; a second where it is not given.
+    /// Time between two checks; a second if it is not given.
     #[serde(default)]
     pub interval: Option<Span>,
-    /// Time that one may take; a second where it is not given.
+    /// Time after which a check has failed; a second if it is not given.
     #[serde(default)]
     pub timeout: Option<Span>,
-    /// How many one after the other have to succeed until it counts as healthy; 2 where it is not given.
+    /// Successful checks in a row until the VIP is healthy; 2 if it is not given.
     #[serde(default)]
     pub rise: Option<u32>,
-    /// How many one after the other have to fail until it counts as unhealthy; 3 where it is not given.
+    /// Failed checks in a row until the VIP is unhealthy; 3 if it is not given.
     #[serde(default)]
     pub fall: Option<u32>,
-    /// What is done with echo requests while it is unhealthy; they are passed where it is not given.
+    /// Action for echo requests while the VIP is unhealthy; they are passed if it is not given.
     #[serde(default)]
     pub unhealthy: Option<Word<Unhealthy>>,
 }
@@ -69,7 +69,7 @@ impl Named for Unhealthy {
     }
 }
 
-/// What is checked.
+/// The check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
     /// As it was written.

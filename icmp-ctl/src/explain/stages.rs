@@ -334,13 +334,10 @@ const fn words(target: Target) -> (&'static str, &'static str) {
         ),
         Target::Group => ("group", "for a group that the host belongs to"),
         Target::LinkGroup => ("link-group", "for an address of the host, in a frame to a group"),
-        Target::Unhealthy => {
-            ("unhealthy", "for a VIP whose check does not say that it is healthy; echo requests are passed")
+        Target::Unhealthy => ("unhealthy", "for a VIP that is not healthy; echo requests are passed"),
+        Target::UnhealthyDrop => {
+            ("unhealthy-drop", "for a VIP that is not healthy; echo requests are dropped")
         }
-        Target::UnhealthyDrop => (
-            "unhealthy-drop",
-            "for a VIP whose check does not say that it is healthy; echo requests are dropped",
-        ),
     }
 }
 

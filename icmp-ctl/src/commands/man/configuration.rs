@@ -14,8 +14,7 @@ use crate::config::schema::schema;
 const NAME: &str = "icmp-ctl.toml";
 const SECTION: &str = "5";
 
-const DESCRIPTION: &str = "TOML. Every key is optional, but for those of listed tables that have no default here and are said to be \
-                           needed. An unknown key is an error with its line.";
+const DESCRIPTION: &str = "TOML. Every key is optional, except those that are marked as needed. An unknown key is an error with its line.";
 
 pub(super) fn page() -> Result<Page> {
     let mut roff = Roff::new();

@@ -23,7 +23,7 @@ use crate::observe::rates::three_digits;
 /// Something that has happened.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema, Serialize)]
 pub struct Event {
-    /// When it was noticed, in seconds since 1970.
+    /// Time at which the event was noticed, in seconds since 1970.
     pub time: f64,
     /// What it was.
     #[serde(flatten)]
@@ -36,15 +36,15 @@ pub struct Event {
 pub enum What {
     /// 100 frames of a type from one source were stopped within a second.
     FloodStarted(Flood),
-    /// The flood has not grown by a tenth for two seconds; told again at twice as much. `packets_per_second` is the most so far.
+    /// The flood has not grown by a tenth for two seconds; reported again at twice the rate. `packets_per_second` is the highest so far.
     FloodPeak(Flood),
     /// The flood was below half of its peak for three seconds.
     FloodEnded(Flood),
-    /// 1,000 frames of a type were stopped within a second, from sources of whom none is a flood by itself.
+    /// 1,000 frames of a type were stopped within a second, from sources none of which is a flood by itself.
     DistributedFloodStarted(Flood),
-    /// As `flood-peak`, of a distributed flood.
+    /// As `flood-peak`, for a distributed flood.
     DistributedFloodPeak(Flood),
-    /// As `flood-ended`, of a distributed flood.
+    /// As `flood-ended`, for a distributed flood.
     DistributedFloodEnded(Flood),
     /// The reply budget is exhausted.
     PressureStarted,
@@ -56,21 +56,21 @@ pub enum What {
     PolicyConfirmed(Author),
     /// A policy that awaited confirmation was taken back.
     PolicyRolledBack(Author),
-    /// A policy that awaited confirmation was not confirmed in time, and the one before is in force.
+    /// A policy that awaited confirmation was not confirmed in time, and the previous one is in force.
     PolicyTimedOut,
     /// An interface has the program.
     Attached(Interface),
-    /// An interface has the program no more, for whatever reason; the fields are as they were.
+    /// An interface does not have the program any more; the fields are the last known ones.
     Detached(Interface),
-    /// The program behind this one on an interface was exchanged, has come or has gone.
+    /// The program behind ours on an interface was exchanged, is new or is gone.
     ChainChanged(Interface),
     /// Other addresses are answered than before.
     AddressesChanged(Addresses),
-    /// A VIP with a check is answered from now on.
+    /// A VIP with a check is answered again.
     VipHealthy(Vip),
     /// A VIP with a check is not answered any more.
     VipUnhealthy(Vip),
-    /// Something is missing from what was told.
+    /// Frames or events are missing from the report.
     Lost(Lost),
 }
 
@@ -82,27 +82,27 @@ pub struct Flood {
     /// Type, by its nftables name.
     #[serde(rename = "type")]
     pub icmp_type: String,
-    /// Address or prefix, as limits by source see it; of none where the flood is distributed.
+    /// Address or prefix, masked as for the per-source limit; null for a distributed flood.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Where most of it comes in.
+    /// Interface on which most of the flood comes in.
     pub interface: String,
-    /// What most of it ends in.
+    /// Reason in which most of the flood ends.
     pub reason: String,
-    /// Frames a second that are stopped: those of the last second, of a peak the most.
+    /// Frames a second that are stopped: in the last second, or for a peak the highest.
     pub packets_per_second: u64,
     /// Frames that were stopped so far.
     pub packets: u64,
-    /// How long it has been going on.
+    /// Time since the flood began.
     pub seconds: f64,
 }
 
 /// Who has changed the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Author {
-    /// The user who has logged in to run the command, or as whom it ran where nobody has.
+    /// The user who logged in and ran the command, or, if nobody has logged in, the user that it ran as.
     pub user: String,
-    /// Number of the user as whom the command ran.
+    /// Number of the user that the command ran as.
     pub uid: u32,
     /// The command line, without the program.
     pub command: String,
@@ -113,9 +113,9 @@ pub struct Author {
 pub struct Interface {
     /// Its name.
     pub interface: String,
-    /// The mode it is attached in, as in `status`.
+    /// Mode of attachment, as in `status`.
     pub mode: String,
-    /// The program behind this one, `null` where there is none.
+    /// The program behind ours, `null` if there is none.
     pub behind: Option<String>,
 }
 
@@ -126,7 +126,7 @@ pub struct Addresses {
     pub added: Vec<String>,
     /// Addresses that are gone, 16 of them at most.
     pub removed: Vec<String>,
-    /// How many more addresses have come or gone.
+    /// Number of further addresses that are new or gone.
     pub unlisted: usize,
 }
 
@@ -140,16 +140,16 @@ impl Addresses {
 pub struct Vip {
     /// Its prefix.
     pub vip: String,
-    /// What is checked.
+    /// The check.
     pub check: String,
 }
 
 /// What is missing.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema, Serialize)]
 pub struct Lost {
-    /// Frames that were stopped and not looked at, because there were more than are: who sends is known from fewer.
+    /// Stopped frames that were not sampled, because there were too many: sources are known from fewer frames.
     pub frames: u64,
-    /// Events that were not told, because they were not taken in time.
+    /// Events that were not delivered, because the receiver was too slow.
     pub events: u64,
 }
 
@@ -162,7 +162,7 @@ impl Event {
         let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
         let mut schema = settings.into_generator().into_root_schema_for::<Self>().to_value();
         schema["properties"]["schema"] =
-            json!({ "const": Self::SCHEMA, "description": "Number of this form of events." });
+            json!({ "const": Self::SCHEMA, "description": "Version of this form of events." });
         schema["required"] = json!(["schema", "time"]);
         schema
     }

@@ -124,7 +124,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["controller", "program"],
-        help: "1, with the builds of this controller and of what has loaded the program; empty where nothing is loaded",
+        help: "1, with the builds of this controller and of the one that has loaded the program; empty if nothing is loaded",
         samples: |loaded| vec![(vec![BUILD, &loaded.build], yes(true))],
     },
     Family {
@@ -132,7 +132,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["interface", "mode"],
-        help: "1 for each interface that has the program, with its mode as status shows it, so that a fall-back to generic can be alerted on",
+        help: "1 for each interface that has the program, with its mode as status shows it, so an alert can report a fall-back to generic",
         samples: |loaded| each(&loaded.attached, |(interface, mode)| (vec![interface, mode], yes(true))),
     },
     Family {
@@ -140,7 +140,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["interface", "program"],
-        help: "1 for each interface where the program is in front of another XDP program, with the name of that program",
+        help: "1 for each interface on which the program is in front of another XDP program, with the name of that program",
         samples: |loaded| each(&loaded.chained, |(interface, program)| (vec![interface, program], yes(true))),
     },
     Family {
@@ -156,7 +156,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: false,
         labels: &["interface", "family", "type", "verdict", "reason"],
-        help: "Frames by interface, IP version (ipv4, ipv6 or other), ICMP type (its name, empty where there is none), verdict and reason; a series begins with its first frame, and again from zero when an interface is detached and attached",
+        help: "Frames by interface, IP version (ipv4, ipv6 or other), ICMP type (its name, empty if there is none), verdict and reason; a series begins with its first frame, and again from zero when an interface is detached and attached",
         samples: |loaded| frames(loaded, |counter| counter.packets),
     },
     Family {
@@ -172,7 +172,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: false,
         labels: &["rule", "outcome"],
-        help: "Messages that a rule has decided (hit) or limited (limited), or would have, were it not audited (would-hit, would-limit)",
+        help: "Messages that a rule has decided (hit) or limited (limited), or would have if it were not in audit (would-hit, would-limit)",
         samples: rules,
     },
     Family {
@@ -190,7 +190,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &[],
-        help: "1 where the reply budget was exhausted within the last second, which is not known on every host",
+        help: "1 if the reply budget was exhausted within the last second; not known on every host",
         samples: |loaded| alone(loaded.under_pressure.map(yes)),
     },
     Family {
@@ -206,7 +206,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["prefix", "check"],
-        help: "1 where a VIP with a check is healthy, by its prefix and its check, both of which are configured",
+        help: "1 if a VIP with a check is healthy, by its prefix and its check as configured",
         samples: |loaded| {
             each(&loaded.vips, |(prefix, check, is_healthy)| (vec![prefix, check], yes(*is_healthy)))
         },
@@ -216,7 +216,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["budget"],
-        help: "Part of a budget that is left, from 0 to 1, for each that has a limit",
+        help: "Part of a budget that is left, from 0 to 1, for each budget with a limit",
         samples: |loaded| each(&loaded.levels, |(budget, left)| (vec![budget], Number::Real(*left))),
     },
     Family {
@@ -224,7 +224,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["table"],
-        help: "Part of the limiter's buckets that is in use, which is to say not full again, from 0 to 1, by table (sources, prefixes), for each that has a limit; found in 8,192 of them, and right within two percentage points",
+        help: "Part of the limiter's buckets that is in use (not full again), from 0 to 1, by table (sources, prefixes), for each table with a limit; estimated from 8,192 buckets, within two percentage points",
         samples: |loaded| each(&loaded.used, |(table, part)| (vec![table], Number::Real(*part))),
     },
     Family {
@@ -232,7 +232,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: true,
         labels: &[],
-        help: "When a policy was put in force last, in seconds since 1970: its age is time() less this; one that nobody has confirmed in time counts from when icmp-ctl next notices",
+        help: "When a policy was put in force last, in seconds since 1970: its age is time() less this; after a confirmation that did not come in time, from when icmp-ctl next notices",
         samples: |loaded| alone(loaded.applied_at.map(Number::Real)),
     },
     Family {
@@ -240,7 +240,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: false,
         labels: &["entry"],
-        help: "Runs of the program by entry point (xdp, xdp.frags), where the kernel counts them (sysctl kernel.bpf_stats_enabled=1, which makes each run slower)",
+        help: "Runs of the program by entry point (xdp, xdp.frags), if the kernel counts them (sysctl kernel.bpf_stats_enabled=1, which makes each run slower)",
         samples: |loaded| {
             each(&loaded.runs, |(entry, runs, _)| (vec![entry.section()], Number::Count(*runs)))
         },
@@ -250,7 +250,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: true,
         labels: &["entry"],
-        help: "Time that the runs of the program took, where the kernel counts it",
+        help: "Time that the runs of the program took, if the kernel counts it",
         samples: |loaded| each(&loaded.runs, |(entry, _, time)| (vec![entry.section()], Number::Time(*time))),
     },
     Family {
@@ -266,7 +266,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Counter,
         is_in_seconds: false,
         labels: &["interface"],
-        help: "Answers that the driver dropped instead of sending them, where the driver counts them; icmp_ctl_packets_total has them as answered",
+        help: "Answers that the driver dropped instead of sending them, if it counts them; icmp_ctl_packets_total has them as answered",
         samples: |loaded| by_interface(&loaded.tx_failures),
     },
     Family {
@@ -274,7 +274,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &[],
-        help: "Peers that ping this host now; like all metrics of peers, only where peers are tracked",
+        help: "Peers that ping this host now; like all metrics of peers, only if peers are tracked",
         samples: |loaded| peers::current(loaded.peers.as_ref()),
     },
     Family {
@@ -298,7 +298,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Histogram,
         is_in_seconds: true,
         labels: &[],
-        help: "Peers that ping regularly now, by the jitter with which their requests come; of the moment",
+        help: "Peers that ping regularly now, by the jitter of their requests; of the moment",
         samples: |loaded| peers::jitters(loaded.peers.as_ref()),
     },
     Family {
@@ -314,7 +314,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: false,
         labels: &["peer"],
-        help: "Part of the last 64 requests of a peer with a name that was lost on the way here, where it pings regularly",
+        help: "Part of the last 64 requests of a peer with a name that was lost on the way here, if it pings regularly",
         samples: |loaded| peers::named_loss(loaded.peers.as_ref()),
     },
     Family {
@@ -322,7 +322,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: true,
         labels: &["peer"],
-        help: "Jitter with which the requests of a peer with a name come; the largest where it pings several times",
+        help: "Jitter of the requests of a peer with a name; the largest if it has several pings",
         samples: |loaded| peers::named_jitter(loaded.peers.as_ref()),
     },
     Family {
@@ -330,7 +330,7 @@ pub static FAMILIES: [Family; 26] = [
         kind: Kind::Gauge,
         is_in_seconds: true,
         labels: &["peer"],
-        help: "Time since the last request of a peer with a name that was answered, where there was one",
+        help: "Time since the last answered request of a peer with a name, if there was one",
         samples: |loaded| peers::named_silence(loaded.peers.as_ref()),
     },
 ];
