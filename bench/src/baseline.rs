@@ -1,7 +1,7 @@
-//! The committed ratios, and what has moved since.
+//! The committed ratios, and those that have changed since.
 //!
-//! Owns the comparison. Ratios only: times are this machine's, and another day's. What counts as moved follows from how far apart the
-//! rounds of this run are: a noisy machine must not cry wolf, yet a doubling is never taken for noise.
+//! Owns the comparison. Ratios only: times depend on the machine and the day. Whether a ratio has changed depends on the spread of the rounds
+//! of this run: noise is no change, and a doubling is never taken for noise.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! CPU time: of this thread, and of the kernel's thread that works for it.
 //!
-//! Owns pinning and reading. Without `CONFIG_IRQ_TIME_ACCOUNTING` the time of a soft interrupt is its thread's, and what is too much for one
-//! goes to the CPU's `ksoftirqd`; the two together are what packets cost where everything happens on one CPU.
+//! Owns pinning and reading. Without `CONFIG_IRQ_TIME_ACCOUNTING` the time of a soft interrupt counts for the interrupted thread, and the rest
+//! goes to the CPU's `ksoftirqd`; the two together are the cost of packets if everything happens on one CPU.
 
 use std::fs;
 use std::path::PathBuf;

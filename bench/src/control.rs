@@ -1,7 +1,7 @@
-//! What an operator waits for, and what it all occupies: milliseconds of commands, their start included, and memory.
+//! Times of commands, their start included, and memory.
 //!
-//! Owns the order of commands and the reading of memory. Each command runs in the host's namespace without a helper, from its start to its
-//! end. Memory is what the kernel says that the maps hold, and what `serve` has resident.
+//! Owns the order of commands and the reading of memory. Each command runs in the host's namespace without a helper, from its start to its end.
+//! Memory is that of the maps, as the kernel accounts for it, and the resident memory of `serve`.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

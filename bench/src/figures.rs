@@ -1,7 +1,7 @@
-//! What was measured: samples by name, medians with their spread, ratios, the table and the JSON.
+//! Figures: samples by name, medians with their spread, ratios, the table and the JSON.
 //!
-//! Owns the arithmetic and the printing. A ratio is made within each round, from samples taken next to each other, and only then is the
-//! median taken, because this machine may be slower in one round than in the next.
+//! Owns the arithmetic and the printing. A ratio is made within each round, from samples taken next to each other, and only then is the median
+//! taken, because this machine may be slower in one round than in the next.
 
 use std::collections::BTreeMap;
 

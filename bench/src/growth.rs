@@ -1,6 +1,6 @@
-//! How costs grow: with sources, prefixes, CPUs and the size of frames; and the drawing of it.
+//! How costs grow with sources, prefixes, CPUs and the size of frames; and the drawing of it.
 //!
-//! Owns the steps that are measured beyond the program's usual cases, and the picture. What the picture says is in docs/performance.md.
+//! Owns the steps that are measured beyond the program's usual cases, and the picture. docs/performance.md explains it.
 
 use std::fmt::Write as _;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! How long a ping takes: of a host that does nothing else, and of one that another source floods.
+//! The time of a ping: to an idle host, and to one that another source floods.
 //!
-//! Owns the pinger, which is a thousand sources in turn, the flood beside it, and who works where. An idle host answers on the pinger's CPU, as veth has it, and the pinger asks
-//! for the reply again and again: a sleeper's waking takes longer than an answer. In a flood the host has a CPU for itself and
-//! takes everything from one queue, as from a network card's; pinger and flood share the other CPU, so there the pinger sleeps, and
-//! the flood gives way to it.
+//! Owns the pinger, which is a thousand sources in turn, the flood beside it, and the CPU of each. An idle host answers on the pinger's CPU, as
+//! veth does, and the pinger polls for the reply, because waking up takes longer than an answer. In a flood the host has a CPU for itself and
+//! takes all frames from one queue, as from a network card's; pinger and flood share the other CPU, so there the pinger sleeps, and the flood
+//! gives way to it.
 
 use std::io::IoSlice;
 use std::net::{Ipv4Addr, SocketAddrV4};

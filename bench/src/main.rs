@@ -1,7 +1,7 @@
-//! Measures the program against what a user would pick instead, on this machine, in one run: `cargo xtask bench`.
+//! Measures the program against its alternatives, on this machine, in one run: `cargo xtask bench`.
 //!
-//! Owns the order of things and the targets. What is compared is measured next to each other in every round, and ratios are made
-//! within rounds. How each number comes about is in docs/performance.md.
+//! Owns the order of the parts and the targets. Figures that are compared are measured next to each other in every round, and ratios are made
+//! within rounds. docs/performance.md says how each figure is measured.
 #![forbid(unsafe_code)]
 
 mod baseline;

@@ -1,7 +1,7 @@
 //! The bench's eBPF object: loading it, configuring the packet path in it, running its programs.
 //!
-//! Owns what is fixed at a load (what is undone after a run, the conventional responder's limit), the layout of `REQUESTS`, and which
-//! bytes of a frame are another ping's each time.
+//! Owns the values that are fixed at load (what is undone after a run, the conventional responder's limit), the layout of `REQUESTS`, and which
+//! bytes of a frame differ from ping to ping.
 
 use std::sync::Arc;
 

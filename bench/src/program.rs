@@ -1,7 +1,7 @@
-//! What a program costs: nanoseconds of CPU per packet above an empty program in the same wrapper.
+//! The cost of a program: nanoseconds of CPU per packet above an empty program in the same wrapper.
 //!
-//! Owns the list of cases. Each is checked while it is measured: the last run has to return what is expected, and the packet path and the
-//! conventional responder have to have counted every frame under what is measured. Where limits are raised, nothing is refused.
+//! Owns the list of cases. Each is checked while it is measured: the last run has to return the expected verdict, and the packet path and the
+//! conventional responder have to have counted every frame under the expected reason. In cases with raised limits, no frame is refused.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Barrier};

@@ -1,7 +1,7 @@
 //! A whole capture through `icmp-ctl replay`, next to tcpdump, which reads the same file and writes it to nowhere.
 //!
-//! Owns the captures, which are pings of 64 bytes, and the CPU time of both programs with all that they start with. What a replay says is other
-//! tests'; here it has to have seen every frame.
+//! Owns the captures, which are pings of 64 bytes, and the CPU time of both programs, their start included. Other tests prove the result of a
+//! replay; here it has to have seen every frame.
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -1,8 +1,8 @@
-//! Whole machines' worth of work per packet, on a veth pair: receiving, answering or refusing, and the way back, on one CPU.
+//! The whole work of a host per packet, on a veth pair: receiving, answering or refusing, and sending back, on one CPU.
 //!
-//! Owns the responders that are compared and their set-up. Requests are made in the kernel (live frames that are made another ping each
-//! time), so nothing of a sender's system calls is in the figures; what making, sending and collecting cost is, for all alike, and
-//! shows as `drop`.
+//! Owns the responders that are compared and their set-up. Requests are made in the kernel (live frames that are changed into another ping each
+//! time), so no system calls of a sender are in the figures; the cost of making, sending and collecting frames is the same for all, and is
+//! shown as `drop`.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

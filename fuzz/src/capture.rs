@@ -1,7 +1,7 @@
 //! Target `capture`: any bytes as a capture, read to its end.
 //!
-//! Owns what has to hold: no bytes bring the reader down, records are counted through, none has more than it had on the link, an error tells
-//! the offset, and who reads a frame for people and who reads it for limits take it to be of the same source.
+//! Owns the properties: no bytes make the reader panic, records are counted in order, none has more bytes than it had on the link, an error
+//! names the offset, and the two readers of a frame, for people and for limits, find the same source.
 
 use std::io::Cursor;
 use std::ops::ControlFlow;

@@ -1,7 +1,7 @@
 //! Target `config`: any text as a configuration, compiled and read back.
 //!
-//! Owns what has to hold: no text brings the controller down, and what is shown of a policy in force is what it was made from: rules
-//! read back compile to the same, and so does the rest, written as a configuration again.
+//! Owns the properties: no text makes the controller panic, and a policy in force is shown as it was made: rules that are read back compile to
+//! the same, and so does the rest, written as a configuration again.
 
 use icmp_common::abi::{Limit, PREFIX_VALUES, Rules, TYPE_ENTRIES};
 use icmp_common::types::{Action, Budget};

@@ -1,6 +1,6 @@
 //! Tables of every kind, from a few bytes.
 //!
-//! Owns what of the host varies: policy, flags, addresses, VLANs, interface, limits, single types and rules. With all bytes zero it is
+//! Owns which settings of the host vary: policy, flags, addresses, VLANs, interface, limits, single types and rules. With all bytes zero it is
 //! the host of the vectors, which limits nothing.
 
 use std::sync::LazyLock;

@@ -1,7 +1,7 @@
-//! What has to hold for any input, one function for each target, which panics where it does not.
+//! Properties that hold for any input, one function for each target, which panics if one does not.
 //!
-//! Owns the targets [`process`], [`config`] and [`capture`], the seeds they begin with and the inputs that once broke something. The fuzzer
-//! (`cargo xtask fuzz`) and the tests call the same functions. What may be answered at all is icmp-tests' oracle's.
+//! Owns the targets [`process`], [`config`] and [`capture`], their seeds, and the inputs that once broke something. The fuzzer (`cargo xtask
+//! fuzz`) and the tests call the same functions. icmp-tests' oracle owns which frames may be answered.
 
 pub mod capture;
 pub mod config;

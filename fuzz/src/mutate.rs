@@ -1,6 +1,6 @@
-//! How inputs are changed: as any bytes, or as what they are, frames or lines.
+//! Mutations of inputs: as any bytes, or as frames or lines.
 //!
-//! Owns the choice. Frames are icmp-tests' generator's, lines those of the seeds, byte-wise changes the fuzzer's own.
+//! Owns the choice. icmp-tests' generator changes frames, lines come from the seeds, the fuzzer changes bytes.
 
 use std::sync::LazyLock;
 

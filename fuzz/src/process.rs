@@ -1,7 +1,7 @@
 //! Target `process`: any frames through the packet path, on tables of every kind.
 //!
-//! Owns what has to hold: a frame is changed only if it is answered, a reply is right, nothing is answered that the oracle would not
-//! answer, and each frame is counted once, with all its bytes, for the reason it ended in.
+//! Owns the properties: a frame is changed only if it is answered, a reply is right, no frame is answered that the oracle would not answer, and
+//! each frame is counted once, with all its bytes, for the reason it ended in.
 
 use std::fmt::Write as _;
 

@@ -1,6 +1,6 @@
 //! Replies, read and verified by etherparse and by icmp-tests, neither of which shares code with the packet path.
 //!
-//! Owns what a reply has to have in common with its request, and what not.
+//! Owns which fields a reply has in common with its request, and which not.
 
 use std::net::IpAddr;
 

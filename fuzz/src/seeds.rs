@@ -1,4 +1,4 @@
-//! What the fuzzer begins with, each by its name.
+//! The fuzzer's seeds, each by its name.
 //!
 //! Owns how the tests' data become inputs. They are written to files when the fuzzer starts, so that none is kept twice.
 

@@ -1,4 +1,4 @@
-//! What the fuzzer has found holds for ever.
+//! The inputs that the fuzzer has found, for ever.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The targets on what the fuzzer begins with, and on what the differential test generates.
+//! The targets on the fuzzer's seeds, and on the frames of the differential test.
 
 use icmp_fuzz::{capture, config, process, seeds};
 use icmp_tests::generate::{self, Random};

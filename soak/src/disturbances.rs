@@ -1,7 +1,7 @@
-//! What is done to the host while it is under load.
+//! Changes of the host while it is under load.
 //!
-//! Owns the list of disturbances, and the state of the host that they change. Each is over when what it is about has been seen: a command has
-//! ended, an address is answered or is not, `serve` has said that it is ready.
+//! Owns the list of disturbances, and the state of the host that they change. Each ends when its effect has been seen: a command has ended, an
+//! address is answered or is not, `serve` has said that it is ready.
 
 use std::time::{Duration, Instant};
 

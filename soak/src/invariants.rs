@@ -1,8 +1,7 @@
-//! What has to hold while everything is in motion.
+//! The properties that hold during the soak.
 //!
-//! Owns what is looked at after each disturbance: counters that only grow, a source that gets what its limit allows, and `serve`'s files and
-//! memory, the pins and the kernel's BPF objects, which must not become more. That counters reconcile is asserted wherever they are read
-//! (`icmp_tests::ctl`).
+//! Owns the checks after each disturbance: counters only grow, a source gets what its limit allows, and `serve`'s files and memory, the pins
+//! and the kernel's BPF objects do not grow. `icmp_tests::ctl` asserts that counters agree whenever they are read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,7 +1,7 @@
-//! What is sent to the host, and whether each reply is right.
+//! The load on the host, and whether each reply is right.
 //!
-//! Owns the two senders at the far end of the wire. A monitor sends one request after the other and waits for each reply: none may be lost
-//! while the link is up, none may come twice, each has to be the request's to the byte. A flood of requests from many made-up sources and
+//! Owns the two senders at the far end of the wire. A monitor sends one request after the other and waits for each reply: while the link is up
+//! no reply may be lost, none may come twice, and each has to match its request to the byte. A flood of requests from many made-up sources and
 //! from one real one, and of other messages, goes on beside it; its replies have to be right as well.
 
 use std::collections::BTreeSet;

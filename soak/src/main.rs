@@ -1,8 +1,7 @@
 //! Keeps the program, the controller and their host in motion for a while: `cargo xtask soak`.
 //!
-//! Owns the order of things: load from one end of a wire, disturbances at the other end one after the other, and behind each of them a look
-//! at what has to hold. What is sent and how replies are judged is in [`load`], what is done to the host in [`disturbances`], what must not
-//! grow or fall in [`invariants`].
+//! Owns the order: load from one end of a wire, disturbances at the other end one after the other, and after each of them the checks. [`load`]
+//! has the frames and the judgement of replies, [`disturbances`] the changes of the host, [`invariants`] the checks.
 #![forbid(unsafe_code)]
 
 mod disturbances;

@@ -1,6 +1,6 @@
-//! Owns an instance as versions 10 to 8 of the map ABI had it: pins of maps in their layouts, with what those of this version hold.
+//! Owns an instance as versions 10 to 8 of the map ABI had it: pins of maps in their layouts, with the values of this version.
 //!
-//! The program goes on with the maps of this version, so nothing is to be counted between this and an upgrade.
+//! The program continues with the maps of this version, so nothing may be counted between this and an upgrade.
 
 use std::ffi::CString;
 use std::fs;

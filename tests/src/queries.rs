@@ -1,6 +1,6 @@
-//! What a query of Prometheus asks for, held against the metrics, reasons, verdicts and types that there are.
+//! The names in queries of Prometheus, compared with the metrics, reasons, verdicts and types that exist.
 //!
-//! Owns that comparison, for whatever is shipped with queries in it. That a query finds what it looks for is proven elsewhere.
+//! Owns that comparison, for every shipped file with queries. Other tests prove that a query finds what it is for.
 
 use std::collections::BTreeSet;
 

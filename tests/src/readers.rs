@@ -1,4 +1,5 @@
-//! Owns a `serve` that members of a group may ask: in a mount namespace with a `/run` of its own, where others than root find the program, too.
+//! Owns a `serve` that members of a group may ask: in a mount namespace with a `/run` of its own, in which other users than root find the
+//! program, too.
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;

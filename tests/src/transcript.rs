@@ -1,10 +1,11 @@
-//! Owns pages of the documentation as transcripts: the commands that they show are run, and what is printed has to be what they say.
+//! Owns pages of the documentation as transcripts: the commands on a page are run, and their output has to be as on the page.
 //!
 //! In a block of ```` ```console ```` a line that begins with `# ` is run on the host, one that begins with `client# ` at the other end of the
-//! wire, and the lines below it are what it prints, on either output. `…` stands for any lines, or at the end of a line for its rest. Numbers
-//! are equal to numbers but 0, and to all in a time of day, and as many spaces to any other number of them: how fast, how many and how wide is not held. What a reader does not see
-//! is done by comments: `<!-- host: COMMAND -->` and `<!-- client: COMMAND -->` are run and have to succeed, and `<!-- file: NAME -->`
-//! writes the block that follows it to a file in the folder that all of them run in. A page is one run, from its top.
+//! wire, and the lines below it are its output, on either stream. `…` stands for any lines, or at the end of a line for its rest. A number is
+//! equal to any number except 0, and in a time of day also to 0; runs of spaces are equal. So rates, counts and widths are not compared.
+//!
+//! Comments are steps that a reader does not see: `<!-- host: COMMAND -->` and `<!-- client: COMMAND -->` are run and have to succeed, and
+//! `<!-- file: NAME -->` writes the block after it to a file in the folder in which all commands run. A page is one run, from its top.
 
 use std::path::Path;
 use std::process::Command;

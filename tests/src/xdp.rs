@@ -1,10 +1,9 @@
-//! Owns the smallest XDP program there is, `return XDP_PASS`, and its attachment; and one that counts what it gets, which stands for another's
-//! program.
+//! Owns the smallest XDP program there is, `return XDP_PASS`, and its attachment; and a program that counts its frames, as another program on
+//! the interface.
 //!
-//! veth delivers a frame that the other end sent with `XDP_TX` only if this end has an XDP program too: without one the
-//! frame counts as sent and is lost. Every test on a veth pair needs this, so nothing that is under test takes part: two
-//! instructions go to the kernel as they are, no object file, no pin. The attachment is a link owned by a file
-//! descriptor and ends with it.
+//! veth delivers a frame that the other end sent with `XDP_TX` only if this end has an XDP program too: without one the frame counts as sent
+//! and is lost. Every test on a veth pair needs this, so nothing under test takes part: two instructions go to the kernel as they are, no
+//! object file, no pin. The attachment is a link owned by a file descriptor and ends with it.
 
 use std::ffi::{CString, c_void};
 use std::io;

@@ -1,6 +1,6 @@
-//! Which addresses, groups and interfaces are the host's, seen from the wire, where there are many of them or one is two things.
+//! Which addresses, groups and interfaces are the host's, seen from the wire, with many of them and with addresses that are two things.
 //!
-//! Owns what `icmp-ctl` tells the program about the host. What the program makes of it is proven in icmp-common.
+//! Owns what `icmp-ctl` tells the program about the host. icmp-common proves what the program does with it.
 
 use std::ffi::OsStr;
 use std::net::{IpAddr, Ipv4Addr};

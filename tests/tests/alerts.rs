@@ -1,6 +1,6 @@
-//! The alerts that are shipped: Prometheus takes them, each comes when it has to and goes when it has to, and what they ask for exists.
+//! The shipped alerts: Prometheus accepts them, each fires and ends when it has to, and the metrics in them exist.
 //!
-//! Owns `deploy/prometheus`. What the metrics say is proven elsewhere.
+//! Owns `deploy/prometheus`. Other tests prove the values of the metrics.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! `icmp-ctl capture`: each frame with what was decided about it, also those that the kernel never sees.
+//! `icmp-ctl capture`: each frame with its decision, also frames that the kernel never sees.
 //!
-//! Owns what is captured and what is left out, and what is left when a capture ends. What a frame ends in is other tests'.
+//! Owns which frames are captured and which are left out, and what stays when a capture ends. Other tests prove the reasons of frames.
 
 use std::net::Ipv4Addr;
 use std::path::Path;

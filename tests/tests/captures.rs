@@ -1,4 +1,4 @@
-//! Captures as they are read: of several interfaces, and compressed ones that are cut off. What is said of them is `replay`'s.
+//! Reading captures: of several interfaces, and compressed ones that are cut off. `replay.rs` has the messages about them.
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -1,6 +1,6 @@
-//! Beside another XDP program: refused by name, or in front of it, which gets what is passed, and alone again afterwards.
+//! Beside another XDP program: refused by name, or in front of it, so that it gets the passed frames, and alone again afterwards.
 //!
-//! Owns how programs share an interface, seen from the wire and from the other program. Who may touch an instance's pins is `pins.rs`'s.
+//! Owns how programs share an interface, seen from the wire and from the other program. `pins.rs` has who may touch an instance's pins.
 
 use std::ffi::OsStr;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The checks of messages that make no sense, by what they let through and what they do not.
+//! The checks of messages: which messages they let through, and which they do not.
 //!
 //! Owns the golden frames under checks that drop, the ways in which neighbour discovery can be wrong, and the router guard.
 

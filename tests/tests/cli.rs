@@ -1,6 +1,6 @@
-//! What `icmp-ctl` says and returns: exit codes, messages, JSON, and that the program outlives whoever attached it.
+//! Exit codes, messages and JSON of `icmp-ctl`, and that the program outlives the command that attached it.
 //!
-//! Owns the contract that scripts rely on. What the program does to frames is proven elsewhere.
+//! Owns the contract that scripts rely on. Other tests prove what the program does to frames.
 
 use std::ffi::OsStr;
 use std::fs;

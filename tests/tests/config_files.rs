@@ -1,6 +1,6 @@
-//! The files that a configuration consists of: where they are read, when, and what cannot be one.
+//! The files that a configuration consists of: where and when they are read, and which files are refused.
 //!
-//! Owns nothing of what is in them.
+//! Owns nothing of their contents.
 
 use std::fs;
 use std::path::Path;

@@ -1,6 +1,6 @@
-//! What the host's own packet filters would do to pings that the program answers is told before it is too late.
+//! Warnings about the host's own packet filters, which answered pings bypass.
 //!
-//! Owns the warnings about nftables and iptables-legacy as they are in a namespace. What each expression means is tested beside the code.
+//! Owns the warnings about nftables and iptables-legacy as they are in a namespace. The meaning of each expression is tested beside the code.
 
 use std::collections::BTreeSet;
 use std::fs;

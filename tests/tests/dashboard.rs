@@ -1,6 +1,6 @@
-//! The dashboard that is shipped for Grafana: Prometheus takes its queries, what they ask for exists, and its panels fit.
+//! The shipped dashboard for Grafana: Prometheus accepts its queries, the metrics in them exist, and its panels fit.
 //!
-//! Owns `deploy/grafana`. How a Grafana draws it is not tested.
+//! Owns `deploy/grafana`. How Grafana draws it is not tested.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,8 +1,8 @@
 //! The packet path in the kernel against the same code on the host, over generated frames.
 //!
-//! Owns the invariants that hold for any frame: both sides agree in verdict, bytes, reason and counters; a frame changes only if
-//! it is answered; every answer verifies; every frame is counted once. Where both sides could be wrong alike, the oracle says
-//! what may be answered.
+//! Owns the invariants that hold for any frame: both sides agree in verdict, bytes, reason and counters; a frame changes only if it is
+//! answered; every answer verifies; every frame is counted once. For errors that both sides would share, the oracle says which frames may be
+//! answered.
 
 use icmp_common::abi::{AddressKind, Scope};
 use icmp_common::reason::{Reason, Verdict};

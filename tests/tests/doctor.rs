@@ -1,6 +1,6 @@
-//! `doctor` finds what stands in the way, says how bad it is, and names the command that ends it.
+//! `doctor` finds problems, says how bad they are, and names the command that solves each.
 //!
-//! Owns the findings that can be provoked in a namespace, each with its cure. What a driver, a queue or a control group would say is tested
+//! Owns the findings that can be provoked in a namespace, each with its cure. Findings about drivers, queues and control groups are tested
 //! beside the checks.
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
-//! `icmp-ctl explain`: what it says of a packet is what the program does with it, and nothing is changed by asking.
+//! `icmp-ctl explain`: its result for a packet is that of the program, and asking changes nothing.
 //!
-//! Owns the ways a packet can be given. What is known about the host around the program is in `explain_host.rs`, what a frame ends in is other
-//! tests'; what is told of each stage is tested beside the code.
+//! Owns the ways to give a packet. `explain_host.rs` has what is known about the host around the program; other tests prove the reasons of
+//! frames, and the words of the stages are tested beside the code.
 
 use std::fs;
 use std::os::unix::process::CommandExt as _;

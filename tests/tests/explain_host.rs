@@ -1,6 +1,6 @@
-//! `icmp-ctl explain` on a host: what is known about it around the program.
+//! `icmp-ctl explain` on a host: what is known about the host around the program.
 //!
-//! Owns what stops a packet before the program gets it and behind it. The ways a packet can be given are in `explain.rs`.
+//! Owns what stops a packet before and after the program. `explain.rs` has the ways to give a packet.
 
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached, explained};

@@ -1,6 +1,6 @@
-//! Calls to the kernel that fail: afterwards the state is that of before or that of after, the command says which, and nothing stays behind.
+//! Calls to the kernel that fail: afterwards the state is the old one or the new one, the command says which, and nothing stays behind.
 //!
-//! Owns the verbs that end; `failed_calls_of_serve.rs` has `serve`, and how calls are made to fail is `faults.rs`'s.
+//! Owns the verbs that end; `failed_calls_of_serve.rs` has `serve`, and `faults.rs` makes calls fail.
 
 use icmp_tests::faults::{CALLS, SECOND_IF, State, Tried, World, chosen, told};
 use icmp_tests::xdp::PassLink;

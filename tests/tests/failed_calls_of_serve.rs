@@ -1,6 +1,6 @@
-//! Calls to the kernel that fail while `serve` starts, reads its configuration again or is asked: it does so or it does not, and says which.
+//! Calls to the kernel that fail while `serve` starts, reads its configuration again or is asked: it succeeds or fails, and says which.
 //!
-//! Owns that, and that a process that stays keeps no descriptor of what has failed; how calls are made to fail is `faults.rs`'s.
+//! Owns that, and that a long-running process keeps no descriptor after a failure; `faults.rs` makes calls fail.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

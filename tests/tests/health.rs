@@ -1,6 +1,6 @@
-//! VIPs that are answered while a check says that their service lives.
+//! VIPs that are answered while a check reports their service as healthy.
 //!
-//! Owns what becomes of echo requests to them, by their leases; who gives the leases; and how such VIPs are configured, shown and changed.
+//! Owns the results of echo requests to them, by their leases; the leases; and how such VIPs are configured, shown and changed.
 
 use std::collections::BTreeSet;
 use std::fs;

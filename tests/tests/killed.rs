@@ -1,7 +1,7 @@
-//! Verbs that are killed before one of the changes that they make: what is told then is true, and the next verb puts it right.
+//! Verbs that are killed before one of their changes: what `status` says then is true, and the next verb puts it right.
 //!
-//! Owns the verbs that end, on interfaces of their own and in front of another program. What becomes of frames meanwhile is for the tests of
-//! each verb, and how it is killed is `faults.rs`'s.
+//! Owns the verbs that end, on interfaces of their own and in front of another program. The tests of each verb have the frames meanwhile;
+//! `faults.rs` kills it.
 
 use std::time::{Duration, Instant};
 

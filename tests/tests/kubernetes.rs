@@ -1,7 +1,7 @@
 //! The chart for Kubernetes, and the manifests that it renders to.
 //!
-//! Owns that both say the same, are what Kubernetes takes, and run `serve` as the shipped unit does. The chart is rendered by a library for Go's templates,
-//! with those of Helm's functions that it uses.
+//! Owns that both agree, that Kubernetes accepts them, and that they run `serve` as the shipped unit does. The chart is rendered by a library
+//! for Go's templates, with those of Helm's functions that it uses.
 
 use std::collections::BTreeMap;
 use std::fs;

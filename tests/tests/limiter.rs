@@ -1,6 +1,6 @@
 //! The limiter in the running kernel: exact over CPUs, and holding in floods of spoofed sources.
 //!
-//! Owns what only the real maps, clock and CPUs can show. The arithmetic's properties are icmp-common's tests.
+//! Owns what only the real maps, clock and CPUs can show. icmp-common's tests have the arithmetic's properties.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

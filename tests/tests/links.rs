@@ -1,6 +1,6 @@
 //! The pages of the documentation as one whole.
 //!
-//! Owns that links between them lead somewhere and that the book has all of them. What a page says is other tests'.
+//! Owns that links between them lead somewhere and that the book has all of them. Other tests hold their contents.
 
 use std::path::{Path, PathBuf};
 

@@ -1,6 +1,6 @@
 //! The page of the maps, made from the object that the program is loaded from, and from the comments of its source.
 //!
-//! Owns that docs/reference/maps.md has every map, layout, size and offset as they are. What they mean together is docs/map-abi.md's.
+//! Owns that docs/reference/maps.md has every map, layout, size and offset. docs/map-abi.md owns how they work together.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,6 +1,6 @@
-//! `icmp-ctl monitor`: what happens, told once, to whoever watches.
+//! `icmp-ctl monitor`: each event once, for each monitor.
 //!
-//! Owns the events of the running kernel. When a flood begins and ends by the figures is proven in icmp-ctl's `observe/events`.
+//! Owns the events of the running kernel. icmp-ctl's `observe/events` proves when a flood begins and ends.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};

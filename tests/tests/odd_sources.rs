@@ -1,7 +1,7 @@
-//! Sources that no other host has, the host's own among them, destinations that are the kernel's, and packets that are never answered: what
-//! the kernel acts on goes through policy and limits, and none of it is answered here.
+//! Sources that no other host has, the host's own among them, destinations that are the kernel's, and packets that are never answered: those
+//! that the kernel acts on go through policy and limits, and none is answered here.
 //!
-//! Owns the comparison of the packet path with the kernel alone, which is asked by its own counters.
+//! Owns the comparison of the packet path with the kernel alone, by the kernel's own counters.
 
 use std::net::IpAddr;
 use std::time::Instant;

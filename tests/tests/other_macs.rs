@@ -1,7 +1,7 @@
-//! Frames to another MAC address of the host than that of the interface's entry: what the kernel takes in of them goes through policy and limits.
+//! Frames to another MAC address of the host than that of the interface's entry: those that the kernel takes in go through policy and limits.
 //!
-//! Owns the comparison with the kernel, which has to answer such a ping. What the program makes of an entry is proven in icmp-common, which
-//! entries there are in icmp-ctl.
+//! Owns the comparison with the kernel, which has to answer such a ping. icmp-common proves the handling of an entry, icmp-ctl which entries
+//! there are.
 
 use std::net::IpAddr;
 use std::time::Instant;

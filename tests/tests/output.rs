@@ -1,6 +1,6 @@
-//! What becomes of what `icmp-ctl` writes, also where it cannot be written.
+//! The outputs of `icmp-ctl`, also if they cannot be written.
 //!
-//! Owns the two outputs: pipes that are closed, devices that are full, and their form with `-j`. What is said is proven elsewhere.
+//! Owns the two outputs: pipes that are closed, devices that are full, and their form with `-j`. Other tests prove the contents.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};

@@ -1,6 +1,6 @@
-//! What is asked first about addresses (`abi::OwnFirst`) against the address table alone, over generated hosts.
+//! The addresses that are compared first (`abi::OwnFirst`) against the address table alone, over generated hosts.
 //!
-//! Owns the proof that the hint says nothing that the table does not say. What the table says is proven in icmp-common and `addresses.rs`.
+//! Owns the proof that both give the same result. icmp-common and `addresses.rs` prove the table.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

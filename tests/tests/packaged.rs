@@ -1,4 +1,4 @@
-//! What packages have beside the program: manual pages, and what shells complete.
+//! Files of packages besides the program: manual pages, and completions of shells.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
 //! The commands in the documentation, run.
 //!
-//! Owns the world that the pages are written about. How a page is read is `transcript.rs`'s.
+//! Owns the host and the client of the pages, and that no block of a page is left out. `transcript.rs` reads a page.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Peers: who pings this host, and what is told of the path from there.
+//! Peers: the hosts that ping this one, and the figures of the path from each.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,6 +1,6 @@
-//! What holds an instance together: pins that only root may touch, a lock that strangers cannot have, links that follow their interfaces.
+//! The parts of an instance: pins that only root may touch, a lock that strangers cannot have, links that follow their interfaces.
 //!
-//! Owns who may do what with an instance, and what becomes of it when interfaces, mounts and processes go away under it.
+//! Owns who may do what with an instance, and what stays of it when interfaces, mounts and processes go away.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::time::{Duration, SystemTime};

@@ -1,7 +1,7 @@
-//! Policies as operators put them in force: presets, `show policy`, `apply`, guards, rules, and what becomes of mistakes.
+//! Policies as operators put them in force: presets, `show policy`, `apply`, guards, rules, and the handling of mistakes.
 //!
-//! Owns the contract of the commands and the transaction: a policy is in force whole or not at all, whatever is killed when. How rules
-//! match is proven in rules.rs.
+//! Owns the contract of the commands and the transaction: a policy is in force whole or not at all, at whatever moment a command is killed.
+//! `rules.rs` proves how rules match.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

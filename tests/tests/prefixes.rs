@@ -1,7 +1,7 @@
-//! The longest prefix as the packet path finds it against the longest of a list, asked one after the other.
+//! The longest prefix by the packet path's search against the longest of a list, tried one after the other.
 //!
-//! Owns random lists of every shape and the addresses at their edges. The search runs on the host; `rules.rs` and `differential.rs` hold
-//! the kernel against it.
+//! Owns random lists of every shape and the addresses at their edges. The search runs on the host; `rules.rs` and `differential.rs` compare it
+//! with the kernel.
 
 use icmp_common::abi::{
     PREFIX_BUCKETS4, PREFIX_BUCKETS6, PREFIX_VALUES, PREFIX_WAYS4, PREFIX_WAYS6, PrefixKind,

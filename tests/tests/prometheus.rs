@@ -1,6 +1,6 @@
-//! Debian's Prometheus scrapes `icmp-ctl serve`, and returns what was counted.
+//! Debian's Prometheus scrapes `icmp-ctl serve`, and returns the counters.
 //!
-//! Owns the proof that the exposition is one that the real scraper reads; what is counted is proven elsewhere.
+//! Owns the proof that the real scraper reads the exposition; other tests prove the counters.
 
 use std::fs;
 use std::io::Write as _;

@@ -1,6 +1,6 @@
-//! Rates: what happens in a span of time, shown as long as somebody reads.
+//! Rates: frames in a span of time, shown as long as the output is read.
 //!
-//! Owns `show counters --rate` and `--watch`. That counters count is proven elsewhere.
+//! Owns `show counters --rate` and `--watch`. Other tests prove the counters.
 
 use std::fs;
 use std::time::Duration;

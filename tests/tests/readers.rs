@@ -1,6 +1,6 @@
-//! Looking without root: what members of a group are told by `serve`, what others are told, and what nobody gets that way.
+//! Looking without root: what members of a group get from `serve`, what others get, and what no user gets that way.
 //!
-//! Owns the sockets of `serve`. What the verbs tell is proven elsewhere; here it is the same for root and for a member.
+//! Owns the sockets of `serve`. Other tests prove the output of the verbs; here it is the same for root and for a member.
 
 use std::fs;
 use std::io::{Read as _, Write as _};

@@ -1,7 +1,7 @@
-//! Every number that is shown anywhere, held against what was sent.
+//! Every number in every output, compared with the frames that were sent.
 //!
-//! Owns that the counters as text, as JSON, in the metrics, in a capture and by rule, the driver's own, and what both ends of the wire see
-//! are one account of the same frames. Why a frame ends as it does is other tests'.
+//! Owns that the counters as text, as JSON, in the metrics, in a capture and by rule, the driver's own, and those of both ends of the wire
+//! agree about the same frames. Other tests prove the reasons of frames.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

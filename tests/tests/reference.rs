@@ -1,6 +1,6 @@
 //! The reference in docs/reference, made from the program.
 //!
-//! Owns that it says what the program says; the page of the maps is `map_abi.rs`'s. `ICMP_TESTS_BLESS=1` writes the pages anew.
+//! Owns that it agrees with the program; `map_abi.rs` has the page of the maps. `ICMP_TESTS_BLESS=1` writes the pages anew.
 
 use std::fmt::Write as _;
 use std::process::Command;

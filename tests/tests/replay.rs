@@ -1,6 +1,6 @@
-//! `icmp-ctl replay`: what it says of a capture is what the program does with the same packets.
+//! `icmp-ctl replay`: its result for a capture is that of the program for the same packets.
 //!
-//! Owns the kinds of capture that are read, and what is said of damaged ones. What a frame ends in is other tests'.
+//! Owns the kinds of capture that are read, and the messages about damaged ones. Other tests prove the reasons of frames.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,6 +1,6 @@
-//! What the operator decides about answers: addresses, time to live, verification.
+//! The operator's settings for answers: addresses, time to live, verification.
 //!
-//! Owns the settings of `[responder]` and what `attach` takes from the host, each seen from the wire.
+//! Owns the settings of `[responder]` and the values that `attach` takes from the host, each seen from the wire.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! What is in force can be shown as a configuration, saved to a file, and comes back from it.
+//! The policy in force can be shown as a configuration, saved to a file, and loaded from it again.
 //!
-//! Owns that nothing of it is lost on the way, that the file is written whole or not at all, and that a change that is not saved is said to be so.
+//! Owns that no part of it is lost on the way, that the file is written whole or not at all, and that a message says if a change is not saved.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, chown};

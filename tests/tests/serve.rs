@@ -1,6 +1,6 @@
-//! `serve` over a long life: what changes on the host is followed, whoever connects, reads or does not read, and whatever comes and goes.
+//! `serve` over a long life: it follows changes of the host, whichever clients connect, read or do not read, and whatever comes and goes.
 //!
-//! Owns following, signals and connections. What the metrics say is proven elsewhere.
+//! Owns following, signals and connections. Other tests prove the metrics.
 
 use std::cell::Cell;
 use std::fs;

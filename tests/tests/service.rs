@@ -1,6 +1,6 @@
-//! `serve` under a service manager: what it tells it, and what becomes of the program when it is stopped.
+//! `serve` under a service manager: its messages to the manager, and the program when it is stopped.
 //!
-//! Owns the words of sd_notify(3), told to a socket of the test. What is followed is proven elsewhere.
+//! Owns the words of sd_notify(3), sent to a socket of the test. Other tests prove following.
 
 use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;

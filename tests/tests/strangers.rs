@@ -1,6 +1,6 @@
-//! What a stranger can spend or break: who can use up which limit, from the link and from afar, and who pays for it.
+//! What a stranger can use up or break: which sender can use up which limit, from the link and from afar, and what is lost then.
 //!
-//! Owns the floods of one kind of message each and what has to get through beside them, in the kernel and in memory.
+//! Owns the floods of one kind of message each and the messages that have to get through meanwhile, in the kernel and in memory.
 
 use std::net::IpAddr;
 

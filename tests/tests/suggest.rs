@@ -1,4 +1,4 @@
-//! `icmp-ctl suggest`: limits made from a capture, under which nothing of it is limited.
+//! `icmp-ctl suggest`: limits made from a capture, under which none of its packets is limited.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};

@@ -1,6 +1,6 @@
-//! `top` on a terminal: it shows what happens, and leaves the terminal as it was.
+//! `top` on a terminal: it shows live figures, and leaves the terminal as it was.
 //!
-//! Owns what needs a terminal and a loaded program. How screens look is held by icmp-ctl's own tests.
+//! Owns what needs a terminal and a loaded program. icmp-ctl's own tests have the look of screens.
 
 use std::fs::File;
 use std::io::{Read as _, Write as _};

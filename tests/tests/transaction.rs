@@ -1,7 +1,7 @@
-//! Whatever changes what is in force goes through one transaction: by file, by verb, by `serve`, by confirmation and roll-back.
+//! Every change of the policy in force goes through one transaction: by file, by verb, by `serve`, by confirmation and roll-back.
 //!
-//! Owns that the doors differ in nothing but what they change: the same guards, the same derived values, the same warnings, and nothing changed
-//! where something failed.
+//! Owns that these ways differ only in what they change: the same guards, the same derived values, the same warnings, and no change after a
+//! failure.
 
 use std::net::{IpAddr, TcpListener};
 use std::os::unix::process::CommandExt as _;

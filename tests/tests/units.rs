@@ -1,6 +1,6 @@
-//! The units that are shipped: systemd takes them, they leave little to whoever takes over `serve`, and `serve` works with what they leave it.
+//! The shipped units: systemd accepts them, they leave few privileges to `serve`, and `serve` works with those.
 //!
-//! Owns the units, the capabilities they name, and the group that is made for them. What `serve` tells systemd is proven elsewhere.
+//! Owns the units, the capabilities they name, and the group that is made for them. `service.rs` proves the messages to systemd.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

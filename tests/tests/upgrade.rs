@@ -1,6 +1,6 @@
-//! `upgrade`: the program of one build takes the place of another's, and nobody who pings, floods or reads counters notices.
+//! `upgrade`: the program of one build replaces that of another, and pings, floods and readers of counters do not notice.
 //!
-//! Owns what stays across an upgrade, and what becomes of one that fails or is killed. What another map ABI makes of the maps is at the end.
+//! Owns what stays across an upgrade, and the state after one that fails or is killed. The maps of another map ABI are at the end.
 
 use std::collections::BTreeMap;
 use std::fs;

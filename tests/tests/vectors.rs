@@ -1,6 +1,6 @@
 //! Every golden frame through the program in the kernel: with `BPF_PROG_TEST_RUN`, and over a wire.
 //!
-//! Owns how an outcome is observed; the frames are `icmp_tests::vectors`', the judgement is `icmp_tests::comparator`'s.
+//! Owns how an outcome is observed; `icmp_tests::vectors` has the frames, `icmp_tests::comparator` judges.
 
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! No ping is answered that the kernel, which knows a frame's VLAN and whose frames an interface gets, leaves unanswered.
 //!
-//! Owns the ways that need no VLAN device; those that do are tried under kernels that have them, by `cargo xtask vm-test`
-//! (docs/vlans.md has all of them).
+//! Owns the cases that need no VLAN device; `cargo xtask vm-test` has the others, under kernels with VLAN devices (docs/vlans.md has all of
+//! them).
 
 use icmp_ctl::kernel::ethtool::TagOffloads;
 use icmp_tests::can_run;

@@ -1,6 +1,6 @@
-//! What `icmp-ctl` understands and what it says: names, aliases, suggestions, and text that fits a terminal.
+//! The words that `icmp-ctl` understands and prints: names, aliases, suggestions, and text that fits a terminal.
 //!
-//! Owns the words. Exit codes are proven in `cli.rs`, outputs that cannot be written in `output.rs`.
+//! Owns the words. `cli.rs` proves exit codes, `output.rs` outputs that cannot be written.
 
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};

@@ -1,6 +1,6 @@
-//! `cargo xtask bench`: the program, measured against what a user would pick instead.
+//! `cargo xtask bench`: the program, measured against its alternatives.
 //!
-//! Owns the building and the call; what is measured and printed is the bench's own (bench/, docs/performance.md).
+//! Owns the building and the call; the bench owns what is measured and printed (bench/, docs/performance.md).
 
 use std::env::consts::ARCH;
 use std::path::PathBuf;

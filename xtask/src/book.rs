@@ -1,6 +1,6 @@
 //! `cargo xtask book`: the documentation as a book of HTML pages, in `target/book`.
 //!
-//! Owns that it is built without a warning. That links lead somewhere, and that commands print what pages say, is tests'.
+//! Owns that it is built without a warning. Tests hold its links and the outputs of commands.
 
 use anyhow::{Context as _, Result, bail, ensure};
 

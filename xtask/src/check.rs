@@ -1,6 +1,6 @@
-//! `cargo xtask check`: what can be had while one works, in less than a minute.
+//! `cargo xtask check`: checks for daily work, in less than a minute.
 //!
-//! Owns what is left out: all that needs a kernel, a network namespace, or a program that is built with optimisation.
+//! Owns what is left out: everything that needs a kernel, a network namespace, or an optimised program.
 
 use anyhow::Result;
 

@@ -1,8 +1,8 @@
-//! `cargo xtask ci`: what CI does, so that it can be had before CI does it.
+//! `cargo xtask ci`: all that CI does, so that it can be run before.
 //!
-//! Owns the difference to `test`: the VMs run, a test that is skipped has failed, each fuzz target runs for a minute and the soak for another, the shipped
-//! program is built and looked at, dependencies are, the book is made, and a short bench is printed. What that finds is for
-//! people to judge: a shared machine's figures are no reason to fail.
+//! Owns the difference from `test`: the VMs run, a skipped test has failed, each fuzz target runs for a minute and the soak for another, the
+//! shipped program is built and checked, so are the dependencies, the book is made, and a short bench is printed. People judge its figures: a
+//! shared machine's are no reason to fail.
 
 use anyhow::Result;
 

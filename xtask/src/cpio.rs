@@ -1,7 +1,7 @@
 //! The initramfs of a test VM, as a `newc` cpio archive.
 //!
-//! Owns the format and nothing of what is in it: Documentation/driver-api/early-userspace/buffer-format.rst of the
-//! kernel. Written here because it is some sixty lines, and a cpio program is one more thing to install.
+//! Owns the format and none of the contents: Documentation/driver-api/early-userspace/buffer-format.rst of the kernel. Written here because it
+//! is some sixty lines, and a cpio program is one more thing to install.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,7 +1,7 @@
 //! The picture of the dashboard for Grafana in the documentation.
 //!
-//! Owns what the picture shows: two hosts with `icmp-ctl serve`, a client that pings and floods them, and a Prometheus
-//! that scrapes both. Grafana's own components draw it (`xtask/src/dashboard`), because no registry has a Grafana.
+//! Owns the scene: two hosts with `icmp-ctl serve`, a client that pings and floods them, and a Prometheus that scrapes both. Grafana's own
+//! components draw it (`xtask/src/dashboard`), because no registry has a Grafana.
 
 use std::fs::{self, File};
 use std::path::Path;

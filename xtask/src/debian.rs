@@ -1,7 +1,7 @@
 //! Debian's packages for the VMs and chroots, beside those of this machine.
 //!
-//! Owns a private apt: the machine's own is only read, for which archive it uses and how to reach it; lists, cache and packages are in
-//! a folder of their own. Owns also how a small Debian is made. Which packages are wanted is the callers'.
+//! Owns a private apt: the machine's own is only read, for its archive and how to reach it; lists, cache and packages are in a folder of their
+//! own. Owns also how a small Debian is made. The callers choose the packages.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
-//! `cargo xtask demo`: what this is for, seen in a minute.
+//! `cargo xtask demo`: the purpose of the program, in a minute.
 //!
-//! Owns the story: build, two namespaces, real pings, who answered, a flood, the counters, and nothing left behind. And its
+//! Owns the story: build, two namespaces, real pings, which of the two answered, a flood, the counters, and nothing left behind. And its
 //! recording, the picture in the README: the same on a terminal, slowed down so that it can be read.
 
 use std::fs;

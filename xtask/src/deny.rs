@@ -1,6 +1,6 @@
-//! `cargo xtask deny`: what this workspace depends on, by `deny.toml`.
+//! `cargo xtask deny`: the dependencies of this workspace, by `deny.toml`.
 //!
-//! Owns what CI does without: known faults of the dependencies are read from a repository elsewhere, which not every machine reaches.
+//! Owns the part that CI leaves out: known faults of the dependencies are read from a repository elsewhere, which not every machine reaches.
 
 use anyhow::Result;
 

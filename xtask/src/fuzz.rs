@@ -1,7 +1,6 @@
-//! `cargo xtask fuzz`: random frames, tables and configurations, guided by what they reach.
+//! `cargo xtask fuzz`: random frames, tables and configurations, guided by coverage.
 //!
-//! Owns the building with the compiler's instrumentation, where inputs are kept, and how long each target runs. What has to hold is in
-//! fuzz/src.
+//! Owns the building with the compiler's instrumentation, where inputs are kept, and how long each target runs. fuzz/src owns the properties.
 
 use std::fs;
 

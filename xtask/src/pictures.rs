@@ -1,7 +1,6 @@
-//! `cargo xtask pictures`: the pictures of the documentation that show the program, drawn anew.
+//! `cargo xtask pictures`: draws the pictures of the documentation that show the program.
 //!
-//! Owns which these are. The recording is `demo.rs`'s, the dashboard `dashboard.rs`'s; screens of `top` and the packet path are drawn by the tests that
-//! hold them to what there is.
+//! Owns the list. `demo.rs` records, `dashboard.rs` draws the dashboard; tests draw screens of `top` and the packet path, and compare them.
 
 use anyhow::Result;
 

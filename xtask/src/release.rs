@@ -1,8 +1,8 @@
 //! `cargo xtask release`: icmp-ctl as it is shipped, for this machine.
 //!
-//! Owns what the shipped program may be: static, so that it runs whatever C library a host has; no larger than it has to be; with nothing in it that tells
-//! about the machine it was built on; and with the list of the crates that it is made of.
-//! Cargo's profile `shipped` makes it small; the paths are remapped by flags for the compiler, because stable cargo has no setting for that.
+//! Owns the properties of the shipped program: static, so that it runs with any C library on the host; no larger than necessary; with nothing
+//! in it about the machine that built it; and with the list of the crates in it. Cargo's profile `shipped` makes it small; the paths are
+//! remapped by flags for the compiler, because stable cargo has no setting for that.
 
 use std::env::consts::ARCH;
 use std::fs;

@@ -1,6 +1,6 @@
 //! Running other programs: found, captured, streamed, or behind a progress line.
 //!
-//! Owns how a command is shown and how its failure reads. An error names the command and the last it said.
+//! Owns how a command is shown and how its failure reads. An error names the command and its last line of output.
 
 use std::collections::VecDeque;
 use std::env;

@@ -1,7 +1,7 @@
-//! `cargo xtask setup`: what is missing here, installed.
+//! `cargo xtask setup`: installs what is missing here.
 //!
-//! Owns what each purpose needs and how it is got: the nightly and bpf-linker that ebpf-toolchain.toml pins, programs
-//! by apt, packages of PyPI, npm and crates.io. What is there is left alone and asks for no root; what can't be had stops with one sentence.
+//! Owns what each purpose needs and how it is installed: the nightly and bpf-linker that ebpf-toolchain.toml pins, programs by apt, packages of
+//! PyPI, npm and crates.io. Installed programs are left alone and need no root; a failure ends with one message.
 
 use std::collections::BTreeSet;
 use std::env;

@@ -1,6 +1,6 @@
-//! `cargo xtask soak`: load and disturbances for a while, and what has to hold throughout.
+//! `cargo xtask soak`: load and disturbances for a while, with checks throughout.
 //!
-//! Owns the building and the call; what is sent, disturbed and looked at is the soak's own (soak/).
+//! Owns the building and the call; the soak owns the load, the disturbances and the checks (soak/).
 
 use anyhow::Result;
 

@@ -1,8 +1,8 @@
-//! The stack that the programs take on Linux 6.1, counted as its verifier does.
+//! The stack of the programs on Linux 6.1, counted as its verifier does.
 //!
-//! Owns what each function of an object takes, whom it calls, and the longest way down from an entry point. Newer kernels round to 16 bytes
-//! where they compile (6.2 and newer), so what fits 6.1 fits them, but not the other way round, and the kernel of the machine does
-//! not tell. It does not own whether that is too much (`verifier.rs` says so with the other bounds).
+//! Owns the stack of each function of an object, its calls, and the longest chain from an entry point. Newer kernels round to 16 bytes for
+//! compiled programs (6.2 and newer), so a program that fits 6.1 fits them, but not the other way round, and the kernel of the machine does not
+//! say. `verifier.rs` owns the bound.
 
 use std::collections::BTreeMap;
 

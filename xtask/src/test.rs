@@ -1,7 +1,7 @@
-//! `cargo xtask test`: everything that can be found out about this checkout on this machine's kernel.
+//! `cargo xtask test`: all checks of this checkout on this machine's kernel.
 //!
-//! Owns the order of the steps and the summary. Every step runs, whatever became of those before, so that one run shows
-//! all there is to mend; the exit code says whether all passed.
+//! Owns the order of the steps and the summary. Every step runs, also after a failed one, so one run shows all faults; the exit code says
+//! whether all passed.
 
 use std::env;
 use std::time::Instant;

@@ -1,6 +1,6 @@
 //! The programs that cargo makes of the tests: built, and run several at a time.
 //!
-//! Owns how many run at once, which is one in CI, and what is printed of them. Most wait more than they compute, and they share nothing but the
+//! Owns how many run at once, which is one in CI, and what is printed of them. Most wait more than they compute, and they share only the
 //! machine: each has its own network namespaces, folders and pins.
 
 use std::fs::{self, File};

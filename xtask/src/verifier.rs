@@ -1,7 +1,7 @@
-//! `cargo xtask verifier`: what each entry point costs the kernel's verifier.
+//! `cargo xtask verifier`: the cost of each entry point for the kernel's verifier.
 //!
-//! Owns the measuring, on this machine's kernel, and the comparison with the bounds in `verifier-budget.toml` and with the stack that Linux
-//! 6.1 has (`stack.rs`). The kernel gives up at a million instructions processed, and older verifiers need more of them for the same program.
+//! Owns the measuring, on this machine's kernel, and the comparison with the bounds in `verifier-budget.toml` and with the stack of Linux 6.1
+//! (`stack.rs`). The kernel gives up at a million instructions processed, and older verifiers need more of them for the same program.
 
 use std::collections::BTreeMap;
 use std::ffi::CString;

@@ -1,6 +1,6 @@
-//! A Debian for a test VM, whose first process is systemd: the units are tried as they are shipped.
+//! A Debian for a test VM, with systemd as its first process: the units are tried as they are shipped.
 //!
-//! Owns what is installed in it. What is checked there is `vm_systemd.sh`, and the VM is `vm_test.rs`'s.
+//! Owns what is installed in it. `vm_systemd.sh` has the checks, `vm_test.rs` the VM.
 
 use std::fs;
 use std::os::unix::fs::symlink;

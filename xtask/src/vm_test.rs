@@ -1,7 +1,7 @@
-//! `cargo xtask vm-test`: the program under kernels that are not this machine's.
+//! `cargo xtask vm-test`: the program under other kernels than this machine's.
 //!
-//! Owns the initramfs and QEMU. What is checked in a VM is `vm_init.sh`, and the scripts that it sources; where systemd is its first process, it is
-//! `vm_systemd.sh`. Debian's kernels come from `debian.rs`.
+//! Owns the initramfs and QEMU. `vm_init.sh` and the scripts that it sources have the checks, and `vm_systemd.sh` those with systemd. Debian's
+//! kernels come from `debian.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};

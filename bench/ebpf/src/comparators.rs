@@ -1,9 +1,9 @@
-//! What a user would pick instead, written for this purpose and fairly: a bare echo, and an echo with a limit for each source. And a
-//! floor: an echo with the packet path's limits and nothing else.
+//! The alternatives, written fairly for this purpose: a bare echo, and an echo with a limit for each source. And a floor: an echo with the
+//! packet path's limits and nothing else.
 //!
 //! Owns the three programs. The conventional one is what tutorials and most projects do: an LRU hash map of token buckets with the source as
-//! key, the clock of `bpf_ktime_get_ns`, a counter per CPU, and the checksum by `bpf_csum_diff`; nothing in it is slower than it has
-//! to be for that. No ownership, no header checksum, no fragments, no policy: it does less than what it is compared with.
+//! key, the clock of `bpf_ktime_get_ns`, a counter per CPU, and the checksum by `bpf_csum_diff`; none of it is slower than it has to be. No
+//! ownership, no header checksum, no fragments, no policy: it does less than the packet path.
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};

@@ -1,9 +1,8 @@
-//! What the bench measures with: the packet path as it is shipped, the programs it is compared with, and the two ends of a wire.
+//! The measured programs: the packet path as it is shipped, the programs that it is compared with, and the two ends of a wire.
 //!
-//! Owns the wrapper that every measured program runs in: `BPF_PROG_TEST_RUN` gives each run the frame that the run before has left,
-//! so whatever answers would see its own answer from the second run on. The wrapper makes it a request again, and an empty program in
-//! the same wrapper is what costs are counted above. What is compared is in `comparators.rs`; the packet path is
-//! the library of icmp-ebpf.
+//! Owns the wrapper that every measured program runs in: `BPF_PROG_TEST_RUN` gives each run the frame that the run before has left, so a
+//! responder would see its own answer from the second run on. The wrapper makes it a request again, and costs are counted above an empty
+//! program in the same wrapper. `comparators.rs` has the other programs; the packet path is the library of icmp-ebpf.
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Archives that are the same bytes whoever makes them: sorted, with the commit's time, everything root's.
+//! Archives whose bytes do not depend on the machine: sorted, with the commit's time, all files owned by root.
 
 use std::path::Path;
 

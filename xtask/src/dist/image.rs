@@ -1,7 +1,7 @@
-//! An OCI image with nothing in it but the program and its licences, for each architecture; all in one archive.
+//! An OCI image with only the program and its licences, for each architecture; all in one archive.
 //!
-//! Owns the format (image-spec 1.1, the layout as a tar): three kinds of JSON and a compressed archive, which name one another by their checksums. No daemon is
-//! asked.
+//! Owns the format (image-spec 1.1, the layout as a tar): three kinds of JSON and a compressed archive, which name one another by their
+//! checksums. No daemon takes part.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
-//! `cargo xtask dist`: all that a release has, in `target/dist`.
+//! `cargo xtask dist`: all files of a release, in `target/dist`.
 //!
-//! Owns the order, and that two builds of a commit are the same bytes: times are the commit's, lists are sorted, and nothing of this machine gets in.
-//! What is installed where is [`tree`]'s, the forms that it comes in are [`packages`]' and [`image`]'s, and that they work is seen by [`trial`].
+//! Owns the order, and that two builds of a commit are the same bytes: times are the commit's, lists are sorted, and nothing of this machine
+//! gets in. [`tree`] owns which files are installed, [`packages`] and [`image`] the forms, [`trial`] tries them.
 
 mod archive;
 mod image;

@@ -1,4 +1,4 @@
-//! Packages for Debian's and Red Hat's families, made of the tree. What they say of themselves is in icmp-ctl/Cargo.toml.
+//! Packages for Debian's and Red Hat's families, made of the tree. icmp-ctl/Cargo.toml has their descriptions.
 
 use std::fs;
 use std::path::{Path, PathBuf};

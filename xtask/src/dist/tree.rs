@@ -1,6 +1,6 @@
-//! What is installed where: a folder like the root of a host.
+//! The installed files: a folder like the root of a host.
 //!
-//! Owns the one list of it. Archive, packages and image are made of this folder.
+//! Owns the one list of them. Archive, packages and image are made of this folder.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,7 +1,7 @@
-//! The packages, tried.
+//! Tries the packages.
 //!
-//! Owns what has to hold: in a chroot of this Debian, each package installs, its program attaches, an upgrade under a flood of pings loses none and keeps a
-//! configuration that was changed, and removing leaves nothing but that. And programs that know the forms find nothing wrong with them.
+//! Owns the properties: in a chroot of this Debian, each package installs, its program attaches, an upgrade under a flood of pings loses none
+//! and keeps a changed configuration, and removing leaves nothing but that. And checkers of each form find no fault.
 
 use std::env::consts::ARCH;
 use std::fs;
