@@ -21,18 +21,34 @@ pub(super) fn macs(network: &Network, link: &Link) -> BTreeSet<[u8; 6]> {
 
 /// Whether a device above an interface is up in another namespace that has the interface's own MAC address: a VLAN device, an ipvlan, or a
 /// macvlan in passthru mode.
+pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
+    // Macvlans of this namespace have addresses of their own, too.
+    let above = network.links.iter().filter(|other| is_above(other, link));
+    let own_macs: BTreeSet<_> = above.filter_map(|other| other.mac).collect();
+    more_above(network, link) > macs(network, link).difference(&own_macs).count()
+}
+
+/// Whether a device above an interface is up in a namespace that cannot be seen from here: one that it was made in, with this one's number, and not
+/// moved to from here.
+pub(super) fn has_one_unseen(network: &Network, link: &Link) -> bool {
+    let seen = network.above_elsewhere.iter().filter(|other| other.up && is_above(other, link));
+    more_above(network, link) > seen.count()
+}
+
+/// How many devices above an interface are up in other namespaces, at least.
 ///
 /// Each device above has the interface take in the group of all hosts once more, and so does each device below at which the interface itself
 /// has it taken in (__hw_addr_sync_one() in net/core/dev_addr_lists.c).
-pub(super) fn has_one_with_its_mac(network: &Network, link: &Link) -> bool {
+fn more_above(network: &Network, link: &Link) -> usize {
     let takes = network.all_hosts.get(&link.index).copied().unwrap_or_default();
     let itself = usize::from(network.groups.contains(&Group { ifindex: link.index, address: ALL_HOSTS }));
-    let is_above = |other: &&Link| other.lower == Some(link.index) && is_on_one_below(other);
-    let above = network.links.iter().filter(is_above).count();
-    // Macvlans of this namespace have addresses of their own, too.
-    let own_macs: BTreeSet<_> = network.links.iter().filter(is_above).filter_map(|other| other.mac).collect();
-    let elsewhere = macs(network, link).difference(&own_macs).count();
-    takes > itself + below(network, link) + above + usize::from(link.controller.is_some()) + elsewhere
+    let above = network.links.iter().filter(|other| is_above(other, link)).count();
+    let here = itself + below(network, link) + above + usize::from(link.controller.is_some());
+    takes.saturating_sub(here)
+}
+
+fn is_above(other: &Link, link: &Link) -> bool {
+    other.lower == Some(link.index) && is_on_one_below(other)
 }
 
 /// Whether a device has what it takes in taken in at the one below. A tunnel that is bound to an interface names that as the one below too, and
@@ -135,5 +151,41 @@ mod tests {
             }
         }
         assert!(!has_one_with_its_mac(&Network::default(), &link(1, None, 2)), "no list");
+    }
+
+    #[test]
+    fn a_device_that_is_seen_in_another_namespace_is_none_unseen_and_an_entry_of_a_mac_address_is_no_device()
+    {
+        let device = |kind, mac, up| Link {
+            kind: Some(kind),
+            lower: Some(1),
+            mac: Some([mac; 6]),
+            up,
+            ..Link::default()
+        };
+        let macvlan = |up| device(InfoKind::MacVlan, 8, up);
+        let vlan = device(InfoKind::Vlan, 2, true);
+        let cases: [(&str, Vec<Link>, usize, bool); 7] = [
+            ("nothing above", vec![], 1, false),
+            ("one that is seen", vec![macvlan(true)], 2, false),
+            ("one that is not", vec![], 2, true),
+            ("one that is seen and one that is not", vec![macvlan(true)], 3, true),
+            ("one that is seen, and down, and one that is not", vec![macvlan(false)], 2, true),
+            ("two that are seen", vec![macvlan(true), vlan.clone()], 3, false),
+            ("one above another interface", vec![Link { lower: Some(9), ..vlan }], 2, true),
+        ];
+        for (what, above_elsewhere, times, expected) in cases {
+            for taken_in in [vec![], vec![(1, [8; 6])]] {
+                let network = Network {
+                    links: vec![Link { index: 1, mac: Some([2; 6]), ..Link::default() }],
+                    above_elsewhere: above_elsewhere.clone(),
+                    taken_in,
+                    groups: vec![Group { ifindex: 1, address: ALL_HOSTS }],
+                    all_hosts: BTreeMap::from([(1, times)]),
+                    ..Network::default()
+                };
+                assert_eq!(has_one_unseen(&network, &network.links[0]), expected, "{what}");
+            }
+        }
     }
 }

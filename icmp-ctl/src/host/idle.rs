@@ -8,6 +8,7 @@ use netlink_packet_route::link::InfoKind;
 
 use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
+use crate::host::elsewhere;
 use crate::host::interfaces::{senders, silenced_by, taker, taker_above, tunnel_below};
 use crate::host::netlink::{Link, Network};
 
@@ -103,6 +104,9 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
             .fixed_by(format!("icmp-ctl attach {}{mode}", shell_word(above)))
     } else if let Some(above) = taker_above(network, link) {
         let what = format!("is below {}, which takes frames for itself", above.name);
+        Finding::new("addresses", State::Slow, what, "all pings are left to the kernel").on(name)
+    } else if elsewhere::has_one_unseen(network, link) {
+        let what = "a device above it is in a network namespace that cannot be seen from here, and may take its frames for itself";
         Finding::new("addresses", State::Slow, what, "all pings are left to the kernel").on(name)
     } else if !has_vips && !has_address(network, link.index) {
         let what = "has no address, and neither has a VLAN device on it";

@@ -96,7 +96,12 @@ pub fn takers_in_vlans<'a>(network: &'a Network, link: &Link) -> Vec<(&'a Link, 
 
 /// An interface's own entry.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
-    let is_answered = |of: &Link| taker_above(network, of).is_none() && tunnel_below(network, of).is_none();
+    // In doubt what is above it and cannot be seen takes its frames.
+    let is_answered = |of: &Link| {
+        taker_above(network, of).is_none()
+            && tunnel_below(network, of).is_none()
+            && !elsewhere::has_one_unseen(network, of)
+    };
     let taker = taker(network, link).filter(|taker| is_answered(link) && is_answered(taker));
     let mac = taker.map_or(NOBODYS_MAC, mac_of);
     let (mtu4, mtu6) = mtus(network, link, taker);
@@ -159,7 +164,7 @@ pub(super) fn tunnel_below<'a>(network: &'a Network, mut link: &'a Link) -> Opti
 
 /// The device above an interface that takes its frames for itself.
 pub(super) fn taker_above<'a>(network: &'a Network, of: &Link) -> Option<&'a Link> {
-    let all = network.links.iter().chain(&network.takers_elsewhere);
+    let all = network.links.iter().chain(&network.above_elsewhere);
     all.filter(|above| takes_below(above)).find(|above| above.lower == Some(of.index))
 }
 
@@ -203,6 +208,7 @@ fn is_shared(network: &Network, link: &Link, depth: u32) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::groups::{ALL_HOSTS, Group};
     use crate::host::netlink::Vlan;
     use crate::host::testing::link;
 
@@ -264,10 +270,22 @@ mod tests {
             let here = Network { links: vec![link(1, true, None), other(takes_below)], ..Network::default() };
             let links = vec![link(1, true, None)];
             let elsewhere =
-                Network { links, takers_elsewhere: vec![other(takes_below)], ..Network::default() };
+                Network { links, above_elsewhere: vec![other(takes_below)], ..Network::default() };
             for network in [here, elsewhere] {
                 assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "{takes_below}");
             }
+        }
+    }
+
+    #[test]
+    fn nothing_is_for_an_interface_below_a_device_that_cannot_be_seen() {
+        let own = [2; 6];
+        for (times, mac) in [(1, ethernet::address(own)), (2, NOBODYS_MAC)] {
+            let groups = vec![Group { ifindex: 1, address: ALL_HOSTS }];
+            let all_hosts = [(1, times)].into();
+            let network =
+                Network { links: vec![link(1, true, None)], groups, all_hosts, ..Network::default() };
+            assert_eq!(interface_entry(&network, &network.links[0], 1).mac, mac, "{times}");
         }
     }
 

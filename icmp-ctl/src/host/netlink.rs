@@ -163,9 +163,8 @@ pub struct Network {
     /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
     /// a macvlan device is there also where it was moved to another namespace.
     pub taken_in: Vec<(u32, [u8; 6])>,
-    /// Devices of other namespaces that are above interfaces here and take frames for those themselves ([`Link::takes_below`]), as far as they can be
-    /// seen.
-    pub takers_elsewhere: Vec<Link>,
+    /// Devices of other namespaces that are above interfaces here, as far as they can be seen.
+    pub above_elsewhere: Vec<Link>,
     /// The VLANs of bridges that filter them and of their ports, by the index of the interface.
     pub bridge_vlans: BTreeMap<u32, Vec<VlanRange>>,
     /// How often interfaces, by their index, take in the group of all hosts: once for themselves and once for each device above that is up.
@@ -190,7 +189,8 @@ impl Network {
             .await
             .context("reading which MAC addresses interfaces take in")?;
         let taken_in: Vec<_> = neighbours.iter().filter_map(taken_in).collect();
-        let takers_elsewhere = takers_elsewhere(&links, &taken_in);
+        let all_hosts = groups::all_hosts_taken_in();
+        let above_elsewhere = above_elsewhere(&links, &taken_in, &all_hosts);
         let filters_vlans = links.iter().any(|link| link.vlan_filtering);
         let bridge_vlans = if filters_vlans { bridge_vlans::read()? } else { BTreeMap::new() };
         let (usable, unusable): (Vec<_>, Vec<_>) =
@@ -222,9 +222,9 @@ impl Network {
             local_prefixes: of_routes.prefixes,
             groups: groups::read(),
             taken_in,
-            takers_elsewhere,
+            above_elsewhere,
             bridge_vlans,
-            all_hosts: groups::all_hosts_taken_in(),
+            all_hosts,
         })
     }
 
@@ -297,10 +297,24 @@ fn domains(links: &[Link]) -> BTreeMap<u32, Option<u32>> {
     links.iter().filter(|link| link.up).map(|link| (link.index, domain(link))).collect()
 }
 
-/// Looked for where an interface takes in a MAC address that no device here has: of many namespaces each has to be asked. What cannot be seen is left
-/// out.
-fn takers_elsewhere(links: &[Link], taken_in: &[(u32, [u8; 6])]) -> Vec<Link> {
-    if taken_in.iter().all(|(_, mac)| links.iter().any(|link| link.mac == Some(*mac))) {
+/// Looked for where an interface takes in a MAC address that no device here has, or all hosts more often than it would for devices here: of many
+/// namespaces each has to be asked. What cannot be seen is left out.
+fn above_elsewhere(
+    links: &[Link],
+    taken_in: &[(u32, [u8; 6])],
+    all_hosts: &BTreeMap<u32, usize>,
+) -> Vec<Link> {
+    let has_foreign_mac = taken_in.iter().any(|(_, mac)| links.iter().all(|link| link.mac != Some(*mac)));
+    let has_more = links.iter().any(|link| {
+        let is_beside = |other: &&Link| {
+            other.controller == Some(link.index)
+                || other.lower == Some(link.index) && other.kind != Some(InfoKind::Veth)
+        };
+        let below = link.lower.filter(|_| link.kind != Some(InfoKind::Veth)).or(link.controller);
+        let here = 1 + usize::from(below.is_some()) + links.iter().filter(is_beside).count();
+        all_hosts.get(&link.index).is_some_and(|times| *times > here)
+    });
+    if !has_foreign_mac && !has_more {
         return Vec::new();
     }
     let of = |namespace: &i32| links_of(*namespace).unwrap_or_default();
@@ -310,7 +324,7 @@ fn takers_elsewhere(links: &[Link], taken_in: &[(u32, [u8; 6])]) -> Vec<Link> {
         let (namespace, below) = above.lower_elsewhere?;
         Some(Link { lower: Some(below), ..above }).filter(|_| Some(namespace) == own)
     };
-    all.iter().map(link).filter(|link| link.takes_below).filter_map(here).collect()
+    all.iter().map(link).filter_map(here).collect()
 }
 
 /// The other end of a veth, wherever it is; `None` where it cannot be seen from here.
