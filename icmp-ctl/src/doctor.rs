@@ -163,7 +163,7 @@ fn of_interface(network: &Network, link: &Link, pins: Option<&[LinkPin]>, has_vi
     let of_others = match pins {
         None if link.xdp.is_some() => {
             let what = "whether the program on it is another's is not known";
-            let why = "what is loaded here cannot be read";
+            let why = "the loaded program cannot be read";
             Ok(Some(Finding::new("programs", State::Unknown, what, why).on(&link.name)))
         }
         pins => program_of_others(link, pins.unwrap_or_default()),

@@ -358,12 +358,12 @@ fn a_link_that_somebody_else_detaches_is_told_as_that_and_left_off_until_attach(
     };
     detach();
     let said = format!(
-        "did not come to its end, or somebody else has detached the link; nothing is answered or limited here; `icmp-ctl attach {HOST_IF}`"
+        "did not come to its end, or another process has detached the link; nothing is answered or limited here; `icmp-ctl attach {HOST_IF}`"
     );
     let shown = ctl::run(host, "status");
     assert!(shown.stdout.contains("taken off") && shown.stderr.contains(&said), "{shown}");
     let done = ctl::run(host, &format!("attach {HOST_IF}"));
-    assert!(done.code == DONE && done.stderr.contains("somebody else has detached the link"), "{done}");
+    assert!(done.code == DONE && done.stderr.contains("another process has detached the link"), "{done}");
     assert!(ctl::run(host, "limit show").stdout.contains("99/s"), "another interface had it all the time");
     detach();
     let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
@@ -371,7 +371,7 @@ fn a_link_that_somebody_else_detaches_is_told_as_that_and_left_off_until_attach(
     serve.wait_for("serving metrics", LIMIT);
     detach();
     // Whoever looks first says the one, and serve the other.
-    let both = ["somebody else has detached the link", "was detached, and is left alone"];
+    let both = ["another process has detached the link", "was detached, and is left alone"];
     let first = serve.says(&both, LIMIT).expect("it goes on");
     let second = both.into_iter().find(|text| !first.contains(text)).expect("a line says one of them");
     serve.wait_for(second, LIMIT);

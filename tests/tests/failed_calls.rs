@@ -10,7 +10,7 @@ const NEXT: &str = "rollback";
 
 /// What is untrue of all states here, and would be said if what could not be read were taken for what is not there.
 const UNTRUE: [&str; 3] =
-    ["nothing awaits confirmation:", "which icmp-ctl has not put there", "none of those that are pinned"];
+    ["nothing awaits confirmation:", "which icmp-ctl has not put there", "not one of the pinned ones"];
 
 /// What is tried with calls that fail.
 #[derive(Clone, Copy)]

@@ -314,7 +314,7 @@ fn where_prefixes_are_named_others_are_not_tracked_and_what_is_in_force_says_so(
     let pair = Pair::new(1500);
     let _attached = Attached::configured(&pair.host, HOST_IF, UNLIMITED);
     let nobody = ctl::run(&pair.host, "peers").expect_success();
-    assert!(nobody.contains("nobody is tracked"), "{nobody}");
+    assert!(nobody.contains("no peer is tracked"), "{nobody}");
     let folder = Folder::new();
     let apply = |track: &str| {
         let file = folder.file("icmp-ctl.toml", &format!("peers.track = {track}\n{UNLIMITED}"));

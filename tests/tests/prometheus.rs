@@ -322,12 +322,12 @@ fn an_address_that_others_reach_is_warned_about() {
     let folder = Folder::new();
     let config = folder.file("c.toml", "[metrics]\nlisten = \"0.0.0.0:9816\"\n");
     let mut serve = Watch::start(&mut ctl::command(&pair.host, &format!("serve -f {config}")));
-    serve.wait_for("whoever reaches 0.0.0.0:9816 may read the metrics", LIMIT);
+    serve.wait_for("every client that reaches 0.0.0.0:9816 may read the metrics", LIMIT);
     assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
     let (_folder, mut serve) = serve_on(&pair.host);
     assert_eq!(serve.end_by(Signal::SIGTERM), Some(0));
     let heard = serve.heard();
-    assert!(heard.iter().all(|line| !line.contains("whoever reaches")), "{heard:?}");
+    assert!(heard.iter().all(|line| !line.contains("may read the metrics")), "{heard:?}");
     let _done = ctl::run(&pair.host, "detach --all").expect_success();
 }
 

@@ -24,7 +24,9 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
         && let Some([obstacle, _]) = Purpose::Use.obstacle()
     {
         warn_all(proposal.warnings());
-        note(&format!("the configuration is valid, and was not compared with what is in force: {obstacle}"));
+        note(&format!(
+            "the configuration is valid, and was not compared with the policy in force: {obstacle}"
+        ));
         return Ok(Output::nothing());
     }
     prepare(Purpose::Use)?;

@@ -56,7 +56,7 @@ impl Endpoints {
                 note_about("metrics", None, &format!("serving metrics at http://{address}/metrics"));
                 if !address.ip().is_loopback() {
                     let text = format!(
-                        "whoever reaches {address} may read the metrics: `listen` of [metrics] is not of this host alone"
+                        "every client that reaches {address} may read the metrics: `listen` of [metrics] is not only for this host"
                     );
                     warn_about("metrics", None, &text);
                 }
@@ -80,7 +80,7 @@ fn for_readers() -> Option<Listener> {
                 Some(process) => format!(
                     "another `serve` runs in this network namespace, process {process}, and is asked by who looks without root; one is enough"
                 ),
-                None => format!("nobody may look without root: {}", sentence(&error)),
+                None => format!("no user may look without root: {}", sentence(&error)),
             };
             warn_about("readers", None, &text);
             None

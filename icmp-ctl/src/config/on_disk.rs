@@ -112,7 +112,7 @@ impl Replacement {
         let name = file.path.display();
         ensure!(
             OnDisk::read(&file.path)?.text == file.text,
-            "{name} was changed by somebody else meanwhile, and is left as it is now"
+            "{name} was changed by another process meanwhile, and is left as it is now"
         );
         let folder = to.parent().map(File::open);
         temporary.persist(&to).with_context(|| format!("replacing the configuration {name}"))?;
@@ -293,7 +293,7 @@ mod tests {
             let replacement = OnDisk::read(&path).expect("readable").replace("ours").expect("written");
             fs::write(&path, "theirs").expect("written");
             let error = replacement.finish().expect_err("it is another one").to_string();
-            assert!(error.contains("somebody else"), "{error}");
+            assert!(error.contains("another process"), "{error}");
             assert_eq!(fs::read_to_string(&path).expect("there"), "theirs");
             assert_eq!(names(folder.path()), ["c.toml"]);
         }

@@ -87,7 +87,7 @@ impl<'de> Deserialize<'de> for Track {
                 let most = u32::try_from(number).ok().filter(|most| *most <= Peers::MAX);
                 most.map(Track::Most).ok_or_else(|| {
                     E::custom(format!(
-                        "{number} peers cannot be tracked: from 0, which is nobody, to {}",
+                        "{number} peers cannot be tracked: from 0, which is none, to {}",
                         Peers::MAX
                     ))
                 })

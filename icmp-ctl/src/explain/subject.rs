@@ -363,8 +363,7 @@ fn see(view: &View, network: &Network, wanted: Option<&str>) -> Result<Seen> {
         link.map_or_else(|| format!("index {ifindex}"), |link| link.name.clone())
     };
     let entry = view.entry_of(pin.program_id)?;
-    let entry =
-        entry.with_context(|| format!("{}: its program is none of those that are pinned", pin.name))?;
+    let entry = entry.with_context(|| format!("{}: its program is not one of the pinned ones", pin.name))?;
     let info = ProgramInfo::from_pin(view.program_pin(entry)).context("asking about the program")?;
     // A dispatcher's extension is this entry point, loaded otherwise.
     let entry = if entry == Entry::Extension { Entry::Xdp } else { entry };

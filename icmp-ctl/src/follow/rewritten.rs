@@ -36,7 +36,7 @@ impl Rewritten {
         };
         let is_new = self.text != text;
         if self.unread.take().is_some() && !is_new {
-            note_about("recovery", None, "the configuration can be read again, and says what it said before");
+            note_about("recovery", None, "the configuration can be read again, and has not changed");
         }
         self.text = text;
         is_new

@@ -39,7 +39,9 @@ impl Behind {
     pub(crate) fn text(&self) -> String {
         let Self { program_id, name, priority } = self;
         match priority {
-            None => format!("in front of {name} (program {program_id}), which gets what it passes"),
+            None => {
+                format!("in front of {name} (program {program_id}), which gets the frames that it passes")
+            }
             Some(priority) => format!("in {name} (program {program_id}), priority {priority}"),
         }
     }

@@ -94,17 +94,17 @@ pub fn ownership() -> Result<Option<Finding>> {
     let owner = Owner::of(&top);
     if let Owner::Hidden(namespace) = owner {
         let what = format!(
-            "from user namespace {namespace} it cannot be seen whether {BPFFS} and what is pinned there are root's"
+            "from user namespace {namespace} it cannot be seen whether {BPFFS} and its pins are root's"
         );
         return Ok(Some(Finding::new("pins", State::Unknown, what, "look at it outside of that namespace")));
     }
     if owner != Owner::Root || (top.mode() & 0o022 != 0 && top.mode() & libc::S_ISVTX == 0) {
         return broken(
             format!(
-                "{BPFFS} is owned by {owner} with mode {:04o}, so others than root may replace what is in it",
+                "{BPFFS} is owned by {owner} with mode {:04o}, so other users than root may replace its pins",
                 top.mode() & 0o7777
             ),
-            "what is pinned there would be believed",
+            "its pins would be trusted",
             format!("chown root {BPFFS} && chmod 1777 {BPFFS}"),
         );
     }
@@ -112,15 +112,15 @@ pub fn ownership() -> Result<Option<Finding>> {
     let owner = Owner::of(&there);
     if !there.is_dir() || owner != Owner::Root {
         return broken(
-            format!("{ROOT} was made by another user ({owner}), who can change what is pinned there"),
-            "removing it removes what is pinned there as well",
+            format!("{ROOT} was made by another user ({owner}), who can change its pins"),
+            "removing it removes its pins as well",
             format!("rm -r {ROOT}"),
         );
     }
     if there.mode() & 0o077 != 0 {
         return broken(
             format!("{ROOT} can be entered by others than root (mode {:04o})", there.mode() & 0o7777),
-            "they could open what is pinned there",
+            "they could open its pins",
             format!("chmod 700 {ROOT}"),
         );
     }

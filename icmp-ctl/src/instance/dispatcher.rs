@@ -263,8 +263,8 @@ fn change(link: &Link, change: impl FnOnce(&mut Vec<Component>) -> Result<()>) -
 fn config(dispatcher: &ProgramInfo) -> Result<Config> {
     let maps = dispatcher.map_ids()?.unwrap_or_default();
     let [map] = maps[..] else { bail!("it has {} maps, and libxdp's has one", maps.len()) };
-    let map = MapData::from_id(map).context("opening the map in which it says what it calls")?;
-    Config::of(bpf::value_of(&map).context("reading what it calls")?)
+    let map = MapData::from_id(map).context("opening the map with its programs")?;
+    Config::of(bpf::value_of(&map).context("reading its programs")?)
 }
 
 /// Loads a dispatcher. It is made from the object that the host's libxdp makes its own from, which goes by the same version of the protocol.
@@ -322,7 +322,7 @@ fn lock() -> Result<Flock<File>> {
         let folder = File::open(PINS)?;
         ensure!(
             Owner::of(&folder.metadata()?) == Owner::Root,
-            "it is not root's, and what is pinned there would be believed"
+            "it is not root's, and its pins would be trusted"
         );
         Flock::lock(folder, FlockArg::LockExclusive).map_err(|(_, error)| error.into())
     };

@@ -123,7 +123,7 @@ pub(super) fn finding(link: &Link, xdp: Xdp) -> Result<Finding> {
     let (mut why, command) = removal(&link.name, xdp.mode, attachment, holder);
     if ["native", "generic"].contains(&xdp.mode) {
         why.push_str(&format!(
-            "; `icmp-ctl attach --chain {}` goes in front of it, and leaves to it what is passed",
+            "; `icmp-ctl attach --chain {}` goes in front of it, and it gets the frames that are passed",
             shell_word(&link.name)
         ));
     }

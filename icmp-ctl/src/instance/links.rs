@@ -25,7 +25,7 @@ pub(super) const NAMES: &str = "names";
 
 /// What has happened to a link whose interface is there and which is on none.
 pub(super) const TAKEN_OFF: &str =
-    "the program was taken off: a `detach` did not come to its end, or somebody else has detached the link";
+    "the program was taken off: a `detach` did not come to its end, or another process has detached the link";
 
 /// A link.
 #[derive(Clone, Debug)]
@@ -168,7 +168,7 @@ pub enum Whereabouts {
     Displaced,
     /// In this one, but the program that ours was in front of is there alone.
     Alone,
-    /// In this one, but somebody else has detached the link.
+    /// In this one, but another process has detached the link.
     TakenOff,
     /// In another one, where the program goes on answering for addresses of this one.
     Moved,

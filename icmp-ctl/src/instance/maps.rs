@@ -417,12 +417,12 @@ impl InstanceMaps {
         bpf::write_batch(&mut self.addresses6, idle * buckets, &buckets6)
             .context("writing the IPv6 addresses")?;
         // The active buffer is written as it is.
-        let mut first = self.own_first.get(&0, 0).context("reading what is asked first about addresses")?;
+        let mut first = self.own_first.get(&0, 0).context("reading the addresses that are compared first")?;
         let of_idle = &mut first[(idle * SCOPE_SLOTS) as usize..][..SCOPE_SLOTS as usize];
         for (entry, new) in of_idle.iter_mut().zip(table.own_first()) {
             *entry = Pod(new);
         }
-        self.own_first.set(0, first, 0).context("writing what is asked first about addresses")?;
+        self.own_first.set(0, first, 0).context("writing the addresses that are compared first")?;
         self.publish_bits(SWITCH_ADDRESSES)
     }
 
@@ -499,7 +499,7 @@ impl InstanceMaps {
             Tap::Capture => &self.capture,
             Tap::Events => &self.events,
         };
-        Ok(told.get(&0, 0).context("reading what is captured")?.0)
+        Ok(told.get(&0, 0).context("reading the settings of a capture")?.0)
     }
 
     /// Has a capture begin with all that may come at once.
@@ -519,7 +519,7 @@ impl InstanceMaps {
             Tap::Capture => &mut self.capture,
             Tap::Events => &mut self.events,
         };
-        told.set(0, Pod(capture), 0).context("writing what is captured")
+        told.set(0, Pod(capture), 0).context("writing the settings of a capture")
     }
 
     /// Has what passes on an interface go to this program, where it is an entry point for that which is attached there.

@@ -112,7 +112,7 @@ impl View {
             }
         }
         bail!(
-            "what is loaded has been removed and loaded again each of the {READS} times it was looked at; try again"
+            "the program has been removed and loaded again each of the {READS} times it was read; try again"
         )
     }
 }
@@ -403,7 +403,7 @@ impl Pins {
                 return value;
             }
         }
-        bail!("what is in force has changed each of the {READS} times it was read; try again")
+        bail!("the policy in force has changed each of the {READS} times it was read; try again")
     }
 
     /// Where an entry point is pinned.
@@ -489,7 +489,7 @@ fn open_maps(directory: &Path) -> Result<InstanceMaps> {
         // That attachment is another's.
         let stays = "; where it is in front of another program it stays until who attached that ends, or `ip link set dev IFACE xdp off` takes off both";
         error.context(format!(
-            "what is pinned in {0} is not whole; `rm -r {0}` takes the program off and removes what is left of it{1}",
+            "pins are missing in {0}; `rm -r {0}` takes the program off and removes the other pins{1}",
             directory.display(),
             if in_front { stays } else { "" }
         ))

@@ -62,7 +62,7 @@ impl Snapshot {
         let Some(mut policy) = maps.policy()? else { return Ok(None) };
         let gates = maps.gates.words(policy.settings.rules)?;
         policy.settings.rules = 0;
-        let own_first = maps.own_first.get(&0, 0).context("reading what is asked first about addresses")?;
+        let own_first = maps.own_first.get(&0, 0).context("reading the addresses that are compared first")?;
         let active = (maps.active_addresses()? * SCOPE_SLOTS) as usize;
         let lines = |table: &Array<MapData, Pod<Line>>| -> Result<Arc<[Line]>> {
             let lines = read_batch(table, 0, table.len()).context("reading the limiter's tables")?;

@@ -127,7 +127,7 @@ pub fn to_the_end(from: impl Read) -> Result<String> {
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        anyhow!("it is no text: what is at byte {at} is no UTF-8")
+        anyhow!("it is no text: the bytes from {at} on are no UTF-8")
     })
 }
 
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn what_is_no_text_is_called_that_and_where() {
         let error = to_the_end(&b"echo = \xfftrue"[..]).expect_err("it is no text");
-        assert_eq!(error.to_string(), "it is no text: what is at byte 7 is no UTF-8");
+        assert_eq!(error.to_string(), "it is no text: the bytes from 7 on are no UTF-8");
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub(crate) async fn ask(
 /// Why there was no answer, without the words of the library for what it has read.
 fn failed(error: &hyper::Error) -> String {
     if error.is_parse() {
-        return "what it answers with is no HTTP".to_owned();
+        return "its answer is no HTTP".to_owned();
     }
     if error.is_incomplete_message() {
         return "it has closed the connection without an answer".to_owned();
@@ -102,7 +102,7 @@ mod tests {
     fn what_is_no_answer_is_said_without_words_of_the_library() {
         assert_eq!(said_of("HTTP/1.1 204 No Content\r\n\r\n"), Ok(()));
         for (answer, why) in [
-            ("SSH-2.0-x\r\n", "what it answers with is no HTTP"),
+            ("SSH-2.0-x\r\n", "its answer is no HTTP"),
             ("", "it has closed the connection without an answer"),
             (
                 "HTTP/1.1 503 Not Now\r\ncontent-length: 0\r\n\r\n",

@@ -56,7 +56,7 @@ impl fmt::Display for Owner {
         match self {
             Self::Root => f.write_str("root"),
             Self::Other(uid) => write!(f, "uid {uid}"),
-            Self::Hidden(namespace) => write!(f, "somebody whom user namespace {namespace} does not show"),
+            Self::Hidden(namespace) => write!(f, "a user that user namespace {namespace} does not show"),
         }
     }
 }

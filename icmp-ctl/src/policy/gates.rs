@@ -32,7 +32,7 @@ const MOST: u32 = 100;
 
 /// What follows where the kernel has an address of a VIP.
 const WHILE_IT_FAILS: &str =
-    "the kernel answers pings to it while the check fails; with `unhealthy = \"drop\"` nobody does";
+    "the kernel answers pings to it while the check fails; with `unhealthy = \"drop\"` it does not";
 
 /// What is there while systemd runs (sd_booted(3)).
 const SYSTEMD: &str = "/run/systemd/system";

@@ -56,7 +56,7 @@ pub(super) fn warnings(peers: &Peers, settings: &Settings) -> Vec<String> {
     let mut warnings = Vec::new();
     if matches!(&peers.track, Some(Track::From(prefixes)) if prefixes.is_empty()) {
         warnings.push(
-            "peers.track: the list is empty, so that nobody is tracked; a number like 10000 tracks whoever pings, and 0 nobody".to_owned(),
+            "peers.track: the list is empty, so that no peer is tracked; a number like 10000 tracks all that ping, and 0 none".to_owned(),
         );
     }
     let is_tracked = |peer: &&NamedPeer| {
@@ -73,7 +73,7 @@ pub(super) fn warnings(peers: &Peers, settings: &Settings) -> Vec<String> {
     if let [first, others @ ..] = &untracked[..] {
         let more = if others.is_empty() { String::new() } else { format!(" and {} more", others.len()) };
         let why =
-            if settings.peers == 0 { "nobody is tracked" } else { "no prefix of `track` has the address" };
+            if settings.peers == 0 { "no peer is tracked" } else { "no prefix of `track` has the address" };
         warnings.push(format!("peers.named: nothing is told of {}{more}: {why}", named(first)));
     }
     warnings
@@ -205,9 +205,9 @@ mod tests {
             ("", "", vec![]),
             ("10000", named, vec![]),
             ("[\"192.0.2.0/24\", \"2001:db8::/32\"]", named, vec![]),
-            ("[]", "", vec!["peers.track: the list is empty, so that nobody is tracked"]),
-            ("[]", named, vec!["the list is empty", "site-b (192.0.2.1): nobody is tracked"]),
-            ("0", named, vec!["peers.named: nothing is told of site-b (192.0.2.1): nobody is tracked"]),
+            ("[]", "", vec!["peers.track: the list is empty, so that no peer is tracked"]),
+            ("[]", named, vec!["the list is empty", "site-b (192.0.2.1): no peer is tracked"]),
+            ("0", named, vec!["peers.named: nothing is told of site-b (192.0.2.1): no peer is tracked"]),
             ("[\"::/0\"]", named, vec!["site-b (192.0.2.1): no prefix of `track` has the address"]),
             (
                 "[\"198.51.100.0/24\"]",
@@ -234,7 +234,7 @@ mod tests {
         for (text, why) in [
             (
                 "peers.track = 300000".to_owned(),
-                "300000 peers cannot be tracked: from 0, which is nobody, to 262144",
+                "300000 peers cannot be tracked: from 0, which is none, to 262144",
             ),
             ("peers.track = -1".to_owned(), "-1 peers cannot be tracked"),
             (

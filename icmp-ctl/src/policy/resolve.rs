@@ -101,10 +101,7 @@ pub fn resolve_rule(rule: &config::Rule, at: &[&str], folder: &Path, tick: Tick)
         (Some(_), Action::Pass | Action::Drop) => {
             return refuse(
                 &key("limit"),
-                format!(
-                    "what is to be limited has action = \"limit\" or \"answer\", not {:?}",
-                    action.name()
-                ),
+                format!("a rule with a limit has action = \"limit\" or \"answer\", not {:?}", action.name()),
             );
         }
         (None, _) if rule.burst.is_some() => {
@@ -139,7 +136,7 @@ pub fn resolve_rule(rule: &config::Rule, at: &[&str], folder: &Path, tick: Tick)
         return refuse(
             &key("length"),
             format!(
-                "lengths are told apart up to {MAX_LENGTH}; what is longer spans buffers and is the kernel's"
+                "lengths are compared up to {MAX_LENGTH}; a longer message spans buffers, and is passed to the kernel"
             ),
         );
     }

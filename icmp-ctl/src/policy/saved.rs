@@ -81,7 +81,7 @@ impl Save<'_> {
         let parsed = |text: &str| Config::parse(text, &file.display().to_string());
         let there = parsed(&text)
             .and_then(Config::with_whole_paths)
-            .context("what is there cannot be changed; mend it, or move it away")?;
+            .context("the file that is there cannot be changed; mend it, or move it away")?;
         let wanted = in_words_of(&self.like.beside(&there)?, pins, policy)?;
         let own = identity(&file);
         ensure!(
@@ -93,7 +93,7 @@ impl Save<'_> {
         let again = parsed(&edited.text).and_then(|config| compiled_for(&config, pins));
         ensure!(
             again.context("reading what would be written")?.says_the_same_as(policy),
-            "{} is left as it is: what would be written to it means something else than what is in force",
+            "{} is left as it is: the new text would not mean the policy in force",
             file.display()
         );
         let replacement = if edited.changed.is_empty() { None } else { Some(on_disk.replace(&edited.text)?) };
@@ -112,7 +112,7 @@ impl Saving {
             note(&format!("{file} says so already"));
             return Ok(());
         };
-        replacement.finish().with_context(|| format!("what is in force now was not saved to {file}"))?;
+        replacement.finish().with_context(|| format!("the policy in force was not saved to {file}"))?;
         note(&format!("saved to {file}: {}", self.changed.join(", ")));
         Ok(())
     }

@@ -94,7 +94,10 @@ pub fn start(wanted: Wanted<'_>, configured: impl FnOnce() -> Result<Configured>
     }
     let configured = match (!wanted.again).then(configured).transpose() {
         Err(error) if is_loaded && !wanted.reconfigure => {
-            warn(&format!("{}; not needed now: what is in force stays, and is joined", sentence(&error)));
+            warn(&format!(
+                "{}; not needed now: the policy in force stays, and counts for the new interfaces, too",
+                sentence(&error)
+            ));
             None
         }
         configured => configured?,

@@ -305,7 +305,7 @@ pub fn put_in_force(
         let pending = matches!(keep, Keep::AsBefore) && instance.maps.rollback_at()?.is_some();
         ensure!(
             !pending,
-            "what is in force awaits confirmation; `icmp-ctl confirm --save` keeps and saves it"
+            "the policy in force awaits confirmation; `icmp-ctl confirm --save` keeps and saves it"
         );
         save.prepare(&instance, &transaction.policy)
     });

@@ -43,7 +43,7 @@ impl Reader {
             Ok(read) => Ok(Some(read)),
             Err(TryRecvError::Empty) => Ok(None),
             Err(TryRecvError::Disconnected) => {
-                bail!("reading what is shown has come to an end, which is a fault of icmp-ctl")
+                bail!("the thread that reads the figures has ended, which is a fault of icmp-ctl")
             }
         }
     }

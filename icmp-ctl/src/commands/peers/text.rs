@@ -10,7 +10,7 @@ const ROOM: usize = 30;
 pub(super) fn lines(seen: &Seen, rows: &[&Row], all: usize, verbose: bool) -> Vec<String> {
     if !seen.is_tracking {
         return vec![
-            "nobody is tracked; `[peers] track = 10000` in the configuration tracks so many".to_owned(),
+            "no peer is tracked; `[peers] track = 10000` in the configuration tracks so many".to_owned(),
         ];
     }
     let mut cells = Vec::new();

@@ -57,13 +57,19 @@ pub(super) fn bypassed(place: Place<'_>) -> Vec<Finding> {
             }
         }
     }
-    let mut findings: Vec<_> = found.into_iter().map(|((hook, who, there), devices)| {
-        let what =
-            format!("at the {hook} of {} is {}, which {who} never reach", names(&devices), there.join(" and "));
-        let why =
-            "what it refuses, counts or marks it does to the others only; a [[policy.rule]] can refuse the same";
-        Finding::new(CHECK, State::Unknown, what, why)
-    }).collect();
+    let mut findings: Vec<_> = found
+        .into_iter()
+        .map(|((hook, who, there), devices)| {
+            let what = format!(
+                "at the {hook} of {} is {}, which {who} never reach",
+                names(&devices),
+                there.join(" and ")
+            );
+            let why =
+                "it refuses, counts or marks only the other frames; a [[policy.rule]] can refuse the same";
+            Finding::new(CHECK, State::Unknown, what, why)
+        })
+        .collect();
     findings.extend(failed.as_ref().map(unknown));
     if findings.is_empty() {
         findings.push(Finding::fine(CHECK, "nothing at ingress and egress"));
@@ -72,7 +78,7 @@ pub(super) fn bypassed(place: Place<'_>) -> Vec<Finding> {
 }
 
 fn unknown(error: &Error) -> Finding {
-    Finding::new(CHECK, State::Unknown, "what is at ingress and egress is not known", sentence(error))
+    Finding::new(CHECK, State::Unknown, "the filters at ingress and egress are not known", sentence(error))
 }
 
 fn names(devices: &[&str]) -> String {

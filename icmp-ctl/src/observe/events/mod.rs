@@ -249,7 +249,7 @@ impl fmt::Display for What {
             ),
             Self::Lost(Lost { events, .. }) => {
                 let events = count(*events, "event was", "events were");
-                write!(f, "lost: {events} not told, because nobody took that many in time")
+                write!(f, "lost: {events} not delivered, because the receiver was too slow")
             }
         }
     }
