@@ -444,6 +444,8 @@ mod tests {
             (None, payload("ip6", "daddr"), json!("2001:db8::99")),
             (None, payload("tcp", "dport"), json!(22)),
             (None, payload("ip", "ttl"), json!(3)),
+            (None, payload("ip", "id"), json!(3)),
+            (None, payload("ether", "saddr"), json!("02:00:00:00:00:01")),
             (None, payload("ip", "dscp"), json!("cs1")),
             (None, payload("ip", "ecn"), json!("ect1")),
             (None, meta("mark"), json!(3)),
@@ -453,6 +455,11 @@ mod tests {
             let rule = json!([{ "mangle": { "key": key, "value": value } }]);
             let found = refused("accept", json!([rule]), REQUEST);
             assert_eq!(found.first().map(|refusal| refusal.certain), refusal, "{rule}");
+        }
+        let refusing = ["DROP", "REJECT", "DNAT", "NETMAP", "DNPT", "SNPT", "NFQUEUE", "QUEUE", "TARPIT"];
+        for (target, refuses) in refusing.map(|target| (target, true)).into_iter().chain([("TTL", false)]) {
+            let rule = json!([{ "xt": { "type": "target", "name": target } }]);
+            assert_eq!(!refused("accept", json!([rule]), REQUEST).is_empty(), refuses, "{rule}");
         }
         let of_tcp = json!([{ "mangle": { "key": payload("tcp", "dport"), "value": 22 } }, { "drop": null }]);
         assert_eq!(refused("accept", json!([of_tcp]), REQUEST), [], "it is a condition, too");

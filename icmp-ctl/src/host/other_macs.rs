@@ -102,7 +102,7 @@ mod tests {
         let bridge = || of_mac(4, of_kind(InfoKind::Bridge, 9));
         let macvlan = |link| above(1, InfoKind::MacVlan, of_mac(6, link));
         // The first link is attached, and the last takes its frames in but for what is above that.
-        let cases: [(&str, Vec<Link>, u32, &[u8]); 12] = [
+        let cases: [(&str, Vec<Link>, u32, &[u8]); 16] = [
             ("nothing above", vec![card()], 1, &[]),
             (
                 "a bridge, of which the other port is not on the way",
@@ -128,6 +128,30 @@ mod tests {
             ("a macvlan", vec![card(), macvlan(link(2, true, None))], 1, &[6]),
             ("a macvlan that is down", vec![card(), macvlan(link(2, false, None))], 1, &[]),
             ("a macvlan in a VRF", vec![card(), macvlan(port(2, 7)), of_kind(InfoKind::Vrf, 7)], 1, &[]),
+            (
+                "a macvlan in the VRF of the interface",
+                vec![port_of(7), macvlan(port(2, 7)), of_kind(InfoKind::Vrf, 7)],
+                1,
+                &[6],
+            ),
+            (
+                "a VRF, whose ports take their frames in themselves",
+                vec![of_mac(4, of_kind(InfoKind::Vrf, 7)), port_of(7)],
+                7,
+                &[],
+            ),
+            (
+                "a VLAN device that is a port, and what it is above",
+                vec![of_mac(8, Link { vlan: vlan(1), ..port(2, 9) }), card(), bridge()],
+                9,
+                &[2, 8],
+            ),
+            (
+                "a team whose ports have addresses of their own",
+                vec![of_mac(4, of_kind(InfoKind::Team, 9)), port_of(9)],
+                9,
+                &[2],
+            ),
             ("a macvtap", vec![card(), above(1, InfoKind::MacVtap, of_mac(6, link(2, true, None)))], 1, &[]),
             (
                 "a bond whose ports have addresses of their own",
