@@ -23,7 +23,7 @@ impl Source {
         let Some(span) = span else { return anyhow::anyhow!("{name}: {why}") };
         let start = text[..span.start].rfind('\n').map_or(0, |newline| newline + 1);
         let line = text[start..].lines().next().unwrap_or_default();
-        let number = text[..span.start].matches('\n').count() + 1;
+        let number = self.line_number(span.start);
         let column = text[start..span.start].chars().count() + 1;
         let width = text[span.start..span.end.min(start + line.len()).max(span.start)].chars().count().max(1);
         let margin = " ".repeat(number.to_string().len());
@@ -54,9 +54,19 @@ impl Source {
         first(DeTable::parse(&self.text).ok()?.get_ref().values())
     }
 
-    /// An error that was found later.
+    /// An error that was found later. Of two places it points at the later one, and names the line of the other.
     pub(super) fn explain(&self, error: &Invalid) -> anyhow::Error {
-        self.point(locate(&self.text, &error.path, error.place), &error.message)
+        let Invalid { path, other, place, message } = error;
+        let here = locate(&self.text, path, *place);
+        let other = other.as_ref().and_then(|other| locate(&self.text, other, *place));
+        let (Some(one), Some(two)) = (&here, &other) else { return self.point(here, message) };
+        let (first, last) = if one.start < two.start { (one, two) } else { (two, one) };
+        let line = self.line_number(first.start);
+        self.point(Some(last.clone()), &format!("{message}; the other is in line {line}"))
+    }
+
+    fn line_number(&self, position: usize) -> usize {
+        self.text[..position].matches('\n').count() + 1
     }
 }
 
@@ -73,6 +83,8 @@ pub enum Place {
 #[derive(Debug)]
 pub struct Invalid {
     path: Vec<String>,
+    /// What cannot be together with it.
+    other: Option<Vec<String>>,
     place: Place,
     message: String,
 }
@@ -100,9 +112,18 @@ pub(crate) fn refuse<T>(path: &[&str], message: String) -> Result<T> {
     Err(invalid(path)(anyhow::Error::msg(message)))
 }
 
+/// As [`invalid_key`], for an error that is made here and is about two keys.
+pub(crate) fn refuse_keys<T>(path: &[&str], other: &[&str], message: String) -> Result<T> {
+    Err(anyhow::Error::new(Invalid { path: owned(path), other: Some(owned(other)), place: Place::Key, message }))
+}
+
 fn wrong<E: Into<anyhow::Error>>(path: &[&str], place: Place) -> impl FnOnce(E) -> anyhow::Error {
-    let path: Vec<String> = path.iter().map(|key| (*key).to_owned()).collect();
-    move |error| anyhow::Error::new(Invalid { path, place, message: error.into().to_string() })
+    let path = owned(path);
+    move |error| anyhow::Error::new(Invalid { path, other: None, place, message: error.into().to_string() })
+}
+
+fn owned(path: &[&str]) -> Vec<String> {
+    path.iter().map(|key| (*key).to_owned()).collect()
 }
 
 /// Where in a text the value or the key at a path is; of a path that goes on beyond the text, where its last part is.

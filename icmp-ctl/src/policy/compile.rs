@@ -2,6 +2,7 @@
 //!
 //! Owns the translation of everything except limits (`limits.rs`) and rules (`resolve.rs`, `layout.rs`).
 
+use std::collections::HashMap;
 use std::num::NonZeroU8;
 
 use anyhow::{Result, anyhow};
@@ -16,7 +17,7 @@ use icmp_common::types::{Action, Budget};
 
 use crate::config::file::{self as config, Config, Own, Verify};
 use crate::config::limits::ResolvedLevel;
-use crate::config::source::{Invalid, invalid, invalid_key, refuse};
+use crate::config::source::{Invalid, invalid, invalid_key, refuse, refuse_keys};
 use crate::host::defaults::HostDefaults;
 use crate::instance::compiled::{Compiled, Vip};
 use crate::kernel::clock::Tick;
@@ -80,6 +81,7 @@ fn level(tick: Tick, key: &str, level: ResolvedLevel) -> Result<Level> {
 /// The table of all types: the preset's, but for what the configuration says of single ones.
 pub(super) fn types(preset: Preset, policy: &config::Policy) -> Result<[TypeEntry; TYPE_ENTRIES]> {
     let mut types = preset_types(preset);
+    let mut named = HashMap::new();
     for (family, key, actions) in [(Family::V4, "ipv4", &policy.ipv4), (Family::V6, "ipv6", &policy.ipv6)] {
         for (text, action) in actions {
             let at = ["policy", key, text];
@@ -87,7 +89,16 @@ pub(super) fn types(preset: Preset, policy: &config::Policy) -> Result<[TypeEntr
                 TypeName::all(text, &[family]).map_err(anyhow::Error::msg).map_err(invalid_key(&at))?;
             for TypeName { first, last, code, .. } in names {
                 for icmp_type in first..=last {
-                    let entry = &mut types[type_index(family, icmp_type)];
+                    let index = type_index(family, icmp_type);
+                    if let Some(other) = named.insert((index, code), text) {
+                        let of = TypeName { family, first: icmp_type, last: icmp_type, code };
+                        return refuse_keys(
+                            &at,
+                            &["policy", key, other],
+                            format!("{other:?} and {text:?} both name the type {of} of {key}; leave one of them out"),
+                        );
+                    }
+                    let entry = &mut types[index];
                     set_action(entry, family, icmp_type, code, action.0, &at)?;
                 }
             }
