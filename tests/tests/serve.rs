@@ -72,6 +72,26 @@ fn a_scraper_is_answered_while_another_host_opens_connections_and_holds_them() {
 }
 
 #[test]
+fn serve_says_the_port_that_it_got_where_any_will_do() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    let folder = Folder::new();
+    let config = configured(&folder, "[metrics]\nlisten = \"0.0.0.0:0\"\n");
+    let mut serve = Watch::start(&mut ctl::command(host, &format!("serve -f {config}")));
+    let said = serve.wait_for(SERVING, LIMIT);
+    let port = said.split_once("http://0.0.0.0:").and_then(|(_, rest)| rest.split_once("/metrics"));
+    let port: u16 = port.expect("an address").0.parse().expect("a port");
+    let mut scraper = host.enter(|| TcpStream::connect(("127.0.0.1", port)).expect("it listens there"));
+    scraper.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    let _length = scraper.read_to_string(&mut answer).expect("it is answered");
+    assert!(answer.contains("icmp_ctl_build_info"), "{answer}");
+    serve.wait_for(&format!("every client that reaches 0.0.0.0:{port} may read"), LIMIT);
+    assert_eq!(serve.end_by(Signal::SIGTERM), DONE);
+    detach(host);
+}
+
+#[test]
 fn sigterm_ends_serve_while_another_process_keeps_it_from_following() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

@@ -14,6 +14,7 @@ use crate::observe::readers;
 
 /// What is listened at.
 pub(super) struct Endpoints {
+    /// With the port that was got.
     listen: Listen,
     metrics: Listener,
     readers: Option<Listener>,
@@ -25,23 +26,27 @@ impl Endpoints {
     /// # Errors
     /// The metrics' address or socket cannot be had.
     pub(super) async fn listen(listen: &Listen) -> Result<Self> {
-        let metrics = match listen {
-            Listen::Tcp(address) => Listener::tcp(*address).await.map_err(|error| {
-                let reason = match error.kind() {
-                    ErrorKind::PermissionDenied if address.port() < 1024 => {
-                        "; `serve` has no CAP_NET_BIND_SERVICE, and listens on ports from 1024 on"
-                    }
-                    ErrorKind::AddrInUse => "; another holds the port",
-                    ErrorKind::AddrNotAvailable => "; no interface that is up has that address here",
-                    _ => "",
-                };
-                anyhow::Error::from(error)
-                    .context(format!("listening on {listen}, the `listen` of [metrics]{reason}"))
-            }),
+        let (metrics, listen) = match listen {
+            Listen::Tcp(address) => Listener::tcp(*address)
+                .await
+                .map(|(listener, got)| (listener, Listen::Tcp(got)))
+                .map_err(|error| {
+                    let reason = match error.kind() {
+                        ErrorKind::PermissionDenied if address.port() < 1024 => {
+                            "; `serve` has no CAP_NET_BIND_SERVICE, and listens on ports from 1024 on"
+                        }
+                        ErrorKind::AddrInUse => "; another holds the port",
+                        ErrorKind::AddrNotAvailable => "; no interface that is up has that address here",
+                        _ => "",
+                    };
+                    anyhow::Error::from(error)
+                        .context(format!("listening on {listen}, the `listen` of [metrics]{reason}"))
+                }),
             Listen::Unix(path) => Listener::unix(path)
+                .map(|listener| (listener, listen.clone()))
                 .with_context(|| format!("listening on {listen}, the `listen` of [metrics]")),
         }?;
-        Ok(Self { listen: listen.clone(), metrics, readers: for_readers() })
+        Ok(Self { listen, metrics, readers: for_readers() })
     }
 
     /// Answers from now on.

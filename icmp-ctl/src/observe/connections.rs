@@ -45,12 +45,14 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// Listens at an address.
+    /// Listens at an address, and tells it: port 0 is whichever is free.
     ///
     /// # Errors
     /// It cannot be listened at.
-    pub async fn tcp(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self::Tcp(TcpListener::bind(address).await?))
+    pub async fn tcp(address: SocketAddr) -> io::Result<(Self, SocketAddr)> {
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
+        Ok((Self::Tcp(listener), address))
     }
 
     /// Listens at a socket of the file system.
