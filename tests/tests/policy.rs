@@ -253,6 +253,30 @@ fn rules_that_never_decide_or_disagree_are_warned_about_and_exceptions_are_not()
 }
 
 #[test]
+fn a_rule_that_no_message_can_match_is_warned_about() {
+    let Some(pair) = pair(&[]) else { return };
+    let folder = Folder::new();
+    for (condition, why) in [
+        ("length = \"0\"", Some("`length` ends at 0, and a message of ICMP has at least 8 bytes")),
+        ("length = \"0-7\"", Some("`length` ends at 7, and")),
+        ("length = \"0-8\"", None),
+        ("from = [\"224.0.0.1\", \"ff02::/16\"]", Some("`from` has only 224.0.0.1/32, ff02::/16, and")),
+        ("from = \"::1\"", Some("`from` has only ::1/128")),
+        ("from = [\"255.255.255.255\", \"192.0.2.1\"]", None),
+        ("from = \"240.0.0.0/4\"", None),
+    ] {
+        let text = format!(
+            "[[policy.rule]]\nname = \"r\"\ntype = \"echo-request\"\naction = \"drop\"\n{condition}\n"
+        );
+        let file = folder.file("c.toml", &text);
+        let done = ctl::run(&pair.host, &format!("apply -f {file} --check"));
+        assert_eq!(done.code, DONE, "{done}");
+        assert_eq!(done.stderr.contains("\"r\" matches nothing"), why.is_some(), "{condition}: {done}");
+        assert!(why.is_none_or(|why| done.stderr.contains(why)), "{condition}: {done}");
+    }
+}
+
+#[test]
 fn a_guard_refuses_by_name_and_is_overridden_by_name() {
     let Some(pair) = pair(&[]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);

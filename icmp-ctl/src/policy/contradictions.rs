@@ -15,6 +15,12 @@ pub fn warnings(rules: &[Rule], touched: impl Fn(&Rule) -> bool) -> Vec<String> 
             }));
             continue;
         }
+        if let Some(why) = rule.never_matches() {
+            if touched(rule) {
+                warnings.push(format!("rule {:?} matches nothing: {why}", rule.name));
+            }
+            continue;
+        }
         if let Some(before) = deciding.iter().find(|before| before.covers(rule)) {
             if touched(before) || touched(rule) {
                 warnings.push(format!(

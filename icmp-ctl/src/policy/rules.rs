@@ -5,6 +5,7 @@ use icmp_common::types::Action;
 use std::ops::RangeInclusive;
 
 use icmp_common::types::Family;
+use icmp_common::wire::icmpv4;
 use ipnet::IpNet;
 
 use crate::policy::types::TypeName;
@@ -40,6 +41,8 @@ pub struct Rule {
 pub const ANY_LENGTH: RangeInclusive<u16> = 0..=u16::MAX;
 /// The longest length that a rule can tell from a longer one.
 pub const MAX_LENGTH: u16 = LENGTHS as u16 - 2;
+/// Sources whose packets are passed before rules are asked (`is_ignored_source` in icmp-common's `wire`).
+const IGNORED_SOURCES: [&str; 4] = ["224.0.0.0/4", "255.255.255.255/32", "ff00::/8", "::1/128"];
 /// Hop limits as a rule has them where it does not say.
 pub const ANY_HOP_LIMIT: RangeInclusive<u8> = 0..=u8::MAX;
 
@@ -90,6 +93,25 @@ impl Rule {
             && self.hop_limit.end() >= other.hop_limit.start()
             && nets(&self.from, &other.from)
             && nets(&self.to, &other.to)
+    }
+
+    /// Why no message can be one that it matches, though none of its lists is empty.
+    pub fn never_matches(&self) -> Option<String> {
+        let last = *self.length.end();
+        if usize::from(last) < icmpv4::LEN {
+            return Some(format!(
+                "its `length` ends at {last}, and a message of ICMP has at least {} bytes",
+                icmpv4::LEN
+            ));
+        }
+        let ignored = |net: &IpNet| {
+            IGNORED_SOURCES.iter().any(|all| all.parse::<IpNet>().is_ok_and(|all| all.contains(net)))
+        };
+        let from = self.from.as_ref().filter(|from| from.iter().all(ignored))?;
+        Some(format!(
+            "its list `from` has only {}, and what is from there the kernel ignores, and no rule is asked",
+            from.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        ))
     }
 
     /// The lists it has that are empty, by their keys; with one of them it matches nothing.
