@@ -114,7 +114,12 @@ pub(crate) fn refuse<T>(path: &[&str], message: String) -> Result<T> {
 
 /// As [`invalid_key`], for an error that is made here and is about two keys.
 pub(crate) fn refuse_keys<T>(path: &[&str], other: &[&str], message: String) -> Result<T> {
-    Err(anyhow::Error::new(Invalid { path: owned(path), other: Some(owned(other)), place: Place::Key, message }))
+    Err(anyhow::Error::new(Invalid {
+        path: owned(path),
+        other: Some(owned(other)),
+        place: Place::Key,
+        message,
+    }))
 }
 
 fn wrong<E: Into<anyhow::Error>>(path: &[&str], place: Place) -> impl FnOnce(E) -> anyhow::Error {

@@ -14,6 +14,7 @@ use icmp_common::path::checks::{Check, Mode, mode_shift};
 use icmp_common::policy::{Preset, preset_types};
 use icmp_common::types::Family;
 use icmp_common::types::{Action, Budget};
+use ipnet::IpNet;
 
 use crate::config::file::{self as config, Config, Own, Verify};
 use crate::config::limits::ResolvedLevel;
@@ -95,7 +96,9 @@ pub(super) fn types(preset: Preset, policy: &config::Policy) -> Result<[TypeEntr
                         return refuse_keys(
                             &at,
                             &["policy", key, other],
-                            format!("{other:?} and {text:?} both name the type {of} of {key}; leave one of them out"),
+                            format!(
+                                "{other:?} and {text:?} both name the type {of} of {key}; leave one of them out"
+                            ),
                         );
                     }
                     let entry = &mut types[index];
@@ -199,9 +202,28 @@ pub fn compile_policy(config: &Config, tick: Tick, host: HostDefaults, cpus: u32
     })
 }
 
-/// The VIPs, none of which is wide by accident, in the order of their prefixes.
+/// Prefixes whose addresses the program never answers for (`is_martian_source` in icmp-common's `wire`), and what they are.
+const NEVER_ANSWERED: [(&str, &str); 5] = [
+    ("0.0.0.0/8", "addresses that stand for this host or network"),
+    ("127.0.0.0/8", "loopback addresses"),
+    ("224.0.0.0/3", "multicast and reserved addresses"),
+    ("::/64", "the loopback address, the unspecified one, and IPv4 addresses written as IPv6 ones"),
+    ("ff00::/8", "multicast addresses"),
+];
+
+/// Why no address of a prefix is ever answered.
+fn never_answered(net: IpNet) -> Option<String> {
+    let holds = |block: &&(&str, &str)| block.0.parse::<IpNet>().is_ok_and(|block| block.contains(&net));
+    let (block, what) = NEVER_ANSWERED.iter().find(holds)?;
+    Some(format!("{net} can never be answered: {block} has only {what}"))
+}
+
+/// The VIPs, none of which is wide by accident or can never be one, in the order of their prefixes.
 fn vips(responder: &config::Responder) -> Result<Vec<Vip>> {
     for (prefix, [table, list, number]) in responder.prefixes() {
+        if let Some(why) = never_answered(prefix.0) {
+            return refuse(&[&table, &list, &number, "prefix"], why);
+        }
         if prefix.is_very_wide() && !responder.wide_vips {
             return refuse(
                 &[&table, &list, &number, "prefix"],
@@ -229,4 +251,28 @@ fn vips(responder: &config::Responder) -> Result<Vec<Vip>> {
     vips.sort_by_key(|vip| vip.net);
     vips.dedup();
     Ok(vips)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use super::*;
+    use icmp_common::wire::{ipv4, ipv6};
+
+    #[test]
+    fn what_the_packet_path_answers_for_nobody_cannot_be_a_vip_and_all_else_can() {
+        for first in 0..=u8::MAX {
+            let v4 = Ipv4Addr::new(first, 1, 2, 3);
+            let refused = never_answered(IpAddr::from(v4).into()).is_some();
+            assert_eq!(refused, ipv4::is_martian_source(v4.to_bits()), "{v4}");
+            let v6 = Ipv6Addr::from_bits(u128::from(first) << 120 | 1);
+            let refused = never_answered(IpAddr::from(v6).into()).is_some();
+            assert_eq!(refused, ipv6::is_martian_source((v6.to_bits() >> 64) as u64), "{v6}");
+        }
+        // Some of these is answered for.
+        for wide in ["0.0.0.0/0", "192.0.0.0/2", "::/0", "::/63", "fe00::/7"] {
+            assert_eq!(never_answered(wide.parse().expect("a prefix")), None);
+        }
+    }
 }
