@@ -276,6 +276,12 @@ fn unusual() -> Vec<Unusual> {
         ("one header of each kind", v6, |echo| one(&behind(echo, &[0, 60, 43, 44, 60]))),
         ("two IPv6 fragments", v6, |echo| fragments6(&echo)),
         ("fragments before destination options", v6, |echo| fragments6(&behind(echo, &[60]))),
+        ("a first fragment that ends within the chain", v6, |echo| fragments6(&behind(echo, &[60; 4]))),
+        ("a first fragment that ends within a header within the chain", v6, |echo| {
+            let mut echo = behind(echo, &[60; 4]);
+            echo.extensions[2].1 = vec![1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+            fragments6(&echo)
+        }),
         ("eight destination options headers", v6, |echo| one(&behind(echo, &[60; 8]))),
         ("nine destination options headers", v6, |echo| one(&behind(echo, &[60; 9]))),
         ("forty destination options headers", v6, |echo| one(&behind(echo, &[60; 40]))),
@@ -328,7 +334,12 @@ fn limits_hold_for_pings_that_are_never_answered_and_within_them_each_is_passed_
         let (kernel, host) = host::both(config, &[]);
         let request = build(from_peer(to, if to.is_ipv4() { 8 } else { 128 })).swap_remove(0);
         let reason = match what {
-            _ if what.contains("nine") || what.contains("forty dest") => Reason::PolicyDrop,
+            _ if ["nine", "forty dest", "within the chain"]
+                .iter()
+                .any(|unreadable| what.contains(unreadable)) =>
+            {
+                Reason::PolicyDrop
+            }
             _ if what.contains("options") && to.is_ipv4() => Reason::IpOptions,
             _ if what.contains("tags") => Reason::UnknownVlan,
             "a record-route option" => Reason::IpOptions,

@@ -202,13 +202,16 @@ fn unusual_v6<F: Apart>(frame: &mut F, about: About) -> Result<Unusual, Reason> 
         // Nothing behind it is ICMPv6 that the kernel acts on.
         return Err(reason);
     }
+    // The kernel puts a packet together of which the first fragment ends within the chain (`ipv6frag_thdr_truncated` in net/ipv6/reassembly.c), so
+    // the message may be in another one. One that ends within the message it discards.
+    let is_elsewhere = is_walked && fragment & GOES_ON != 0;
     // every message has eight bytes.
-    if at + icmpv6::LEN > end {
+    if at + icmpv6::LEN > end && !is_elsewhere {
         return Err(if matches!(reason, Reason::MultiBuffer) { Reason::BadLength } else { reason });
     }
     // What is beyond where the chain was left is not looked at.
     let start = if is_walked { MAX_START + 1 } else { at };
-    Ok(Unusual::message(reason, start, end - at, fragment))
+    Ok(Unusual::message(reason, start, end.saturating_sub(at), fragment))
 }
 
 #[cfg(test)]
@@ -296,6 +299,35 @@ mod tests {
                 linear < L3 + 40 + 32 + 8,
                 "{linear} bytes in the first buffer"
             );
+        }
+    }
+
+    #[test]
+    fn a_first_fragment_that_ends_within_the_chain_has_a_message_that_cannot_be_read() {
+        let (first, last): (&[u8], &[u8]) = (&[0, 0, 1, 0, 0, 0, 9], &[0, 0, 0, 0, 0, 0, 9]);
+        let (short, long): (&[u8], &[u8]) = (&[0, 1, 4, 0, 0, 0, 0], &[9, 1, 4, 0, 0, 0, 0]);
+        let unreadable = Ok((true, true, true));
+        for (headers, next, expected) in [
+            (&[(44, first), (60, short)][..], 60, unreadable),
+            (&[(44, first)], 60, unreadable),
+            (&[(44, first), (60, long)], 60, unreadable),
+            (&[(44, first), (60, short), (43, short)], 44, unreadable),
+            (&[(0, short), (44, first), (60, short)], 60, unreadable),
+            // The kernel discards these, or finds no ICMPv6 in them.
+            (&[(44, first), (60, short)], 58, Err(Reason::ExtensionHeader)),
+            (&[(44, first), (60, long)], 58, Err(Reason::ExtensionHeader)),
+            (&[(44, first), (60, short)], 59, Err(Reason::ExtensionHeader)),
+            (&[(44, last), (60, short)], 60, Err(Reason::ExtensionHeader)),
+            (&[(60, short)], 60, Err(Reason::ExtensionHeader)),
+        ] {
+            let mut frame = chained(headers, 16);
+            frame.truncate(frame.len() - 4 - 16);
+            let (next_header, len) = (frame.len() - 8, (frame.len() - L3 - 40) as u16);
+            frame[next_header] = next;
+            frame[L3 + 4..L3 + 6].copy_from_slice(&len.to_be_bytes());
+            let said = search(&mut SliceFrame::new(&mut frame));
+            let facts = said.map(|found| (found.is_unreadable(), found.is_fragment(), found.goes_on()));
+            assert_eq!(facts, expected, "{headers:?} and {next}");
         }
     }
 
