@@ -189,12 +189,41 @@ const RETURN_PASS: u64 = 0xb7 | 2 << 32;
 const EXIT: u64 = 0x95;
 
 fn load(called: &str, instructions: &[u64], kind: Kind) -> io::Result<OwnedFd> {
+    let flags = if kind.frags { BPF_F_XDP_HAS_FRAGS } else { 0 };
+    load_as(called, instructions, BPF_PROG_TYPE_XDP, flags, if kind.attach_type { BPF_XDP } else { 0 })
+}
+
+/// Has a program that drops all packets of IPv4 before they are routed, in the packet filter of the calling thread's network namespace, for as long as
+/// the link is open.
+///
+/// # Panics
+/// If the kernel refuses.
+#[must_use]
+pub fn drop_before_routing() -> OwnedFd {
+    const BPF_PROG_TYPE_NETFILTER: u32 = 32;
+    const BPF_NETFILTER: u32 = 45;
+    const RETURN_DROP: u64 = 0xb7;
+    let attach_type = BPF_NETFILTER;
+    let program = load_as("test_drop", &[RETURN_DROP, EXIT], BPF_PROG_TYPE_NETFILTER, 0, attach_type)
+        .unwrap_or_else(|e| panic!("loading the program: {e}"));
+    // A program, no target, the type, no flags; IPv4, the first hook, a priority.
+    let attributes: [i32; 7] = [program.as_raw_fd(), 0, attach_type as i32, 0, 2, 0, -128];
+    bpf(BPF_LINK_CREATE, &attributes).unwrap_or_else(|e| panic!("attaching the program: {e}"))
+}
+
+fn load_as(
+    called: &str,
+    instructions: &[u64],
+    program_type: u32,
+    flags: u32,
+    expected_attach_type: u32,
+) -> io::Result<OwnedFd> {
     let license = c"GPL";
     let mut name = [0; 16];
     name[..called.len()].copy_from_slice(called.as_bytes());
 
     let attributes = ProgramLoad {
-        program_type: BPF_PROG_TYPE_XDP,
+        program_type,
         instruction_count: u32::try_from(instructions.len()).expect("a few"),
         instructions: instructions.as_ptr() as u64,
         license: license.as_ptr() as u64,
@@ -202,10 +231,10 @@ fn load(called: &str, instructions: &[u64], kind: Kind) -> io::Result<OwnedFd> {
         log_size: 0,
         log_buffer: 0,
         kernel_version: 0,
-        flags: if kind.frags { BPF_F_XDP_HAS_FRAGS } else { 0 },
+        flags,
         name,
         ifindex: 0,
-        expected_attach_type: if kind.attach_type { BPF_XDP } else { 0 },
+        expected_attach_type,
     };
     bpf(BPF_PROG_LOAD, &attributes)
 }

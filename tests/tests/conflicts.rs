@@ -4,12 +4,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read as _;
+use std::process::Stdio;
 
 use icmp_tests::can_run;
 use icmp_tests::ctl;
 use icmp_tests::folder::Folder;
 use icmp_tests::netns::Namespace;
 use icmp_tests::process::{self, Finished};
+use icmp_tests::xdp;
 
 const INPUT: &str = "type filter hook input priority 0;";
 
@@ -154,6 +157,33 @@ fn what_is_in_sets_is_not_listed_and_of_maps_only_what_decides_about_a_ping() {
     // As of a map that is too large to be listed in time.
     let done = check("case \"$*\" in *map*) exit 1;; esac");
     assert!(done.stderr.contains("may refuse") && done.stderr.contains("iifname vmap @by_device"), "{done}");
+}
+
+#[test]
+fn a_bpf_program_of_the_packet_filter_is_warned_about_where_it_is_and_nowhere_else() {
+    if !can_run(&["ip", "nsenter", "sleep"]) {
+        return;
+    }
+    let (host, other) = (Namespace::new("filter"), Namespace::new("filter-other"));
+    let link = host.enter(xdp::drop_before_routing);
+    // The process has the link alone, and is where its program is.
+    let mut holder = host.command("sh");
+    let holder = holder.args(["-c", "echo there; exec sleep 1000"]).stdin(link).stdout(Stdio::piped());
+    let mut holder = holder.spawn().expect("it is started");
+    let said = holder.stdout.as_mut().expect("a pipe").read_exact(&mut [0; 6]);
+    said.expect("it is in the namespace");
+    let warning = |namespace: &Namespace| {
+        let done = check(namespace);
+        done.stderr.lines().find(|line| line.contains("may refuse")).map(str::to_owned)
+    };
+    let (here, elsewhere) = (warning(&host), warning(&other));
+    holder.kill().and_then(|()| holder.wait()).expect("it ends");
+    assert!(
+        here.as_ref()
+            .is_some_and(|line| line.contains("BPF program") && line.contains("at prerouting of ipv4")),
+        "{here:?}"
+    );
+    assert_eq!((elsewhere, warning(&host)), (None, None));
 }
 
 fn check_under(host: &Namespace, chains: &str) -> Finished {

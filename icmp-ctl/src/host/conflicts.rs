@@ -7,13 +7,17 @@ use std::time::{Duration, Instant};
 
 use icmp_common::abi::{Settings, type_index};
 use icmp_common::types::{Action, Family};
+use nix::libc;
 use serde_json::Value;
 
+use crate::failure::{has_errno, sentence};
 use crate::finding::{Finding, State};
 use crate::host::firewall::{self, Packet, Refusal};
 use crate::host::iptables;
 use crate::host::nftables::{self, VerdictMaps};
+use crate::kernel::bpf;
 use crate::kernel::command::ask;
+use crate::kernel::holders::holders;
 
 /// How long a packet filter's command is waited for: it takes seconds for a ruleset with tens of thousands of rules.
 const FOR_RULES: Duration = Duration::from_secs(10);
@@ -95,6 +99,7 @@ fn filter_findings(
     if !packets.is_empty() {
         of_nftables(packets, &mut refusals, &mut unknown);
         of_iptables(packets, &mut refusals, &mut unknown);
+        of_programs(packets, &mut refusals, &mut unknown);
     }
     // Of one rule for both families, or for both ways, what is certain counts.
     refusals.sort_by(|a, b| (&a.text, b.certain).cmp(&(&b.text, a.certain)));
@@ -200,6 +205,48 @@ fn of_iptables(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Ve
         }
     }
 }
+
+/// BPF programs at the hooks of packet filters, each of which may refuse what it likes. Of which network namespace one is the kernel does not say: if every
+/// process that holds it is in another one, it is taken for that one's. Who may not list links, as `serve`, is told nothing.
+fn of_programs(packets: &[Packet], refusals: &mut Vec<Refusal>, unknown: &mut Vec<String>) {
+    let links = match bpf::filter_links() {
+        Ok(links) => links,
+        Err(error) if has_errno(&error, &[libc::EPERM]) => return,
+        Err(error) => return unknown.push(format!("listing BPF programs: {}", sentence(&error))),
+    };
+    for link in links {
+        let Some((family, hook)) = place_of(link.family_and_hook) else { continue };
+        let is_met = packets.iter().any(|packet| packet.family == family && packet.meets(hook, false));
+        if !is_met {
+            continue;
+        }
+        let mut held = holders(link.id).map(|holder| holder.is_here()).peekable();
+        if held.peek().is_none() || held.any(|is_here| is_here != Some(false)) {
+            let (family, id) = (family.name(), link.program_id);
+            let text = format!(
+                "the BPF program {id} at {hook} of {family}, which `bpftool prog show id {id}` tells of"
+            );
+            refusals.push(Refusal { text, certain: false });
+        }
+    }
+}
+
+/// Which packets meet a program of a packet filter, and where, by the kernel's numbers.
+fn place_of((family, hook): (u32, u32)) -> Option<(Family, &'static str)> {
+    let family = match family {
+        NFPROTO_IPV4 => Family::V4,
+        NFPROTO_IPV6 => Family::V6,
+        _ => return None,
+    };
+    Some((family, *HOOKS.get(hook as usize)?))
+}
+
+/// Families of packets, and the hooks for them in the order of their numbers (include/uapi/linux/netfilter.h).
+const NFPROTO_IPV4: u32 = 2;
+/// See [`NFPROTO_IPV4`].
+const NFPROTO_IPV6: u32 = 10;
+/// See [`NFPROTO_IPV4`].
+const HOOKS: [&str; 5] = ["prerouting", "input", "forward", "output", "postrouting"];
 
 /// Where the kernel lists the tables of iptables-legacy in this network namespace, and what prints them.
 const LEGACY: [(Family, &str, &str); 2] = [

@@ -11,6 +11,7 @@ use crate::diagnostics::shell_word;
 use crate::failure::has_errno;
 use crate::finding::{Finding, State};
 use crate::host::netlink::{Link, Xdp};
+use crate::kernel::holders::holders;
 use crate::kernel::{bpf, netlink};
 
 /// How it is attached.
@@ -106,7 +107,7 @@ pub(super) fn mode_flags(mode: &str) -> u32 {
 pub(super) fn finding(link: &Link, xdp: Xdp) -> Result<Finding> {
     let attachment = Attachment::of(link.index, xdp.program_id)?;
     let holder = match attachment {
-        Attachment::Link(id) => holder(id),
+        Attachment::Link(id) => holders(id).next().map(|holder| (holder.pid, holder.name())),
         Attachment::Netlink | Attachment::Unasked => None,
     };
     let what = format!(
@@ -187,25 +188,6 @@ pub(super) fn program(id: u32) -> Result<Option<ProgramInfo>> {
 /// What it is called.
 pub(super) fn name(info: &ProgramInfo) -> String {
     info.name_as_str().filter(|name| !name.is_empty()).unwrap_or(NAMELESS).to_owned()
-}
-
-/// A process that has the link open, of those that can be asked.
-fn holder(link_id: u32) -> Option<(Pid, String)> {
-    let line = format!("link_id:\t{link_id}");
-    let has_it = |process: &std::path::Path| {
-        let files = std::fs::read_dir(process.join("fdinfo")).into_iter().flatten().flatten();
-        files
-            .filter_map(|file| std::fs::read_to_string(file.path()).ok())
-            .any(|text| text.lines().any(|found| found == line))
-    };
-    std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        if !has_it(&entry.path()) {
-            return None;
-        }
-        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        Some((Pid::from_raw(pid), name.trim().to_owned()))
-    })
 }
 
 #[cfg(test)]

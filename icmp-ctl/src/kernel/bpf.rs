@@ -11,7 +11,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Pod;
 use aya::maps::{Array, IterableMap as _, MapData, PerCpuArray};
-use aya::programs::links::LinkType;
+use aya::programs::links::{self, LinkType};
 use aya::programs::loaded_links;
 use aya::util::nr_cpus;
 use aya_obj::generated::{
@@ -39,23 +39,59 @@ pub(crate) fn link_info(pin: &Path) -> Result<LinkInfo> {
 /// Kernel id of the link that has an XDP program on an interface; `None` where it was attached without one.
 ///
 /// # Errors
-/// The kernel does not tell, or does not show links: that takes CAP_SYS_ADMIN.
+/// As [`links_of`].
 pub(crate) fn link_on(ifindex: u32, program_id: u32) -> Result<Option<u32>> {
-    for link in loaded_links() {
-        let on_it = link.map_err(anyhow::Error::new).and_then(|link| {
-            let is_meant =
-                link.program_id() == program_id && link.link_type().is_ok_and(|kind| kind == LinkType::Xdp);
-            let is_it = is_meant && info_of(&link_by_id(link.id())?)?.ifindex == ifindex;
-            Ok(is_it.then_some(link.id()))
+    let mut found = links_of(LinkType::Xdp, |link| {
+        let is_it = link.program_id() == program_id && info_of(&link_by_id(link.id())?)?.ifindex == ifindex;
+        Ok(is_it.then_some(link.id()))
+    });
+    found.next().transpose()
+}
+
+/// A link that has a program in a packet filter, of whichever network namespace: the kernel does not tell of which.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FilterLink {
+    /// Kernel id of the link.
+    pub(crate) id: u32,
+    /// Kernel id of its program.
+    pub(crate) program_id: u32,
+    /// Number of the family of packets (`NFPROTO_`), and of the hook (`NF_INET_`, both include/uapi/linux/netfilter.h).
+    pub(crate) family_and_hook: (u32, u32),
+}
+
+/// All links that have a program in a packet filter (Linux 6.4).
+///
+/// # Errors
+/// As [`links_of`].
+pub(crate) fn filter_links() -> Result<Vec<FilterLink>> {
+    let found = links_of(LinkType::Netfilter, |link| {
+        let info = raw_info_of(&link_by_id(link.id())?)?;
+        // SAFETY: it is a link of such a program, so this is the arm that the kernel has written; any bytes are a value of it.
+        let at = unsafe { info.__bindgen_anon_1.netfilter };
+        let family_and_hook = (at.pf, at.hooknum);
+        Ok(Some(FilterLink { id: link.id(), program_id: link.program_id(), family_and_hook }))
+    });
+    found.collect()
+}
+
+/// What is wanted of the links of a kind.
+///
+/// # Errors
+/// The kernel does not tell, or does not show links: that takes CAP_SYS_ADMIN.
+fn links_of<T>(
+    kind: LinkType,
+    mut wanted: impl FnMut(&links::LinkInfo) -> Result<Option<T>>,
+) -> impl Iterator<Item = Result<T>> {
+    loaded_links().filter_map(move |link| {
+        let found = link.map_err(anyhow::Error::new).and_then(|link| {
+            if link.link_type().is_ok_and(|of| of == kind) { wanted(&link) } else { Ok(None) }
         });
-        match on_it {
-            Ok(None) => {}
+        match found {
             // One that has gone meanwhile, or is being made.
-            Err(error) if has_errno(&error, &[libc::ENOENT, libc::EAGAIN]) => {}
-            found => return found,
+            Err(error) if has_errno(&error, &[libc::ENOENT, libc::EAGAIN]) => None,
+            found => found.transpose(),
         }
-    }
-    Ok(None)
+    })
 }
 
 /// Takes a link, whoever holds it, off its interface.
@@ -150,6 +186,13 @@ impl XdpKind {
 
 /// Asks about an XDP link.
 fn info_of(link: &OwnedFd) -> std::io::Result<LinkInfo> {
+    let info = raw_info_of(link)?;
+    // SAFETY: it is asked about links of XDP programs only, so this is the arm that the kernel has written; any bytes are a value of it.
+    let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
+    Ok(LinkInfo { program_id: info.prog_id, ifindex })
+}
+
+fn raw_info_of(link: &OwnedFd) -> std::io::Result<bpf_link_info> {
     // SAFETY: plain data, for which all zeroes is a value.
     let mut info: bpf_link_info = unsafe { std::mem::zeroed() };
     let mut attr = no_attr();
@@ -157,9 +200,7 @@ fn info_of(link: &OwnedFd) -> std::io::Result<LinkInfo> {
     attr.info.info_len = size_of_val(&info) as u32;
     attr.info.info = (&raw mut info) as u64;
     bpf(bpf_cmd::BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    // SAFETY: it is asked about links of XDP programs only, so this is the arm that the kernel has written; any bytes are a value of it.
-    let ifindex = unsafe { info.__bindgen_anon_1.xdp.ifindex };
-    Ok(LinkInfo { program_id: info.prog_id, ifindex })
+    Ok(info)
 }
 
 /// Takes a pinned XDP link off its interface. Removing the pin does so too, but some time later, and whoever attaches next would

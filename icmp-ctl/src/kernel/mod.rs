@@ -7,6 +7,7 @@ pub(crate) mod command;
 pub mod confine;
 pub mod ethtool;
 pub mod files;
+pub(crate) mod holders;
 pub(crate) mod http;
 pub(crate) mod mapped;
 pub(crate) mod membarrier;
