@@ -7,9 +7,9 @@ use std::sync::LazyLock;
 
 use arbitrary::{Arbitrary, Unstructured};
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_ENTRIES, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface,
-    Limit, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT, SETTINGS_VERIFY_FULL, SETTINGS_VIPS,
-    SWITCH_SETTINGS, Scope, Settings,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_ENTRIES, INTERFACE_MAC_SHARED, INTERFACE_SHARED,
+    INTERFACE_STRIPS_TAGS, Interface, Limit, SETTINGS_ECHO, SETTINGS_OBSERVE, SETTINGS_PRESENT,
+    SETTINGS_VERIFY_FULL, SETTINGS_VIPS, SWITCH_SETTINGS, Scope, Settings,
 };
 use icmp_common::host_tables::HostTables;
 use icmp_common::limiter::UNITS_PER_TICK;
@@ -154,7 +154,9 @@ impl Knobs {
         let strips_tags = self.interface & 2 != 0;
         let is_shared = self.interface & 4 != 0;
         let flags = if strips_tags { INTERFACE_STRIPS_TAGS } else { 0 };
+        let is_mac_shared = self.interface & 32 != 0;
         let flags = flags | if is_shared { INTERFACE_SHARED } else { 0 };
+        let flags = flags | if is_mac_shared { INTERFACE_MAC_SHARED } else { 0 };
         let is_narrow = self.interface & 16 != 0;
         let (mtu4, mtu6) = if is_narrow { (60, 80) } else { (0, 0) };
         let entry = Interface { flags, mtu4, mtu6, ..interface() };

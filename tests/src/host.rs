@@ -4,9 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use icmp_common::abi::{
-    ADDRESS_BUCKETS, AddressKind, Counter, INTERFACE_SHARED, Interface, RuleCounter, Scope,
-};
+use icmp_common::abi::{ADDRESS_BUCKETS, AddressKind, Counter, Interface, RuleCounter, Scope};
 use icmp_common::frame::SliceFrame;
 use icmp_common::host_tables::HostTables;
 use icmp_common::outcome::Outcome;
@@ -268,23 +266,23 @@ impl InKernel {
 }
 
 impl InKernel {
-    /// Has frames come in on an interface that other hosts' frames come in on as well.
+    /// Has frames come in on an interface with such flags.
     ///
     /// # Panics
     /// If the map can't be written.
-    pub fn share_interface(&mut self) {
-        self.datapath.maps().set_interface(shared_interface()).unwrap_or_else(|e| panic!("{e:#}"));
+    pub fn flag_interface(&mut self, flags: u32) {
+        self.datapath.maps().set_interface(flagged_interface(flags)).unwrap_or_else(|e| panic!("{e:#}"));
     }
 }
 
-fn shared_interface() -> Interface {
-    Interface { flags: INTERFACE_SHARED, ..interface() }
+fn flagged_interface(flags: u32) -> Interface {
+    Interface { flags, ..interface() }
 }
 
 impl OnHost {
-    /// As [`InKernel::share_interface`].
-    pub fn share_interface(&mut self) {
-        self.tables.add_interface(shared_interface());
+    /// As [`InKernel::flag_interface`].
+    pub fn flag_interface(&mut self, flags: u32) {
+        self.tables.add_interface(flagged_interface(flags));
     }
 
     /// The maps' stand-ins, and the clock.

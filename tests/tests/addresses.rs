@@ -277,6 +277,31 @@ fn addresses_of_loopback_are_answered_on_every_interface_and_all_with_own_host()
 }
 
 #[test]
+fn addresses_of_loopback_are_answered_also_where_frames_of_others_come_in() {
+    for commands in [
+        &["link add macvlan0 link host0 type macvlan mode bridge", "link set macvlan0 up"][..],
+        &[
+            "address flush dev host0",
+            "link add br0 address 02:00:00:00:00:0d type bridge",
+            "link set host0 master br0",
+            "link set br0 up",
+            "address add 192.0.2.2/24 dev br0",
+        ],
+    ] {
+        let Some(pair) = pair(&["ping"]) else { return };
+        let host = &pair.host;
+        for command in commands {
+            host.ip(command);
+        }
+        host.ip("address add 203.0.113.5/32 dev lo");
+        pair.peer.ip("route add 203.0.113.0/24 via 192.0.2.2");
+        let attached = Attached::new(host, HOST_IF);
+        let _said = pair.peer.ping(&["-c1", "203.0.113.5"]);
+        assert_eq!(attached.counters().answered(), 1, "{commands:?}");
+    }
+}
+
+#[test]
 fn a_local_route_of_one_address_is_answered_and_one_of_a_prefix_told_of_until_it_is_a_vip() {
     let Some(pair) = pair(&["ping"]) else { return };
     let host = &pair.host;

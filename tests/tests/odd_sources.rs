@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use icmp_common::abi::{AddressKind, Scope};
+use icmp_common::abi::{AddressKind, INTERFACE_MAC_SHARED, INTERFACE_SHARED, Scope};
 use icmp_common::reason::{Reason, Verdict};
 use icmp_ctl::host::address_table::OwnAddress;
 use icmp_ctl::instance::program::Entry;
@@ -203,8 +203,12 @@ fn what_another_interface_has_is_left_alone_where_it_may_be_another_hosts() {
         let host_with = |kind| host::on_host_with(&[OwnAddress { address, scope: Scope::ANYWHERE, kind }]);
         let mut anywhere = host_with(AddressKind::Anywhere);
         assert_eq!(reason(&anywhere), Reason::WithinLimit, "{address}");
-        anywhere.share_interface();
-        assert_eq!(reason(&anywhere), Reason::NotOwnAddress, "{address}, where others listen");
+        for (flags, expected) in
+            [(INTERFACE_SHARED, Reason::WithinLimit), (INTERFACE_MAC_SHARED, Reason::NotOwnAddress)]
+        {
+            anywhere.flag_interface(flags);
+            assert_eq!(reason(&anywhere), expected, "{address}, flags {flags}");
+        }
         let somewhere = host_with(AddressKind::Somewhere);
         assert_eq!(reason(&somewhere), Reason::NotOwnAddress, "{address}, with VRFs");
     }

@@ -78,4 +78,26 @@ fn what_the_kernel_takes_in_by_another_mac_address_goes_by_the_policy_and_a_gues
     ];
     compare("a macvlan, for the interface's address", &macvlan, HOST_IF, OTHER_MAC, "192.0.2.2");
     compare("a macvlan, for its own address", &macvlan, HOST_IF, OTHER_MAC, "203.0.113.2");
+    compare("below a macvlan, for the address of that", &macvlan, HOST_IF, HOST_MAC, "203.0.113.2");
+    let port_of_bridge = [
+        "link add macvlan0 link host0 address 02:00:00:00:00:10 type macvlan mode bridge",
+        "link add br1 type bridge",
+        "link set macvlan0 master br1",
+        "link set macvlan0 up",
+        "link set br1 up",
+        "address add 203.0.113.2/24 dev br1",
+    ];
+    for to in ["192.0.2.2", "203.0.113.2"] {
+        compare("a macvlan that is a port of a bridge", &port_of_bridge, HOST_IF, OTHER_MAC, to);
+    }
+    let of_another =
+        ["link add other0 type bridge", "link set other0 up", "address add 203.0.113.2/32 dev other0"];
+    let commands = [&bridge[..], &of_another].concat();
+    compare(
+        "the bridge's, for an address of another interface",
+        &commands,
+        HOST_IF,
+        OTHER_MAC,
+        "203.0.113.2",
+    );
 }

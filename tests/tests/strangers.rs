@@ -4,6 +4,7 @@
 
 use std::net::IpAddr;
 
+use icmp_common::abi::INTERFACE_SHARED;
 use icmp_common::reason::{Reason, Verdict};
 use icmp_common::types::Budget;
 use icmp_ctl::instance::program::Entry;
@@ -304,9 +305,10 @@ fn messages_to_groups_that_are_not_ours_are_passed_untouched() {
         both.ends(&echo.frame(), *reason, &echo.to.to_string());
     }
     // A bridge port, or the parent of a macvlan: the groups are those of other hosts, too.
-    both.kernel.share_interface();
-    both.host.share_interface();
+    both.kernel.flag_interface(INTERFACE_SHARED);
+    both.host.flag_interface(INTERFACE_SHARED);
     for echo in foreign.iter().chain(ours.iter().map(|(echo, _)| echo)) {
+        let echo = Echo { to_mac: [0xff; 6], ..echo.clone() };
         both.ends(&echo.frame(), Reason::NotOwnAddress, &format!("{} where others listen", echo.to));
     }
     both.ends(&solicitation().frame(), Reason::WithinLimit, "what is for this host alone");

@@ -21,7 +21,7 @@ pub struct Interface {
     /// MAC address: six bytes as in a frame, then two zeroes. If no ping is answered on the interface (below a macvlan in passthru mode, which
     /// takes all frames, or on a tunnel in mode `external`), it is 0xffffffffffffffff, which no frame is addressed to.
     pub mac: u64,
-    /// [`INTERFACE_STRIPS_TAGS`], [`INTERFACE_SHARED`] and [`INTERFACE_PORT`].
+    /// [`INTERFACE_STRIPS_TAGS`], [`INTERFACE_SHARED`], [`INTERFACE_PORT`] and [`INTERFACE_MAC_SHARED`].
     pub flags: u32,
     /// Bytes of the longest IPv4 packet that is sent on the interface without fragmentation; 0 if that is not known.
     pub mtu4: u16,
@@ -36,6 +36,9 @@ impl Interface {
     }
 }
 
+/// Others than this host may have the MAC address of the interface, or nothing that comes in on it is surely for this host: what is for an address of
+/// another interface of the host may be for them.
+pub const INTERFACE_MAC_SHARED: u32 = 8;
 /// The entry is of a port of the attached interface that has the same slot. Only the controller reads this flag.
 pub const INTERFACE_PORT: u32 = 4;
 /// Frames for other hosts come in on the interface as well: it is a port of a bridge, or has devices with MAC addresses of their own on it.

@@ -4,7 +4,9 @@
 //! (`tables.rs`) or which addresses a host has (icmp-ctl). The usual packet, for the first address of its interface and from an address that is
 //! in no table, is recognized by a few comparisons; for all others the tables are searched apart.
 
-use crate::abi::{AddressKind, INTERFACE_SHARED, OTHER_MAC, OwnFirst, PrefixKind, Scope, own_bit};
+use crate::abi::{
+    AddressKind, INTERFACE_MAC_SHARED, INTERFACE_SHARED, OTHER_MAC, OwnFirst, PrefixKind, Scope, own_bit,
+};
 use crate::frame::Frame;
 use crate::outcome::{Step, end};
 use crate::path::Ingress;
@@ -151,8 +153,12 @@ fn checked<F: Apart, T: Tables>(
     flags: u32,
 ) -> Result<Target, Reason> {
     let on_link = link(frame, tables, about, mac)?;
-    // What is for another MAC address of the host is for nobody else, whoever else's frames come in.
-    let flags = if matches!(on_link, Target::Elsewhere) { flags & !INTERFACE_SHARED } else { flags };
+    // What is for a MAC address of the host is for nobody else, whoever else's frames come in; but for one that others may have, too.
+    let flags = match on_link {
+        Target::Elsewhere => flags & !(INTERFACE_SHARED | INTERFACE_MAC_SHARED),
+        Target::Own if flags & INTERFACE_MAC_SHARED == 0 => flags & !INTERFACE_SHARED,
+        _ => flags,
+    };
     let Ip { source, destination, .. } = parse::ip_again(frame, about).ok_or(Reason::Truncated)?;
     let target = match about.family() {
         Family::V4 => own_v4(frame, tables, about, flags, source.0 as u32, destination.0 as u32),
@@ -295,10 +301,10 @@ const fn group(flags: u32) -> Result<Target, Reason> {
     if flags & INTERFACE_SHARED == 0 { Ok(Target::Group) } else { Err(Reason::NotOwnAddress) }
 }
 
-/// What is for another interface of the host is for the host, unless others' frames come in on this one.
+/// What is for another interface of the host is for the host, unless others may have the MAC address of this one.
 #[inline(always)]
 const fn elsewhere(flags: u32, kind: u32, is_loopback: bool) -> Result<Target, Reason> {
-    if flags & INTERFACE_SHARED != 0 {
+    if flags & INTERFACE_MAC_SHARED != 0 {
         Err(Reason::NotOwnAddress)
     } else if kind + (flags & SETTINGS_OWN_HOST) >= kind_bits(AddressKind::Everywhere) {
         Ok(Target::Own)
@@ -396,7 +402,7 @@ mod tests {
             assert_eq!(from_far(None, 0), Ok(Target::Own));
             assert_eq!(from_far(Some(OTHER), 0), Err(Reason::ForeignMac));
             assert_eq!(from_far(Some(BROADCAST), 0), Ok(Target::LinkGroup));
-            for flags in [0, INTERFACE_SHARED] {
+            for flags in [0, INTERFACE_SHARED | INTERFACE_MAC_SHARED] {
                 let of_second = whose(family, Some(testing::SECOND_MAC), 0, flags, FAR4, None);
                 assert_eq!(of_second, Ok(Target::Elsewhere), "another MAC address of the host's");
             }
@@ -408,6 +414,8 @@ mod tests {
             let of_second = whose(Family::V4, Some(testing::SECOND_MAC), 0, flags, FAR4, everybody);
             assert_eq!(of_second, Ok(Target::Group), "for nobody else by its MAC address");
             assert_eq!(whose(Family::V4, Some(BROADCAST), 0, flags, FAR4, everybody), whose_it_is);
+            let of_own = |others| whose(Family::V4, None, 0, flags | others, FAR4, everybody);
+            assert_eq!((of_own(0), of_own(INTERFACE_MAC_SHARED)), (Ok(Target::Group), whose_it_is));
         }
         for mac in [None, Some(testing::SECOND_MAC)] {
             assert_eq!(whose(Family::V4, mac, 0, 0, FAR4, Some(FAR4)), Err(Reason::NotOwnAddress));
@@ -477,11 +485,9 @@ mod tests {
         ] {
             for (flags, expected) in [(0, by_interface), (SETTINGS_OWN_HOST, by_host)] {
                 assert_eq!(elsewhere(flags, kind_bits(kind), false), expected, "{kind:?}, flags {flags}");
-                assert_eq!(
-                    elsewhere(flags | INTERFACE_SHARED, kind_bits(kind), false),
-                    nobodys,
-                    "{kind:?}, shared"
-                );
+                let of = |others| elsewhere(flags | others, kind_bits(kind), false);
+                assert_eq!(of(INTERFACE_SHARED), expected, "{kind:?}, others' frames come in");
+                assert_eq!(of(INTERFACE_MAC_SHARED), nobodys, "{kind:?}, others have the MAC address");
             }
             assert!(is_own(kind_bits(kind)), "{kind:?} is no other host's source");
         }

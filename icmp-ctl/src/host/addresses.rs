@@ -11,9 +11,9 @@ use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
-use crate::host::interfaces::{NOBODYS_MAC, interface_entry, silenced_by, taker, takers_in_vlans};
+use crate::host::interfaces::{interface_entry, silenced_by, sure_taker, taker, takers_in_vlans};
 use crate::host::netlink::{Address, Link, Network};
-use crate::host::other_macs::OtherMacs;
+use crate::host::other_macs::{OtherMacs, vrf_above};
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.
 fn vlan_of(device: &Link) -> Option<(u32, u32)> {
@@ -51,14 +51,11 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)], gated: &[Ip
     for (slot, link) in interfaces {
         let mac = interface_entry(network, link, *slot).mac;
         let taker = taker(network, link);
+        let is_sure = sure_taker(network, link).is_some();
         let below = macs.below(link);
-        // Where nothing is for the interface although nobody else takes its frames in, it is not known whose they are.
+        // Where it is not known whose frames come in.
         let others = |device: u32, scope: Scope| {
-            let of = if taker.is_some() && mac == NOBODYS_MAC {
-                BTreeSet::new()
-            } else {
-                macs.of(&below, device, mac)
-            };
+            let of = if taker.is_some() && !is_sure { BTreeSet::new() } else { macs.of(&below, device, mac) };
             of.into_iter().map(move |mac| OwnAddress::of_mac(mac, scope))
         };
         if let Some(taker) = taker {
@@ -160,10 +157,7 @@ impl<'a> Host<'a> {
 
     /// The VRF that an interface is, or is in; its routing table decides what is the host's there.
     fn vrf_of(&self, ifindex: u32) -> Option<u32> {
-        let is_vrf = |link: &&&Link| link.kind == Some(InfoKind::Vrf);
-        let link = self.links.get(&ifindex)?;
-        let above = link.controller.and_then(|above| self.links.get(&above));
-        Some(link).filter(is_vrf).or(above.filter(is_vrf)).map(|vrf| vrf.index)
+        vrf_above(ifindex, |index| self.links.get(&index).copied())
     }
 
     fn is_up(&self, ifindex: u32) -> bool {

@@ -5,7 +5,9 @@
 use std::collections::BTreeSet;
 use std::iter::successors;
 
-use icmp_common::abi::{INTERFACE_PORT, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface};
+use icmp_common::abi::{
+    INTERFACE_MAC_SHARED, INTERFACE_PORT, INTERFACE_SHARED, INTERFACE_STRIPS_TAGS, Interface,
+};
 use icmp_common::wire::ethernet;
 use netlink_packet_route::link::InfoKind;
 
@@ -40,8 +42,12 @@ pub fn aggregate<'a>(links: &'a [Link], link: &Link) -> Option<&'a Link> {
 /// drivers/net/bonding/bond_main.c, Linux 5.15). What comes in on a port that stands by the bond does not take in, so there is no entry for it.
 pub fn interface_entries(network: &Network, link: &Link, slot: u32) -> (Interface, Vec<Interface>) {
     let own = interface_entry(network, link, slot);
-    let entry =
-        |port: &Link| Interface { ifindex: port.index, flags: flags(network, port) | INTERFACE_PORT, ..own };
+    let of_bond = own.flags & INTERFACE_MAC_SHARED;
+    let entry = |port: &Link| Interface {
+        ifindex: port.index,
+        flags: flags(network, port) | of_bond | INTERFACE_PORT,
+        ..own
+    };
     (own, ports(network, link).map(entry).collect())
 }
 
@@ -94,15 +100,20 @@ pub fn takers_in_vlans<'a>(network: &'a Network, link: &Link) -> Vec<(&'a Link, 
     bridge.map(|bridge| takers_of_tagged(network, link, bridge)).unwrap_or_default()
 }
 
-/// An interface's own entry.
-pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
+/// The same, where what comes in is surely for that one.
+pub(super) fn sure_taker<'a>(network: &'a Network, link: &'a Link) -> Option<&'a Link> {
     // In doubt what is above it and cannot be seen takes its frames.
-    let is_answered = |of: &Link| {
+    let is_sure = |of: &Link| {
         taker_above(network, of).is_none()
             && tunnel_below(network, of).is_none()
             && !elsewhere::has_one_unseen(network, of)
     };
-    let taker = taker(network, link).filter(|taker| is_answered(link) && is_answered(taker));
+    taker(network, link).filter(|taker| is_sure(link) && is_sure(taker))
+}
+
+/// An interface's own entry.
+pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
+    let taker = sure_taker(network, link);
     let mac = taker.map_or(NOBODYS_MAC, mac_of);
     let (mtu4, mtu6) = mtus(network, link, taker);
     Interface { ifindex: link.index, slot, mac, flags: flags(network, link), mtu4, mtu6 }
@@ -182,7 +193,24 @@ fn takes_below(device: &Link) -> bool {
 
 fn flags(network: &Network, link: &Link) -> u32 {
     let strips_tags = if stripping(network, link).is_some() { INTERFACE_STRIPS_TAGS } else { 0 };
-    strips_tags | if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 }
+    let shared = if is_shared(network, link, DEPTH) { INTERFACE_SHARED } else { 0 };
+    let is_mac_shared = sure_taker(network, link).is_none() || shares_mac(network, link, DEPTH);
+    strips_tags | shared | if is_mac_shared { INTERFACE_MAC_SHARED } else { 0 }
+}
+
+/// Whether others than this host have the MAC address of an interface, or of what takes its frames in: a device of another namespace, and a guest behind
+/// an ipvtap. Macvlans have addresses of their own, and an ipvlan of this namespace is this host.
+fn shares_mac(network: &Network, link: &Link, depth: u32) -> bool {
+    let is_by = |other: &Link| depth > 0 && shares_mac(network, other, depth - 1);
+    elsewhere::has_one_with_its_mac(network, link)
+        || controller_of(network, link).is_some_and(is_by)
+        || network.links.iter().filter(|upper| upper.lower == Some(link.index)).any(|upper| {
+            match upper.kind {
+                Some(InfoKind::IpVtap) => true,
+                Some(InfoKind::Vlan) => is_by(upper),
+                _ => false,
+            }
+        })
 }
 
 /// Whether frames for others come in on an interface as well, to groups the host belongs to too: whoever is behind the bridge that it, or a
@@ -418,6 +446,47 @@ mod tests {
             let links = vec![link(1, true, None), above(2, kind.clone(), 1)];
             let network = Network { links, addresses: Vec::new(), ..Network::default() };
             assert!(is_shared(&network, &network.links[0], DEPTH), "{kind}");
+        }
+    }
+
+    #[test]
+    fn an_address_of_another_interface_is_nobodys_where_others_may_have_the_mac_address() {
+        let vlan = Some(Vlan { parent: 1, id: 100, service: false });
+        let of_kind = |index, kind| Link { kind: Some(kind), ..link(index, true, None) };
+        let port = |active| Link { controller: Some(9), active, ..link(1, true, None) };
+        let bridge = || of_kind(9, InfoKind::Bridge);
+        let ovs = of_kind(9, InfoKind::Other("openvswitch".to_owned()));
+        let cases: [(&str, Vec<Link>, usize, bool); 11] = [
+            ("nothing above", vec![link(1, true, None)], 0, false),
+            ("a macvlan", vec![link(1, true, None), above(2, InfoKind::MacVlan, 1)], 0, false),
+            ("a macvtap", vec![link(1, true, None), above(2, InfoKind::MacVtap, 1)], 0, false),
+            ("an ipvlan", vec![link(1, true, None), above(2, InfoKind::IpVlan, 1)], 0, false),
+            ("an ipvtap", vec![link(1, true, None), above(2, InfoKind::IpVtap, 1)], 0, true),
+            (
+                "an ipvtap on a VLAN",
+                vec![link(1, true, None), link(2, true, vlan), above(3, InfoKind::IpVtap, 2)],
+                0,
+                true,
+            ),
+            ("a device of another namespace", vec![link(1, true, None)], 1, true),
+            ("a bridge", vec![port(true), bridge()], 0, false),
+            ("a bridge that takes nothing in", vec![port(false), bridge()], 0, true),
+            ("a switch with rules of its own", vec![port(true), ovs], 0, true),
+            ("an ipvtap on a bridge", vec![port(true), bridge(), above(2, InfoKind::IpVtap, 9)], 0, true),
+        ];
+        for (what, links, elsewhere, expected) in cases {
+            let here = 1 + links.iter().filter(|other| other.lower == Some(1)).count();
+            let here = here + usize::from(links[0].controller.is_some());
+            let other = Link { lower: Some(1), kind: Some(InfoKind::IpVlan), up: true, ..Link::default() };
+            let network = Network {
+                links,
+                groups: vec![Group { ifindex: 1, address: ALL_HOSTS }],
+                all_hosts: [(1, here + elsewhere)].into(),
+                above_elsewhere: vec![other; elsewhere],
+                ..Network::default()
+            };
+            let flags = interface_entry(&network, &network.links[0], 1).flags;
+            assert_eq!(flags & INTERFACE_MAC_SHARED != 0, expected, "{what}");
         }
     }
 

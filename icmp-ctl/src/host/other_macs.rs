@@ -3,6 +3,7 @@
 //! Owns the rules; `addresses.rs` decides whose addresses count in such frames.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::iter::successors;
 
 use icmp_common::wire::ethernet;
 use netlink_packet_route::link::InfoKind;
@@ -11,6 +12,24 @@ use crate::host::netlink::{Link, Network};
 
 /// How many devices above or below one another are followed.
 const DEPTH: u32 = 8;
+
+/// An interface and those that it is a port of, one above the other.
+fn controllers<'a>(
+    ifindex: u32,
+    by_index: impl Fn(u32) -> Option<&'a Link>,
+) -> impl Iterator<Item = &'a Link> {
+    successors(by_index(ifindex), move |link| by_index(link.controller?)).take(DEPTH as usize)
+}
+
+/// The VRF that an interface is, or is in, or that a bridge, bond or team is in that it is a port of.
+pub(super) fn vrf_above<'a>(ifindex: u32, by_index: impl Fn(u32) -> Option<&'a Link>) -> Option<u32> {
+    controllers(ifindex, by_index).find(|link| link.kind == Some(InfoKind::Vrf)).map(|vrf| vrf.index)
+}
+
+/// Whether a device takes in what is for the MAC address of a port of it as the host does.
+fn has_ports_of_host(device: &Link) -> bool {
+    matches!(device.kind, Some(InfoKind::Bridge | InfoKind::Bond | InfoKind::Team))
+}
 
 /// The devices of a host, by what they are above.
 pub(super) struct OtherMacs<'a> {
@@ -48,8 +67,7 @@ impl<'a> OtherMacs<'a> {
             let last = below.len();
             for at in first..last {
                 let lower = below[at].vlan.and_then(|vlan| self.links.get(&vlan.parent));
-                let has_ports =
-                    matches!(below[at].kind, Some(InfoKind::Bridge | InfoKind::Bond | InfoKind::Team));
+                let has_ports = has_ports_of_host(below[at]);
                 let ports = self.ports.get(&below[at].index).filter(|_| has_ports);
                 below.extend(lower.into_iter().chain(ports.into_iter().flatten()));
             }
@@ -59,8 +77,8 @@ impl<'a> OtherMacs<'a> {
     }
 
     /// The MAC addresses beside this one of frames that a device takes in where they have come in `below`: those of all devices on the way
-    /// (`br_handle_frame` in net/bridge/br_input.c, `vlan_do_receive` in net/8021q/vlan_core.c), and those of macvlan devices above the last,
-    /// unless another routing table decides there.
+    /// (`br_handle_frame` in net/bridge/br_input.c, `vlan_do_receive` in net/8021q/vlan_core.c), and those of macvlan devices above the last and of
+    /// bridges, bonds and teams that these are ports of, unless another routing table decides there.
     pub(super) fn of(&self, below: &[&Link], device: u32, mac: u64) -> BTreeSet<[u8; 6]> {
         let mut macs: BTreeSet<_> = below.iter().filter_map(|link| link.mac).collect();
         let mut at = self.links.get(&device);
@@ -69,10 +87,15 @@ impl<'a> OtherMacs<'a> {
             macs.extend(link.mac);
             at = link.vlan.and_then(|vlan| self.links.get(&vlan.parent));
         }
-        let is_vrf = |index: &u32| self.links.get(index).is_some_and(|link| link.kind == Some(InfoKind::Vrf));
-        let vrf = self.links.get(&device).and_then(|link| link.controller).filter(is_vrf);
+        let by_index = |index| self.links.get(&index).copied();
+        let vrf = vrf_above(device, by_index);
+        let is_hosts = |above: &Link| has_ports_of_host(above) || above.kind == Some(InfoKind::Vrf);
+        let is_here = |macvlan: &&&Link| {
+            vrf_above(macvlan.index, by_index) == vrf
+                && controllers(macvlan.index, by_index).skip(1).all(is_hosts)
+        };
         let macvlans = self.macvlans.get(&device).into_iter().flatten();
-        macs.extend(macvlans.filter(|macvlan| macvlan.controller == vrf).filter_map(|macvlan| macvlan.mac));
+        macs.extend(macvlans.filter(is_here).filter_map(|macvlan| macvlan.mac));
         macs.retain(|other| ethernet::address(*other) != mac);
         macs
     }
@@ -100,9 +123,10 @@ mod tests {
         let card = || of_mac(2, link(1, true, None));
         let port_of = |controller| of_mac(2, port(1, controller));
         let bridge = || of_mac(4, of_kind(InfoKind::Bridge, 9));
+        let above_bridge = || Link { kind: Some(InfoKind::Bridge), ..port(7, 8) };
         let macvlan = |link| above(1, InfoKind::MacVlan, of_mac(6, link));
         // The first link is attached, and the last takes its frames in but for what is above that.
-        let cases: [(&str, Vec<Link>, u32, &[u8]); 16] = [
+        let cases: [(&str, Vec<Link>, u32, &[u8]); 19] = [
             ("nothing above", vec![card()], 1, &[]),
             (
                 "a bridge, of which the other port is not on the way",
@@ -151,6 +175,24 @@ mod tests {
                 vec![of_mac(4, of_kind(InfoKind::Team, 9)), port_of(9)],
                 9,
                 &[2],
+            ),
+            (
+                "a macvlan that is a port of a bridge",
+                vec![card(), macvlan(port(2, 7)), of_kind(InfoKind::Bridge, 7)],
+                1,
+                &[6],
+            ),
+            (
+                "one that is a port of a bridge in a VRF",
+                vec![card(), macvlan(port(2, 7)), above_bridge(), of_kind(InfoKind::Vrf, 8)],
+                1,
+                &[],
+            ),
+            (
+                "one that is a port of a switch with rules of its own",
+                vec![card(), macvlan(port(2, 7)), of_kind(InfoKind::Other("openvswitch".to_owned()), 7)],
+                1,
+                &[],
             ),
             ("a macvtap", vec![card(), above(1, InfoKind::MacVtap, of_mac(6, link(2, true, None)))], 1, &[]),
             (

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 use icmp_common::abi::{
-    ADDRESS_BUCKETS, AddressKind, INTERFACE_SHARED, Interface, SETTINGS_OWN_HOST, SETTINGS_VIPS, Scope,
+    ADDRESS_BUCKETS, AddressKind, INTERFACE_MAC_SHARED, Interface, SETTINGS_OWN_HOST, SETTINGS_VIPS, Scope,
 };
 use ipnet::IpNet;
 
@@ -51,7 +51,7 @@ impl Refreshed {
 }
 
 /// The addresses that are answered by what is in force. One that counts on all interfaces is told of each by itself where there are some on which
-/// it does not: those that others' frames come in on, and of IPv6 those that take none in.
+/// it does not: those whose MAC address others may have, and of IPv6 those that take none in.
 ///
 /// # Errors
 /// A map cannot be read.
@@ -71,7 +71,7 @@ fn answered_among(known: &[OwnAddress], own_host: bool, interfaces: &[Interface]
     for own in known.iter().filter(|own| own.is_answered(own_host)) {
         let scope = |entry: &Interface| Scope::new(entry.slot, 0);
         let takes = |entry: &&&Interface| {
-            entry.flags & INTERFACE_SHARED == 0 && !left.contains(&(own.address, scope(entry).0))
+            entry.flags & INTERFACE_MAC_SHARED == 0 && !left.contains(&(own.address, scope(entry).0))
         };
         let on: Vec<_> = attached.iter().filter(takes).collect();
         if own.scope != Scope::ANYWHERE || on.len() == attached.len() {
@@ -257,7 +257,11 @@ mod tests {
             (vec![entry(1, 0)], vec![Scope::ANYWHERE], vec![]),
             (vec![entry(1, 0), entry(2, 0)], vec![Scope::ANYWHERE], vec![Scope::new(2, 0)]),
             (vec![entry(2, 0)], vec![Scope::ANYWHERE], vec![Scope::ANYWHERE]),
-            (vec![entry(2, 0), entry(3, INTERFACE_SHARED)], vec![Scope::new(2, 0)], vec![Scope::new(2, 0)]),
+            (
+                vec![entry(2, 0), entry(3, INTERFACE_MAC_SHARED)],
+                vec![Scope::new(2, 0)],
+                vec![Scope::new(2, 0)],
+            ),
         ] {
             let answered = answered_among(&known, false, &interfaces);
             let of = |is_v6| answered.iter().filter(move |own| own.address.is_ipv6() == is_v6);
