@@ -7,6 +7,7 @@ use std::ffi::CString;
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use aya::Pod;
@@ -352,29 +353,39 @@ fn count(attr: &bpf_attr) -> u32 {
 
 /// `bpf_jiffies64()`.
 pub(crate) fn jiffies() -> Result<u64> {
-    asked_of_helper(118).context("asking for the kernel's tick counter")
+    static PROGRAM: OnceLock<SystemCallProgram> = OnceLock::new();
+    asked_of_helper(118, &PROGRAM).context("asking for the kernel's tick counter")
 }
 
 /// `bpf_ktime_get_ns()`.
 pub(crate) fn ktime_ns() -> Result<u64> {
-    asked_of_helper(5).context("asking for the kernel's clock")
+    static PROGRAM: OnceLock<SystemCallProgram> = OnceLock::new();
+    asked_of_helper(5, &PROGRAM).context("asking for the kernel's clock")
 }
 
-/// What a helper function of the kernel's that takes nothing returns; by its number (include/uapi/linux/bpf.h).
-fn asked_of_helper(number: u64) -> Result<u64> {
-    let program = SystemCallProgram::load(&[
-        0x16bf,              // r6 = r1, the address of the context
-        0x85 | number << 32, // r0 = the function's
-        0x067b,              // *(u64 *)(r6 + 0) = r0
-        0x00b7,              // r0 = 0
-        0x0095,              // return r0
-    ]);
+/// What a helper function of the kernel's that takes nothing returns; by its number (include/uapi/linux/bpf.h). The program that calls it stays
+/// loaded while this process runs: loading it takes longer than all else that `serve` does four times a second.
+fn asked_of_helper(number: u64, program: &OnceLock<SystemCallProgram>) -> Result<u64> {
+    let program = match program.get() {
+        Some(program) => program,
+        None => {
+            let loaded = SystemCallProgram::load(&[
+                0x16bf,              // r6 = r1, the address of the context
+                0x85 | number << 32, // r0 = the function's
+                0x067b,              // *(u64 *)(r6 + 0) = r0
+                0x00b7,              // r0 = 0
+                0x0095,              // return r0
+            ])?;
+            program.get_or_init(|| loaded)
+        }
+    };
     let mut context = [0];
-    program?.run(&mut context)?;
+    program.run(&mut context)?;
     Ok(context[0])
 }
 
 /// A program of the type that is run by a system call (Linux 5.14).
+#[derive(Debug)]
 pub(super) struct SystemCallProgram(OwnedFd);
 
 impl SystemCallProgram {

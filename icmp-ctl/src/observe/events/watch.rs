@@ -35,6 +35,9 @@ const SAMPLES: u64 = 100;
 const MOST: (f64, u64) = (500.0, 100);
 /// Bytes of a frame that are looked at: addresses behind a few tags.
 const BYTES: u32 = 128;
+/// Time after which everything is read again, although nothing says that it has changed: links, for one, are not asked four times a second. Less
+/// than what the program copies frames for when nobody tells it to go on.
+const IDLE: Duration = Duration::from_secs(2);
 /// Time between two words about frames that were not looked at.
 const LOST: Duration = Duration::from_secs(10);
 
@@ -48,6 +51,8 @@ pub struct Watch {
     counted: CaptureCpu,
     /// As it was at the look before; `None` before the first.
     before: Option<State>,
+    /// When all was read last, and how many times in a row no frame had been stopped by then.
+    read: (Duration, u32),
     /// What is read again only if something was published.
     published: Option<Published>,
     floods: Floods,
@@ -57,11 +62,26 @@ pub struct Watch {
     lost: (u64, Duration),
 }
 
-/// What is in force.
-struct Published {
+/// What changes whenever something is published.
+#[derive(Clone, PartialEq)]
+struct InForce {
     /// The switch, and whether a confirmation is awaited: while one is, the program changes over by itself.
     switch: (u32, bool),
     interfaces: Vec<abi::Interface>,
+}
+
+impl InForce {
+    fn read(maps: &InstanceMaps) -> Result<Self> {
+        Ok(Self {
+            switch: (maps.switch()?, maps.pending()?.is_some()),
+            interfaces: maps.interfaces()?.to_vec(),
+        })
+    }
+}
+
+/// What is in force.
+struct Published {
+    in_force: InForce,
     addresses: BTreeSet<IpAddr>,
     gates: Vec<(Vip, Gate)>,
     /// Prefix lengths of sources.
@@ -75,8 +95,12 @@ impl Watch {
     /// Another process is told of stopped frames, or the instance or the host cannot be read.
     pub fn look(&mut self) -> Result<Vec<Event>> {
         let now = Duration::from(ClockId::CLOCK_MONOTONIC.now()?);
-        let is_loaded = self.go_on()?;
         let mut happened = Vec::new();
+        if self.is_idle(now)? {
+            happened.extend(self.floods.see(Seen { at: now, ..Seen::default() }));
+            return Ok(happened.into_iter().map(Event::now).collect());
+        }
+        let is_loaded = self.go_on()?;
         let state = match self.capturing.take().filter(|_| is_loaded) {
             None => State { under_pressure: Some(false), ..State::default() },
             Some(mut capturing) => {
@@ -93,6 +117,23 @@ impl Watch {
         changes.append(&mut happened);
         self.before = Some(state);
         Ok(changes.into_iter().map(Event::now).collect())
+    }
+
+    /// True where nothing was stopped and nothing published since the look before, so that there is nothing to tell; for a while.
+    fn is_idle(&self, now: Duration) -> Result<bool> {
+        let (Some(capturing), Some(published), Some(before)) =
+            (&self.capturing, &self.published, &self.before)
+        else {
+            return Ok(false);
+        };
+        let (read, unstopped) = self.read;
+        // One look in which nothing was stopped has set how many frames are to be copied, and the next one has told the program.
+        Ok(now < read + IDLE
+            && unstopped > 1
+            && !self.is_late
+            && capturing.counted()? == self.counted
+            && InForce::read(&capturing.pins().maps)? == published.in_force
+            && vips(capturing.pins(), published)? == before.vips)
     }
 
     /// Has the program go on, or begin, to copy stopped frames; false where nothing is loaded.
@@ -126,6 +167,7 @@ impl Watch {
         let counted = capturing.counted()?;
         let before = std::mem::replace(&mut self.counted, counted);
         let stopped = counted.asked.saturating_sub(before.asked);
+        self.read = (now, if stopped == 0 { self.read.1.saturating_add(1) } else { 0 });
         let samples = std::iter::from_fn(|| capturing.frame()).filter_map(|(about, frame)| {
             let interface = links.iter().find(|link| link.index == about.ifindex);
             Some(Sample {
@@ -152,13 +194,10 @@ impl Watch {
     }
 
     fn published(&mut self, pins: &Pins) -> Result<&Published> {
-        let switch = (pins.maps.switch()?, pins.maps.pending()?.is_some());
-        let interfaces = pins.maps.interfaces()?.to_vec();
-        let is_as_before =
-            |published: &Published| published.switch == switch && published.interfaces == interfaces;
-        let published = match self.published.take().filter(is_as_before) {
+        let in_force = InForce::read(&pins.maps)?;
+        let published = match self.published.take().filter(|published| published.in_force == in_force) {
             Some(published) => published,
-            None => pins.read(|maps| published(maps, switch, interfaces.clone()))?,
+            None => pins.read(|maps| published(maps, in_force.clone()))?,
         };
         Ok(self.published.insert(published))
     }
@@ -182,15 +221,14 @@ pub fn wanted(every: u32) -> Result<Capture> {
     })
 }
 
-fn published(maps: &InstanceMaps, switch: (u32, bool), interfaces: Vec<abi::Interface>) -> Result<Published> {
+fn published(maps: &InstanceMaps, in_force: InForce) -> Result<Published> {
     let policy = maps.policy()?;
     let settings = policy.as_ref().map(|policy| &policy.settings);
     let (v4, v6) = settings.map_or((32, 128), |settings| prefix_lengths(&settings.source));
     let vips = policy.as_ref().map(|policy| policy.vips()).unwrap_or_default();
     let gates = vips.iter().filter_map(|vip| Some((vip.net, vip.gate?)));
     Ok(Published {
-        switch,
-        interfaces,
+        in_force,
         addresses: answered(maps)?.into_iter().map(|own| own.address).collect(),
         gates: gates
             .map(|(net, gate)| (Vip { vip: net.to_string(), check: check_text(&gate) }, gate))
@@ -206,13 +244,18 @@ fn state(pins: &Pins, links: &[Link], published: &Published) -> Result<State> {
         let behind = pin.behind.as_ref().map(|behind| behind.text());
         (pin.ifindex, Interface { interface: pin.name.clone(), mode: pin.mode(link).to_owned(), behind })
     });
-    let healthy = |(vip, gate): &(Vip, Gate)| Ok((vip.clone(), ticks()? < pins.maps.gates.lease(gate)?));
     Ok(State {
         interfaces: interfaces.collect(),
         addresses: published.addresses.clone(),
         change: pins.last_change(),
-        awaits: published.switch.1,
+        awaits: published.in_force.switch.1,
         under_pressure: pins.maps.pressure(),
-        vips: published.gates.iter().map(healthy).collect::<Result<BTreeMap<_, _>>>()?,
+        vips: vips(pins, published)?,
     })
+}
+
+/// VIPs with a check, and whether they are healthy.
+fn vips(pins: &Pins, published: &Published) -> Result<BTreeMap<Vip, bool>> {
+    let healthy = |(vip, gate): &(Vip, Gate)| Ok((vip.clone(), ticks()? < pins.maps.gates.lease(gate)?));
+    published.gates.iter().map(healthy).collect()
 }
