@@ -136,6 +136,22 @@ fn what_was_read_before_another_was_waited_for_is_read_again() {
 }
 
 #[test]
+fn without_proc_a_command_says_what_is_missing_and_what_helps() {
+    let Some(pair) = pair(&["unshare"]) else { return };
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    for verb in [&["status"][..], &["attach", HOST_IF], &["detach", "--all"], &["serve", "-f", "/dev/null"]] {
+        let script = "mount -t tmpfs none /proc; exec \"$@\"";
+        let arguments = [&["--mount", "sh", "-ec", script, "sh", program], verb].concat();
+        let done = pair.host.run("unshare", &arguments);
+        assert_eq!(done.code, FAILED, "{done}");
+        assert!(
+            done.stderr.contains("/proc/thread-self/ns/net") && done.stderr.contains("mount -t proc"),
+            "{done}"
+        );
+    }
+}
+
+#[test]
 fn a_program_of_ours_that_comes_or_goes_meanwhile_is_not_taken_for_anothers() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

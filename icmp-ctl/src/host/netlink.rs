@@ -247,9 +247,11 @@ impl Network {
 /// # Errors
 /// The kernel does not tell.
 pub fn namespace_number() -> Result<u64> {
-    let namespace =
-        std::fs::metadata("/proc/thread-self/ns/net").context("looking up the network namespace")?;
-    Ok(namespace.ino())
+    const PATH: &str = "/proc/thread-self/ns/net";
+    let namespace = std::fs::metadata(PATH).with_context(|| {
+        format!("{PATH}, which tells the network namespace, cannot be looked up; where /proc is not mounted, `mount -t proc proc /proc` helps")
+    });
+    Ok(namespace?.ino())
 }
 
 /// The interfaces alone, for who has no event loop.
