@@ -309,6 +309,13 @@ fn what_cannot_be_understood_is_a_usage_error() {
         assert!(done.stderr.contains("--help"), "how to find out: {done}");
     }
     assert_eq!(ctl::run(&pair.host, "--help").code, DONE);
+    let program = ctl::program().to_str().expect("a path in UTF-8");
+    for arguments in
+        [&["detach", ""][..], &["attach", ""], &["status", ""], &["show", "counters", ""], &["doctor", ""]]
+    {
+        let done = pair.host.run(program, arguments);
+        assert!(done.code == USAGE && done.stderr.contains("a value is required for '[IFACE]...'"), "{done}");
+    }
 }
 
 #[test]

@@ -48,6 +48,16 @@ fn pings() -> Vec<(u64, Vec<u8>)> {
 }
 
 #[test]
+fn a_capture_that_is_a_folder_ends_as_one_that_is_not_there() {
+    let folder = Folder::new();
+    let config = folder.file("config.toml", UNLIMITED);
+    for capture in [folder.path().to_owned(), folder.path().join("nothere")] {
+        let done = replay(&capture, &["-f", &config]);
+        assert_eq!(done.code, Some(1), "{done}");
+    }
+}
+
+#[test]
 fn what_a_replay_says_of_packets_is_what_the_program_does_with_them() {
     if !can_run(&["tcpdump"]) {
         return;

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args, Subcommand};
 use icmp_common::types::{Action, Family};
 
@@ -17,7 +18,7 @@ use crate::policy::saved::{Save, Words};
 #[command(group = ArgGroup::new("targets").required(true).multiple(true).args(["interfaces", "config"]))]
 pub struct Attach {
     /// Interfaces to attach to, by name or by a pattern like 'eth*' [default: the `interfaces` of -f CONFIG]
-    #[arg(value_name = "IFACE")]
+    #[arg(value_name = "IFACE", value_parser = NonEmptyStringValueParser::new())]
     pub interfaces: Vec<String>,
     /// Mode of attachment; auto tries native, and warns if it got generic
     #[arg(long, value_enum, default_value_t = AttachMode::Auto)]
@@ -44,7 +45,7 @@ pub struct Attach {
 #[group(required = true, multiple = false)]
 pub struct Detach {
     /// Interfaces to detach from
-    #[arg(value_name = "IFACE")]
+    #[arg(value_name = "IFACE", value_parser = NonEmptyStringValueParser::new())]
     pub interfaces: Vec<String>,
     /// Every interface of this network namespace
     #[arg(long)]

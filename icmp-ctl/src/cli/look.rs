@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand};
 
 use crate::cli::values::from_1;
@@ -11,7 +12,7 @@ use crate::config::span::Span;
 #[derive(Clone, Debug, Args)]
 pub struct Interfaces {
     /// Only these interfaces
-    #[arg(value_name = "IFACE")]
+    #[arg(value_name = "IFACE", value_parser = NonEmptyStringValueParser::new())]
     pub interfaces: Vec<String>,
 }
 
@@ -60,7 +61,7 @@ pub struct ShowPolicy {
 #[derive(Clone, Debug, Args)]
 pub struct ShowCounters {
     /// Only these interfaces
-    #[arg(value_name = "IFACE")]
+    #[arg(value_name = "IFACE", value_parser = NonEmptyStringValueParser::new())]
     pub interfaces: Vec<String>,
     /// Show rates over this time, like 1s, instead of counters
     #[arg(long, value_name = "TIME")]

@@ -3,12 +3,13 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{ArgGroup, Args};
 use icmp_common::abi::CAPTURED_BYTES;
 use icmp_common::reason::{Reason, Verdict};
 use ipnet::IpNet;
 
-use crate::cli::values::{address, from_1, own_address, vlan, whole};
+use crate::cli::values::{above_0, address, captured_bytes, from_1, own_address, vlan, whole};
 use crate::config::span::Span;
 use crate::config::units::Rate;
 use crate::config::words::Word;
@@ -51,7 +52,7 @@ pub struct Explain {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_1::<u64>, requires = "pcap")]
     pub packet: u64,
     /// Interface that the packet comes in on [default: the attached one, or the first one of -f CONFIG]
-    #[arg(short, long, value_name = "IFACE")]
+    #[arg(short, long, value_name = "IFACE", value_parser = NonEmptyStringValueParser::new())]
     pub interface: Option<String>,
     /// Explain with this configuration instead of the one in force, with full buckets; - is standard input
     #[arg(short = 'f', long = "file", value_name = "CONFIG")]
@@ -66,7 +67,7 @@ pub struct Explain {
 #[derive(Debug, Args)]
 pub struct Capture {
     /// Only frames that came in on these interfaces
-    #[arg(value_name = "IFACE")]
+    #[arg(value_name = "IFACE", value_parser = NonEmptyStringValueParser::new())]
     pub interfaces: Vec<String>,
     /// Write to this file, as pcapng; - is standard output
     #[arg(short, long, value_name = "FILE")]
@@ -84,10 +85,10 @@ pub struct Capture {
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = from_1::<u32>)]
     pub every: u32,
     /// At most so many frames a second
-    #[arg(long, value_name = "RATE", default_value = "1k/s")]
+    #[arg(long, value_name = "RATE", default_value = "1k/s", value_parser = above_0)]
     pub rate: Rate,
     /// At most so many bytes of a frame
-    #[arg(short, long, value_name = "BYTES", default_value_t = CAPTURED_BYTES as u32, value_parser = whole::<u32>)]
+    #[arg(short, long, value_name = "BYTES", default_value_t = CAPTURED_BYTES as u32, value_parser = captured_bytes)]
     pub snapshot_length: u32,
     /// End after so many frames
     #[arg(short, long, value_name = "N", value_parser = from_1::<u64>)]

@@ -7,9 +7,11 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use icmp_common::abi::CAPTURED_BYTES;
 use ipnet::IpNet;
 
 use crate::config::span::Span;
+use crate::config::units::Rate;
 use crate::policy::limits::LimitName;
 
 /// The names of limits, for the help and for suggestions.
@@ -27,6 +29,23 @@ pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
 pub(super) fn from_1<T: FromStr + PartialEq + Default>(text: &str) -> Result<T, String> {
     let number = whole(text)?;
     if number == T::default() { Err("it is 1 or more".to_owned()) } else { Ok(number) }
+}
+
+/// A rate at which there is something.
+pub(super) fn above_0(text: &str) -> Result<Rate, String> {
+    match text.parse()? {
+        Rate::PerSecond(0.0) => Err("at a rate of 0 no frame is captured; write it like 100/s".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
+/// How much of a frame is captured.
+pub(super) fn captured_bytes(text: &str) -> Result<u32, String> {
+    let bytes = whole(text)?;
+    if (1..=CAPTURED_BYTES as u32).contains(&bytes) {
+        return Ok(bytes);
+    }
+    Err(format!("{bytes} bytes of a frame cannot be captured; 1 to {CAPTURED_BYTES} can"))
 }
 
 /// An address.

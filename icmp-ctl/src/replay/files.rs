@@ -24,11 +24,11 @@ pub fn read_by<'a>(
 /// Refuses a capture that can be read once: it is read a first time for whose it is.
 ///
 /// # Errors
-/// It is standard input or no file, with [`Exit::Usage`].
+/// It is standard input or another stream, with [`Exit::Usage`].
 pub fn refuse_streams(capture: &Path) -> Result<()> {
-    // What is not there is said by whoever reads it.
-    let is_file = capture.metadata().is_ok_and(|file| file.is_file());
-    if is_standard_stream(capture) || capture.exists() && !is_file {
+    // What is not there, or a folder, is said by whoever reads it.
+    let is_stream = capture.metadata().is_ok_and(|file| !file.is_file() && !file.is_dir());
+    if is_standard_stream(capture) || is_stream {
         let text = format!(
             "the capture {}: it is no file, and is read twice; write it to a file and name that",
             capture.display()

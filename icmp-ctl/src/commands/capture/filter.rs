@@ -1,7 +1,7 @@
 //! Which frames are captured, as the program reads it.
 
-use anyhow::{Result, anyhow, bail};
-use icmp_common::abi::{CAPTURED_BYTES, Capture, NO_RULE};
+use anyhow::{Result, anyhow};
+use icmp_common::abi::{Capture, NO_RULE};
 use icmp_common::reason::{Reason, Verdict};
 
 use crate::cli::packets::Capture as Args;
@@ -22,14 +22,7 @@ pub(super) fn of(args: &Args, instance: &Pins) -> Result<Capture> {
         let named = only(slots(instance, &network)?, &args.interfaces, &network, |(_, name)| name)?;
         named.iter().fold(0, |mask, (slot, _)| mask | 1 << slot)
     };
-    if !(1..=CAPTURED_BYTES as u32).contains(&args.snapshot_length) {
-        bail!(
-            "--snapshot-length: {} bytes of a frame cannot be captured; 1 to {CAPTURED_BYTES} can",
-            args.snapshot_length
-        );
-    }
     let burst = match args.rate {
-        Rate::PerSecond(0.0) => bail!("--rate: at a rate of 0 no frame is captured; write it like 100/s"),
         Rate::PerSecond(rate) => rate.ceil() as u64,
         Rate::Unlimited => 0,
     };
