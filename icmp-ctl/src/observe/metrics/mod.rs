@@ -30,7 +30,14 @@ pub enum Format {
 impl Format {
     /// What the header `Accept` of a request asks for.
     pub fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+        // With a weight of 0 it is refused (RFC 9110 section 12.4.2).
+        let takes = |range: &str| {
+            let mut parts = range.split(';').map(|part| part.trim().to_ascii_lowercase());
+            let weight = |part: String| part.strip_prefix("q=").map(str::parse::<f64>);
+            parts.next().is_some_and(|kind| kind == "application/openmetrics-text")
+                && parts.filter_map(weight).all(|weight| weight != Ok(0.0))
+        };
+        if accept.split(',').any(takes) { Self::OpenMetrics } else { Self::Prometheus }
     }
 
     /// The header `Content-Type` of the page.
@@ -155,9 +162,13 @@ mod tests {
         let scraper =
             "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1";
         assert_eq!(
-            [scraper, "*/*", ""].map(Format::accepted),
-            [Format::OpenMetrics, Format::Prometheus, Format::Prometheus]
+            [scraper, "*/*", "", "text/plain, Application/OpenMetrics-Text"].map(Format::accepted),
+            [Format::OpenMetrics, Format::Prometheus, Format::Prometheus, Format::OpenMetrics]
         );
+        let refused =
+            ["application/openmetrics-text;q=0", "application/openmetrics-text; version=1.0.0; q=0.000, */*"];
+        assert_eq!(refused.map(Format::accepted), [Format::Prometheus; 2]);
+        assert_eq!(Format::accepted("application/openmetrics-text-2"), Format::Prometheus);
     }
 
     #[test]
