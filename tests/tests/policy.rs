@@ -362,6 +362,19 @@ fn rules_are_added_counted_promoted_and_removed_and_the_others_keep_their_counte
 }
 
 #[test]
+fn a_type_that_both_families_have_is_listed_once() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let added = "rule add both --type echo-request,time-exceeded --action drop --audit -j";
+    let document: Value = serde_json::from_str(&ctl::run(&pair.host, added).expect_success()).expect("JSON");
+    let types = document["rules"][0]["types"].as_array().expect("types").iter();
+    let types: Vec<_> = types.map(|name| name.as_str().expect("a name")).collect();
+    assert_eq!(types.iter().filter(|name| **name == "echo-request").count(), 1, "{types:?}");
+    assert_eq!(types.iter().filter(|name| **name == "time-exceeded").count(), 1, "{types:?}");
+    assert_eq!(document["rules"][0]["families"], serde_json::json!(["ipv4", "ipv6"]));
+}
+
+#[test]
 fn what_the_kernel_would_refuse_is_told_and_can_be_followed() {
     let Some(pair) = pair(&["ping", "nft"]) else { return };
     let host = &pair.host;

@@ -1,5 +1,7 @@
 //! `rule list`: the rules in order, with their counters.
 
+use std::collections::HashSet;
+
 use anyhow::Result;
 use icmp_common::abi::Limit;
 use serde_json::{Value, json};
@@ -18,11 +20,15 @@ pub(super) fn list() -> Result<(Value, Vec<String>)> {
         let rule_counter = rule_counters[i as usize];
         let (rate, burst) = tick.rate_and_burst(&rule.limit);
         let limit = (rule.limit != Limit::UNLIMITED).then(|| rate.to_string());
+        // One name for both families is there once.
+        let mut types: Vec<_> = rule.types.iter().map(ToString::to_string).collect();
+        let mut known = HashSet::new();
+        types.retain(|name| known.insert(name.clone()));
         rules.push(json!({
             "name": rule.name, "audit": rule.audit, "action": rule.action.name(),
             "families": rule.families.iter().map(|family| family.name()).collect::<Vec<_>>(),
             "from": rule.from, "to": rule.to,
-            "types": rule.types.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "types": types,
             "vlans": rule.vlans,
             "length": [rule.length.start(), rule.length.end()],
             "hop_limit": [rule.hop_limit.start(), rule.hop_limit.end()],
