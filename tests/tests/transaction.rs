@@ -526,6 +526,18 @@ fn an_interface_named_twice_is_attached_once() {
 }
 
 #[test]
+fn a_limit_that_admits_all_or_nothing_is_told_without_a_burst() {
+    let Some(pair) = pair(&[]) else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let folder = Folder::new();
+    let limits = "[limits]\nper-source = { rate = \"unlimited\" }\nreplies = { rate = \"0\" }\n";
+    let done = ctl::run(&pair.host, &format!("apply -f {}", folder.file("c.toml", limits)));
+    let told = done.expect_success();
+    assert!(told.contains("+ limits.per-source = unlimited /32 and /64\n"), "{told}");
+    assert!(told.contains("+ limits.replies = 0\n"), "{told}");
+}
+
+#[test]
 fn a_change_warns_about_what_it_touches_and_a_file_about_all_of_it() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

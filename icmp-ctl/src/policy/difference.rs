@@ -10,6 +10,7 @@ use icmp_common::path::checks::{Check, Mode, mode_shift};
 use crate::instance::compiled::Compiled;
 use crate::kernel::clock::Tick;
 use crate::policy::gates;
+use crate::policy::limits::limit_text;
 use crate::policy::peers;
 use crate::policy::rows::{CONFIGURED, preset_of, rows};
 use crate::policy::show::FEW;
@@ -90,14 +91,14 @@ pub fn describe(policy: &Compiled, tick: Tick) -> Vec<String> {
     ];
     lines.extend(policy.vips().iter().map(gates::line));
     for (name, level) in [("per-source", &settings.source), ("per-prefix", &settings.prefix)] {
-        let (rate, burst) = tick.rate_and_burst(&level.limit);
+        let limit = limit_text(&level.limit, tick);
         let v6 = level.mask.v6_high.count_ones() + level.mask.v6_low.count_ones();
-        lines.push(format!("limits.{name} = {rate} burst {burst} /{} and /{v6}", level.mask.v4.count_ones()));
+        lines.push(format!("limits.{name} = {limit} /{} and /{v6}", level.mask.v4.count_ones()));
     }
     // The reserve for known sources follows from the replies.
     for budget in Budget::ALL.iter().filter(|budget| **budget != Budget::KnownSources) {
-        let (rate, burst) = tick.rate_and_burst(&settings.budgets[*budget as usize]);
-        lines.push(format!("limits.{} = {rate} burst {burst}", budget.name()));
+        let limit = limit_text(&settings.budgets[*budget as usize], tick);
+        lines.push(format!("limits.{} = {limit}", budget.name()));
     }
     lines.push(peers::line(settings));
     lines.push(format!("policy.preset = {}", preset_of(settings).name()));

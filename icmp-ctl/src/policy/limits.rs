@@ -197,13 +197,17 @@ impl FromStr for LimitName {
     }
 }
 
+/// A limit as it is told. One that admits all or nothing has no burst.
+pub(super) fn limit_text(limit: &Limit, tick: Tick) -> String {
+    let (rate, burst) = tick.rate_and_burst(limit);
+    if burst == 0 { rate.to_string() } else { format!("{rate} burst {burst}") }
+}
+
 /// What is limited for echo requests, in a line.
 pub fn summary(settings: &Settings, tick: Tick) -> String {
     let [source, prefix, replies] =
-        [LimitName::Source, LimitName::Prefix, LimitName::Budget(Budget::Replies)].map(|limit| {
-            let (rate, burst) = tick.rate_and_burst(&limit.of(settings));
-            if burst == 0 { rate.to_string() } else { format!("{rate} burst {burst}") }
-        });
+        [LimitName::Source, LimitName::Prefix, LimitName::Budget(Budget::Replies)]
+            .map(|limit| limit_text(&limit.of(settings), tick));
     format!("echo requests of one source {source}, of one network {prefix}, of all {replies}")
 }
 

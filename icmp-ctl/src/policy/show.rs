@@ -7,6 +7,7 @@ use icmp_common::types::Family;
 use ipnet::IpNet;
 
 use crate::kernel::clock::Tick;
+use crate::policy::limits::limit_text;
 use crate::policy::rules::{ANY_HOP_LIMIT, ANY_LENGTH, Rule};
 use crate::policy::types::TypeName;
 
@@ -72,11 +73,7 @@ impl Rule {
     pub fn text(&self, tick: Tick) -> String {
         let mut text = format!("{}: {} -> {}", self.name, self.conditions(), self.action.name());
         if self.limit != Limit::UNLIMITED {
-            let (rate, burst) = tick.rate_and_burst(&self.limit);
-            let _ = write!(text, " limit {rate}");
-            if burst != 0 {
-                let _ = write!(text, " burst {burst}");
-            }
+            let _ = write!(text, " limit {}", limit_text(&self.limit, tick));
         }
         if self.audit {
             text.push_str(" (audit)");
