@@ -69,6 +69,21 @@ listen = "127.0.0.1:9817"    # another one has 9816
 "#;
 
 #[test]
+fn a_current_folder_that_is_gone_is_said_to_be_gone() {
+    let Some(pair) = pair() else { return };
+    let _attached = Attached::new(&pair.host, HOST_IF);
+    let folder = Folder::new();
+    let config = folder.file("c.toml", "");
+    let (path, program) = (folder.path().display(), ctl::program().display());
+    let script = format!(
+        "mkdir {path}/gone; cd {path}/gone; rmdir {path}/gone; exec {program} apply -f {config} --save=relative"
+    );
+    let done = pair.host.run("sh", &["-c", &script]);
+    assert!(done.code == Some(1) && done.stderr.contains("the current folder is gone"), "{done}");
+    assert!(!done.stderr.contains("mend it"), "{done}");
+}
+
+#[test]
 fn what_is_in_force_is_shown_as_the_configuration_that_apply_takes() {
     let Some(pair) = pair() else { return };
     let host = &pair.host;

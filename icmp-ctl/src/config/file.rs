@@ -355,7 +355,9 @@ impl Config {
     /// # Errors
     /// The current folder cannot be had.
     pub fn with_whole_paths_in(mut self, folder: &Path) -> Result<Self> {
-        let folder = std::path::absolute(folder.join(".")).context("looking up the current folder")?;
+        let folder = std::path::absolute(folder.join(".")).context(
+            "the current folder is gone, in which lists of prefixes are looked for; change to another folder",
+        )?;
         let lists = self.policy.rule.iter_mut().flat_map(|rule| [&mut rule.from, &mut rule.to]);
         for word in lists.flatten().flat_map(|words| &mut words.0) {
             if let Some(path) = word.strip_prefix(LIST) {

@@ -79,9 +79,9 @@ impl Save<'_> {
         let on_disk = OnDisk::read(&file)?;
         let text = on_disk.text.clone().unwrap_or_default();
         let parsed = |text: &str| Config::parse(text, &file.display().to_string());
-        let there = parsed(&text)
-            .and_then(Config::with_whole_paths)
-            .context("the file that is there cannot be changed; mend it, or move it away")?;
+        let there =
+            parsed(&text).context("the file that is there cannot be changed; mend it, or move it away")?;
+        let there = there.with_whole_paths()?;
         let wanted = in_words_of(&self.like.beside(&there)?, pins, policy)?;
         let own = identity(&file);
         ensure!(
