@@ -526,6 +526,43 @@ fn an_interface_named_twice_is_attached_once() {
 }
 
 #[test]
+fn apply_tells_of_interfaces_that_it_neither_attaches_nor_detaches() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("link add other0 type veth peer name far0");
+    let _attached = Attached::new(host, HOST_IF);
+    let folder = Folder::new();
+    let is = "interfaces: not put in force: `apply` attaches and detaches nothing;";
+    for (interfaces, said) in [
+        (String::new(), None),
+        (format!("interfaces = [\"{HOST_IF}\"]\n"), None),
+        (format!("interfaces = [\"{HOST_IF}*\", \"nothere*\"]\n"), None),
+        (
+            format!("interfaces = [\"{HOST_IF}\", \"other0\", \"nothere\"]\n"),
+            Some(
+                "named and not attached: other0, nothere; `icmp-ctl attach other0 nothere` changes that"
+                    .to_owned(),
+            ),
+        ),
+        (
+            "interfaces = [\"other?\"]\n".to_owned(),
+            Some(format!(
+                "named and not attached: other0; attached and not named: {HOST_IF}; \
+                 `icmp-ctl attach other0` with `icmp-ctl detach {HOST_IF}` changes that"
+            )),
+        ),
+    ] {
+        let file = folder.file("c.toml", &interfaces);
+        for check in ["", " --check"] {
+            let done = ctl::run(host, &format!("apply -f {file}{check}"));
+            assert_eq!(done.code, DONE, "{done}");
+            assert_eq!(done.stderr.contains(is), said.is_some(), "{interfaces}: {done}");
+            assert!(said.as_ref().is_none_or(|said| done.stderr.contains(said)), "{interfaces}: {done}");
+        }
+    }
+}
+
+#[test]
 fn a_limit_that_admits_all_or_nothing_is_told_without_a_burst() {
     let Some(pair) = pair(&[]) else { return };
     let _attached = Attached::new(&pair.host, HOST_IF);

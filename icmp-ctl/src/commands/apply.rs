@@ -13,7 +13,7 @@ use crate::kernel::requirements::{Purpose, prepare};
 use crate::output::Output;
 use crate::policy::difference::Difference;
 use crate::policy::gates::say_unhealthy;
-use crate::policy::saved::{Words, not_taken};
+use crate::policy::saved::{Words, not_taken, other_interfaces};
 use crate::policy::transaction::{self, Allowed, Keep, Proposal, Transaction, put_in_force, warn_all};
 
 pub(super) fn run(args: &Apply) -> Result<Output> {
@@ -34,6 +34,7 @@ pub(super) fn run(args: &Apply) -> Result<Output> {
     let plan = |pins: &Pins, in_force: Option<&Compiled>| {
         let mut transaction = Transaction::plan(pins, in_force, proposal.clone())?;
         transaction.warnings.extend(not_taken(pins, &config, save));
+        transaction.warnings.extend(other_interfaces(pins, &config)?);
         Ok(transaction)
     };
     let transaction = if args.check {

@@ -13,11 +13,11 @@ use crate::config::file::{Config, DEFAULT_PATH, Rule};
 use crate::config::limits::Memory;
 use crate::config::on_disk::{OnDisk, Replacement};
 use crate::config::peers::NamedPeer;
-use crate::diagnostics::note;
+use crate::diagnostics::{note, shell_word};
 use crate::failure::sentence;
 use crate::host::defaults::HostDefaults;
-use crate::host::netlink::Network;
-use crate::host::patterns::meant;
+use crate::host::netlink::{Link, Network, links_once};
+use crate::host::patterns::{is_pattern, meant};
 use crate::instance::compiled::Compiled;
 use crate::instance::pins::Pins;
 use crate::kernel::clock::Tick;
@@ -192,6 +192,40 @@ pub fn not_taken(pins: &Pins, config: &Config, save: Option<Save<'_>>) -> Option
             file.display()
         )
     })
+}
+
+/// That a configuration names other interfaces than those that are attached, as no `apply` attaches or detaches; nothing where it names none.
+///
+/// # Errors
+/// The links cannot be read.
+pub fn other_interfaces(pins: &Pins, config: &Config) -> Result<Option<String>> {
+    let (links, pins) = (links_once()?, pins.links()?);
+    let is_attached = |link: &Link| pins.iter().any(|pin| pin.is_of(link) || pin.was_on(link));
+    let (mut named, mut missing) = (Vec::new(), Vec::new());
+    for name in &config.interfaces {
+        let meant = meant(&links, name);
+        if meant.is_empty() && !is_pattern(name) {
+            missing.push(shell_word(name));
+        }
+        missing.extend(meant.iter().filter(|link| !is_attached(link)).map(|link| shell_word(&link.name)));
+        named.extend(meant.iter().map(|link| link.index));
+    }
+    let others = links.iter().filter(|link| is_attached(link) && !named.contains(&link.index));
+    let others: Vec<_> = others.map(|link| shell_word(&link.name)).collect();
+    let parts = [("attach", "named and not attached", missing), ("detach", "attached and not named", others)];
+    let parts: Vec<_> = parts.into_iter().filter(|(_, _, names)| !names.is_empty()).collect();
+    if config.interfaces.is_empty() || parts.is_empty() {
+        return Ok(None);
+    }
+    let which: Vec<_> =
+        parts.iter().map(|(_, which, names)| format!("{which}: {}", names.join(", "))).collect();
+    let helps: Vec<_> =
+        parts.iter().map(|(verb, _, names)| format!("`icmp-ctl {verb} {}`", names.join(" "))).collect();
+    Ok(Some(format!(
+        "interfaces: not put in force: `apply` attaches and detaches nothing; {}; {} changes that",
+        which.join("; "),
+        helps.join(" with ")
+    )))
 }
 
 /// What the file says. One that cannot be used has no words to lend.
