@@ -199,6 +199,9 @@ pub fn not_taken(pins: &Pins, config: &Config, save: Option<Save<'_>>) -> Option
 /// # Errors
 /// The links cannot be read.
 pub fn other_interfaces(pins: &Pins, config: &Config) -> Result<Option<String>> {
+    if config.interfaces.is_empty() {
+        return Ok(None);
+    }
     let (links, pins) = (links_once()?, pins.links()?);
     let is_attached = |link: &Link| pins.iter().any(|pin| pin.is_of(link) || pin.was_on(link));
     let (mut named, mut missing) = (Vec::new(), Vec::new());
@@ -214,7 +217,7 @@ pub fn other_interfaces(pins: &Pins, config: &Config) -> Result<Option<String>> 
     let others: Vec<_> = others.map(|link| shell_word(&link.name)).collect();
     let parts = [("attach", "named and not attached", missing), ("detach", "attached and not named", others)];
     let parts: Vec<_> = parts.into_iter().filter(|(_, _, names)| !names.is_empty()).collect();
-    if config.interfaces.is_empty() || parts.is_empty() {
+    if parts.is_empty() {
         return Ok(None);
     }
     let which: Vec<_> =
