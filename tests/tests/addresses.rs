@@ -11,7 +11,7 @@ use icmp_ctl::host::netlink::{Network, peer_once};
 use icmp_tests::can_run;
 use icmp_tests::ctl::{self, Attached};
 use icmp_tests::folder::Folder;
-use icmp_tests::netns::{HOST_IF, Namespace, PEER_IF, Pair};
+use icmp_tests::netns::{HOST_IF, HOST_MAC, Namespace, PEER_IF, Pair};
 use icmp_tests::packet::Echo;
 use icmp_tests::process;
 use icmp_tests::wire::Tap;
@@ -376,6 +376,60 @@ fn an_address_whose_local_route_was_deleted_is_answered_once_it_has_one_again() 
     ping_all();
     assert_eq!(counted(host, "answered", 5).answered(), 5);
     assert!(!is_told(), "both have one again");
+}
+
+#[test]
+fn broadcast_and_anycast_addresses_by_a_route_go_by_the_policy() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip(&format!("route add broadcast 198.51.100.7/32 dev {HOST_IF} table local"));
+    host.ip(&format!("route add anycast 2001:db8:7::7/128 dev {HOST_IF} table local"));
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    for to_mac in [HOST_MAC, [0xff; 6]] {
+        for (from, to, kind) in [
+            ("192.0.2.1", "198.51.100.7", ADDRESS_MASK_REQUEST),
+            ("2001:db8::1", "2001:db8:7::7", NODE_INFORMATION_QUERY),
+        ] {
+            let message = Echo::new(address(from), address(to), vec![0; 16]);
+            peer.send(&Echo { kind: Some(kind), to_mac, ..message }.frame()).expect("sent");
+        }
+    }
+    let counters = counted(host, "policy-drop", 4);
+    assert_eq!((counters.packets("policy-drop"), counters.packets("not-own-address")), (4, 0));
+}
+
+#[test]
+fn an_address_of_which_another_route_may_decide_is_left_to_the_kernel_and_told_of() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    for route in [
+        "prepend blackhole 192.0.2.2/32 table local".to_owned(),
+        "add local 198.51.100.8/32 dev lo tos 0x10".to_owned(),
+        format!("add local 2001:db8:7::8/128 dev {HOST_IF} table local"),
+        "add blackhole 2001:db8:7::8/128 table local metric 1".to_owned(),
+    ] {
+        host.ip(&format!("route {route}"));
+    }
+    let _attached = Attached::new(host, HOST_IF);
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    let disputed = ["192.0.2.2", "198.51.100.8", "2001:db8:7::8"];
+    for (to, other) in
+        disputed.iter().zip([ADDRESS_MASK_REQUEST, ADDRESS_MASK_REQUEST, NODE_INFORMATION_QUERY])
+    {
+        let from = if to.contains(':') { "2001:db8::1" } else { "192.0.2.1" };
+        for kind in [Some(other), None] {
+            let message = Echo::new(address(from), address(to), vec![0; 16]);
+            peer.send(&Echo { kind, ..message }.frame()).expect("sent");
+        }
+    }
+    let counters = counted(host, "not-own-address", 3);
+    let found = ["policy-drop", "not-own-address", "answered"].map(|reason| counters.packets(reason));
+    assert_eq!(found, [3, 3, 0]);
+    let by_kernel = [("Icmp", "OutEchoReps"), ("Icmp6", "OutEchoReplies")];
+    assert_eq!(by_kernel.map(|(family, name)| host.snmp(family, name)), [0; 2], "the kernel is silent");
+    let told = ctl::run(host, &format!("doctor {HOST_IF} -j")).stdout;
+    assert!(told.contains("198.51.100.8 and 2 more are not answered"), "{told}");
 }
 
 #[test]

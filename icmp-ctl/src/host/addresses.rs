@@ -110,6 +110,8 @@ struct Host<'a> {
     gated: BTreeSet<IpAddr>,
     /// [`Network::without_route`].
     without_route: &'a BTreeSet<(u32, IpAddr)>,
+    /// [`Network::disputed`].
+    disputed: &'a BTreeSet<(u32, IpAddr)>,
 }
 
 impl<'a> Host<'a> {
@@ -127,6 +129,7 @@ impl<'a> Host<'a> {
             broadcasts: network.addresses.iter().flat_map(broadcasts).collect(),
             gated: all.filter(is_gated).collect(),
             without_route: &network.without_route,
+            disputed: &network.disputed,
         };
         for address in network.addresses.iter().filter(|address| is_for_others(&address.address)) {
             host.addresses.entry(address.ifindex).or_default().push(address);
@@ -182,13 +185,17 @@ impl<'a> Host<'a> {
             && !self.without_route.contains(&(address.ifindex, address.address))
     }
 
+    fn is_disputed(&self, address: &Address) -> bool {
+        self.disputed.contains(&(address.ifindex, address.address))
+    }
+
     /// What an address is on other interfaces than its own: no source of another host's, and the kernel's as a destination. `None` for groups,
     /// and where there is no route to it.
     fn elsewhere_kind(&self, address: &Address) -> Option<AddressKind> {
         if address.address.is_multicast() || !self.has_route(address) {
             return None;
         }
-        if self.gated.contains(&address.address) {
+        if self.gated.contains(&address.address) || self.is_disputed(address) {
             return Some(AddressKind::Anywhere);
         }
         let is_broadcast = matches!(address.address, IpAddr::V4(v4) if self.broadcasts.contains(&v4));
@@ -231,7 +238,9 @@ impl<'a> Host<'a> {
         for address in self.addresses.get(&ifindex).into_iter().flatten() {
             // A group that is joined with `ip address add … autojoin` is listed as an address, too.
             if !address.address.is_multicast() && !self.without_route.contains(&(ifindex, address.address)) {
-                kinds.insert(address.address, AddressKind::Own);
+                let is_disputed = self.is_disputed(address);
+                let kind = if is_disputed { AddressKind::Anywhere } else { AddressKind::Own };
+                kinds.insert(address.address, kind);
             }
             kinds.extend(broadcasts(address).map(|v4| (v4.into(), AddressKind::Group)));
         }

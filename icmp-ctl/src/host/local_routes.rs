@@ -1,7 +1,7 @@
-//! Routes of type `local`, besides those that the kernel makes for each address by itself.
+//! Routes by which the kernel takes packets in (`local`, `broadcast` and `anycast`), besides those that it makes for each address by itself.
 //!
-//! Owns which of them stand for an address and which for a whole prefix, and which addresses have none. `checks/addresses.rs` reports prefixes
-//! and these addresses.
+//! Owns which of them stand for an address or a group and which for a whole prefix, which addresses have none, and for which others may come first.
+//! `checks/addresses.rs` reports prefixes and these addresses.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,7 +16,10 @@ use crate::kernel::netlink::{attributes, local_routes};
 const HEADER: usize = 12;
 const FAMILY: usize = 0;
 const PREFIX_LEN: usize = 1;
+const SOURCE_LEN: usize = 2;
+const TOS: usize = 3;
 const PROTOCOL: usize = 5;
+const TYPE: usize = 7;
 /// Attributes (include/uapi/linux/rtnetlink.h).
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -28,18 +31,43 @@ struct Route {
     /// `None` of one that leads to several.
     ifindex: Option<u32>,
     net: IpNet,
+    kind: Kind,
     /// The kernel has made it for an address.
     is_kernels: bool,
+    /// It holds for all packets, and not for those with a TOS or from a source alone.
+    is_for_all: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Local,
+    /// A broadcast or anycast address.
+    Group,
+    /// The kernel takes nothing in by it.
+    Other,
+}
+
+/// What the routes of one prefix say together.
+#[derive(Default)]
+struct Routes {
+    /// The kernel takes packets in by one of them.
+    take_in: bool,
+    /// One of type `local` holds for all packets.
+    are_local: bool,
+    /// One is of another type, and not one that the kernel has made for an address: which is the first is not looked at.
+    are_disputed: bool,
 }
 
 /// What they say.
 pub(super) struct LocalRoutes {
     /// Addresses that have a route and that the host knows by nothing else, each with the index of its interface.
     pub(super) addresses: Vec<(u32, IpAddr)>,
+    /// Broadcast and anycast addresses, each with the index of its interface.
+    pub(super) groups: Vec<(u32, IpAddr)>,
     /// Whole prefixes that other hosts can send to.
     pub(super) prefixes: Vec<IpNet>,
     /// What all of them are for, by the VRF whose table they are in.
-    all: BTreeMap<Option<u32>, BTreeSet<IpNet>>,
+    all: BTreeMap<Option<u32>, BTreeMap<IpNet, Routes>>,
 }
 
 impl LocalRoutes {
@@ -57,9 +85,35 @@ impl LocalRoutes {
         addresses.filter(is_missing).collect()
     }
 
+    /// Those of these addresses that have one, and of which another route may decide: one of the same prefix, or of a longer one, that the kernel takes
+    /// nothing in by; or the other way round, where theirs is not for all packets (`fib_table_lookup` in net/ipv4/fib_trie.c).
+    pub(super) fn disputed(
+        &self,
+        addresses: impl Iterator<Item = (u32, IpAddr)>,
+        domains: &BTreeMap<u32, Option<u32>>,
+    ) -> BTreeSet<(u32, IpAddr)> {
+        let is_disputed = |(ifindex, address): &(u32, IpAddr)| {
+            domains
+                .get(ifindex)
+                .is_some_and(|domain| self.have(*address, *domain) && !self.are_sure(*address, *domain))
+        };
+        addresses.filter(is_disputed).collect()
+    }
+
     fn have(&self, address: IpAddr, vrf: Option<u32>) -> bool {
         let Some(nets) = self.all.get(&vrf) else { return false };
-        nets.contains(&address.into()) || nets.iter().any(|net| net.contains(&address))
+        nets.get(&address.into()).is_some_and(|routes| routes.take_in)
+            || nets.iter().any(|(net, routes)| routes.take_in && net.contains(&address))
+    }
+
+    /// Whether a packet for an address is surely taken in by a route of type `local`.
+    fn are_sure(&self, address: IpAddr, vrf: Option<u32>) -> bool {
+        let Some(nets) = self.all.get(&vrf) else { return false };
+        let longest = nets.get(&address.into()).or_else(|| {
+            let around = nets.iter().filter(|(net, _)| net.contains(&address));
+            around.max_by_key(|(net, _)| net.prefix_len()).map(|(_, routes)| routes)
+        });
+        longest.is_some_and(|routes| routes.are_local && !routes.are_disputed)
     }
 }
 
@@ -82,19 +136,28 @@ pub(super) fn read(
 }
 
 fn sorted(routes: Vec<Route>, is_known: impl Fn(&IpAddr) -> bool) -> LocalRoutes {
-    let (mut addresses, mut prefixes, mut all) = (Vec::new(), Vec::new(), BTreeMap::new());
-    for Route { vrf, ifindex, net, is_kernels } in routes {
-        all.entry(vrf).or_insert_with(BTreeSet::new).insert(net);
+    let (mut addresses, mut groups, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
+    let mut all: BTreeMap<_, BTreeMap<_, Routes>> = BTreeMap::new();
+    for Route { vrf, ifindex, net, kind, is_kernels, is_for_all } in routes {
+        let of_net = all.entry(vrf).or_default().entry(net).or_default();
+        of_net.take_in |= kind != Kind::Other;
+        of_net.are_local |= kind == Kind::Local && is_for_all;
+        of_net.are_disputed |= kind != Kind::Local && !is_kernels;
         let address = net.addr();
-        if net.prefix_len() != net.max_prefix_len() {
-            prefixes.extend(Some(net).filter(|_| !is_of_host_or_link(address)));
-        } else if !is_kernels && !is_known(&address) {
-            addresses.extend(ifindex.map(|index| (index, address)));
+        let of_interface = ifindex.map(|index| (index, address));
+        match kind {
+            Kind::Other => {}
+            _ if net.prefix_len() != net.max_prefix_len() => {
+                prefixes.extend(Some(net).filter(|_| !is_of_host_or_link(address)));
+            }
+            Kind::Group => groups.extend(of_interface),
+            Kind::Local if is_kernels || is_known(&address) => {}
+            Kind::Local => addresses.extend(of_interface),
         }
     }
     prefixes.sort_unstable();
     prefixes.dedup();
-    LocalRoutes { addresses, prefixes, all }
+    LocalRoutes { addresses, groups, prefixes, all }
 }
 
 fn is_of_host_or_link(address: IpAddr) -> bool {
@@ -127,7 +190,20 @@ fn route(body: &[u8], vrf: Option<u32>, is_in: impl Fn(u32, u32) -> bool) -> Opt
     if let Some(vrf) = vrf {
         ifindex = ifindex.filter(|index| is_in(*index, vrf)).or(Some(vrf));
     }
-    Some(Route { vrf, ifindex, net, is_kernels: header[PROTOCOL] == libc::RTPROT_KERNEL })
+    let kind = match header[TYPE] {
+        libc::RTN_LOCAL => Kind::Local,
+        libc::RTN_BROADCAST | libc::RTN_ANYCAST => Kind::Group,
+        _ => Kind::Other,
+    };
+    let is_kernels = header[PROTOCOL] == libc::RTPROT_KERNEL;
+    Some(Route {
+        vrf,
+        ifindex,
+        net,
+        kind,
+        is_kernels,
+        is_for_all: header[TOS] == 0 && header[SOURCE_LEN] == 0,
+    })
 }
 
 #[cfg(test)]
@@ -138,7 +214,8 @@ mod tests {
     /// As the kernel tells of a route that leads to interface 7.
     fn body(net: IpNet, protocol: u8) -> Vec<u8> {
         let family = if net.addr().is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let mut body = vec![family as u8, net.prefix_len(), 0, 0, 0, protocol, 0, 0, 0, 0, 0, 0];
+        let mut body =
+            vec![family as u8, net.prefix_len(), 0, 0, 0, protocol, 0, libc::RTN_LOCAL, 0, 0, 0, 0];
         body.extend(match net.addr() {
             IpAddr::V4(v4) => attribute(RTA_DST, &v4.octets()),
             IpAddr::V6(v6) => attribute(RTA_DST, &v6.octets()),
@@ -169,6 +246,61 @@ mod tests {
             let LocalRoutes { addresses, prefixes, .. } = sorted(vec![route], |address| *address == own);
             assert_eq!(addresses, [(7, net.addr())][..usize::from(exact)], "{net} by {protocol}");
             assert_eq!(prefixes, [net][..usize::from(prefix)], "{net} by {protocol}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_disputed_where_another_route_may_come_first_or_its_own_is_not_for_all_packets() {
+        let [own, around, default] = ["192.0.2.2/32", "192.0.2.0/24", "0.0.0.0/0"];
+        let (by_kernel, by_user) = (libc::RTPROT_KERNEL, libc::RTPROT_BOOT);
+        let local = (own, libc::RTN_LOCAL, 0, by_kernel);
+        let local_by = |net, tos, source| (net, libc::RTN_LOCAL, [tos, source], by_user);
+        let other = |net, kind| (net, kind, [0; 2], by_user);
+        let local = (local.0, local.1, [local.2; 2], local.3);
+        for (what, routes, expected) in [
+            ("its own alone", vec![local], (false, false)),
+            ("none", vec![other(default, libc::RTN_UNREACHABLE)], (true, false)),
+            ("a blackhole", vec![local, other(own, libc::RTN_BLACKHOLE)], (false, true)),
+            ("a throw, in front", vec![other(own, libc::RTN_THROW), local], (false, true)),
+            ("a broadcast", vec![local, other(own, libc::RTN_BROADCAST)], (false, true)),
+            ("a unicast", vec![local, other(own, libc::RTN_UNICAST)], (false, true)),
+            (
+                "the kernel's anycast",
+                vec![local, (own, libc::RTN_ANYCAST, [0; 2], by_kernel)],
+                (false, false),
+            ),
+            ("a shorter prefix", vec![local, other(around, libc::RTN_BLACKHOLE)], (false, false)),
+            ("a longer prefix", vec![other(own, libc::RTN_BLACKHOLE), local_by(around, 0, 0)], (false, true)),
+            ("for a TOS alone", vec![local_by(own, 0x10, 0)], (false, true)),
+            ("for sources alone", vec![local_by(own, 0, 24)], (false, true)),
+            ("for a TOS, too", vec![local, local_by(own, 0x10, 0)], (false, false)),
+        ] {
+            let read = |(net, kind, [tos, source], protocol): (&str, u8, [u8; 2], u8)| {
+                let mut body = body(net.parse().expect("a prefix"), protocol);
+                (body[TYPE], body[TOS], body[SOURCE_LEN]) = (kind, tos, source);
+                route(&body, None, |_, _| true).expect("a route")
+            };
+            let routes = sorted(routes.into_iter().map(read).collect(), |_| true);
+            let address = || [(1, "192.0.2.2".parse().expect("an address"))].into_iter();
+            let domains = [(1, None)].into();
+            let found = (routes.missing(address(), &domains), routes.disputed(address(), &domains));
+            assert_eq!((!found.0.is_empty(), !found.1.is_empty()), expected, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_broadcast_or_anycast_address_by_a_route_is_a_group_of_its_interface() {
+        for (net, kind) in
+            [("198.51.100.7/32", libc::RTN_BROADCAST), ("2001:db8:7::7/128", libc::RTN_ANYCAST)]
+        {
+            let net: IpNet = net.parse().expect("a prefix");
+            for (kind, is_group) in [(kind, true), (libc::RTN_BLACKHOLE, false)] {
+                let mut body = body(net, libc::RTPROT_BOOT);
+                body[TYPE] = kind;
+                let found = sorted(route(&body, None, |_, _| true).into_iter().collect(), |_| false);
+                assert_eq!(found.groups, [(7, net.addr())][..usize::from(is_group)], "{net}");
+                assert_eq!((found.addresses, found.prefixes), (vec![], vec![]), "{net}");
+            }
         }
     }
 

@@ -156,6 +156,8 @@ pub struct Network {
     /// Addresses, each with its interface's index, that the kernel does not take packets in for, because somebody has deleted their local routes.
     /// Of interfaces that are down this is not said.
     pub without_route: BTreeSet<(u32, IpAddr)>,
+    /// Addresses, each with its interface's index, of which another route of the local table may decide that the kernel does not take packets in for them.
+    pub disputed: BTreeSet<(u32, IpAddr)>,
     /// Prefixes, longer than one address, that the kernel takes in as a whole because of a local route.
     pub local_prefixes: Vec<IpNet>,
     /// All groups.
@@ -206,7 +208,7 @@ impl Network {
         let of_routes = local_routes::read(&vrfs, is_in, is_known)?;
         let of_interfaces = addresses.iter().map(|one| (one.ifindex, one.address));
         let without_route = of_routes.missing(of_interfaces, &domains(&links));
-        addresses.extend(of_routes.addresses.into_iter().map(|(ifindex, address)| Address {
+        addresses.extend(of_routes.addresses.iter().map(|&(ifindex, address)| Address {
             ifindex,
             address,
             peer: None,
@@ -214,13 +216,18 @@ impl Network {
             broadcast: None,
             global: true,
         }));
+        let disputed =
+            of_routes.disputed(addresses.iter().map(|one| (one.ifindex, one.address)), &domains(&links));
+        let mut groups = groups::read();
+        groups.extend(of_routes.groups.into_iter().map(|(ifindex, address)| Group { ifindex, address }));
         Ok(Self {
             links,
             addresses,
             unusable,
             without_route,
+            disputed,
             local_prefixes: of_routes.prefixes,
-            groups: groups::read(),
+            groups,
             taken_in,
             above_elsewhere,
             bridge_vlans,

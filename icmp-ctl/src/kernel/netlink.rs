@@ -245,17 +245,31 @@ pub(crate) fn addresses() -> Result<Vec<Vec<u8>>> {
     dump(RTM_GETADDR, RTM_NEWADDR, &[0; ADDRESS_HEADER]).context("reading the addresses")
 }
 
-/// The routes of a table that have the kernel take packets in, each as the body of a message of RTM_NEWROUTE; none where there is no such table.
-/// The kernel itself leaves out all others, of which a router has a million.
+/// The routes of a table by which the kernel takes packets in or refuses them, each as the body of a message of RTM_NEWROUTE; none where there is no such
+/// table. Of the local table these are all routes. Of others the kernel itself leaves out the rest, of which a router has a million.
 ///
 /// # Errors
 /// The kernel does not tell.
 pub(crate) fn local_routes(table: u32) -> Result<Vec<Vec<u8>>> {
+    let kinds: &[u8] = if table == u32::from(libc::RT_TABLE_LOCAL) {
+        &[libc::RTN_UNSPEC]
+    } else {
+        &[
+            libc::RTN_LOCAL,
+            libc::RTN_BROADCAST,
+            libc::RTN_ANYCAST,
+            libc::RTN_BLACKHOLE,
+            libc::RTN_UNREACHABLE,
+            libc::RTN_PROHIBIT,
+            libc::RTN_THROW,
+        ]
+    };
     let mut routes = Vec::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
+    let families = [libc::AF_INET, libc::AF_INET6];
+    for (family, kind) in families.iter().flat_map(|family| kinds.iter().map(move |kind| (*family, *kind))) {
         let mut body = vec![0; ROUTE_HEADER];
         body[0] = family as u8;
-        body[ROUTE_TYPE] = libc::RTN_LOCAL;
+        body[ROUTE_TYPE] = kind;
         body.extend(attribute(RTA_TABLE, &table.to_ne_bytes()));
         match dump(RTM_GETROUTE, RTM_NEWROUTE, &body) {
             Ok(of_family) => routes.extend(of_family),

@@ -47,6 +47,27 @@ fn an_address_without_a_local_route_is_nobodys_and_its_broadcast_address_stays()
 }
 
 #[test]
+fn an_address_of_which_another_route_may_decide_is_the_kernels_everywhere() {
+    for (disputed, own, anywhere) in [
+        (vec![], AddressKind::Own, AddressKind::Host),
+        (vec![1, 2], AddressKind::Anywhere, AddressKind::Anywhere),
+    ] {
+        let network = Network {
+            links: vec![link(1, true, None), link(2, true, None)],
+            addresses: vec![address(1, "192.0.2.1"), address(2, "192.0.2.2")],
+            disputed: disputed
+                .iter()
+                .map(|index| (*index, format!("192.0.2.{index}").parse().expect("an address")))
+                .collect(),
+            ..Network::default()
+        };
+        let found = own_addresses(&network, &[(1, &network.links[0])], &[]);
+        assert_eq!(kind_of(&found, Scope::new(1, 0), "192.0.2.1"), Some(own));
+        assert_eq!(kind_of(&found, Scope::ANYWHERE, "192.0.2.2"), Some(anywhere));
+    }
+}
+
+#[test]
 fn a_vlan_device_counts_while_it_is_up() {
     let vlan = Some(Vlan { parent: 1, id: 100, service: false });
     for up in [true, false] {

@@ -29,13 +29,16 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
             own.address == *address && own.scope == Scope::new(1, 0) && own.kind == AddressKind::Group
         })
     };
+    let is_loopback = |index: u32| network.links.iter().any(|other| other.index == index && other.loopback);
     let without_route = network.without_route.iter().filter(|(ifindex, _)| *ifindex == link.index);
     let without_route = without_route.map(|(_, address)| *address);
+    let disputed =
+        network.disputed.iter().filter(|(ifindex, _)| *ifindex == link.index || is_loopback(*ifindex));
+    let disputed = disputed.map(|(_, address)| *address);
     let of_link = network.addresses.iter().filter(|address| address.ifindex == link.index);
     let of_link: Vec<_> = of_link.map(|address| address.address).collect();
     let broadcast: Vec<_> =
         of_link.iter().copied().filter(|address| !address.is_multicast() && is_groups(address)).collect();
-    let is_loopback = |index: u32| network.links.iter().any(|other| other.index == index && other.loopback);
     let of_loopback = network.addresses.iter().filter(|address| is_loopback(address.ifindex));
     let kernels = of_loopback
         .map(|address| address.address)
@@ -63,6 +66,11 @@ pub(super) fn unanswered(network: &Network, link: &Link) -> Vec<Finding> {
             without_route.collect(),
             "it has no local route any more, and without one in another table the kernel does not take in what is for it; taking the address off and \
              adding it again brings the route back",
+        ),
+        (
+            State::Slow,
+            disputed.collect(),
+            "the local table has another route for it, or one for some packets alone (`ip route show table local`), so the kernel decides",
         ),
     ]
     .into_iter()
@@ -158,6 +166,9 @@ mod tests {
             without_route: [(3, "192.0.2.40"), (9, "192.0.2.41")]
                 .map(|(ifindex, text)| (ifindex, text.parse().expect("an address")))
                 .into(),
+            disputed: [(3, "192.0.2.42"), (9, "192.0.2.43")]
+                .map(|(ifindex, text)| (ifindex, text.parse().expect("an address")))
+                .into(),
             ..Network::default()
         };
         let found = unanswered(&network, &link);
@@ -170,6 +181,7 @@ mod tests {
                 (State::Slow, "192.0.2.255 is not answered"),
                 (State::Slow, "127.0.0.9 is not answered"),
                 (State::Unknown, "192.0.2.40 is not answered"),
+                (State::Slow, "192.0.2.42 is not answered"),
             ]
         );
         assert_eq!(
