@@ -22,7 +22,8 @@ fn compare(what: &str, commands: &[&str], attached: &str, to_mac: [u8; 6], to: &
     let pair = Pair::new(1500);
     let host = &pair.host;
     for command in commands {
-        host.ip(command);
+        let program = if command.starts_with("fdb ") { "bridge" } else { "ip" };
+        let _said = host.run(program, &command.split(' ').collect::<Vec<_>>()).expect_success();
     }
     let _done = ctl::run(host, &format!("attach {attached} --mode generic")).expect_success();
     let peer = pair.peer.enter(|| Tap::open(PEER_IF));
@@ -58,7 +59,7 @@ fn counted(host: &Namespace, interface: &str, reason: &str) -> ctl::Counters {
 
 #[test]
 fn what_the_kernel_takes_in_by_another_mac_address_goes_by_the_policy_and_a_guests_does_not() {
-    if !can_run(&["ip", "nsenter"]) {
+    if !can_run(&["bridge", "ip", "nsenter"]) {
         return;
     }
     let bridge = [
@@ -71,6 +72,15 @@ fn what_the_kernel_takes_in_by_another_mac_address_goes_by_the_policy_and_a_gues
     let to_port = HOST_MAC;
     compare("a port of a bridge", &bridge, HOST_IF, to_port, "192.0.2.2");
     compare("the bridge", &bridge, "br0", to_port, "192.0.2.2");
+    let locked = [
+        &bridge[..],
+        &[
+            "link set host0 type bridge_slave locked on",
+            "fdb replace 02:00:00:00:00:01 dev host0 master static",
+        ],
+    ]
+    .concat();
+    compare("a locked port of a bridge", &locked, HOST_IF, OTHER_MAC, "192.0.2.2");
     let macvlan = [
         "link add macvlan0 link host0 address 02:00:00:00:00:10 type macvlan mode bridge",
         "link set macvlan0 up",

@@ -60,16 +60,16 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)], gated: &[Ip
         };
         if let Some(taker) = taker {
             let scope = Scope::new(*slot, 0);
-            host.add(&mut own, taker.index, scope, true);
+            host.add(&mut own, taker.index, scope, !link.locked);
             own.extend(others(taker.index, scope));
         }
         for (taker, id) in takers_in_vlans(network, link) {
             let scope = Scope::new(*slot, id.into());
-            host.add_vlan(&mut own, taker.index, scope, true);
+            host.add_vlan(&mut own, taker.index, scope, !link.locked);
             own.extend(others(taker.index, scope));
         }
         // VLAN devices on a port have its frames before the bridge has: those for the port's MAC address, which is not answered.
-        let is_answered = taker.is_some_and(|taker| taker.mac == link.mac);
+        let is_answered = taker.is_some_and(|taker| taker.mac == link.mac) && !link.locked;
         for (device, vlan) in host.vlans_of(link.index) {
             let scope = Scope::new(*slot, *vlan);
             host.add_vlan(&mut own, *device, scope, is_answered);

@@ -67,6 +67,14 @@ pub fn addressed(network: &Network, link: &Link, has_vips: bool) -> Finding {
             return Finding::fine("addresses", format!("is a port of {above}, which has a program")).on(name);
         }
         if let Some(taker) = taker(network, link).filter(|taker| taker.index != link.index) {
+            if link.locked {
+                let what =
+                    format!("is a locked port of {above}, which takes in what known senders send alone");
+                let why = "all pings are left to the kernel, within policy and limits";
+                return Finding::new("addresses", State::Slow, what, why)
+                    .on(name)
+                    .fixed_by(format!("bridge link set dev {} locked off", shell_word(name)));
+            }
             let of = if taker.index == controller.index { "that" } else { &taker.name };
             let what = format!("is a port of {above}, and pings are for the addresses of {of}");
             return Finding::fine("addresses", what).on(name);
@@ -176,6 +184,8 @@ mod tests {
         assert!(of(&Link { up: false, ..link(1) }).contains("ip link set dev if1 up"));
         assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
         assert_eq!(of(&Link { controller: Some(9), active: true, ..link(4) }), "");
+        let locked = Link { controller: Some(9), active: true, locked: true, ..link(4) };
+        assert!(of(&locked).contains("is a locked port of if9"), "{}", of(&locked));
         assert!(
             of(&Link { controller: Some(5), active: true, ..link(4) }).contains("`pvid untagged` on both")
         );

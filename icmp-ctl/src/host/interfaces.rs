@@ -114,7 +114,8 @@ pub(super) fn sure_taker<'a>(network: &'a Network, link: &'a Link) -> Option<&'a
 /// An interface's own entry.
 pub fn interface_entry(network: &Network, link: &Link, slot: u32) -> Interface {
     let taker = sure_taker(network, link);
-    let mac = taker.map_or(NOBODYS_MAC, mac_of);
+    // Nothing is answered, and the address of what takes the frames in is another one of the host's (`other_macs.rs`).
+    let mac = taker.filter(|_| !link.locked).map_or(NOBODYS_MAC, mac_of);
     let (mtu4, mtu6) = mtus(network, link, taker);
     Interface { ifindex: link.index, slot, mac, flags: flags(network, link), mtu4, mtu6 }
 }
@@ -380,18 +381,20 @@ mod tests {
             vlan_filtering,
             ..link(9, true, None)
         };
-        let port = |active| Link { controller: Some(9), active, ..link(1, true, None) };
+        let port = |active, locked| Link { controller: Some(9), active, locked, ..link(1, true, None) };
         let of_bridge = ethernet::address([4; 6]);
-        for (active, filters, mac) in
-            [(true, false, of_bridge), (false, false, NOBODYS_MAC), (true, true, NOBODYS_MAC)]
-        {
-            let network = Network { links: vec![port(active), bridge(filters)], ..Network::default() };
+        let unsure = INTERFACE_SHARED | INTERFACE_MAC_SHARED;
+        for (active, locked, filters, mac, flags) in [
+            (true, false, false, of_bridge, INTERFACE_SHARED),
+            (false, false, false, NOBODYS_MAC, unsure),
+            (true, false, true, NOBODYS_MAC, unsure),
+            (true, true, false, NOBODYS_MAC, INTERFACE_SHARED),
+            (false, true, false, NOBODYS_MAC, unsure),
+        ] {
+            let network =
+                Network { links: vec![port(active, locked), bridge(filters)], ..Network::default() };
             let entry = interface_entry(&network, &network.links[0], 5);
-            assert_eq!(
-                (entry.mac, entry.flags & INTERFACE_SHARED),
-                (mac, INTERFACE_SHARED),
-                "{active} {filters}"
-            );
+            assert_eq!((entry.mac, entry.flags & unsure), (mac, flags), "{active} {locked} {filters}");
         }
     }
 

@@ -65,9 +65,10 @@ pub struct Link {
     pub lower_elsewhere: Option<(i32, u32)>,
     /// Index of the bridge, bond or other device that it is a port of.
     pub controller: Option<u32>,
-    /// Whether it is a port whose frames a bond or a bridge takes in: of a bond not one that stands by, of a bridge one that forwards, and
-    /// for whoever sends.
+    /// Whether it is a port whose frames a bond or a bridge takes in: of a bond not one that stands by, of a bridge one that forwards.
     pub active: bool,
+    /// Whether it is a port of a bridge that takes in what known senders send alone (802.1X).
+    pub locked: bool,
     /// Whether it is a bond that has groups taken in at its active port alone (modes active-backup, balance-tlb and balance-alb).
     pub uses_one_port: bool,
     /// Whether it is a bridge that tells VLANs apart.
@@ -396,6 +397,7 @@ fn link(message: &LinkMessage) -> Link {
                     .iter()
                     .find_map(|info| if let LinkInfo::Kind(kind) = info { Some(kind.clone()) } else { None });
                 link.active = infos.iter().any(is_active);
+                link.locked = infos.iter().any(is_locked);
                 link.uses_one_port = infos.iter().any(uses_one_port);
                 let is_of_bridge = |wanted| infos.iter().any(|info| is_of_bridge(info, wanted));
                 link.vlan_filtering = is_of_bridge(&InfoBridge::VlanFiltering(true));
@@ -478,10 +480,14 @@ fn is_active(info: &LinkInfo) -> bool {
         }
         LinkInfo::PortData(InfoPortData::BridgePort(attributes)) => {
             attributes.contains(&InfoBridgePort::State(BridgePortState::Forwarding))
-                && !attributes.contains(&InfoBridgePort::Locked(true))
         }
         _ => false,
     }
+}
+
+fn is_locked(info: &LinkInfo) -> bool {
+    let LinkInfo::PortData(InfoPortData::BridgePort(attributes)) = info else { return false };
+    attributes.contains(&InfoBridgePort::Locked(true))
 }
 
 /// As `bond_uses_primary` in include/net/bonding.h.

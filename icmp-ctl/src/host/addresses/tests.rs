@@ -131,6 +131,27 @@ fn in_vlans_of_a_port_what_is_for_the_ports_mac_address_is_the_kernels() {
 }
 
 #[test]
+fn on_a_locked_port_of_a_bridge_all_is_the_kernels_and_the_bridges_mac_address_another_one_of_the_hosts() {
+    for (locked, kind, others) in
+        [(false, AddressKind::Own, &[2][..]), (true, AddressKind::Anywhere, &[2, 4])]
+    {
+        let network = Network {
+            links: vec![
+                Link { controller: Some(9), active: true, locked, ..link(1, true, None) },
+                Link { kind: Some(InfoKind::Bridge), mac: Some([4; 6]), ..link(9, true, None) },
+            ],
+            addresses: vec![address(9, "192.0.2.9")],
+            ..Network::default()
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+        assert_eq!(kind_of(&own, Scope::new(1, 0), "192.0.2.9"), Some(kind), "{locked}");
+        let of_macs: Vec<_> = own.iter().filter(|own| own.is_mac()).copied().collect();
+        let expected = others.iter().map(|mac| OwnAddress::of_mac([*mac; 6], Scope::new(1, 0)));
+        assert_eq!(of_macs, expected.collect::<Vec<_>>(), "{locked}");
+    }
+}
+
+#[test]
 fn below_a_macvlan_that_takes_its_frames_no_mac_address_is_the_hosts() {
     let other = Link {
         takes_below: true,
