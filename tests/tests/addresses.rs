@@ -433,6 +433,32 @@ fn an_address_of_which_another_route_may_decide_is_left_to_the_kernel_and_told_o
 }
 
 #[test]
+fn where_a_rule_of_routing_comes_before_the_local_table_pings_are_left_to_the_kernel_within_limits() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip("address add 203.0.113.5/32 dev lo");
+    host.ip("rule add pref 6 lookup local");
+    host.ip(&format!("rule add pref 5 iif {HOST_IF} blackhole"));
+    host.ip("rule del pref 0");
+    let done = ctl::run(host, &format!("attach {HOST_IF}"));
+    let told = format!("may decide about IPv4 of {HOST_IF}");
+    assert!(done.code == DONE && done.stderr.contains(&told), "{done}");
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    for to in ["192.0.2.2", "203.0.113.5"] {
+        for kind in [Some(ADDRESS_MASK_REQUEST), None] {
+            let message = Echo::new(address("192.0.2.1"), address(to), vec![0; 16]);
+            peer.send(&Echo { kind, ..message }.frame()).expect("sent");
+        }
+    }
+    peer.send(&Echo::new(address("2001:db8::1"), address("2001:db8::2"), vec![0; 16]).frame()).expect("sent");
+    let counters = counted(host, "answered", 1);
+    let found = ["policy-drop", "not-own-address", "answered"].map(|reason| counters.packets(reason));
+    assert_eq!(found, [2, 2, 1]);
+    assert_eq!(host.snmp("Icmp", "OutEchoReps"), 0, "the kernel is silent");
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
 fn what_the_kernel_takes_nothing_in_for_is_answered_by_nobody() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

@@ -11,9 +11,12 @@ use ipnet::IpNet;
 use netlink_packet_route::link::InfoKind;
 
 use crate::host::address_table::OwnAddress;
-use crate::host::interfaces::{interface_entry, silenced_by, sure_taker, taker, takers_in_vlans};
+use crate::host::interfaces::{
+    decided_by_rules, interface_entry, silenced_by, sure_taker, taker, takers_in_vlans,
+};
 use crate::host::netlink::{Address, Link, Network};
 use crate::host::other_macs::{OtherMacs, vrf_above};
+use crate::host::routing_rules::RoutingRules;
 
 /// The interface below a VLAN device, and its VLAN as a scope counts it.
 fn vlan_of(device: &Link) -> Option<(u32, u32)> {
@@ -96,6 +99,8 @@ pub fn own_addresses(network: &Network, interfaces: &[(u32, &Link)], gated: &[Ip
 
 /// What there is, by interface.
 struct Host<'a> {
+    /// [`Network::routing_rules`].
+    rules: &'a RoutingRules,
     links: BTreeMap<u32, &'a Link>,
     has_vrfs: bool,
     /// what the host has on any interface, by VRF, and what it is on the others of that one.
@@ -120,6 +125,7 @@ impl<'a> Host<'a> {
         let is_gated =
             |address: &IpAddr| !is_link_local(address) && gated.iter().any(|net| net.contains(address));
         let mut host = Self {
+            rules: &network.routing_rules,
             links: network.links.iter().map(|link| (link.index, link)).collect(),
             has_vrfs: network.links.iter().any(|link| link.kind == Some(InfoKind::Vrf)),
             elsewhere: BTreeMap::new(),
@@ -255,25 +261,30 @@ impl<'a> Host<'a> {
             // A router may have its anycast address for itself.
             let _own = kinds.entry(*group).or_insert(AddressKind::Group);
         }
-        let without_ipv6 = self.links.get(&ifindex).is_some_and(|link| link.without_ipv6);
+        let is_silent = self.is_silent(ifindex);
         for (address, kind) in self.elsewhere.get(&self.vrf_of(ifindex)).into_iter().flatten() {
-            if without_ipv6 && address.is_ipv6() {
+            if is_silent[usize::from(address.is_ipv6())] {
                 let _own = kinds.entry(*address).or_insert(AddressKind::Anywhere);
             } else if self.has_vrfs {
                 let _own = kinds.entry(*address).or_insert(*kind);
             }
         }
-        let is_answered = is_answered && !self.is_silent(ifindex);
-        for kind in kinds.values_mut().filter(|kind| !is_answered && **kind != AddressKind::Group) {
-            *kind = AddressKind::Anywhere;
+        for (address, kind) in kinds.iter_mut().filter(|(_, kind)| **kind != AddressKind::Group) {
+            if !is_answered || is_silent[usize::from(address.is_ipv6())] {
+                *kind = AddressKind::Anywhere;
+            }
         }
         own.extend(kinds.into_iter().map(|(address, kind)| OwnAddress { address, scope, kind }));
     }
 
-    /// Whether the kernel may have no way for an answer to what comes in on an interface.
-    fn is_silent(&self, ifindex: u32) -> bool {
+    /// Whether the kernel may not answer what comes in on an interface, of IPv4 and of IPv6: it has no way for an answer, it takes nothing in, or a rule of
+    /// routing comes first.
+    fn is_silent(&self, ifindex: u32) -> [bool; 2] {
         let by_index = |index| self.links.get(&index).copied();
-        by_index(ifindex).is_some_and(|link| silenced_by(link, by_index).is_some())
+        let Some(link) = by_index(ifindex) else { return [false; 2] };
+        let is_down = silenced_by(link, by_index).is_some();
+        let [by_rule4, by_rule6] = decided_by_rules(self.rules, link, by_index);
+        [is_down || by_rule4, is_down || by_rule6 || link.without_ipv6]
     }
 }
 

@@ -9,7 +9,7 @@ use netlink_packet_route::link::InfoKind;
 use crate::diagnostics::shell_word;
 use crate::finding::{Finding, State};
 use crate::host::elsewhere;
-use crate::host::interfaces::{senders, silenced_by, taker, taker_above, tunnel_below};
+use crate::host::interfaces::{decided_by_rules, senders, silenced_by, taker, taker_above, tunnel_below};
 use crate::host::netlink::{Link, Network};
 
 /// Whether frames come in on an interface, and whether the kernel has a way for answers where these are taken in.
@@ -25,8 +25,23 @@ pub fn up(network: &Network, link: &Link) -> Vec<Finding> {
     if !link.up && silenced_by(link, by_index).is_none_or(|down| down.index != link.index) {
         findings.push(broken("is down".to_owned(), "no frame comes in", link));
     }
+    let senders = senders(network, link, taker(network, link));
+    for device in &senders {
+        let families = match decided_by_rules(&network.routing_rules, device, by_index) {
+            [false, false] => continue,
+            [true, false] => "IPv4",
+            [false, true] => "IPv6",
+            [true, true] => "IPv4 and IPv6",
+        };
+        let what = format!(
+            "rules of routing (`ip rule`) may decide about {families} of {} before the local table",
+            device.name
+        );
+        let why = "pings to addresses of this host that come in there are left to the kernel";
+        findings.push(Finding::new("link", State::Slow, what, why).on(name));
+    }
     let mut known = BTreeSet::new();
-    for device in senders(network, link, taker(network, link)) {
+    for device in senders {
         let Some(down) = silenced_by(device, by_index).filter(|down| known.insert(down.index)) else {
             continue;
         };
@@ -143,6 +158,7 @@ fn has_address(network: &Network, index: u32) -> bool {
 mod tests {
     use super::*;
     use crate::host::netlink::{Address, Vlan};
+    use crate::host::routing_rules::RoutingRules;
 
     fn link(index: u32) -> Link {
         Link { index, name: format!("if{index}"), up: true, ..Link::default() }
@@ -184,6 +200,12 @@ mod tests {
         assert!(of(&Link { up: false, ..link(1) }).contains("ip link set dev if1 up"));
         assert!(of(&Link { controller: Some(9), ..link(4) }).contains("icmp-ctl attach if9 --mode generic"));
         assert_eq!(of(&Link { controller: Some(9), active: true, ..link(4) }), "");
+        let ruled = Network {
+            routing_rules: RoutingRules::refusing("if1"),
+            links: vec![link(1)],
+            ..Network::default()
+        };
+        assert!(up(&ruled, &ruled.links[0])[0].what.contains("may decide about IPv4 of if1"));
         let locked = Link { controller: Some(9), active: true, locked: true, ..link(4) };
         assert!(of(&locked).contains("is a locked port of if9"), "{}", of(&locked));
         assert!(

@@ -14,6 +14,8 @@ use netlink_packet_route::link::InfoKind;
 use crate::host::bridge_ports::{taker_of_untagged, takers_of_tagged};
 use crate::host::elsewhere;
 use crate::host::netlink::{Link, Network};
+use crate::host::other_macs::vrf_above;
+use crate::host::routing_rules::RoutingRules;
 use crate::host::vlan_stripping::stripping;
 
 /// How many devices above one another are followed.
@@ -78,6 +80,18 @@ pub(super) fn silenced_by<'a>(
     let vrf = [Some(link), link.controller.and_then(&by_index)].into_iter().flatten().find(is_vrf);
     let below = successors(Some(link), |link| by_index(link.vlan?.parent)).take(DEPTH as usize);
     vrf.into_iter().chain(below.filter(has_ports)).find(|device| !device.up)
+}
+
+/// Of which families, IPv4 before IPv6, a rule of routing may decide about what comes in on an interface, before the local table is looked into: by its
+/// name, or by that of its VRF.
+pub(super) fn decided_by_rules<'a>(
+    rules: &RoutingRules,
+    link: &'a Link,
+    by_index: impl Fn(u32) -> Option<&'a Link>,
+) -> [bool; 2] {
+    let vrf = vrf_above(link.index, &by_index).and_then(&by_index);
+    let names: Vec<_> = [link].into_iter().chain(vrf).map(|link| link.name.as_str()).collect();
+    [false, true].map(|is_v6| rules.come_first(is_v6, &names))
 }
 
 /// Which interface takes in the frames of one that have no tag: itself, or the bridge it is a port of, or a VLAN device on that. `None` where

@@ -22,6 +22,7 @@ pub mod passed;
 pub mod patterns;
 pub mod received;
 mod routes;
+mod routing_rules;
 #[cfg(test)]
 mod testing;
 pub mod vlan_stripping;

@@ -26,6 +26,7 @@ use crate::host::bridge_vlans::{self, VlanRange};
 use crate::host::groups::{self, Group};
 use crate::host::left_out::{addresses, left_out, links_of, one_link};
 use crate::host::local_routes;
+use crate::host::routing_rules::RoutingRules;
 use crate::kernel::netlink::{namespaces, own_number};
 
 /// An interface.
@@ -161,6 +162,8 @@ pub struct Network {
     pub disputed: BTreeSet<(u32, IpAddr)>,
     /// Prefixes, longer than one address, that the kernel takes in as a whole because of a local route.
     pub local_prefixes: Vec<IpNet>,
+    /// Rules of routing.
+    pub routing_rules: RoutingRules,
     /// All groups.
     pub groups: Vec<Group>,
     /// Unicast MAC addresses that interfaces take in beside their own, each with the interface's index: those of devices above them, and
@@ -228,6 +231,7 @@ impl Network {
             without_route,
             disputed,
             local_prefixes: of_routes.prefixes,
+            routing_rules: RoutingRules::read()?,
             groups,
             taken_in,
             above_elsewhere,

@@ -26,6 +26,8 @@ const RTM_NEWADDR: u16 = 20;
 const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
+const RTM_NEWRULE: u16 = 32;
+const RTM_GETRULE: u16 = 34;
 const RTM_NEWQDISC: u16 = 36;
 const RTM_GETQDISC: u16 = 38;
 const RTM_NEWTCLASS: u16 = 40;
@@ -71,6 +73,8 @@ const NAMESPACE_HEADER: usize = 4;
 /// Length of struct rtmsg, and where the type of a route is in it.
 const ROUTE_HEADER: usize = 12;
 const ROUTE_TYPE: usize = 7;
+/// Length of struct fib_rule_hdr.
+const RULE_HEADER: usize = 12;
 /// Length of struct tcmsg, and where the index of the interface, the number of what it is about and that of what is above that are in it.
 pub(crate) const TRAFFIC_HEADER: usize = 20;
 pub(crate) const TRAFFIC_IFINDEX: usize = 4;
@@ -278,6 +282,21 @@ pub(crate) fn local_routes(table: u32) -> Result<Vec<Vec<u8>>> {
         }
     }
     Ok(routes)
+}
+
+/// The rules of routing of a family in their order, each as the body of a message of RTM_NEWRULE; none where the kernel has no such rules.
+///
+/// # Errors
+/// The kernel does not tell.
+pub(crate) fn routing_rules(family: i32) -> Result<Vec<Vec<u8>>> {
+    let mut body = [0; RULE_HEADER];
+    body[0] = family as u8;
+    match dump(RTM_GETRULE, RTM_NEWRULE, &body) {
+        Err(error) if matches!(error.downcast_ref(), Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP)) => {
+            Ok(Vec::new())
+        }
+        rules => rules.context("reading the rules of routing"),
+    }
 }
 
 /// All VLANs of bridges and of their ports, each as the body of a message of RTM_NEWVLAN (Linux 5.6).

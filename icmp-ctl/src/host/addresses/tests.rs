@@ -348,6 +348,26 @@ fn kind_of(own: &[OwnAddress], scope: Scope, text: &str) -> Option<AddressKind> 
 }
 
 #[test]
+fn where_a_rule_of_routing_comes_first_all_is_the_kernels_that_the_host_has_anywhere() {
+    let interface = || link(1, true, None);
+    let loopback = Link { loopback: true, ..link(2, true, None) };
+    for (about, v4) in [("if1", Some(AddressKind::Anywhere)), ("if3", None)] {
+        let network = Network {
+            links: vec![interface(), loopback.clone()],
+            addresses: [(1, "192.0.2.1"), (2, "203.0.113.5"), (2, "2001:db8::5")]
+                .map(|(ifindex, text)| address(ifindex, text))
+                .to_vec(),
+            routing_rules: RoutingRules::refusing(about),
+            ..Network::default()
+        };
+        let own = own_addresses(&network, &[(1, &network.links[0])], &[]);
+        let of = |text| kind_of(&own, Scope::new(1, 0), text);
+        assert_eq!(of("192.0.2.1"), v4.or(Some(AddressKind::Own)), "{about}");
+        assert_eq!((of("203.0.113.5"), of("2001:db8::5")), (v4, None), "{about}");
+    }
+}
+
+#[test]
 fn an_own_address_that_is_also_a_broadcast_address_is_a_group() {
     let wide = Address { prefix_len: 24, ..address(1, "192.0.2.2") };
     let elsewhere = Address { prefix_len: 24, ..address(2, "198.51.100.2") };
