@@ -459,6 +459,20 @@ fn where_a_rule_of_routing_comes_before_the_local_table_pings_are_left_to_the_ke
 }
 
 #[test]
+fn where_no_mac_addresses_are_asked_for_pings_are_left_to_the_kernel() {
+    let Some(pair) = pair(&[]) else { return };
+    let host = &pair.host;
+    host.ip(&format!("link set {HOST_IF} arp off"));
+    let done = ctl::run(host, &format!("attach {HOST_IF}"));
+    assert!(done.code == DONE && done.stderr.contains("`arp off`"), "{done}");
+    let peer = pair.peer.enter(|| Tap::open(PEER_IF));
+    peer.send(&Echo::new(address("192.0.2.1"), address("192.0.2.2"), vec![0; 16]).frame()).expect("sent");
+    let counters = counted(host, "not-own-address", 1);
+    assert_eq!((counters.packets("not-own-address"), counters.answered()), (1, 0));
+    let _done = ctl::run(host, "detach --all").expect_success();
+}
+
+#[test]
 fn what_the_kernel_takes_nothing_in_for_is_answered_by_nobody() {
     let Some(pair) = pair(&[]) else { return };
     let host = &pair.host;

@@ -282,9 +282,9 @@ impl<'a> Host<'a> {
     fn is_silent(&self, ifindex: u32) -> [bool; 2] {
         let by_index = |index| self.links.get(&index).copied();
         let Some(link) = by_index(ifindex) else { return [false; 2] };
-        let is_down = silenced_by(link, by_index).is_some();
+        let is_mute = silenced_by(link, by_index).is_some() || link.without_arp;
         let [by_rule4, by_rule6] = decided_by_rules(self.rules, link, by_index);
-        [is_down || by_rule4, is_down || by_rule6 || link.without_ipv6]
+        [is_mute || by_rule4, is_mute || by_rule6 || link.without_ipv6]
     }
 }
 

@@ -26,6 +26,13 @@ pub fn up(network: &Network, link: &Link) -> Vec<Finding> {
         findings.push(broken("is down".to_owned(), "no frame comes in", link));
     }
     let senders = senders(network, link, taker(network, link));
+    for device in senders.iter().filter(|device| device.without_arp) {
+        let what = format!("{} asks nobody for MAC addresses (`arp off`)", device.name);
+        let why =
+            "pings that come in there are left to the kernel, which sends answers to its own MAC address";
+        let fix = format!("ip link set dev {} arp on", shell_word(&device.name));
+        findings.push(Finding::new("link", State::Slow, what, why).on(name).fixed_by(fix));
+    }
     for device in &senders {
         let families = match decided_by_rules(&network.routing_rules, device, by_index) {
             [false, false] => continue,
@@ -227,7 +234,12 @@ mod tests {
         let vlan = |link, parent| Link { vlan: Some(Vlan { parent, id: 7, service: false }), ..link };
         let no_way = "left to the kernel, which finds no way for answers; `ip link set dev";
         // The first link is attached.
-        let cases: [(&str, Vec<Link>, String); 9] = [
+        let cases: [(&str, Vec<Link>, String); 10] = [
+            (
+                "a bridge without ARP",
+                vec![port(1, 9), Link { without_arp: true, ..of(InfoKind::Bridge, link(9)) }],
+                "if9 asks nobody for MAC addresses (`arp off`)".to_owned(),
+            ),
             ("all up", vec![port(1, 9), of(InfoKind::Vrf, link(9))], String::new()),
             (
                 "a VRF",

@@ -48,6 +48,8 @@ pub struct Link {
     pub mtu6: u32,
     /// Whether it is up, as the administrator wants it.
     pub up: bool,
+    /// Whether it asks nobody for MAC addresses (`arp off`), so that the kernel sends all to its own; a VRF sends nothing itself.
+    pub without_arp: bool,
     /// Whether it is the loopback interface.
     pub loopback: bool,
     /// Whether the kernel takes in no IPv6 on it: `disable_ipv6` is on, or its MTU is below 1280 (`ipv6_rcv` in net/ipv6/ip6_input.c).
@@ -413,6 +415,7 @@ fn link(message: &LinkMessage) -> Link {
             _ => {}
         }
     }
+    link.without_arp = message.header.flags.contains(LinkFlags::Noarp) && link.kind != Some(InfoKind::Vrf);
     // The index of an interface of another namespace means another one here.
     link.lower_elsewhere = elsewhere.zip(link.lower);
     link.lower = link.lower.filter(|_| elsewhere.is_none());

@@ -329,6 +329,20 @@ fn what_comes_in_through_a_vrf_or_a_bond_that_is_down_is_the_kernels() {
 }
 
 #[test]
+fn what_comes_in_where_no_mac_addresses_are_asked_for_is_the_kernels() {
+    let port = || Link { controller: Some(9), active: true, ..link(1, true, None) };
+    for (without_arp, expected) in [(false, AddressKind::Own), (true, AddressKind::Anywhere)] {
+        let network = Network {
+            links: vec![port(), Link { kind: Some(InfoKind::Bridge), without_arp, ..link(9, true, None) }],
+            addresses: vec![address(9, "192.0.2.1")],
+            ..Network::default()
+        };
+        let found = own_addresses(&network, &[(1, &network.links[0])], &[]);
+        assert_eq!(kind_of(&found, Scope::new(1, 0), "192.0.2.1"), Some(expected), "{without_arp}");
+    }
+}
+
+#[test]
 fn what_comes_in_by_a_vlan_device_that_stays_up_above_a_bond_that_is_down_is_the_kernels() {
     let vlan = Some(Vlan { parent: 9, id: 100, service: false });
     for (up, expected) in [(true, AddressKind::Own), (false, AddressKind::Anywhere)] {
