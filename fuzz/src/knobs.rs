@@ -67,7 +67,7 @@ pub(crate) struct Knobs {
 pub const KNOBS: usize = size_of::<Knobs>();
 
 const VERIFY_HEADER: &str = "[responder]\nverify = \"header\"\n";
-const VIPS: &str = "[responder]\nttl = 3\nwide-vips = true\nvips = [\"224.0.0.0/3\", \"8.0.0.0/5\", \"192.0.2.0/24\", \"2001:db8::/32\", \"::/8\"]\n";
+const VIPS: &str = "[responder]\nttl = 3\nwide-vips = true\nvips = [\"192.0.0.0/2\", \"8.0.0.0/5\", \"192.0.2.0/24\", \"2001:db8::/32\", \"::/8\"]\n";
 const STRICT: &str = "[policy]\npreset = \"strict\"\n[policy.checks]\nquote = \"drop\"\npath-mtu = \"drop\"\nneighbour-discovery = \"drop\"\n";
 const OBSERVE: &str = "[policy]\npreset = \"observe\"\n";
 const ROUTER: &str =

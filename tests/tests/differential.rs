@@ -101,7 +101,7 @@ fn kernel_and_host_agree_about_vips_and_unverified_sums() {
         return;
     }
     let vips =
-        "vips = [\"224.0.0.0/3\", \"8.0.0.0/5\", \"192.0.2.0/24\", \"2001:db8::/32\", \"64:ff9b::/96\"]";
+        "vips = [\"192.0.0.0/2\", \"8.0.0.0/5\", \"192.0.2.0/24\", \"2001:db8::/32\", \"64:ff9b::/96\"]";
     let config = format!("[responder]\nverify = \"header\"\nwide-vips = true\n{vips}\n{UNLIMITED}");
     let mut random = Random::new(generate::seed());
     let sides = host::both(&config, &VLANS);
