@@ -20,9 +20,9 @@ use crate::disturbances::Host;
 use crate::load::Load;
 
 const PINS: &str = "/sys/fs/bpf/icmp-ctl";
-/// Files that `serve` has open between two looks at the host: the instance's maps, which it watches, and its sockets. It has them a moment after
-/// it is ready, so that the first count says nothing; one more is a file that is never closed.
-const FILES: usize = 41;
+/// Files that `serve` has open between two looks at the host: the instance's maps, which it watches, its sockets, and the programs that tell it the
+/// kernel's two clocks. It has them a moment after it is ready, so that the first count says nothing; one more is a file that is never closed.
+const FILES: usize = 43;
 /// What memory may grow by in one life of `serve`, in KiB: what its allocator keeps at hand differs by that.
 const GROWTH: u64 = 4096;
 /// How long `serve` may take for a look at the host; and the kernel to free what nobody holds any more, which waits for RCU and work behind it.
